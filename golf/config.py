@@ -1,0 +1,403 @@
+"""What a run is: frozen configurations of plain values, each with its checks.
+
+Nothing enters but the caller's values; what leaves is a `RunConfig`, equal by value, that goes to JSON
+and back without loss. A stage receives only its own part. "Off" is None. Wrong values raise ValueError
+naming the field, the rule and the value got. Presets are in `presets.py`; nothing here reads a file.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+C = TypeVar("C")
+
+MICRO_BATCHES = 8
+"""Slices per optimiser step over all ranks together; the world size divides it, so that no batch depends on it."""
+
+
+def _check(owner: object, name: str, holds: bool, rule: str) -> None:
+    """Raise ValueError naming field, rule and value unless `holds`."""
+    if not holds:
+        raise ValueError(f"{type(owner).__name__}.{name} must be {rule}, got {getattr(owner, name)!r}")
+
+
+def _check_positive(owner: object, *names: str) -> None:
+    """Raise ValueError unless every named field is above zero."""
+    for name in names:
+        _check(owner, name, getattr(owner, name) > 0, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a GEPA model (openai/parameter-golf PR #598)."""
+
+    vocab_size: int = 1024
+    """Token ids, 2 to 65,536 (a shard holds uint16)."""
+    num_layers: int = 11
+    """Blocks; the first `num_layers // 2` are the encoder half. At least 2."""
+    model_dim: int = 512
+    """Width of the residual stream; a multiple of `num_heads`."""
+    num_heads: int = 8
+    """Query heads."""
+    num_kv_heads: int = 4
+    """Key and value heads; divides `num_heads`."""
+    mlp_hidden: int = 1536
+    """Hidden width of the MLP."""
+    logit_softcap: float = 30.0
+    """Logits are cap * tanh(z / cap); above 0."""
+    embedding_init_std: float = 0.005
+    """Standard deviation of the tied embedding at the start."""
+    query_gain_init: float = 1.5
+    """Gain per query head at the start."""
+    rope_dims: int = 16
+    """Rotated dimensions of each head: even, 2 to the head's dimension (not 2 when stretched)."""
+    rope_base: float = 10000.0
+    """Rotary base; above 1."""
+    rope_train_length: int = 1024
+    """Sequences longer than this stretch the rotary base (NTK-aware). Tokens."""
+    bigram_buckets: int | None = 2048
+    """Rows of the bigram hash table, at least 2; None: no bigram table."""
+    bigram_dim: int = 128
+    """Width of the bigram table before its projection."""
+    xsa_layers: int = 4
+    """Exclusive self attention on the last so many layers; 0 to `num_layers`."""
+    value_dim: int | None = 128
+    """Width of the value-embedding table before its projection; None: no value embedding."""
+    value_layers: tuple[int, ...] = (9, 10)
+    """Layers that add the value embedding, 0-based."""
+    depth_scaled_norm: bool = True
+    """Multiply each block's normalised input by 1 / sqrt(layer + 1)."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "model_dim", "num_heads", "num_kv_heads", "mlp_hidden", "logit_softcap", "bigram_dim")
+        _check_positive(self, "embedding_init_std", "rope_train_length")
+        _check(self, "vocab_size", 2 <= self.vocab_size <= 65536, "from 2 to 65,536")
+        _check(self, "num_layers", self.num_layers >= 2, "at least 2")
+        _check(self, "model_dim", self.model_dim % self.num_heads == 0, f"a multiple of num_heads {self.num_heads}")
+        _check(self, "num_kv_heads", self.num_heads % self.num_kv_heads == 0, f"a divisor of {self.num_heads} heads")
+        even = self.rope_dims % 2 == 0 and 2 <= self.rope_dims <= self.head_dim
+        _check(self, "rope_dims", even, f"even and from 2 to the head's {self.head_dim}")
+        _check(self, "rope_base", self.rope_base > 1, "above 1")
+        _check(self, "bigram_buckets", self.bigram_buckets is None or self.bigram_buckets >= 2, "None or at least 2")
+        _check(self, "xsa_layers", 0 <= self.xsa_layers <= self.num_layers, f"from 0 to {self.num_layers}")
+        _check(self, "value_dim", self.value_dim is None or self.value_dim > 0, "None or above 0")
+        inside = all(0 <= layer < self.num_layers for layer in self.value_layers)
+        ascending = list(self.value_layers) == sorted(set(self.value_layers))
+        _check(self, "value_layers", inside and ascending, f"ascending layers below {self.num_layers}")
+
+    @property
+    def head_dim(self) -> int:
+        """Dimensions of one head."""
+        return self.model_dim // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How the training stream is cut into steps."""
+
+    tokens_per_step: int = 786_432
+    """Target tokens of one optimiser step over all ranks; a multiple of 8 * `sequence_length`."""
+    sequence_length: int = 2048
+    """Tokens of one training sequence."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "tokens_per_step", "sequence_length")
+        unit = MICRO_BATCHES * self.sequence_length
+        rule = f"a multiple of {MICRO_BATCHES} micro-batches * sequence_length {self.sequence_length} = {unit}"
+        _check(self, "tokens_per_step", self.tokens_per_step % unit == 0, rule)
+
+    @property
+    def slice_tokens(self) -> int:
+        """Target tokens of one micro-batch on one rank."""
+        return self.tokens_per_step // MICRO_BATCHES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """What changes from step to step; `plan.py` turns it into one row of numbers a step."""
+
+    steps: int = 7000
+    """Optimiser steps; at least 1."""
+    warmdown_start: int = 3500
+    """First step whose learning rate may be below its peak; from 0 to below `steps`."""
+    warmdown_shape: Literal["cosine", "linear"] = "cosine"
+    """How the learning rate falls from 1 at `warmdown_start` to 0 at `steps`."""
+    momentum_start: float = 0.92
+    """Muon's momentum at step 0; 0 to below 1."""
+    momentum_end: float = 0.99
+    """Muon's momentum from step `momentum_steps` on; 0 to below 1."""
+    momentum_steps: int = 1500
+    """Steps over which Muon's momentum rises linearly; at least 1."""
+    qat_threshold: float | None = 0.15
+    """Fake-quantise the weights from the first step whose LR scale is below this; None: never."""
+    averaging: Literal["ema", "swa", "none"] = "ema"
+    """Which average of the weights is quantised: every step's, snapshots' of the last half, or the last weights."""
+    ema_decay: float = 0.997
+    """Decay of the exponential moving average per step; 0 to below 1."""
+    swa_every: int = 50
+    """Steps between the snapshots that "swa" averages; at least 1."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "steps", "momentum_steps", "swa_every")
+        _check(self, "warmdown_start", 0 <= self.warmdown_start < self.steps, f"from 0 to below steps {self.steps}")
+        _check(self, "warmdown_shape", self.warmdown_shape in ("cosine", "linear"), '"cosine" or "linear"')
+        _check(self, "averaging", self.averaging in ("ema", "swa", "none"), '"ema", "swa" or "none"')
+        for name in ("momentum_start", "momentum_end", "ema_decay"):
+            _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        _check(self, "qat_threshold", self.qat_threshold is None or 0 < self.qat_threshold <= 1, "None or in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Muon for the matrices, AdamW for the rest."""
+
+    matrix_lr: float = 0.025
+    """Muon's learning rate of the encoder's matrices and the bigram projection."""
+    scalar_lr: float = 0.025
+    """AdamW's learning rate of the encoder's vectors and of the tables, gates and skips."""
+    embedding_lr: float = 0.035
+    """AdamW's learning rate of the token embedding."""
+    decoder_lr_multiplier: float = 2.0
+    """Factor on both learning rates for the decoder's blocks."""
+    weight_decay: float = 0.04
+    """Decoupled weight decay of both optimisers; at least 0."""
+    beta1: float = 0.9
+    """AdamW's first decay; 0 to below 1."""
+    beta2: float = 0.95
+    """AdamW's second decay; 0 to below 1."""
+    epsilon: float = 1e-8
+    """AdamW's epsilon."""
+    newton_schulz_steps: int = 5
+    """Muon's orthogonalisation iterations; at least 1."""
+    gradient_clip: float = 0.3
+    """Largest global gradient norm; above 0."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "matrix_lr", "scalar_lr", "embedding_lr", "decoder_lr_multiplier", "epsilon")
+        _check_positive(self, "newton_schulz_steps", "gradient_clip")
+        _check(self, "weight_decay", self.weight_decay >= 0, "at least 0")
+        for name in ("beta1", "beta2"):
+            _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """The integer grid of one tensor group."""
+
+    bits: int = 6
+    """Bits of a code, 4 to 8: codes run from -2**(bits-1) to 2**(bits-1) - 1."""
+    per_row: bool = True
+    """One float16 scale per row; False: one per tensor."""
+    clip: Literal["percentile", "deviations"] = "percentile"
+    """How the largest kept magnitude is chosen: least squared error over `percentiles`, or k standard deviations."""
+    percentiles: tuple[float, ...] = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
+    """Quantiles of |w| tried as the clip, each in (0, 1]; (1.0,) is the largest magnitude."""
+    deviations: float = 12.85
+    """k: the clip is k standard deviations of the row, where `clip` says so; above 0."""
+
+    def __post_init__(self) -> None:
+        _check(self, "bits", 4 <= self.bits <= 8, "from 4 to 8")
+        _check(self, "clip", self.clip in ("percentile", "deviations"), '"percentile" or "deviations"')
+        inside = len(self.percentiles) > 0 and all(0 < p <= 1 for p in self.percentiles)
+        _check(self, "percentiles", inside, "at least one quantile in (0, 1]")
+        _check_positive(self, "deviations")
+
+
+_LARGEST_MAGNITUDE = GridConfig(bits=8, per_row=False, percentiles=(1.0,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantConfig:
+    """The quantisation split and the codec. The defaults are the record's mixed int6/int8 split."""
+
+    attention: GridConfig = GridConfig()
+    """Query, key, value and output matrices."""
+    mlp: GridConfig = GridConfig()
+    """Up and down matrices."""
+    token_embedding: GridConfig = _LARGEST_MAGNITUDE
+    """The tied embedding."""
+    tables: GridConfig = _LARGEST_MAGNITUDE
+    """Bigram and value-embedding tables and their projections."""
+    float_elements: int = 65_536
+    """Tensors of at most so many elements stay floating point."""
+    control_dtype: Literal["float32", "float16"] = "float32"
+    """Type of the small control tensors: scales, mixes, gains, gates, skips, bigram and value-embedding parts."""
+    other_dtype: Literal["float32", "float16"] = "float16"
+    """Type of the other small tensors."""
+    codec: Literal["zstd", "lzma", "zlib"] = "zstd"
+    """Compressor of the payload. A missing one is an error, never replaced."""
+    level: int = 22
+    """Compression level: zstd 1 to 22, lzma and zlib 0 to 9."""
+
+    def __post_init__(self) -> None:
+        _check(self, "float_elements", self.float_elements >= 0, "at least 0")
+        for name in ("control_dtype", "other_dtype"):
+            _check(self, name, getattr(self, name) in ("float32", "float16"), '"float32" or "float16"')
+        _check(self, "codec", self.codec in ("zstd", "lzma", "zlib"), '"zstd", "lzma" or "zlib"')
+        low, high = (1, 22) if self.codec == "zstd" else (0, 9)
+        _check(self, "level", low <= self.level <= high, f"from {low} to {high} for codec {self.codec}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Sliding-window scoring."""
+
+    sequence_length: int = 2048
+    """Tokens of one window."""
+    stride: int = 64
+    """Tokens that each window after the first scores; 1 to `sequence_length`."""
+    batch_windows: int = 32
+    """Windows of one forward pass."""
+    chunk_tokens: int = 32_768
+    """Tokens of one chunk of the stream; sums are kept per chunk, and TTT trains on one after scoring it."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "sequence_length", "batch_windows", "chunk_tokens")
+        _check(self, "stride", 1 <= self.stride <= self.sequence_length, f"from 1 to {self.sequence_length}")
+        long_enough = self.chunk_tokens >= self.sequence_length
+        _check(self, "chunk_tokens", long_enough, f"at least sequence_length {self.sequence_length}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptConfig:
+    """Legal score-first test-time training (TTT): every token is scored before any update that saw it."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """The optimiser; "sgd" has momentum, "adamw" the usual betas and no weight decay."""
+    lr: float = 0.002
+    """Learning rate at the first chunk; at least 0."""
+    epochs: int = 10
+    """Passes over each scored chunk; at least 0."""
+    momentum: float = 0.9
+    """SGD's momentum, carried over the chunks; 0 to below 1."""
+    frozen_blocks: int = 2
+    """The first so many blocks are not trained; the embeddings are."""
+    gradient_clip: float = 1.0
+    """Largest global gradient norm; above 0."""
+    batch_sequences: int = 32
+    """Sequences of one update, over all ranks."""
+    warmup_fraction: float = 0.0
+    """Share of the chunks over which the learning rate rises linearly from 0; 0 to below 1."""
+    qat: bool = False
+    """Fake-quantise the weights while adapting."""
+
+    def __post_init__(self) -> None:
+        _check(self, "optimizer", self.optimizer in ("sgd", "adamw"), '"sgd" or "adamw"')
+        for name in ("lr", "epochs", "frozen_blocks"):
+            _check(self, name, getattr(self, name) >= 0, "at least 0")
+        for name in ("momentum", "warmup_fraction"):
+            _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        _check_positive(self, "gradient_clip", "batch_sequences")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, from its seed to its last score."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model's shape."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    """The training stream."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Steps and what changes over them."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Muon and AdamW."""
+    quant: QuantConfig = field(default_factory=QuantConfig)
+    """The quantisation split."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    """Windows and chunks of the evaluation."""
+    adapt: AdaptConfig | None = field(default_factory=AdaptConfig)
+    """Test-time training; None: the ladder ends with sliding windows."""
+    seed: int = 42
+    """Seed of the initial weights; at least 0."""
+    cap_bytes: int = 16_000_000
+    """Largest artifact: code bytes + model bytes, decimal."""
+    validate_every: int | None = 500
+    """Steps between validations by plain windows during training; None: none."""
+
+    def __post_init__(self) -> None:
+        _check(self, "seed", self.seed >= 0, "at least 0")
+        _check_positive(self, "cap_bytes")
+        _check(self, "validate_every", self.validate_every is None or self.validate_every > 0, "None or above 0")
+        frozen = 0 if self.adapt is None else self.adapt.frozen_blocks
+        rule = f"at most model.num_layers {self.model.num_layers}"
+        if self.adapt is not None:
+            _check(self.adapt, "frozen_blocks", frozen <= self.model.num_layers, rule)
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """End of an error message: the nearest right name, and all names."""
+    known = sorted(names)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return (f'; did you mean "{close[0]}"?' if close else "") + f" (known: {', '.join(known)})"
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A configuration as nested dictionaries of JSON values."""
+    return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config))))
+
+
+def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "") -> C:
+    """A configuration of `kind` from nested dictionaries.
+
+    Args: kind: the dataclass; values: as `to_plain` made them, missing fields taking their defaults;
+        path: dotted name of this part, for messages.
+    Raises: ValueError on an unknown field (with the nearest right name) or a wrong value.
+    """
+    hints = typing.get_type_hints(kind)
+    for name in values:
+        if name not in hints:
+            raise ValueError(f'unknown field "{path}{name}" of {kind.__name__}{nearest(name, hints)}')
+    return kind(**{name: _coerce(hints[name], value, path + name) for name, value in values.items()})
+
+
+def _coerce(hint: Any, value: Any, path: str) -> Any:
+    """`value` as the type `hint` says, or ValueError naming the field."""
+    if isinstance(hint, types.UnionType):
+        inner = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+        return None if value is None else _coerce(inner, value, path)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{path} must be an object with fields, got {value!r}")
+        return from_plain(typing.cast(type, hint), value, path + ".")
+    if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
+        return tuple(_coerce(typing.get_args(hint)[0], item, path) for item in value)
+    if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
+        return value
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, bool, str) and type(value) is hint:
+        return value
+    wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
+    raise ValueError(f"{path} must be of type {wanted}, got {value!r}")
+
+
+def override(config: RunConfig, path: str, value: Any) -> RunConfig:
+    """`config` with the field at the dotted `path` set, e.g. ("schedule.steps", 9000).
+
+    Raises: ValueError on an unknown field (with the nearest right name) or a wrong value.
+    """
+    return override_all(config, {path: value})
+
+
+def override_all(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """`config` with every dotted field set at once, checked only when all are in."""
+    plain = to_plain(config)
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        part: Any = plain
+        for depth, name in enumerate(parents):
+            if not isinstance(part, dict) or name not in part:
+                known = part if isinstance(part, dict) else ()
+                raise ValueError(f'unknown field "{".".join(parents[: depth + 1])}"{nearest(name, known)}')
+            part = part[name]
+        if not isinstance(part, dict) or last not in part:
+            known = part if isinstance(part, dict) else ()
+            raise ValueError(f'unknown field "{path}"{nearest(last, known)}')
+        part[last] = value
+    return from_plain(RunConfig, plain)
