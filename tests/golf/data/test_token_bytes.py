@@ -29,7 +29,7 @@ def test_tables_are_the_published_ones(golden: Path) -> None:
 
 def counted_bytes(table: ByteTable, ids: list[int]) -> int:
     """Bytes of a document's tokens after its beginning-of-sequence token."""
-    return int(table.count(np.array(ids[:-1]), np.array(ids[1:])).sum())
+    return int(table.count(np.array(ids[:-1], np.int64), np.array(ids[1:], np.int64)).sum())
 
 
 @settings(max_examples=150, deadline=None)

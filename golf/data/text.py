@@ -1,0 +1,312 @@
+"""Text into a dataset folder: a split by document, a tokenizer trained on its training side, shards, a manifest.
+
+Named texts enter; tokenizer, shards, the exact validation text and `dataset.json` (last) leave. Documents are ordered
+and split by the hash of their text, so that the same texts in any order give the same bytes, and equal
+documents are never on both sides. Decoding the shards gives the text back byte for byte. Validation text never
+reaches the tokenizer's training, and files that this module did not make are never overwritten.
+"""
+
+import hashlib
+import io
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from golf.data.dataset import DATASET_MANIFEST, hash_file, read_manifest
+from golf.data.shards import write_shard
+from golf.data.token_bytes import SPACE_MARK, ByteTable, load_tokenizer
+from golf.files import write_bytes, write_json
+
+try:
+    import sentencepiece
+except ModuleNotFoundError:
+    sentencepiece = None  # type: ignore[assignment]
+
+SHARD_TOKENS = 100_000_000
+"""Tokens of a full shard, as in the competition's."""
+VALIDATION_TEXT = "validation.txt"
+"""File with the validation documents one after the other, for comparison with general compressors."""
+PIECE_BYTES = (4096, 12_288)
+"""A file is cut at the first blank line after the one, or at any line after the other."""
+
+Document = tuple[str, str]
+"""Name and text."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One side of the split."""
+
+    side: str
+    """"train" or "val", as in the shards' names."""
+    texts: list[str]
+    """Its documents in the order of their hashes."""
+
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of all documents."""
+        return sum(len(text.encode()) for text in self.texts)
+
+
+def prepare_text(
+    documents: Sequence[Document],
+    folder: Path,
+    name: str,
+    vocab_size: int = 1024,
+    validation_share: float = 0.05,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Make `folder` a dataset of the documents, or leave it alone where it already is that dataset.
+
+    Args: name: front of the shards' names; validation_share: share of the bytes held out, at most, in (0, 0.5];
+        say: receives lines of progress.
+    Returns: the manifest.
+    Raises: ValueError on a wrong argument, too little text, or a folder that holds something else.
+    """
+    _check_arguments(name, vocab_size, validation_share)
+    texts = _ordered_texts(documents, say)
+    parameters = {"name": name, "text_sha256": _hash_texts(texts), "vocab_size": vocab_size}
+    parameters |= {"validation_share": validation_share, "layout": 1}
+    manifest = _claim(folder, parameters)
+    if manifest["complete"] and _files_in_place(folder, manifest):
+        say(f"{folder} already holds this dataset; nothing to do")
+        return manifest
+    started = time.monotonic()
+    splits = _split(texts, validation_share)
+    _clear(folder, name)
+    write_json(folder / DATASET_MANIFEST, manifest | {"complete": False})
+    say(f"training a tokenizer of {vocab_size} pieces on {splits[0].num_bytes:,} bytes")
+    tokenizer = folder / f"{name}.model"
+    write_bytes(tokenizer, _train_tokenizer(splits[0].texts, vocab_size))
+    counts = {split.side: _write_split(folder, name, split, tokenizer, say) for split in splits}
+    write_bytes(folder / VALIDATION_TEXT, "".join(splits[1].texts).encode())
+    manifest |= {"complete": True, "counts": counts, "files": _describe(folder, name)}
+    write_json(folder / DATASET_MANIFEST, manifest)
+    say(f"{folder} is ready after {time.monotonic() - started:.1f} s")
+    return manifest
+
+
+def _check_arguments(name: str, vocab_size: int, validation_share: float) -> None:
+    """Raise ValueError naming the argument, its rule and its value."""
+    if not name or not all(letter.isascii() and (letter.isalnum() or letter == "-") for letter in name):
+        raise ValueError(f"name must be of letters, digits and hyphens, got {name!r}")
+    if not 300 <= vocab_size <= 65536:
+        raise ValueError(f"vocab_size must be from 300 (bytes and letters) to 65,536 (uint16), got {vocab_size}")
+    if not 0 < validation_share <= 0.5:
+        raise ValueError(f"validation_share must be in (0, 0.5], got {validation_share}")
+
+
+def _ordered_texts(documents: Sequence[Document], say: Callable[[str], None]) -> list[str]:
+    """The different texts in the order of their hashes."""
+    by_hash: dict[bytes, str] = {}
+    marks = 0
+    for _, text in documents:
+        marks += text.count(SPACE_MARK)
+        clean = text.replace(SPACE_MARK, " ")
+        if clean:
+            by_hash[hashlib.sha256(clean.encode()).digest()] = clean
+    if marks:
+        say(f"{marks} signs U+2581 became spaces: to SentencePiece they are the same")
+    if len(documents) > len(by_hash):
+        say(f"left out {len(documents) - len(by_hash)} repeated or empty documents of {len(documents)}")
+    if len(by_hash) < 2:
+        size = sum(len(text.encode()) for text in by_hash.values())
+        raise ValueError(
+            f"too little text: {len(by_hash)} different documents, {size} bytes; training and validation need one "
+            f"document each (a file is one per {PIECE_BYTES[0]} bytes): give more text"
+        )
+    return [by_hash[key] for key in sorted(by_hash)]
+
+
+def _hash_texts(texts: Sequence[str]) -> str:
+    """SHA-256 (hex) over the texts and their borders."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    return digest.hexdigest()
+
+
+def _claim(folder: Path, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The folder's manifest where it has these parameters, else a new one; ValueError where it is not ours."""
+    entries = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.exists() else []
+    old = read_manifest(folder)
+    if entries and old.get("name") != parameters["name"]:
+        owner = f"the dataset {old['name']}" if old else f"other files ({', '.join(sorted(entries)[:3])})"
+        raise ValueError(f"{folder} already holds {owner}; prepare {parameters['name']} in a new or empty folder")
+    if old.get("parameters") == parameters:
+        return dict(old)
+    return {"name": parameters["name"], "complete": False, "parameters": parameters, "files": {}}
+
+
+def _files_in_place(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether every file of the manifest is there with its size."""
+    files = {name: folder / name for name in manifest["files"]}
+    return all(
+        path.is_file() and path.stat().st_size == manifest["files"][name]["bytes"] for name, path in files.items()
+    )
+
+
+def _clear(folder: Path, name: str) -> None:
+    """Remove the manifest first and then all that an earlier preparation of this name wrote."""
+    for path in (folder / DATASET_MANIFEST, *_own_files(folder, name)):
+        path.unlink(missing_ok=True)
+
+
+def _own_files(folder: Path, name: str) -> list[Path]:
+    """Every file but the manifest that `prepare_text` writes, where it exists."""
+    found = [*folder.glob(f"{name}_train_*.bin"), *folder.glob(f"{name}_val_*.bin")]
+    return sorted(found + [path for path in (folder / f"{name}.model", folder / VALIDATION_TEXT) if path.exists()])
+
+
+def _describe(folder: Path, name: str) -> dict[str, Any]:
+    """Size and SHA-256 of every file written."""
+    return {p.name: {"bytes": p.stat().st_size, "sha256": hash_file(p)} for p in _own_files(folder, name)}
+
+
+def _split(texts: Sequence[str], share: float) -> tuple[Split, Split]:
+    """Training and validation side: documents go to validation in the order given while they fit into its share."""
+    sizes = [len(text.encode()) for text in texts]
+    room = int(share * sum(sizes))
+    held_out = set()
+    for index, size in enumerate(sizes):
+        if size <= room:
+            held_out.add(index)
+            room -= size
+    held_out = held_out or {min(range(len(sizes)), key=sizes.__getitem__)}
+    train = [text for index, text in enumerate(texts) if index not in held_out]
+    return Split("train", train), Split("val", [texts[index] for index in sorted(held_out)])
+
+
+def _train_tokenizer(texts: Sequence[str], vocab_size: int) -> bytes:
+    """A SentencePiece BPE model with byte fallback that changes no byte of a text.
+
+    A space goes before each document; it is not counted, and decoding takes it away. Line ends are letters like others.
+    """
+    if sentencepiece is None:
+        raise ModuleNotFoundError("training a tokenizer needs sentencepiece: pip install sentencepiece")
+    model = io.BytesIO()
+    # The trainer leaves out sentences with its own mark for unknown letters, and those with NUL.
+    sentences = (text.replace("\u2585", " ").replace("\0", " ") for text in texts)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences,
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            byte_fallback=True,
+            character_coverage=_letter_coverage(texts, vocab_size),
+            normalization_rule_name="identity",
+            add_dummy_prefix=True,
+            remove_extra_whitespaces=False,
+            split_digits=True,
+            max_sentence_length=2**30,
+            pad_id=0,
+            bos_id=1,
+            eos_id=2,
+            unk_id=3,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        size = sum(len(text.encode()) for text in texts)
+        raise ValueError(
+            f"cannot train a tokenizer of vocab_size {vocab_size} on {size} bytes of text ({error}); "
+            "give more text or a smaller vocabulary"
+        ) from error
+    return model.getvalue()
+
+
+def _letter_coverage(texts: Sequence[str], vocab_size: int) -> float:
+    """Share of the text whose letters get a piece; rarer ones are written in bytes.
+
+    At most a third of the pieces that are free are letters, or a text in Chinese would leave none for words.
+    """
+    letters: Counter[str] = Counter()
+    for text in texts:
+        letters.update(text)
+    kept = sum(count for _, count in letters.most_common((vocab_size - 260) // 3))
+    return min(0.9995, kept / letters.total())
+
+
+def _write_split(
+    folder: Path, name: str, split: Split, tokenizer: Path, say: Callable[[str], None]
+) -> dict[str, int | float]:
+    """Write one side's shards and count it; every document begins with the beginning-of-sequence token.
+
+    Raises: ValueError when the tokens do not stand for the text's bytes exactly.
+    """
+    model, table = load_tokenizer(tokenizer), ByteTable.of_tokenizer(tokenizer)
+    documents = [np.array(model.encode(text, add_bos=True), np.uint16) for text in split.texts]
+    for tokens, text in zip(documents, split.texts, strict=True):
+        counted, size = int(table.count(tokens[:-1], tokens[1:]).sum()), len(text.encode())
+        if counted != size:
+            raise ValueError(f"the tokens of the document {text[:40]!r} stand for {counted} bytes, not its {size}")
+    tokens = np.concatenate(documents)
+    for index, start in enumerate(range(0, tokens.size, SHARD_TOKENS)):
+        write_shard(folder / f"{name}_{split.side}_{index:06d}.bin", tokens[start : start + SHARD_TOKENS])
+    counts = {"documents": len(documents), "bytes": split.num_bytes, "tokens": tokens.size}
+    per_token = counts["bytes"] / counts["tokens"]
+    say(
+        f"{split.side}: {counts['documents']:,} documents, {counts['bytes']:,} bytes, {counts['tokens']:,} tokens, "
+        f"{per_token:.4f} bytes per token"
+    )
+    return counts | {"bytes_per_token": per_token}
+
+
+def read_documents(paths: Sequence[Path]) -> list[Document]:
+    """The UTF-8 texts at `paths`, cut into documents of about 4 to 16 kB at blank lines.
+
+    Args: paths: files, or folders that stand for all *.txt and *.md files in them, hidden ones left out.
+    Returns: names ("path:number") and texts; a file's texts joined are the file.
+    Raises: FileNotFoundError, or ValueError naming a file that is empty or no UTF-8 or a folder without text.
+    """
+    return [
+        (f"{path}:{number}", piece)
+        for given in paths
+        for path in _text_files(given)
+        for number, piece in enumerate(_pieces(_read_text(path)))
+    ]
+
+
+def _text_files(given: Path) -> list[Path]:
+    """The file itself, or a folder's text files in the order of their paths."""
+    if not given.exists():
+        raise FileNotFoundError(f"there is no text file or folder {given}; check the path")
+    if not given.is_dir():
+        return [given]
+    found = [path for path in sorted(given.rglob("*")) if path.suffix in (".txt", ".md") and path.is_file()]
+    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(given).parts)]
+    if not found:
+        raise ValueError(f"{given} holds no *.txt or *.md file; name the files themselves if theirs is another ending")
+    return found
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file, with its own line ends."""
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 at byte {error.start}; convert it, or leave it out") from error
+    if not text.strip():
+        raise ValueError(f"{path} holds no text; leave it out")
+    return text
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in pieces that end at blank lines where there are any."""
+    piece, size = "", 0
+    lines = [line[at : at + 4096] for line in text.splitlines(keepends=True) for at in range(0, len(line), 4096)]
+    left = len(text.encode())
+    for line in lines:
+        piece, size = piece + line, size + len(line.encode())
+        enough = (size >= PIECE_BYTES[0] and not line.strip()) or size >= PIECE_BYTES[1]
+        # A rest too small for a piece of its own stays with this one.
+        if enough and left - size >= PIECE_BYTES[0]:
+            yield piece
+            piece, size, left = "", 0, left - size
+    yield piece
