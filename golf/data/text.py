@@ -59,7 +59,7 @@ def prepare_text(
     name: str,
     vocab_size: int = 1024,
     validation_share: float = 0.05,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Make `folder` a dataset of the documents, or leave it alone where it already is that dataset.
 
@@ -101,7 +101,7 @@ def _check_arguments(name: str, vocab_size: int, validation_share: float) -> Non
         raise ValueError(f"validation_share must be in (0, 0.5], got {validation_share}")
 
 
-def _ordered_texts(documents: Sequence[Document], say: Callable[[str], None]) -> list[str]:
+def _ordered_texts(documents: Sequence[Document], say: Callable[[str], object]) -> list[str]:
     """The different texts in the order of their hashes."""
     by_hash: dict[bytes, str] = {}
     marks = 0
@@ -190,16 +190,15 @@ def _train_tokenizer(texts: Sequence[str], vocab_size: int) -> bytes:
     if sentencepiece is None:
         raise ModuleNotFoundError("training a tokenizer needs sentencepiece: pip install sentencepiece")
     model = io.BytesIO()
-    # The trainer leaves out sentences with its own mark for unknown letters, and those with NUL.
-    sentences = (text.replace("\u2585", " ").replace("\0", " ") for text in texts)
+    foreign = str.maketrans(dict.fromkeys(_rare_letters(texts, (vocab_size - 260) // 3), " "))
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sentences,
+            sentence_iterator=(text.translate(foreign) for text in texts),
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
             byte_fallback=True,
-            character_coverage=_letter_coverage(texts, vocab_size),
+            character_coverage=0.9995,
             normalization_rule_name="identity",
             add_dummy_prefix=True,
             remove_extra_whitespaces=False,
@@ -221,20 +220,21 @@ def _train_tokenizer(texts: Sequence[str], vocab_size: int) -> bytes:
     return model.getvalue()
 
 
-def _letter_coverage(texts: Sequence[str], vocab_size: int) -> float:
-    """Share of the text whose letters get a piece; rarer ones are written in bytes.
+def _rare_letters(texts: Sequence[str], room: int) -> set[str]:
+    """Letters that get no piece, so that they will be written in bytes: all but the `room` most frequent ones.
 
-    At most a third of the pieces that are free are letters, or a text in Chinese would leave none for words.
+    Without this a text in Chinese would fill the vocabulary with letters. The trainer also leaves out every sentence
+    with NUL or with its own mark for unknown letters, U+2585.
     """
     letters: Counter[str] = Counter()
     for text in texts:
         letters.update(text)
-    kept = sum(count for _, count in letters.most_common((vocab_size - 260) // 3))
-    return min(0.9995, kept / letters.total())
+    ordered = sorted(letters, key=lambda letter: (-letters[letter], letter))
+    return {*ordered[room:], "\0", "\u2585"}
 
 
 def _write_split(
-    folder: Path, name: str, split: Split, tokenizer: Path, say: Callable[[str], None]
+    folder: Path, name: str, split: Split, tokenizer: Path, say: Callable[[str], object]
 ) -> dict[str, int | float]:
     """Write one side's shards and count it; every document begins with the beginning-of-sequence token.
 

@@ -1,0 +1,245 @@
+"""The competition's FineWeb shards and tokenizer, downloaded from their public repository and checked.
+
+Nothing enters but how many training shards are wanted; a dataset folder leaves. The validation split, on which all
+scores rest, must hold exactly the published number of tokens. Every file is compared with the hash that the server
+states, and read as what it must be, before it gets its name; what is whole is never downloaded twice. All files come
+from one revision, and `dataset.json` says that the folder is complete only when it is.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from golf.data.dataset import DATASET_MANIFEST, hash_file, read_manifest
+from golf.data.shards import check_ids, read_shard
+from golf.data.token_bytes import ByteTable
+from golf.files import read_json, write_json
+
+try:
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError  # type: ignore[attr-defined]
+except ModuleNotFoundError:
+    huggingface_hub = None  # type: ignore[assignment]
+
+FINEWEB_REPOSITORY = "willdepueoai/parameter-golf"
+"""Dataset repository with the competition's files."""
+FINEWEB_NAME = "fineweb10B_sp1024"
+"""The dataset's name in the repository's manifest."""
+FINEWEB_VALIDATION_TOKENS = 62_021_846
+"""Tokens of the whole validation split."""
+_ROOT = "datasets"
+_PARTS = ".download"
+
+
+Files = dict[str, dict[str, int | str]]
+"""Size and SHA-256 by file name, as in a manifest."""
+
+
+class DownloadError(OSError):
+    """A file could not be had, or is not what it must be."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where the files are."""
+
+    endpoint: str | None
+    """Address of the server; None: the library's own."""
+    revision: str
+    """Commit that all files are taken from."""
+
+
+def download_fineweb(
+    folder: Path,
+    train_shards: int = 80,
+    validation_tokens: int = FINEWEB_VALIDATION_TOKENS,
+    endpoint: str | None = None,
+    say: Callable[[str], object] = print,
+) -> dict[str, Any]:
+    """Make `folder` the competition's dataset with its first `train_shards` training shards (0: evaluation only).
+
+    Args: validation_tokens: tokens that the validation split must hold; endpoint: another server that speaks the
+        same protocol; say: receives lines of progress.
+    Returns: the folder's manifest.
+    Raises: ModuleNotFoundError without huggingface_hub; ValueError on a folder that holds something else or a wrong
+        number of shards; DownloadError naming the file and the remedy. What was downloaded whole is kept.
+    """
+    if huggingface_hub is None:
+        raise ModuleNotFoundError("downloading FineWeb needs huggingface_hub: pip install huggingface_hub")
+    manifest = _claim_folder(folder, train_shards)
+    if manifest["complete"] and _same_files(folder, manifest, train_shards):
+        say(f"{folder} already holds {train_shards} training shards and the validation split; nothing to do")
+        return manifest
+    with _clear_errors(f"{_ROOT}/manifest.json", endpoint):
+        revision = manifest["revision"] or _metadata(f"{_ROOT}/manifest.json", Remote(endpoint, "main")).commit_hash
+    remote = Remote(endpoint, str(revision))
+    tokenizers, validation, train = _wanted(folder, remote, train_shards)
+    manifest |= {"complete": False, "revision": revision, "files": {}}
+    write_json(folder / DATASET_MANIFEST, manifest)
+    files, vocab_size = _fetch_tokenizer(folder, remote, tokenizers, say)
+    for path in validation:
+        files |= _fetch(folder, remote, path, vocab_size, say)
+    _check_validation(folder, validation_tokens)
+    for number, path in enumerate(train, 1):
+        files |= _fetch(folder, remote, path, vocab_size, say, f"[{number}/{len(train)}] ")
+    manifest |= {"complete": True, "files": files}
+    shutil.rmtree(folder / _PARTS, ignore_errors=True)
+    write_json(folder / DATASET_MANIFEST, manifest)
+    return manifest
+
+
+def _claim_folder(folder: Path, train_shards: int) -> dict[str, Any]:
+    """The folder's manifest or a new one; ValueError where the folder is another dataset's or has more shards."""
+    if train_shards < 0:
+        raise ValueError(f"train_shards must be at least 0, got {train_shards}")
+    old = read_manifest(folder)
+    foreign = [path.name for path in sorted(folder.glob("*.bin")) if not path.name.startswith("fineweb_")]
+    if old.get("name", FINEWEB_NAME) != FINEWEB_NAME or foreign:
+        raise ValueError(f"{folder} already holds {old.get('name') or foreign[0]}; download FineWeb into a new folder")
+    present = len(list(folder.glob("fineweb_train_*.bin")))
+    if present > train_shards:
+        raise ValueError(f"{folder} already holds {present} training shards; ask for at least so many, or a new folder")
+    return old or {"name": FINEWEB_NAME, "source": FINEWEB_REPOSITORY, "revision": None, "complete": False, "files": {}}
+
+
+def _same_files(folder: Path, manifest: dict[str, Any], train_shards: int) -> bool:
+    """Whether the manifest lists so many training shards and each of its files is there with its size."""
+    files = manifest["files"]
+    whole = all((folder / name).is_file() and (folder / name).stat().st_size == files[name]["bytes"] for name in files)
+    return whole and sum("_train_" in name for name in files) == train_shards
+
+
+def _wanted(folder: Path, remote: Remote, train_shards: int) -> tuple[list[str], list[str], list[str]]:
+    """Paths in the repository: where the tokenizer may be, the validation shards, the training shards."""
+    path = f"{_ROOT}/manifest.json"
+    published = read_json(_download(folder, remote, path, force=True))
+    try:
+        entry = next(item for item in published["datasets"] if item["name"] == FINEWEB_NAME)
+        tokenizer = next(item for item in published["tokenizers"] if item["name"] == entry["tokenizer_name"])
+        model = str(tokenizer.get("model_path") or tokenizer["path"])
+        limit, validation = int(entry["stats"]["files_train"]), int(entry["stats"]["files_val"])
+    except (KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
+        raise DownloadError(f"{path} of {FINEWEB_REPOSITORY} does not describe {FINEWEB_NAME} ({error!r})") from error
+    if train_shards > limit:
+        raise ValueError(f"{FINEWEB_NAME} has {limit} training shards, {train_shards} were asked for")
+    front = f"{_ROOT}/datasets/{FINEWEB_NAME}/fineweb"
+    train = [f"{front}_train_{number:06d}.bin" for number in range(train_shards)]
+    return [f"{_ROOT}/{model}", model], [f"{front}_val_{number:06d}.bin" for number in range(validation)], train
+
+
+def _fetch_tokenizer(folder: Path, remote: Remote, paths: list[str], say: Callable[[str], object]) -> tuple[Files, int]:
+    """Fetch the tokenizer from the first path that the repository has; its record and its number of pieces."""
+    for path in paths:
+        try:
+            files = _fetch(folder, remote, path, None, say)
+        except DownloadError as error:
+            if not isinstance(error.__cause__, EntryNotFoundError):
+                raise
+            continue
+        return files, ByteTable.of_tokenizer(folder / Path(path).name).base.size
+    raise DownloadError(f"{FINEWEB_REPOSITORY} has neither {' nor '.join(paths)}; its layout has changed")
+
+
+def _fetch(
+    folder: Path, remote: Remote, path: str, vocab_size: int | None, say: Callable[[str], object], label: str = ""
+) -> Files:
+    """Bring one file into `folder`, checked, and describe it; a damaged one is downloaded once more.
+
+    Args: vocab_size: ids of a shard are below it; None: the file is the tokenizer.
+    Raises: DownloadError.
+    """
+    target = folder / Path(path).name
+    with _clear_errors(path, remote.endpoint):
+        metadata = _metadata(path, remote)
+    if target.exists() and _fault(target, metadata, vocab_size) is None:
+        say(f"{label}{target.name}: already here, {target.stat().st_size:,} bytes")
+        return _describe_file(target)
+    for attempt in (1, 2):
+        started = time.monotonic()
+        part = _download(folder, remote, path, force=attempt == 2)
+        seconds = time.monotonic() - started
+        fault = _fault(part, metadata, vocab_size)
+        if fault is None:
+            os.replace(part, target)
+            size = target.stat().st_size
+            tokens = "" if vocab_size is None else f", {read_shard(target).size:,} tokens"
+            say(f"{label}{target.name}: {size:,} bytes{tokens}, {size / seconds / 1e6:.1f} MB/s")
+            return _describe_file(target)
+        part.unlink()
+        say(f"{label}{target.name} is damaged: {fault}{'; downloading it again' if attempt == 1 else ''}")
+    raise DownloadError(f"{path} arrived damaged twice: {fault}; try again later, or from another network")
+
+
+def _describe_file(path: Path) -> Files:
+    """Name, size and SHA-256 for the manifest."""
+    return {path.name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}}
+
+
+def _fault(path: Path, metadata: Any, vocab_size: int | None) -> str | None:
+    """What is wrong with a file: its size, its hash where the server states one, or its content."""
+    size = path.stat().st_size
+    if metadata.size is not None and size != metadata.size:
+        return f"it has {size} bytes, the server states {metadata.size}"
+    if re.fullmatch(r"[0-9a-f]{64}", metadata.etag or "") and hash_file(path) != metadata.etag:
+        return "its SHA-256 is not the one that the server states"
+    try:
+        if vocab_size is None:
+            ByteTable.of_tokenizer(path)
+        else:
+            check_ids(path, read_shard(path), vocab_size)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _check_validation(folder: Path, wanted: int) -> None:
+    """Raise DownloadError unless the validation shards hold `wanted` tokens."""
+    got = sum(read_shard(path).size for path in folder.glob("fineweb_val_*.bin"))
+    if got != wanted:
+        raise DownloadError(
+            f"the validation shards in {folder} hold {got:,} tokens, the published split has {wanted:,}: scores on "
+            "them could not be compared; delete fineweb_val_*.bin there and download again"
+        )
+
+
+def _metadata(path: str, remote: Remote) -> Any:
+    """Commit, size and hash of a file, as the server states them."""
+    url = huggingface_hub.hf_hub_url(
+        FINEWEB_REPOSITORY, path, repo_type="dataset", revision=remote.revision, endpoint=remote.endpoint
+    )
+    return huggingface_hub.get_hf_file_metadata(url, endpoint=remote.endpoint)
+
+
+def _download(folder: Path, remote: Remote, path: str, force: bool) -> Path:
+    """The file at `path` of the repository, under a folder of its own beside its last place."""
+    with _clear_errors(path, remote.endpoint):
+        return Path(
+            huggingface_hub.hf_hub_download(
+                FINEWEB_REPOSITORY,
+                path,
+                repo_type="dataset",
+                revision=remote.revision,
+                local_dir=folder / _PARTS,
+                force_download=force,
+                endpoint=remote.endpoint,
+            )
+        )
+
+
+@contextlib.contextmanager
+def _clear_errors(path: str, endpoint: str | None) -> Iterator[None]:
+    """Turn what the network does into DownloadError with the remedy."""
+    try:
+        yield
+    except (HTTPError, ConnectionError, FileNotFoundError) as error:
+        server = endpoint or "the Hugging Face Hub"
+        raise DownloadError(
+            f"cannot download {path} of {FINEWEB_REPOSITORY} from {server}: {error}; check the network and run the "
+            "same command again, it keeps what is complete"
+        ) from error
