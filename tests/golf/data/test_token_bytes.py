@@ -1,6 +1,7 @@
 """The byte table against the published tables and against decoded text."""
 
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,18 @@ def test_counts_add_up_over_documents(plain_tokenizer: Path, texts: list[str]) -
     ids = [token for text in texts for token in model.encode(text, add_bos=True)]
     assert table.boundary[model.bos_id()]
     assert counted_bytes(table, ids) == sum(len(text.encode()) for text in texts)
+
+
+def test_unused_pieces_have_no_bytes(plain_tokenizer: Path, tmp_path: Path) -> None:
+    """Catches a piece that the tokenizer never writes counted as text, or a space counted after it."""
+    piece = "\u2581unused".encode()
+    # Fields of a repeated message may be appended: piece (1), score (2), type (3) = UNUSED (5).
+    message = b"\x0a" + bytes([len(piece)]) + piece + b"\x15" + struct.pack("<f", -9.0) + b"\x18\x05"
+    path = tmp_path / "more.model"
+    path.write_bytes(plain_tokenizer.read_bytes() + b"\x0a" + bytes([len(message)]) + message)
+    table = ByteTable.of_tokenizer(path)
+    assert table.base.shape == (401,)
+    assert (table.base[400], table.leading_space[400], table.boundary[400]) == (0, False, True)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", json.dumps({"vocab": 1024}).encode()])
