@@ -231,10 +231,8 @@ class _View:
             if artifact_root is None and database is not None:
                 artifact_root = database.parent / "mlartifacts"
             location = None if artifact_root is None else artifact_root.absolute().as_uri()
-            # Without the kind the web page opens with its pages for chat bots.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
             try:
-                self.client.create_experiment(name, artifact_location=location, tags=kind)
+                self.client.create_experiment(name, artifact_location=location)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -261,8 +259,7 @@ class _View:
     def _find(self, sweep: str, trial: str) -> Any:
         """The trial's run, or None. Were there two, every caller would take the same one."""
         runs = [run for run in self._search(f"tags.trial = '{trial}'") if run.data.tags.get("sweep") == sweep]
-        order = lambda run: (run.info.lifecycle_stage != "active", run.info.start_time, run.info.run_id)  # noqa: E731
-        return min(runs, key=order, default=None)
+        return min(runs, key=lambda run: (run.info.lifecycle_stage != "active", run.info.run_id), default=None)
 
     def _find_or_create(self, sweep: str, trial: str, name: str | None, started: float) -> Any:
         with _opened_alone(self.uri):
@@ -328,7 +325,7 @@ class _View:
 
     def _unsent(self, run_id: str, curves: Points) -> list[Metric]:
         """The points that the run does not hold: a resumed trial passes steps again, at other times."""
-        metrics = []
+        metrics: list[Any] = []
         for name, points in curves.items():
             key = _key(name)
             sent = self._sent[run_id].get(key)

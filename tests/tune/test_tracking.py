@@ -281,7 +281,10 @@ def test_two_sweeps_on_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
     sweeps = [subprocess.Popen([*command, name], cwd=ROOT, **pipes) for name in ("1", "2")]
     for sweep in sweeps:
         sweep.stdout.readline()  # type: ignore[union-attr]
-    outputs = [sweep.communicate(b"go\n")[0] for sweep in reversed(sweeps)]
+    for sweep in sweeps:
+        sweep.stdin.write(b"go\n")  # type: ignore[union-attr]
+        sweep.stdin.flush()  # type: ignore[union-attr]
+    outputs = [sweep.communicate()[0] for sweep in sweeps]
     assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
     assert outputs == [b"", b""], "MLflow's own chatter is not silenced"
     found = runs(address, "fresh")
