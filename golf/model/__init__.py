@@ -1,0 +1,1 @@
+"""The GEPA model and its conversion from and to published checkpoints."""

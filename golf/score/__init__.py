@@ -1,0 +1,1 @@
+"""Windows, sliding-window scoring and score-first test-time training."""

@@ -1,0 +1,112 @@
+"""The GEPA model: token ids in, capped logits or negative log-likelihoods out.
+
+An encoder half pushes its streams, a decoder half takes them back through gated skips; the embedding is
+tied. Weights are float32; activations are in `activation_dtype` (bfloat16 on GPUs). Never holds a
+training or quantisation switch: those are arguments. Source: openai/parameter-golf PR #598.
+
+Shape letters: B batch, T positions, D model width, V vocabulary.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from golf.config import ModelConfig
+from golf.model.layers import Bigram, Block, Linear, SmearGate, Table, ValueEmbedding, rotary_tables
+
+
+class GEPA(nn.Module):
+    """The whole model; parameter names are documented in `model/interop.py`."""
+
+    def __init__(self, config: ModelConfig, activation_dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config, self.activation_dtype = config, activation_dtype
+        self.token_embedding = Table(config.vocab_size, config.model_dim)
+        buckets = config.bigram_buckets
+        self.bigram = None if buckets is None else Bigram(buckets, config.bigram_dim, config.model_dim)
+        self.smear = SmearGate(config.model_dim)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.num_encoder = config.num_layers // 2
+        self.skip_weights = nn.Parameter(torch.ones(self.num_encoder, config.model_dim))
+        self.skip_gates = nn.Parameter(torch.zeros(self.num_encoder, config.model_dim))
+        self.value = None if config.value_dim is None else ValueEmbedding(config, config.value_dim)
+
+    def hidden(self, x_BT: Tensor, qat: bool = False) -> Tensor:
+        """The normalised residual stream after the last block, (B, T, D)."""
+        h_BTD = self.token_embedding(x_BT)
+        if self.bigram is not None:
+            h_BTD = h_BTD + self.bigram(x_BT, qat)
+        h_BTD = F.rms_norm(h_BTD.to(self.activation_dtype), (self.config.model_dim,))
+        start_BTD = h_BTD = self.smear(h_BTD)
+        cos_TR, sin_TR = rotary_tables(
+            x_BT.shape[1], self.config.rope_dims, self.config.rope_base, self.config.rope_train_length, x_BT.device
+        )
+        values = None if self.value is None else self.value(x_BT, qat)
+        pushed: list[Tensor] = []
+        for layer, block in enumerate(self.blocks):
+            if layer >= self.num_encoder and pushed:
+                h_BTD = self._skip(h_BTD, pushed.pop(), layer - self.num_encoder)
+            h_BTD = block(h_BTD, start_BTD, cos_TR, sin_TR, self._extra_value(values, layer, h_BTD.dtype), qat)
+            if layer < self.num_encoder:
+                pushed.append(h_BTD)
+        return F.rms_norm(h_BTD, (self.config.model_dim,))
+
+    def _skip(self, h_BTD: Tensor, pushed_BTD: Tensor, index: int) -> Tensor:
+        gate = torch.sigmoid(self.skip_gates[index]).to(h_BTD.dtype)
+        return gate * h_BTD + (1 - gate) * (self.skip_weights[index].to(h_BTD.dtype) * pushed_BTD)
+
+    def _extra_value(self, values: Tensor | None, layer: int, dtype: torch.dtype) -> Tensor | None:
+        if self.value is None or values is None or layer not in self.config.value_layers:
+            return None
+        return (self.value.layer_scales[self.config.value_layers.index(layer)] * values).to(dtype)
+
+    def logits(self, x_BT: Tensor, qat: bool = False) -> Tensor:
+        """Capped logits of the next token, float32 (B, T, V)."""
+        h_BTD = self.hidden(x_BT, qat)
+        z_BTV = F.linear(h_BTD, self.token_embedding.weight.to(h_BTD.dtype)).float()
+        return self.config.logit_softcap * torch.tanh(z_BTV / self.config.logit_softcap)
+
+    def forward(self, x_BT: Tensor, y_BT: Tensor, qat: bool = False, reduction: str = "mean") -> Tensor:
+        """Cross-entropy of targets `y_BT` after `x_BT` in nats, float32: () or, for reduction "none", (B, T)."""
+        logits_BTV = self.logits(x_BT, qat)
+        nll = F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), reduction=reduction)
+        return nll.view(y_BT.shape) if reduction == "none" else nll
+
+
+def build_model(config: ModelConfig, seed: int, activation_dtype: torch.dtype = torch.float32) -> GEPA:
+    """A model on the CPU with freshly drawn weights, a function of `config` and `seed` alone."""
+    model = GEPA(config, activation_dtype)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.token_embedding.weight.normal_(0.0, config.embedding_init_std, generator=generator)
+        if model.value is not None:
+            model.value.table.weight.normal_(0.0, 0.01, generator=generator)
+        for name, module in model.named_modules():
+            if isinstance(module, Linear):
+                _draw_matrix(module.weight, name, config.num_layers, generator)
+    return model
+
+
+def _draw_matrix(weight_OI: Tensor, name: str, num_layers: int, generator: torch.Generator) -> None:
+    """Zero for the two that write to the stream; orthogonal where both sides are >= 64; else uniform."""
+    if name.endswith(("attention.output", "mlp.down")):
+        weight_OI.zero_()
+    elif min(weight_OI.shape) >= 64:
+        nn.init.orthogonal_(weight_OI, generator=generator)
+        if name.endswith("projection"):
+            weight_OI.mul_(1.0 / math.sqrt(2 * num_layers))
+    elif name.endswith("projection"):
+        weight_OI.zero_()
+    else:
+        bound = weight_OI.shape[1] ** -0.5
+        weight_OI.uniform_(-bound, bound, generator=generator)
+
+
+def count_parameters(config: ModelConfig, frozen_blocks: int = 0) -> int:
+    """Trainable parameters of the model whose first `frozen_blocks` blocks are frozen; nothing is allocated."""
+    with torch.device("meta"):
+        model = GEPA(config)
+    frozen = sum(p.numel() for block in list(model.blocks)[:frozen_blocks] for p in block.parameters())
+    return sum(p.numel() for p in model.parameters()) - frozen

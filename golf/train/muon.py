@@ -1,0 +1,76 @@
+"""Muon: momentum whose matrix updates are orthogonalised by a Newton-Schulz iteration.
+
+Gradients enter, weights change in place. Every rank keeps every momentum, so the state does not depend on
+the number of ranks; the orthogonalisation, the expensive part, is shared: rank r takes every world-th matrix
+and one sum over the ranks completes the update. Source: Jordan et al. 2024 (Muon), as in PR #598.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from golf.dist import Group
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic iteration, chosen for slope at zero rather than for convergence."""
+
+
+def orthogonalise(g_NOI: Tensor, steps: int) -> Tensor:
+    """Nearly orthogonal matrices with the singular directions of `g_NOI`.
+
+    Args: g_NOI: a stack of matrices of one shape, any float type; steps: iterations.
+    Returns: the same shape in bfloat16, singular values near 1.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = g_NOI.bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon:
+    """Muon with Nesterov momentum and decoupled weight decay over matrices of any shapes."""
+
+    def __init__(
+        self, matrices: Sequence[nn.Parameter], lrs: Sequence[float], weight_decay: float, steps: int, group: Group
+    ) -> None:
+        self.matrices, self.lrs, self.weight_decay, self.steps, self.group = matrices, lrs, weight_decay, steps, group
+        self.momenta = [torch.zeros_like(matrix) for matrix in matrices]
+        by_shape: dict[torch.Size, list[int]] = {}
+        for index, matrix in enumerate(matrices):
+            by_shape.setdefault(matrix.shape, []).append(index)
+        self._stacks = list(by_shape.values())
+
+    @torch.no_grad()
+    def step(self, lr_scale: float, momentum: float) -> None:
+        """One update from the matrices' gradients, every learning rate times `lr_scale`."""
+        if not self.matrices:
+            return
+        gradients = [matrix.grad for matrix in self.matrices if matrix.grad is not None]
+        torch._foreach_mul_(self.momenta, momentum)
+        torch._foreach_add_(self.momenta, gradients)
+        nesterov = torch._foreach_add(gradients, self.momenta, alpha=momentum)
+        updates = self._orthogonal(nesterov)
+        for matrix, lr, update in zip(self.matrices, self.lrs, updates, strict=True):
+            matrix.mul_(1.0 - lr * lr_scale * self.weight_decay)
+            matrix.add_(update.to(matrix.dtype), alpha=-lr * lr_scale)
+
+    def _orthogonal(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Orthogonalised `gradients`, each computed by one rank and known to all. bfloat16."""
+        flat = torch.zeros(sum(g.numel() for g in gradients), dtype=torch.bfloat16, device=gradients[0].device)
+        parts = flat.split([g.numel() for g in gradients])
+        for stack in self._stacks:
+            mine = [index for index in stack if index % self.group.world_size == self.group.rank]
+            if mine:
+                done = orthogonalise(torch.stack([gradients[index] for index in mine]), self.steps)
+                done *= max(1.0, done.shape[1] / done.shape[2]) ** 0.5
+                for index, update in zip(mine, done, strict=True):
+                    parts[index].copy_(update.flatten())
+        self.group.sum(flat)
+        return [part.view(g.shape) for part, g in zip(parts, gradients, strict=True)]
