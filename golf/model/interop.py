@@ -16,9 +16,7 @@ are never changed. Published files are unpickled with weights only: nothing in t
 """
 
 import io
-import lzma
 import pickle
-import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +25,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from golf.artifact.codec import decompress
 from golf.config import ModelConfig
+
+try:
+    import zstandard
+except ModuleNotFoundError:
+    zstandard = None  # type: ignore[assignment]
+
+LARGEST_BYTES = 1 << 30
+"""Published files that unpack to more are refused."""
 
 _PAIRS = [
     ("token_embedding.weight", "tok_emb.weight"),
@@ -49,3 +54,122 @@ _PAIRS = [
     (".attention_scale", ".attn_scale"),
     (".residual_mix", ".resid_mix"),
 ]
+
+
+def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The project's names for a state dictionary under the published names; values unchanged, float32."""
+    ours: dict[str, Tensor] = {}
+    layer_scales = sorted((name for name in weights if name.startswith("ve_layer_scales.")), key=_index)
+    if layer_scales:
+        ours["value.layer_scales"] = torch.cat([weights[name].float().reshape(1) for name in layer_scales])
+    for name, tensor in weights.items():
+        if name not in layer_scales:
+            ours[_rename(name, [(theirs, mine) for mine, theirs in _PAIRS])] = tensor.float()
+    return ours
+
+
+def to_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The published names for a state dictionary under the project's; the inverse of `from_published`."""
+    theirs: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        if name == "value.layer_scales":
+            theirs |= {f"ve_layer_scales.{i}": scale.reshape(1) for i, scale in enumerate(tensor)}
+        else:
+            theirs[_rename(name, _PAIRS)] = tensor
+    return theirs
+
+
+def _index(name: str) -> int:
+    return int(name.rsplit(".", 1)[1])
+
+
+def _rename(name: str, pairs: list[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        name = name.replace(old, new)
+    return name
+
+
+def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig:
+    """The shape of a model from its weights under the project's names.
+
+    What shapes do not tell (rotary settings, softcap, XSA layers) is taken from `base`; the value embedding
+    is taken to be on the last layers.
+    Raises: ValueError when the weights are not those of a GEPA model.
+    """
+    try:
+        vocab_size, model_dim = weights["token_embedding.weight"].shape
+        num_heads = weights["blocks.0.attention.query_gain"].numel()
+        kv_width = weights["blocks.0.attention.key.weight"].shape[0]
+        mlp_hidden = weights["blocks.0.mlp.up.weight"].shape[0]
+    except KeyError as error:
+        raise ValueError(f"not the weights of a GEPA model: {error} is missing") from error
+    num_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+    bigram, value = weights.get("bigram.table.weight"), weights.get("value.table.weight")
+    num_values = weights["value.layer_scales"].numel() if value is not None else 0
+    plain = {name: getattr(base, name) for name in base.__dataclass_fields__}
+    return ModelConfig(
+        **plain
+        | {
+            "vocab_size": vocab_size,
+            "num_layers": num_layers,
+            "model_dim": model_dim,
+            "num_heads": num_heads,
+            "num_kv_heads": kv_width * num_heads // model_dim,
+            "mlp_hidden": mlp_hidden,
+            "bigram_buckets": None if bigram is None else bigram.shape[0],
+            "bigram_dim": base.bigram_dim if bigram is None else bigram.shape[1],
+            "value_dim": None if value is None else value.shape[1],
+            "value_layers": tuple(range(num_layers - num_values, num_layers)),
+            "xsa_layers": min(base.xsa_layers, num_layers),
+        }
+    )
+
+
+def read_published(path: Path) -> dict[str, Tensor]:
+    """The weights in a published `final_model.pt` or `final_model.int6.ptz`, under the project's names.
+
+    Returns: float32 tensors; quantised ones dequantised. Nothing in the file is executed.
+    Raises: ValueError naming the file when it is neither, is damaged or holds more than plain tensors.
+    """
+    data = path.read_bytes()
+    try:
+        if data[:4] == b"\x28\xb5\x2f\xfd":
+            data = _unzstd(data)
+        elif data[:1] == b"\x78":
+            inflater = zlib.decompressobj()
+            data = inflater.decompress(data, LARGEST_BYTES)
+            if inflater.unconsumed_tail:
+                raise ValueError(f"it unpacks to more than {LARGEST_BYTES} bytes")
+        loaded: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        if isinstance(loaded, dict) and set(loaded) == {"w", "m"}:
+            loaded = _dequantise_published(loaded["w"], loaded["m"])
+        if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+            raise ValueError("it holds more than named tensors")
+    except (ValueError, RuntimeError, EOFError, KeyError, zlib.error, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is not a published checkpoint of the PR #598 family: {error}") from error
+    return from_published(loaded)
+
+
+def _unzstd(data: bytes) -> bytes:
+    if zstandard is None:
+        raise ValueError("reading it needs the package zstandard: pip install zstandard")
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+            raw = reader.read(LARGEST_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"damaged zstd stream ({error})") from error
+    if len(raw) > LARGEST_BYTES:
+        raise ValueError(f"it unpacks to more than {LARGEST_BYTES} bytes")
+    return raw
+
+
+def _dequantise_published(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Codes `name.q` times scales `name.scale` (one per row or one), or the tensor as it is."""
+    weights = {}
+    for name, kind in kinds.items():
+        if isinstance(kind, str):
+            weights[name] = stored[name].float()
+            continue
+        codes, scale = stored[name + ".q"].float(), stored[name + ".scale"].float()
+        weights[name] = codes * (scale.view(-1, *[1] * (codes.ndim - 1)) if scale.ndim else scale)
+    return weights

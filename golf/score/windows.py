@@ -1,0 +1,40 @@
+"""Which tokens each window reads and which of them it scores: every token of the stream exactly once.
+
+Pure arithmetic on positions. Target position t is token t + 1 of the stream, predicted from the tokens up to
+t. The first window scores all its targets, each later one those that the window before did not reach.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Window:
+    """Targets [start, end) are read; [first_scored, end) are scored."""
+
+    start: int
+    first_scored: int
+    end: int
+
+
+def make_windows(num_targets: int, sequence_length: int, stride: int) -> list[Window]:
+    """Windows in order of their start; their scored parts tile [0, num_targets).
+
+    Windows run to the end of the stream; the last one scores what is left. `stride` = `sequence_length` makes
+    plain windows without overlap.
+    Raises: ValueError when there is nothing to score.
+    """
+    if num_targets < 1:
+        raise ValueError(f"nothing to score: the stream must have at least 2 tokens, got {num_targets + 1}")
+    windows = [Window(0, 0, min(sequence_length, num_targets))]
+    while windows[-1].end < num_targets:
+        start, done = windows[-1].start + stride, windows[-1].end
+        windows.append(Window(start, done, min(start + sequence_length, num_targets)))
+    return windows
+
+
+def windows_by_chunk(windows: list[Window], chunk_tokens: int, num_targets: int) -> list[list[Window]]:
+    """The windows of each chunk of the stream: a window belongs to the chunk of its first scored target."""
+    chunks: list[list[Window]] = [[] for _ in range(-(-num_targets // chunk_tokens))]
+    for window in windows:
+        chunks[window.first_scored // chunk_tokens].append(window)
+    return chunks
