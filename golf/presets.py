@@ -1,0 +1,87 @@
+"""Configurations and quantisation splits by name.
+
+`pr598` is the published record's text, `pr598-log` what its log followed, `pr668` its longer successor (pull
+requests of openai/parameter-golf), `demo` a model for two CPU cores whose small byte cap decides between splits.
+"""
+
+from golf.config import (
+    AdaptConfig,
+    BatchConfig,
+    GridConfig,
+    ModelConfig,
+    QuantConfig,
+    RunConfig,
+    ScheduleConfig,
+    ScoreConfig,
+    nearest,
+)
+
+
+def _split(attention: int, mlp: int, embedding: int, tables: int) -> QuantConfig:
+    """Bits per tensor group: below 8 per row with the clip search, at 8 the largest magnitude of the tensor."""
+
+    def grid(bits: int) -> GridConfig:
+        return GridConfig(bits=8, per_row=False, percentiles=(1.0,)) if bits == 8 else GridConfig(bits=bits)
+
+    return QuantConfig(attention=grid(attention), mlp=grid(mlp), token_embedding=grid(embedding), tables=grid(tables))
+
+
+SPLITS: dict[str, QuantConfig] = {
+    "mixed-int6-int8": _split(6, 6, 8, 8),
+    "pure-int6": _split(6, 6, 6, 6),
+    "int5-mlp": _split(6, 5, 8, 8),
+    "int8": _split(8, 8, 8, 8),
+    "int4": _split(4, 4, 6, 6),
+}
+"""The record's split first; bits of attention, MLP, token embedding, bigram and value tables."""
+
+_PR668_CLIP = tuple(round(0.990 + 0.010 * step / 14, 6) for step in range(15))
+_PR668_GRID = GridConfig(bits=6, percentiles=_PR668_CLIP)
+
+PRESETS: dict[str, RunConfig] = {
+    "demo": RunConfig(
+        model=ModelConfig(
+            num_layers=5,
+            model_dim=96,
+            num_heads=4,
+            num_kv_heads=2,
+            mlp_hidden=288,
+            rope_dims=8,
+            rope_train_length=256,
+            bigram_buckets=1024,
+            bigram_dim=32,
+            xsa_layers=2,
+            value_dim=32,
+            value_layers=(3, 4),
+        ),
+        batch=BatchConfig(tokens_per_step=8192, sequence_length=256),
+        schedule=ScheduleConfig(steps=60, warmdown_start=30, momentum_steps=30, ema_decay=0.9, swa_every=5),
+        quant=QuantConfig(float_elements=4096),
+        score=ScoreConfig(sequence_length=256, stride=64, batch_windows=16, chunk_tokens=4096),
+        adapt=AdaptConfig(lr=0.01, epochs=2, frozen_blocks=1),
+        cap_bytes=400_000,
+        validate_every=None,
+    ),
+    "pr598": RunConfig(),
+    "pr598-log": RunConfig(schedule=ScheduleConfig(warmdown_shape="linear")),
+    "pr668": RunConfig(
+        model=ModelConfig(rope_train_length=2048),
+        schedule=ScheduleConfig(steps=30_000, warmdown_start=12_000, qat_threshold=None),
+        quant=QuantConfig(attention=_PR668_GRID, mlp=_PR668_GRID, token_embedding=_PR668_GRID, tables=_PR668_GRID),
+        adapt=AdaptConfig(warmup_fraction=0.05),
+    ),
+}
+
+
+def find_preset(name: str) -> RunConfig:
+    """The preset called `name`; ValueError with the nearest right name."""
+    if name not in PRESETS:
+        raise ValueError(f'unknown preset "{name}"{nearest(name, PRESETS)}')
+    return PRESETS[name]
+
+
+def find_split(name: str) -> QuantConfig:
+    """The quantisation split called `name`; ValueError with the nearest right name."""
+    if name not in SPLITS:
+        raise ValueError(f'unknown split "{name}"{nearest(name, SPLITS)}')
+    return SPLITS[name]

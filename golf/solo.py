@@ -1,0 +1,66 @@
+"""The whole run without the project around it: what the shipped `train_gpt.py` does when it is started.
+
+A configuration and a folder of shards enter; the run's folder and the printed ladder leave. Alone or under
+torchrun. The code it counts is its own file.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from golf.config import RunConfig, from_plain, override_all
+from golf.data.dataset import open_dataset
+from golf.dist import join
+from golf.stages import RunFolder, run_stages
+
+
+def print_ladder(results: dict[str, Any]) -> None:
+    """The run's sizes and scores, one line each."""
+    packed = results["pack"]
+    verdict = "fits" if packed["fits"] else f"over by {packed['over_bytes']:,}"
+    print(
+        f"artifact {packed['artifact_bytes']:,} bytes = model {packed['model_bytes']:,} "
+        f"+ code {packed['code_bytes']:,} ({verdict})"
+    )
+    print(f"train      {results['train']['seconds']:9.1f} s")
+    for rung in results["ladder"]:
+        scores = f"{rung['bpb']:.6f} BPB  {rung['nats_per_token']:.6f} nats/token"
+        print(f"{rung['name']:10s} {rung['seconds']:9.1f} s  {scores}")
+
+
+class Progress:
+    """Prints a line for a curve's points, at most one in `every` seconds, on the first rank only."""
+
+    def __init__(self, quiet: bool, steps: int, every: float = 5.0) -> None:
+        self.quiet, self.steps, self.every, self.printed = quiet, steps, every, 0.0
+
+    def __call__(self, curve: str, step: int, value: float) -> None:
+        """Take one point."""
+        if self.quiet or (time.monotonic() - self.printed < self.every and curve == "train_loss"):
+            return
+        self.printed = time.monotonic()
+        of = f"/{self.steps}" if curve in ("train_loss", "validation_bpb") else ""
+        print(f"{curve:15s} {step:6d}{of} {value:.4f}", flush=True)
+
+
+def main(config_json: dict[str, Any]) -> None:
+    """Train, pack, score and adapt the configuration that the shipped file holds."""
+    parser = argparse.ArgumentParser(
+        description="Train, pack and score this record's model; torchrun for several GPUs."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of shards and the tokenizer")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the run")
+    parser.add_argument("--seed", type=int, help="another seed")
+    arguments = parser.parse_args()
+    config = from_plain(RunConfig, config_json)
+    if arguments.seed is not None:
+        config = override_all(config, {"seed": arguments.seed})
+    with join() as group:
+        dataset = open_dataset(arguments.data, config.model.vocab_size)
+        code_bytes = Path(sys.argv[0]).stat().st_size
+        progress = Progress(not group.first, config.schedule.steps)
+        results = run_stages(config, dataset, RunFolder(arguments.out), group, code_bytes, progress)
+        if group.first:
+            print_ladder(results)

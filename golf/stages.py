@@ -1,0 +1,268 @@
+"""The stages of a run: train, pack, score, adapt. What each reads, what it writes, and its function.
+
+A configuration, a dataset and a folder enter; files and results stand in the folder afterwards. A stage whose
+result is there for exactly these inputs is not run again; an interrupted training goes on from its last state.
+The quantised rungs are measured from the artifact read back from the disk, never from memory.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from golf.artifact.pack import pack, read_artifact
+from golf.config import RunConfig, to_plain
+from golf.data.batches import read_batch
+from golf.data.dataset import Dataset
+from golf.dist import Group
+from golf.files import read_json, write_bytes, write_json
+from golf.model.gepa import GEPA, build_model
+from golf.plan import make_plan
+from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, Rung, digest, read_result, write_result
+from golf.score.adapt import adapt
+from golf.score.sliding import ChunkScore, Scored, Stream, score
+from golf.train.loop import Step, train
+from golf.train.state import TrainState, read_tensors, save_tensors
+
+Event = Callable[[str, int, float], None]
+"""(curve, step or chunk, value): called on every rank while a stage runs."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    def file(self, name: str) -> Path:
+        """A file of the run: "state.pt", "live.pt", "average.pt", "curves.json", "artifact.golf", "<stage>.json"."""
+        return self.path / name
+
+
+def activation_dtype(group: Group) -> torch.dtype:
+    """bfloat16 on GPUs, float32 on CPUs."""
+    return torch.bfloat16 if group.device.type == "cuda" else torch.float32
+
+
+def training_identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """What a training state is the state of."""
+    plain = to_plain(config)
+    return {"data": dataset.digest} | {
+        part: plain[part] for part in ("model", "batch", "schedule", "optimizer", "seed")
+    }
+
+
+def train_stage(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, save_seconds: float = 60.0
+) -> dict[str, Any]:
+    """Train to the last step and write the live and the averaged weights.
+
+    Returns: {"seconds", "steps", "tokens"}. Raises: Diverged; ValueError without training shards.
+    """
+    identity = training_identity(config, dataset)
+    found = read_result(folder.file("train.json"), digest(identity))
+    if found is not None:
+        return found
+    stream = dataset.train
+    if stream is None:
+        raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
+    state = TrainState(build_model(config.model, config.seed, activation_dtype(group)), config.optimizer, group)
+    curves: dict[str, list[list[float]]] = {"train_loss": [], "validation_bpb": []}
+    if folder.file("state.pt").exists():
+        state.load(folder.file("state.pt"), identity)
+        stored = read_json(folder.file("curves.json"))
+        curves = {name: [point for point in points if point[0] < state.step] for name, points in stored.items()}
+    before = sum(point[2] for point in curves.get("seconds", []))
+    started = saved = time.perf_counter()
+
+    def note(curve: str, step: int, value: float) -> None:
+        curves[curve].append([step, time.time(), value])
+        event(curve, step, value)
+
+    def save() -> None:
+        if group.first:
+            spent = [state.step - 1, time.time(), before + time.perf_counter() - started]
+            write_json(folder.file("curves.json"), curves | {"seconds": [spent]})
+            state.save(folder.file("state.pt"), identity)
+
+    def after_step(step: Step) -> None:
+        nonlocal saved
+        note("train_loss", step.step, step.loss_nats)
+        due = config.validate_every is not None and (step.step + 1) % config.validate_every == 0
+        if due and state.step < config.schedule.steps:
+            scored = score(state.model, validation_stream(dataset), config.score, group, plain=True)
+            note("validation_bpb", step.step + 1, scored.bpb)
+        if time.perf_counter() - saved > save_seconds and state.step < config.schedule.steps:
+            save()
+            saved = time.perf_counter()
+
+    def batches(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
+        return read_batch(stream, config.batch, step, micro_batch, group.rank, group.world_size)
+
+    forward = compiled(state.model, config, group)
+    train(state, make_plan(config.schedule), batches, config.optimizer.gradient_clip, group, after_step, forward)
+    if group.first:
+        save_tensors(folder.file("live.pt"), state.live_weights())
+        save_tensors(folder.file("average.pt"), state.averaged_weights())
+        save()
+    group.wait()
+    result = {
+        "seconds": before + time.perf_counter() - started,
+        "steps": config.schedule.steps,
+        "tokens": config.schedule.steps * config.batch.tokens_per_step,
+    }
+    if group.first:
+        write_result(folder.file("train.json"), digest(identity), result)
+    return result
+
+
+def compiled(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
+    """The model compiled on GPUs, both with and without QAT, on synthetic tokens; the model itself on CPUs."""
+    if group.device.type != "cuda":
+        return model
+    forward = cast(nn.Module, torch.compile(model, dynamic=False))
+    length = config.batch.sequence_length
+    rows = config.batch.slice_tokens // length
+    tokens_BT = torch.arange(rows * length, device=group.device).view(rows, length) % config.model.vocab_size
+    for qat in (False, True) if any(row.qat for row in make_plan(config.schedule)) else (False,):
+        with torch.autocast("cuda", torch.bfloat16):
+            forward(tokens_BT, tokens_BT, qat=qat).backward()
+    return forward
+
+
+def validation_stream(dataset: Dataset) -> Stream:
+    """The validation tokens and the bytes of each target."""
+    tokens = torch.from_numpy(dataset.validation.astype("int64"))
+    return Stream(tokens, dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]))
+
+
+def pack_stage(config: RunConfig, folder: RunFolder, code_bytes: int) -> dict[str, Any]:
+    """Quantise the averaged weights and write the artifact.
+
+    Args: code_bytes: size of the counted code.
+    Returns: {"artifact_bytes", "model_bytes", "code_bytes", "over_bytes" (above the cap, 0 if it fits), "fits",
+        "ledger" (bytes per tensor group), "seconds"}.
+    """
+    started = time.perf_counter()
+    packed = pack(read_tensors(folder.file("average.pt")), config.model, config.quant)
+    write_bytes(folder.file("artifact.golf"), packed.data)
+    artifact_bytes = len(packed.data) + code_bytes
+    return {
+        "artifact_bytes": artifact_bytes,
+        "model_bytes": len(packed.data),
+        "code_bytes": code_bytes,
+        "over_bytes": max(0, artifact_bytes - config.cap_bytes),
+        "fits": artifact_bytes <= config.cap_bytes,
+        "ledger": packed.ledger,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def load_model(folder: RunFolder, rung: str, config: RunConfig, group: Group) -> GEPA:
+    """The model of a rung: live or averaged weights, or the artifact read back from the disk."""
+    if rung in (LIVE, AVERAGED):
+        model = GEPA(config.model, activation_dtype(group))
+        model.load_state_dict(read_tensors(folder.file("live.pt" if rung == LIVE else "average.pt")))
+    else:
+        shape, weights = read_artifact(folder.file("artifact.golf"))
+        model = GEPA(shape, activation_dtype(group))
+        model.load_state_dict(weights)
+    return model.to(group.device)
+
+
+def make_rung(name: str, scored: Scored, seconds: float) -> Rung:
+    """A rung of the ladder from its scored chunks."""
+    chunks = [(chunk.nll_nats, chunk.num_tokens, chunk.num_bytes) for chunk in scored.chunks]
+    return Rung(name, scored.bpb, scored.nats_per_token, seconds, chunks)
+
+
+def score_stage(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, rung: str
+) -> dict[str, Any]:
+    """Measure one rung below TTT: plain windows for "live", "ema" and "quantised", the stride for "sliding"."""
+    started = time.perf_counter()
+    model = load_model(folder, rung, config, group)
+
+    def after_chunk(number: int, chunk: ChunkScore) -> None:
+        event(f"{rung}_bpb", number, Scored((chunk,)).bpb)
+
+    scored = score(
+        model, validation_stream(dataset), config.score, group, plain=rung != SLIDING, after_chunk=after_chunk
+    )
+    return asdict(make_rung(rung, scored, time.perf_counter() - started))
+
+
+def adapt_stage(config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event) -> dict[str, Any]:
+    """Measure the last rung: sliding windows with score-first test-time training."""
+    if config.adapt is None:
+        raise ValueError("RunConfig.adapt is None: this configuration has no test-time training")
+    started = time.perf_counter()
+    running: list[ChunkScore] = []
+
+    def after_chunk(number: int, chunk: ChunkScore) -> None:
+        running.append(chunk)
+        event("ttt_bpb", number, Scored(tuple(running)).bpb)
+
+    model = load_model(folder, ADAPTED, config, group)
+    adapted = adapt(model, validation_stream(dataset), config.score, config.adapt, group, after_chunk=after_chunk)
+    return asdict(make_rung(ADAPTED, adapted.scored, time.perf_counter() - started))
+
+
+def run_stages(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    group: Group,
+    code_bytes: int,
+    event: Event,
+    stop_over_cap: bool = False,
+) -> dict[str, Any]:
+    """All stages in one process group, each result kept in the folder and used again if its inputs are the same.
+
+    Args: stop_over_cap: pay for no evaluation when the artifact is over the cap.
+    Returns: {"train": ..., "pack": ..., "ladder": [rung, ...]}.
+    """
+    trained = train_stage(config, dataset, folder, group, event)
+    plain = to_plain(config)
+    identity = digest(training_identity(config, dataset), plain["quant"], plain["cap_bytes"], code_bytes)
+    packed = kept(folder, "pack", identity, group, lambda: pack_stage(config, folder, code_bytes), alone=True)
+    if stop_over_cap and not packed["fits"]:
+        return {"train": trained, "pack": packed, "ladder": []}
+    scoring = partial(score_stage, config, dataset, folder, group, event)
+    scored_from = digest(identity, plain["score"])
+    ladder = [kept(folder, r, scored_from, group, partial(scoring, r)) for r in (LIVE, AVERAGED, QUANTISED, SLIDING)]
+    if config.adapt is not None:
+        adapting = partial(adapt_stage, config, dataset, folder, group, event)
+        ladder.append(kept(folder, ADAPTED, digest(scored_from, plain["adapt"]), group, adapting))
+    return {"train": trained, "pack": packed, "ladder": ladder}
+
+
+def kept(
+    folder: RunFolder,
+    stage: str,
+    identity: str,
+    group: Group,
+    compute: Callable[[], dict[str, Any]],
+    alone: bool = False,
+) -> dict[str, Any]:
+    """The stage's result from the folder, or computed and kept there.
+
+    Args: alone: whether rank 0 computes it for all, instead of all together.
+    """
+    path = folder.file(f"{stage}.json")
+    group.wait()
+    found = read_result(path, identity)
+    group.wait()
+    if found is not None:
+        return found
+    if group.first:
+        result = write_result(path, identity, compute())
+    elif not alone:
+        compute()
+    group.wait()
+    return result if group.first else read_result(path, identity) or {}

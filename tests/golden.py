@@ -1,0 +1,293 @@
+"""Check files of golden numbers against `golf/`: `python tests/golden.py FILE...`.
+
+A file's kind is known by the tensors in it (forward, ttt, train, kernels, byte tables), so any file of these
+formats can be given. One line per check: file, check, largest difference, limit, ok or FAIL. Exit 1 on any FAIL.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from golf.artifact.grid import dequantise, quantise
+from golf.config import AdaptConfig, GridConfig, ModelConfig, OptimizerConfig, ScheduleConfig, ScoreConfig
+from golf.data.token_bytes import ByteTable
+from golf.dist import Group
+from golf.model.gepa import GEPA
+from golf.model.interop import from_published, to_published
+from golf.model.layers import bigram_bucket, rotary_tables
+from golf.plan import make_plan
+from golf.score.adapt import adapt
+from golf.score.sliding import Stream, score
+from golf.train import loop
+from golf.train.groups import UNTRAINED, optimizer_group
+from golf.train.muon import orthogonalise
+from golf.train.state import TrainState
+
+
+class Check(NamedTuple):
+    """One comparison: the largest difference found and the largest allowed."""
+
+    name: str
+    difference: float
+    limit: float
+
+
+class Golden:
+    """The tensors and metadata of one file."""
+
+    def __init__(self, path: Path) -> None:
+        with safe_open(path, "pt") as file:
+            self.tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        self.metadata: dict[str, Any] = {name: json.loads(text) for name, text in metadata.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def weights(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors below `prefix` under the project's names."""
+        inside = {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
+        return from_published(inside)
+
+    def model(self) -> GEPA:
+        """The model with the file's weights."""
+        model = GEPA(model_config(self.metadata["config"]))
+        model.load_state_dict(self.weights("weights/"))
+        return model
+
+
+def model_config(published: Mapping[str, Any]) -> ModelConfig:
+    """The project's configuration for the published one."""
+    heads, dim = published["num_heads"], published["model_dim"]
+    values = bool(published.get("ve_enabled"))
+    layers = [int(layer) for layer in str(published.get("ve_layers", "")).split(",") if layer.strip()]
+    return ModelConfig(
+        vocab_size=published["vocab_size"],
+        num_layers=published["num_layers"],
+        model_dim=dim,
+        num_heads=heads,
+        num_kv_heads=published["num_kv_heads"],
+        mlp_hidden=published.get("mlp_hidden") or int(published["mlp_mult"] * dim),
+        logit_softcap=published["logit_softcap"],
+        rope_dims=published.get("rope_dims") or dim // heads,
+        rope_base=published["rope_base"],
+        rope_train_length=published.get("rope_train_seq_len", 1024),
+        bigram_buckets=published.get("bigram_buckets") or None,
+        bigram_dim=published.get("bigram_embed_dim") or 128,
+        xsa_layers=published.get("xsa_last_n") or 0,
+        value_dim=published["ve_dim"] if values else None,
+        value_layers=tuple(sorted(layers)) if values else (),
+        depth_scaled_norm=bool(published.get("ln_scale", False)),
+    )
+
+
+def distance(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], relative: bool = False) -> float:
+    """Largest difference over all tensors; relative: to the largest entry of each tensor."""
+    assert set(ours) == set(theirs), sorted(set(ours) ^ set(theirs))
+    worst = 0.0
+    for name, tensor in theirs.items():
+        difference = (ours[name] - tensor).abs().max().item()
+        scale = tensor.abs().max().item() if relative else 1.0
+        worst = max(worst, difference / scale if scale else difference)
+    return worst
+
+
+def check_forward(golden: Golden) -> Iterator[Check]:
+    """Logits, losses and gradients, plain and fake-quantised."""
+    model, x, y = golden.model(), golden["x"], golden["y"]
+    with torch.no_grad():
+        yield Check("logits", (model.logits(x) - golden["logits"]).abs().max().item(), 2e-5)
+        short = golden["logits_short"]
+        difference = (model.logits(x[:, : short.shape[1]]) - short).abs().max().item()
+        yield Check("logits_short", difference, 2e-5)
+    for qat, prefix in ((False, ""), (True, "qat_")):
+        model.zero_grad()
+        loss = model(x, y, qat=qat)
+        loss.backward()
+        yield Check(f"{prefix}loss", abs(loss.item() - golden[f"{prefix}loss"].item()), 2e-5)
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        yield Check(f"{prefix}grads", distance(gradients, golden.weights(f"{prefix}grads/"), relative=True), 1e-4)
+
+
+def check_ttt(golden: Golden) -> Iterator[Check]:
+    """Bytes, sliding-window and test-time-training scores, and the weights after the last update."""
+    settings, tokens = golden.metadata["eval"], golden["tokens"].long()
+    table = ByteTable(*(golden[name].numpy() for name in ("base_bytes", "leading_space", "boundary")))
+    target_bytes = table.count(tokens[:-1].numpy(), tokens[1:].numpy())
+    yield Check("token_bytes", float(np.abs(target_bytes - golden["token_bytes"].numpy()).max()), 0)
+    stream = Stream(tokens, target_bytes)
+    config = ScoreConfig(
+        sequence_length=settings["seq_len"], stride=settings["stride"], chunk_tokens=settings["chunk_tokens"]
+    )
+    nll = torch.full((stream.num_targets,), math.nan, dtype=torch.float64)
+
+    def sink(first: int, values: Tensor) -> None:
+        nll[first : first + len(values)] = values
+
+    model = golden.model()
+    sliding = score(model, stream, config, Group(), sink=sink)
+    yield Check("sliding_nll", (nll - golden["sliding_nll"]).abs().max().item(), 1e-4)
+    yield Check("sliding_bpb", abs(sliding.bpb - golden.metadata["sliding_bpb"]), 1e-6)
+    adapting = AdaptConfig(
+        optimizer=settings.get("optimizer", "sgd"),
+        lr=settings["lr"],
+        epochs=settings["epochs"],
+        momentum=settings.get("momentum", 0.9),
+        frozen_blocks=settings["freeze_blocks"],
+        gradient_clip=settings["grad_clip"],
+        batch_sequences=settings["batch_seqs"],
+    )
+    nll.fill_(math.nan)
+    adapted = adapt(model, stream, config, adapting, Group(), sink=sink)
+    yield Check("ttt_nll", (nll - golden["ttt_nll"]).abs().max().item(), 1e-4)
+    yield Check("ttt_bpb", abs(adapted.scored.bpb - golden.metadata["ttt_bpb"]), 1e-6)
+    yield Check("ttt_weights", distance(adapted.weights, golden.weights("ttt_weights/")), 1e-4)
+
+
+def check_train(golden: Golden) -> Iterator[Check]:
+    """Groups, schedule, losses, final and averaged weights of a short training."""
+    settings, model = golden.metadata["train"], golden.model()
+    wrong = 0
+    for group, names in (golden.metadata["groups"] | {UNTRAINED: golden.metadata.get("ungrouped", [])}).items():
+        for name in names:
+            ours = next(iter(from_published({name: torch.zeros(1)})))
+            wrong += optimizer_group(ours, model.num_encoder) != group
+    yield Check("groups", wrong, 0)
+    schedule = ScheduleConfig(
+        steps=settings["iterations"],
+        warmdown_start=settings["iterations"] - settings["warmdown_iters"],
+        warmdown_shape=settings["warmdown_shape"],
+        momentum_start=settings["warm_start"],
+        momentum_end=settings["muon_momentum"],
+        momentum_steps=settings["warm_steps"],
+        qat_threshold=settings["qat_threshold"] or None,
+        ema_decay=settings["ema_decay"],
+    )
+    plan = make_plan(schedule)[: settings["steps"]]
+    scales = torch.tensor([row.lr_scale for row in plan], dtype=torch.float64)
+    yield Check("lr_scales", (scales - golden["lr_scales"]).abs().max().item(), 0)
+    first_qat = [step for step, row in enumerate(plan) if row.qat][:1]
+    yield Check("qat_on_at", float(first_qat != settings["qat_on_at"][:1]), 0)
+    optimizer = OptimizerConfig(
+        matrix_lr=settings["matrix_lr"],
+        scalar_lr=settings["scalar_lr"],
+        embedding_lr=settings["tied_embed_lr"],
+        decoder_lr_multiplier=settings["decoder_lr_mult"],
+        weight_decay=settings["muon_wd"],
+        beta1=settings["beta1"],
+        beta2=settings["beta2"],
+        epsilon=settings["eps"],
+        newton_schulz_steps=settings["ns_steps"],
+        gradient_clip=settings["grad_clip"],
+    )
+    state, steps = TrainState(model, optimizer, Group()), []
+    loop.MICRO_BATCHES = settings["grad_accum"]
+    x, y = golden["x"], golden["y"]
+    loop.train(state, plan, lambda s, m: (x[s, m], y[s, m]), settings["grad_clip"], Group(), steps.append)
+    losses = torch.tensor([step.loss_nats for step in steps], dtype=torch.float64)
+    norms = torch.tensor([step.gradient_norm for step in steps], dtype=torch.float64)
+    yield Check("losses", (losses - golden["losses"]).abs().max().item(), 2e-4)
+    yield Check("first_grad_norm", abs(norms[0] - golden["grad_norms"][0]).item(), 2e-5)
+    yield Check("final", distance(state.live_weights(), golden.weights("final/")), 2e-3)
+    yield Check("ema", distance(state.averaged_weights(), golden.weights("ema/")), 2e-3)
+
+
+def check_kernels(golden: Golden) -> Iterator[Check]:
+    """Quantisers, Newton-Schulz, bigram hash and rotary tables."""
+    whole = GridConfig(bits=8, per_row=False, percentiles=(1.0,))
+    for index in range(sum(name.startswith("w") for name in golden.tensors)):
+        weight = golden[f"w{index}"]
+        int8 = quantise(weight, whole)
+        codes = (int8.codes.int() - golden[f"ref_int8_q{index}"].int()).abs().max().item()
+        yield Check(f"int8_codes{index}", codes, 0)
+        scale = (int8.scale.float() - golden[f"ref_int8_scale{index}"].float()).abs().max().item()
+        yield Check(f"int8_scale{index}", scale, 0)
+        error = (dequantise(quantise(weight, GridConfig())) - weight).double().square().mean().item()
+        yield Check(f"int6_mse{index}", error, golden[f"ref_int6_mse{index}"].item())
+    for index in range(sum(name.startswith("ns_in") for name in golden.tensors)):
+        ours = orthogonalise(golden[f"ns_in{index}"][None], 5)[0].float()
+        yield Check(f"newton_schulz{index}", (ours - golden[f"ns_out{index}"]).abs().max().item(), 2e-2)
+    for name in [name for name in golden.tensors if name.startswith("bigram_hash_")]:
+        ours = bigram_bucket(golden["bigram_ids"], int(name.rsplit("_", 1)[1]))
+        yield Check(name, (ours - golden[name]).abs().max().item(), 0)
+    rope = golden.metadata.get("rope", {})
+    for name in [name for name in golden.tensors if name.startswith("rope_cos_")]:
+        length = int(name.rsplit("_", 1)[1])
+        cos, sin = rotary_tables(length, rope["rope_dims"], rope["base"], rope["train_seq_len"])
+        yield Check(name, (cos - golden[name]).abs().max().item(), 1e-6)
+        yield Check(f"rope_sin_{length}", (sin - golden[f"rope_sin_{length}"]).abs().max().item(), 1e-6)
+
+
+def check_bytes(golden: Golden, folder: Path) -> Iterator[Check]:
+    """The byte tables of the tokenizer beside the file, and the text's bytes."""
+    tokens = golden["tokens"].numpy()
+    tables = {name: golden[name].numpy() for name in ("base_bytes", "leading_space", "boundary")}
+    total = int(ByteTable(*tables.values()).count(tokens[:-1], tokens[1:]).sum())
+    yield Check("total_bytes", abs(total - golden.metadata["total_bytes"]), 0)
+    yield Check("scored_tokens", abs(len(tokens) - 1 - golden.metadata["scored_tokens"]), 0)
+    for tokenizer in folder.glob("*.model"):
+        ours = ByteTable.of_tokenizer(tokenizer)
+        for name, mine in (
+            ("base_bytes", ours.base),
+            ("leading_space", ours.leading_space),
+            ("boundary", ours.boundary),
+        ):
+            wrong = float((mine != tables[name]).sum()) if len(mine) == len(tables[name]) else math.inf
+            yield Check(f"{name} of {tokenizer.name}", wrong, 0)
+
+
+def check_names(golden: Golden) -> Iterator[Check]:
+    """Published names survive the way to the project's and back."""
+    published = {n.removeprefix("weights/"): t for n, t in golden.tensors.items() if n.startswith("weights/")}
+    back = to_published(from_published(published))
+    wrong = len(set(back) ^ set(published))
+    yield Check("names", wrong or distance(back, published), 0)
+
+
+def checks(path: Path) -> Iterator[Check]:
+    """All checks that the file allows."""
+    golden = Golden(path)
+    if any(name.startswith("weights/") for name in golden.tensors):
+        yield from check_names(golden)
+    if "logits" in golden:
+        yield from check_forward(golden)
+    elif "ttt_nll" in golden:
+        yield from check_ttt(golden)
+    elif "losses" in golden:
+        yield from check_train(golden)
+    elif "w0" in golden:
+        yield from check_kernels(golden)
+    elif "base_bytes" in golden:
+        yield from check_bytes(golden, path.parent)
+    else:
+        raise ValueError(f"{path}: not a file of golden numbers of a known kind")
+
+
+def main(names: list[str]) -> int:
+    """Print a line per check; 1 if any failed."""
+    if not names:
+        print("usage: python tests/golden.py FILE...", file=sys.stderr)
+        return 2
+    failed = 0
+    for name in names:
+        for check in checks(Path(name)):
+            holds = check.difference <= check.limit
+            failed += not holds
+            verdict = "ok" if holds else "FAIL"
+            print(f"{Path(name).name:32s} {check.name:40s} {check.difference:10.3e} {check.limit:10.3e} {verdict}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

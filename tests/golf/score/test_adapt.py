@@ -1,0 +1,101 @@
+"""Score-first test-time training: order, resume and settings."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from golf.config import AdaptConfig, ScoreConfig
+from golf.dist import Group
+from golf.model.gepa import GEPA, build_model
+from golf.score.adapt import adapt, chunk_lr
+from golf.score.sliding import Stream, score
+
+SETTINGS = AdaptConfig(lr=0.05, epochs=2, frozen_blocks=1, batch_sequences=2)
+
+
+def copy_of(model: GEPA) -> GEPA:
+    """The same model, apart."""
+    other = build_model(model.config, seed=0)
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def test_no_epochs_is_plain_sliding(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
+    """Fault: the evaluator with training has another idea of windows or sums."""
+    expected = score(model, stream, config, Group())
+    adapted = adapt(model, stream, config, replace(SETTINGS, epochs=0), Group())
+    assert adapted.scored == expected
+
+
+def test_each_chunk_is_scored_before_it_is_trained_on(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
+    """Fault: a future token reaches an earlier score through the weights."""
+
+    def scores(tokens: Tensor) -> Tensor:
+        seen = torch.zeros(stream.num_targets, dtype=torch.float64)
+
+        def sink(first: int, nll: Tensor) -> None:
+            seen[first : first + len(nll)] = nll
+
+        adapt(copy_of(model), Stream(tokens, stream.target_bytes), config, SETTINGS, Group(), sink=sink)
+        return seen
+
+    before = scores(stream.tokens)
+    for position in (69, 70, 71, 140, 146, 280, 300):
+        tokens = stream.tokens.clone()
+        tokens[position:] = (tokens[position:] + 1) % 48
+        torch.testing.assert_close(scores(tokens)[: position - 1], before[: position - 1], atol=1e-5, rtol=0)
+
+
+def test_training_changes_later_chunks_and_the_last_is_not_trained(
+    model: GEPA, stream: Stream, config: ScoreConfig
+) -> None:
+    """Fault: training is a no-op, or goes on after the last score."""
+    plain = score(model, stream, config, Group())
+    trained = copy_of(model)
+    before_last = adapt(trained, stream, config, SETTINGS, Group(), stop_after=4)
+    assert before_last.scored.chunks[0] == plain.chunks[0]
+    assert before_last.scored.chunks[1].nll_nats != plain.chunks[1].nll_nats
+    done = adapt(trained, stream, config, SETTINGS, Group(), start=before_last)
+    assert all(torch.equal(done.weights[name], tensor) for name, tensor in before_last.weights.items())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_stopping_and_going_on_equals_no_stop(model: GEPA, stream: Stream, config: ScoreConfig, optimizer: str) -> None:
+    """Fault: momentum, weights or sums are lost between two calls."""
+    settings = AdaptConfig(optimizer="sgd" if optimizer == "sgd" else "adamw", lr=0.01, epochs=2, frozen_blocks=1)
+    whole = adapt(copy_of(model), stream, config, settings, Group())
+    part = adapt(copy_of(model), stream, config, settings, Group(), stop_after=2)
+    rest = adapt(copy_of(model), stream, config, settings, Group(), start=part)
+    assert rest.scored == whole.scored
+    assert all(torch.equal(rest.weights[name], tensor) for name, tensor in whole.weights.items())
+
+
+def test_frozen_blocks_do_not_move_and_embeddings_do(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
+    """Fault: freezing the wrong parameters."""
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    adapted = adapt(model, stream, config, SETTINGS, Group())
+    for name, tensor in adapted.weights.items():
+        assert torch.equal(tensor, start[name]) == name.startswith("blocks.0."), name
+
+
+def test_qat_is_off_unless_asked_for(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
+    """Fault: the flag of late QAT leaks into test-time training, or the switch is dead."""
+    off = adapt(copy_of(model), stream, config, SETTINGS, Group())
+    on = adapt(copy_of(model), stream, config, replace(SETTINGS, qat=True), Group())
+    assert off.scored != on.scored
+
+
+def test_learning_rate_over_chunks() -> None:
+    """Fault: a cosine that does not start at lr and end at 0, or a warm-up that does not rise."""
+    settings = AdaptConfig(lr=0.4)
+    rates = [chunk_lr(settings, chunk, 41) for chunk in range(41)]
+    assert rates[0] == 0.4
+    assert rates[20] == pytest.approx(0.2)
+    assert rates[40] == pytest.approx(0.0, abs=1e-15)
+    warmed = [chunk_lr(replace(settings, warmup_fraction=0.1), chunk, 41) for chunk in range(41)]
+    assert warmed[4:] == rates[4:]
+    assert [round(w / r, 9) for w, r in zip(warmed[:4], rates[:4], strict=True)] == [0.25, 0.5, 0.75, 1.0]
+    assert math.isfinite(chunk_lr(settings, 0, 1))
