@@ -16,6 +16,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+# Run as a script, this file's folder would hide the package behind tests/golf.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from golf.artifact.grid import dequantise, quantise
 from golf.config import AdaptConfig, GridConfig, ModelConfig, OptimizerConfig, ScheduleConfig, ScoreConfig
 from golf.data.token_bytes import ByteTable

@@ -1,0 +1,1 @@
+"""Integer grids, codecs, the container, and the one-file bundle of the counted code."""

@@ -1,0 +1,122 @@
+"""The counted code: one self-contained `train_gpt.py` made from the modules that train and score.
+
+The modules' top-level statements are joined in import order, without docstrings and comments; their names
+are unique, so that nothing changes its meaning. The same configuration gives the same bytes.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from golf.config import RunConfig, to_plain
+
+COUNTED = (
+    "golf.files",
+    "golf.config",
+    "golf.dist",
+    "golf.plan",
+    "golf.record",
+    "golf.data.shards",
+    "golf.data.batches",
+    "golf.data.token_bytes",
+    "golf.data.dataset",
+    "golf.model.layers",
+    "golf.model.gepa",
+    "golf.train.muon",
+    "golf.train.groups",
+    "golf.train.state",
+    "golf.train.loop",
+    "golf.artifact.codec",
+    "golf.artifact.grid",
+    "golf.artifact.container",
+    "golf.artifact.pack",
+    "golf.score.windows",
+    "golf.score.sliding",
+    "golf.score.adapt",
+    "golf.stages",
+    "golf.solo",
+)
+"""The modules in import order."""
+
+
+def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED) -> str:
+    """The source of `train_gpt.py` for `config`.
+
+    Raises: ValueError when two modules share a top-level name or one imports from a later or uncounted one.
+    """
+    imports, body = _joined(modules)
+    settings = f"CONFIG = {_differences(to_plain(config), to_plain(RunConfig()))!r}"
+    main = 'if __name__ == "__main__":\n    main(CONFIG)' if "golf.solo" in modules else ""
+    return "\n".join([imports, body, settings, main]).rstrip() + "\n"
+
+
+def code_bytes(config: RunConfig) -> int:
+    """Size of the counted code as it is shipped."""
+    return len(bundle(config).encode())
+
+
+@cache
+def _joined(modules: tuple[str, ...]) -> tuple[str, str]:
+    """(external imports, all other statements) of the modules."""
+    imports: set[str] = set()
+    statements: list[str] = []
+    owners: dict[str, str] = {}
+    for position, module in enumerate(modules):
+        tree = ast.parse(_source(module))
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("golf"):
+                _check_import(node, module, modules[:position])
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                imports.add(ast.unparse(node))
+            elif not _is_text(node):
+                for name in _defined(node):
+                    if owners.setdefault(name, module) != module:
+                        raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
+                statements.append(ast.unparse(_Strip().visit(node)))
+    return "\n".join(sorted(imports)), "\n".join(statements)
+
+
+def _source(module: str) -> str:
+    root = Path(__file__).resolve().parents[2]
+    return root.joinpath(*module.split(".")).with_suffix(".py").read_text()
+
+
+def _check_import(node: ast.ImportFrom, module: str, earlier: tuple[str, ...]) -> None:
+    if node.module not in earlier or any(alias.asname for alias in node.names):
+        raise ValueError(f"{module} line {node.lineno}: import from {node.module} must be of an earlier counted module")
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+class _Strip(ast.NodeTransformer):
+    """Drops docstrings and attribute descriptions."""
+
+    def generic_visit(self, node: ast.AST) -> Any:
+        super().generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [item for item in body if not _is_text(item)] or [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+def _differences(plain: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `plain` that `base` does not already have."""
+    found = {}
+    for name, value in plain.items():
+        if isinstance(value, dict) and isinstance(base[name], dict):
+            value = _differences(value, base[name])  # noqa: PLW2901
+            if value:
+                found[name] = value
+        elif value != base[name]:
+            found[name] = value
+    return found

@@ -1,0 +1,117 @@
+"""Weights to an artifact by the quantisation split, and back to the same model's weights.
+
+Named float32 weights enter; bytes and a ledger of where they went leave. Reading an artifact needs nothing
+but the artifact. Nothing here sees data: the split is chosen from the weights alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from golf.artifact.codec import compress
+from golf.artifact.container import ArtifactError, decode, encode
+from golf.artifact.grid import Quantised, quantise
+from golf.config import ModelConfig, QuantConfig, from_plain, to_plain
+
+LARGEST_ARTIFACT = 64 << 20
+"""Bytes; a larger file is refused before it is read."""
+FLOAT_GROUP = "float"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An artifact and where its bytes go."""
+
+    data: bytes
+    ledger: dict[str, dict[str, float]]
+    """Per tensor group: "elements", "raw_bytes" (codes and scales), "entropy_bytes" (order-0 entropy of the codes),
+    "packed_bytes" (share of the artifact, by each group compressed alone)."""
+
+
+def group_of(name: str) -> str:
+    """The group of QuantConfig that a parameter belongs to, or "float" for those that are never quantised."""
+    if name.startswith("blocks.") and name.endswith(".weight"):
+        return "attention" if ".attention." in name else "mlp"
+    if name == "token_embedding.weight":
+        return "token_embedding"
+    return "tables" if name.startswith(("bigram.", "value.")) and name.endswith(".weight") else FLOAT_GROUP
+
+
+def is_control(name: str) -> bool:
+    """Whether a small tensor is a control tensor: all but the blocks' matrices and the token embedding."""
+    return group_of(name) not in ("attention", "mlp", "token_embedding")
+
+
+def quantise_tensor(name: str, weight: Tensor, quant: QuantConfig) -> Quantised | Tensor:
+    """The tensor as it is stored: on its group's grid, or float where it is small or a vector."""
+    group = group_of(name)
+    if group == FLOAT_GROUP or weight.numel() <= quant.float_elements:
+        if not bool(torch.isfinite(weight).all()):
+            raise ValueError(f"{name} must be finite to be packed; the run has diverged")
+        return weight.to(getattr(torch, quant.control_dtype if is_control(name) else quant.other_dtype))
+    try:
+        return quantise(weight, getattr(quant, group))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def pack(weights: Mapping[str, Tensor], model: ModelConfig, quant: QuantConfig) -> Packed:
+    """Quantise and encode `weights` (float32, by parameter name)."""
+    stored = {name: quantise_tensor(name, weight, quant) for name, weight in sorted(weights.items())}
+    data = encode(stored, to_plain(model), quant.codec, quant.level)
+    return Packed(data, _ledger(stored, len(data), quant))
+
+
+def _ledger(stored: Mapping[str, Quantised | Tensor], total: int, quant: QuantConfig) -> dict[str, dict[str, float]]:
+    groups: dict[str, list[Quantised | Tensor]] = {}
+    for name, tensor in stored.items():
+        groups.setdefault(group_of(name) if isinstance(tensor, Quantised) else FLOAT_GROUP, []).append(tensor)
+    raws = {group: [b"".join(_stored_bytes(t) for t in tensors)] for group, tensors in groups.items()}
+    alone = {group: len(compress(raw, quant.codec, min(quant.level, 9))) for group, (raw,) in raws.items()}
+    ledger = {}
+    for group, tensors in groups.items():
+        codes = [tensor.codes for tensor in tensors if isinstance(tensor, Quantised)]
+        ledger[group] = {
+            "elements": float(sum((t.codes if isinstance(t, Quantised) else t).numel() for t in tensors)),
+            "raw_bytes": float(len(raws[group][0])),
+            "entropy_bytes": sum(_entropy_bits(tensor) for tensor in codes) / 8,
+            "packed_bytes": total * alone[group] / sum(alone.values()),
+        }
+    return ledger
+
+
+def _stored_bytes(tensor: Quantised | Tensor) -> bytes:
+    parts = (tensor.scale, tensor.codes) if isinstance(tensor, Quantised) else (tensor,)
+    return b"".join(part.contiguous().numpy().tobytes() for part in parts)
+
+
+def _entropy_bits(codes: Tensor) -> float:
+    counts = torch.bincount(codes.flatten().long() + 128).double()
+    counts = counts[counts > 0]
+    return float((counts * (counts.sum() / counts).log2()).sum())
+
+
+def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The model's shape and its float32 weights by parameter name.
+
+    Raises: ArtifactError when the bytes are not a whole artifact of this version.
+    """
+    plain, weights = decode(data)
+    try:
+        return from_plain(ModelConfig, plain), weights
+    except ValueError as error:
+        raise ArtifactError(f"the model's shape is not valid: {error}") from error
+
+
+def read_artifact(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """`unpack` of a file; errors name the file."""
+    size = path.stat().st_size
+    if size > LARGEST_ARTIFACT:
+        raise ArtifactError(f"{path} has {size} bytes, more than any artifact ({LARGEST_ARTIFACT}); refused")
+    try:
+        return unpack(path.read_bytes())
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
