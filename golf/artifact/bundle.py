@@ -5,6 +5,7 @@ are unique, so that nothing changes its meaning. The same configuration gives th
 """
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def _joined(modules: tuple[str, ...]) -> tuple[str, str]:
                 for name in _defined(node):
                     if owners.setdefault(name, module) != module:
                         raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
-                statements.append(ast.unparse(_Strip().visit(node)))
+                statements.append(_narrow(_Strip().visit(node)))
     return "\n".join(sorted(imports)), "\n".join(statements)
 
 
@@ -98,8 +99,23 @@ def _defined(node: ast.stmt) -> list[str]:
     return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 
+def _narrow(node: ast.stmt) -> str:
+    """Source of a statement, indented by one blank a level (a sixth of the bytes); its meaning is compared."""
+    wide = ast.unparse(node)
+    narrow = re.sub("(?m)^(    )+", lambda spaces: " " * (len(spaces[0]) // 4), wide)
+    assert ast.dump(ast.parse(narrow)) == ast.dump(ast.parse(wide)), wide
+    return narrow
+
+
 class _Strip(ast.NodeTransformer):
-    """Drops docstrings and attribute descriptions."""
+    """Drops docstrings, attribute descriptions and the annotations of functions."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        """Without the types of arguments and of the result."""
+        node.returns = None
+        for argument in (*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs):
+            argument.annotation = None
+        return self.generic_visit(node)
 
     def generic_visit(self, node: ast.AST) -> Any:
         super().generic_visit(node)

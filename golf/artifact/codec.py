@@ -6,13 +6,15 @@ made published artifacts larger than the cap. Decompression never produces more 
 
 import lzma
 import zlib
+from typing import Any
 
 try:
     import zstandard
 except ModuleNotFoundError:
     zstandard = None  # type: ignore[assignment]
 
-_LZMA_FORMAT = lzma.FORMAT_XZ
+LZMA_MEMORY = 128 << 20
+"""Bytes that unpacking xz may use for its dictionary; level 9 needs about 65 MiB."""
 _DAMAGED = (lzma.LZMAError, zlib.error) if zstandard is None else (lzma.LZMAError, zlib.error, zstandard.ZstdError)
 
 
@@ -26,8 +28,10 @@ def compress(data: bytes, codec: str, level: int) -> bytes:
         need_zstandard()
         return zstandard.ZstdCompressor(level=level).compress(data)
     if codec == "lzma":
-        return lzma.compress(data, _LZMA_FORMAT, preset=level)
-    return zlib.compress(data, level)
+        return lzma.compress(data, check=lzma.CHECK_NONE, preset=level)
+    if codec == "zlib":
+        return zlib.compress(data, level)
+    raise CodecError(f'unknown codec "{codec}" (known: lzma, zlib, zstd)')
 
 
 def need_zstandard() -> None:
@@ -39,19 +43,23 @@ def need_zstandard() -> None:
 def decompress(data: bytes, codec: str, raw_bytes: int) -> bytes:
     """The `raw_bytes` bytes that were compressed.
 
-    Raises: CodecError when the data is damaged or of another size.
+    Raises: CodecError when the data is damaged, of another size, or followed by more.
     """
+    if codec == "zstd":
+        need_zstandard()
     try:
         if codec == "zstd":
-            need_zstandard()
-            with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-                raw = reader.read(raw_bytes + 1)
-        elif codec == "lzma":
-            raw = lzma.LZMADecompressor(_LZMA_FORMAT).decompress(data, raw_bytes + 1)
+            # The frame says its size: compared before anything is allocated, then enforced by the library.
+            ended = zstandard.get_frame_parameters(data).content_size == raw_bytes
+            raw = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False) if ended else b""
         else:
-            raw = zlib.decompressobj().decompress(data, raw_bytes + 1)
+            unpacker: Any = (
+                lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY) if codec == "lzma" else zlib.decompressobj()
+            )
+            raw = unpacker.decompress(data, raw_bytes + 1)
+            ended = unpacker.eof and not unpacker.unused_data
     except _DAMAGED as error:
         raise CodecError(f"damaged {codec} data ({error})") from error
-    if len(raw) != raw_bytes:
-        raise CodecError(f"{codec} data must unpack to {raw_bytes} bytes, got {len(raw)} or more")
+    if not ended or len(raw) != raw_bytes:
+        raise CodecError(f"{codec} data must unpack to exactly {raw_bytes} bytes, and nothing may follow")
     return raw

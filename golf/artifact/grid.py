@@ -29,8 +29,10 @@ def quantise(weight_OI: Tensor, grid: GridConfig) -> Quantised:
     """The nearest codes on the grid whose clip the configuration chooses.
 
     Args: weight_OI: float32 (rows, columns).
-    Raises: ValueError when a weight is not finite or too large for a float16 scale.
+    Raises: ValueError when it is no matrix, or a weight is not finite or too large for a float16 scale.
     """
+    if weight_OI.ndim != 2 or weight_OI.numel() == 0:
+        raise ValueError(f"only a matrix with elements can be quantised, got shape {tuple(weight_OI.shape)}")
     rows = weight_OI.float() if grid.per_row else weight_OI.float().reshape(1, -1)
     magnitudes = rows.abs()
     if not bool(torch.isfinite(magnitudes).all()):
@@ -43,7 +45,8 @@ def _clips(rows: Tensor, magnitudes: Tensor, grid: GridConfig) -> Tensor:
     """Candidate clips, float32 (candidates, rows)."""
     if grid.clip == "deviations":
         clips = grid.deviations * rows.std(dim=1, correction=0)
-        return torch.minimum(clips, magnitudes.amax(dim=1)).unsqueeze(0)
+        most = magnitudes.amax(dim=1)  # stands in for a deviation of zero, which would erase a constant row
+        return torch.where(clips > 0, torch.minimum(clips, most), most).unsqueeze(0)
     ordered = magnitudes.sort(dim=1).values
     places = torch.tensor(grid.percentiles, dtype=torch.float64) * (rows.shape[1] - 1)
     below = places.floor().long()
