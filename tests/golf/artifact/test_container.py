@@ -1,0 +1,203 @@
+"""The container: round trips, random damage, and files made by an enemy with a right checksum."""
+
+import hashlib
+import json
+import pickle
+import random
+import struct
+import zlib
+from typing import Any
+
+import pytest
+import torch
+
+from golf.artifact.container import ArtifactError, decode, encode
+from golf.artifact.grid import Quantised, dequantise, quantise
+from golf.config import GridConfig
+
+MODEL: dict[str, Any] = {"num_layers": 2, "value_layers": [1]}
+HEADER = struct.Struct("<4sHBQQ32s")
+
+
+def tensors() -> dict[str, Quantised | torch.Tensor]:
+    """One tensor of each kind, a scalar and a name that is not ASCII."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(6, 10, generator=generator)
+    return {
+        "rows": quantise(weight, GridConfig()),
+        "gate": torch.tensor(0.25),
+        "whole": quantise(weight.T.contiguous(), GridConfig(bits=8, per_row=False, percentiles=(1.0,))),
+        "strided": weight.T[::2],
+        "hälf": weight.half(),
+    }
+
+
+def forged(index: object, body: bytes = b"", raw: int | None = None) -> bytes:
+    """An artifact with a right checksum around any index."""
+    text = index if isinstance(index, bytes) else json.dumps(index).encode()
+    payload = struct.pack("<I", len(text)) + text + body
+    packed = zlib.compress(payload)
+    size = len(payload) if raw is None else raw
+    return HEADER.pack(b"GOLF", 1, 2, size, len(packed), hashlib.sha256(packed).digest()) + packed
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lzma", "zlib"])
+def test_round_trip(codec: str) -> None:
+    """Catches values, shapes or names that change on the way, and bytes that differ from call to call."""
+    stored = tensors()
+    data = encode(stored, MODEL, codec, 6)
+    assert data == encode(stored, MODEL, codec, 6)
+    model, read = decode(data)
+    assert model == MODEL
+    assert list(read) == list(stored)
+    for name, value in stored.items():
+        wanted = dequantise(value) if isinstance(value, Quantised) else value.float()
+        assert read[name].dtype == torch.float32
+        assert torch.equal(read[name], wanted)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lzma", "zlib"])
+def test_random_damage(codec: str) -> None:
+    """Catches any damage that gives other weights, or an error of another type."""
+    data = encode(tensors(), MODEL, codec, 6)
+    _, wanted = decode(data)
+    source = random.Random(7)
+    for _ in range(400):
+        bad = bytearray(data)
+        kind = source.randrange(4)
+        at = source.randrange(len(bad))
+        if kind == 0:
+            for _ in range(source.randint(1, 4)):
+                bad[source.randrange(len(bad))] ^= 1 << source.randrange(8)
+        elif kind == 1:
+            del bad[at : at + source.randint(1, 60)]
+        elif kind == 2:
+            bad[at:at] = source.randbytes(source.randint(1, 9))
+        else:
+            bad[source.randrange(60)] = source.randrange(256)
+        try:
+            model, read = decode(bytes(bad))
+        except ArtifactError:
+            continue
+        assert model == MODEL
+        assert all(torch.equal(read[name], wanted[name]) for name in wanted)
+
+
+def test_random_damage_under_a_right_checksum() -> None:
+    """Catches errors of another type from a payload that an enemy changed and signed again."""
+    data = encode(tensors(), MODEL, "zlib", 6)
+    payload = zlib.decompress(data[HEADER.size :])
+    source = random.Random(8)
+    for _ in range(600):
+        bad = bytearray(payload)
+        for _ in range(source.randint(1, 3)):
+            at = source.randrange(len(bad) if source.random() < 0.3 else 260)
+            bad[at] = source.choice(b'0129[]{}",:x\xff') if source.random() < 0.7 else source.randrange(256)
+        packed = zlib.compress(bytes(bad), 1)
+        header = HEADER.pack(b"GOLF", 1, 2, len(bad), len(packed), hashlib.sha256(packed).digest())
+        try:
+            _, read = decode(header + packed)
+        except ArtifactError:
+            continue
+        assert all(bool(value.isfinite().all()) for value in read.values())
+
+
+class Trap:
+    """Fails the test when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return pytest.fail, ("unpickled",)
+
+
+def test_pickles_and_archives_are_refused() -> None:
+    """Catches a reader that executes what it is given."""
+    for bad in (pickle.dumps(Trap()), b"PK\x03\x04" + bytes(100)):
+        with pytest.raises(ArtifactError, match="not executed"):
+            decode(bad)
+
+
+def test_other_versions_and_sizes() -> None:
+    """Catches a believed size, and bytes read by the wrong version's rules."""
+    data = encode(tensors(), MODEL, "zlib", 6)
+    magic, version, codec, raw, packed, check = HEADER.unpack_from(data)
+    body = data[HEADER.size :]
+    for fields in (
+        (b"GULF", version, codec, raw, packed, check),
+        (magic, 2, codec, raw, packed, check),
+        (magic, version, 3, raw, packed, check),
+        (magic, version, codec, 2**63, packed, check),
+        (magic, version, codec, raw + 1, packed, check),
+        (magic, version, codec, raw, 2**63, check),
+    ):
+        with pytest.raises(ArtifactError):
+            decode(HEADER.pack(*fields) + body)
+    for bad in (b"", b"GOLF", data[:-1], data[: HEADER.size], data + b"\0"):
+        with pytest.raises(ArtifactError):
+            decode(bad)
+
+
+def one(kind: object, shape: object, name: object = "a") -> dict[str, Any]:
+    """An index of one tensor."""
+    return {"model": {}, "tensors": [[name, kind, shape]]}
+
+
+@pytest.mark.parametrize(
+    ("index", "body"),
+    [
+        (one("f32", [2**40]), b""),
+        (one("f32", [2**20, 2**20, 2**20, 2**20]), b""),
+        (one("f32", [0, 2**29]), b""),
+        (one("f32", [-1, -1]), bytes(4)),
+        (one("f32", [True]), bytes(4)),
+        (one("f32", [1.0]), bytes(4)),
+        (one("f32", "1"), bytes(4)),
+        (one("f32", [1] * 5), bytes(4)),
+        (one("f64", [1]), bytes(8)),
+        (one(["f32"], [1]), bytes(4)),
+        (one("q", [4]), bytes(6)),
+        (one("f32", [1], 7), bytes(4)),
+        (one("f32", [1]), bytes(5)),
+        (one("f32", [1]), bytes(3)),
+        (one("f32", [1]), struct.pack("<f", float("nan"))),
+        (one("q", [1, 1]), b"\x00\x7c\x01"),
+        ({"model": {}, "tensors": [["a", "f16", [1]], ["a", "f16", [1]]]}, bytes(4)),
+        ({"model": {}, "tensors": [["a"]]}, b""),
+        ({"model": {}, "tensors": {}}, b""),
+        ({"model": [], "tensors": []}, b""),
+        ({"tensors": []}, b""),
+        ([], b""),
+        (b"[" * 100_000, b""),
+        (b'{"model":{},"tensors":[["a","f32",[' + b"9" * 5000 + b"]]]}", b""),
+        (b"\xff\xfe", b""),
+        (b" " * (2**20 + 1) + b'{"model":{},"tensors":[]}', b""),
+    ],
+)
+def test_forged_index(index: object, body: bytes) -> None:
+    """Catches an index that is believed: allocation by its word, other exceptions, NaN in the weights."""
+    with pytest.raises(ArtifactError):
+        decode(forged(index, body))
+
+
+def test_index_beyond_the_payload() -> None:
+    """Catches an index length that reaches past the end, and a payload too short to have one."""
+    for payload in (b"\xff\xff\xff\xff{}", b"\x03\0\0\0{}", b"ab"):
+        packed = zlib.compress(payload)
+        check = hashlib.sha256(packed).digest()
+        with pytest.raises(ArtifactError):
+            decode(HEADER.pack(b"GOLF", 1, 2, len(payload), len(packed), check) + packed)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        torch.tensor([float("nan")]),
+        torch.tensor([1e9]).half(),
+        torch.ones(2).bfloat16(),
+        torch.zeros(0),
+        torch.arange(3),
+    ],
+)
+def test_encode_refuses_what_decode_would(bad: torch.Tensor) -> None:
+    """Catches an artifact that is written and cannot be read; the message names the tensor."""
+    with pytest.raises(ValueError, match=r"^gate\.w: "):
+        encode({"gate.w": bad}, MODEL, "zlib", 6)
