@@ -1,0 +1,86 @@
+"""The written order of modules: imports go one way, and libraries stay where they belong."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from golf.artifact.bundle import COUNTED
+
+ROOT = Path(__file__).resolve().parents[1]
+ORDER = (
+    *COUNTED[:-2],
+    "golf.model.interop",
+    "golf.presets",
+    "golf.data.corpus",
+    "golf.data.text",
+    "golf.data.fineweb",
+    "golf.stages",
+    "golf.solo",
+    "golf.artifact.bundle",
+    "golf.__main__",
+    "tune.ledger",
+    "tune.tracking",
+)
+"""Every module imports only from those before it."""
+
+HOMES = {
+    "ray": {"tune.ddp", "tune.sweep", "tune.store", "tune.cluster"},
+    "mlflow": {"tune.tracking"},
+    "zstandard": {"golf.artifact.codec", "golf.model.interop"},
+    "sentencepiece": {"golf.data.token_bytes", "golf.data.text"},
+    "huggingface_hub": {"golf.data.fineweb"},
+}
+"""Modules that may import a library."""
+
+ENVIRONMENT = {"golf.dist", "tune.tracking", "tune.cluster"}
+"""Modules that may touch os.environ."""
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of golf and tune, parsed."""
+    found = {}
+    for path in sorted([*ROOT.glob("golf/**/*.py"), *ROOT.glob("tune/**/*.py")]):
+        if path.name != "__init__.py":
+            found[".".join(path.relative_to(ROOT).with_suffix("").parts)] = ast.parse(path.read_text())
+    return found
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Dotted names of all imported modules, wherever the import stands."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_follow_the_order(name: str) -> None:
+    """Fault: a cycle, or data flowing back; a module that nobody placed."""
+    assert name in ORDER, f"add {name} to the order"
+    for other in imported(modules()[name]):
+        if other.split(".")[0] in ("golf", "tune"):
+            assert other in ORDER, other
+            assert ORDER.index(other) < ORDER.index(name), f"{name} imports {other}"
+
+
+def test_no_import_hides_in_a_function() -> None:
+    """Fault: a dependency that shows only when a line runs."""
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                inner = [item for item in ast.walk(node) if isinstance(item, (ast.Import, ast.ImportFrom))]
+                assert not inner, f"{name}.{node.name}"
+
+
+def test_libraries_stay_in_their_modules() -> None:
+    """Fault: Ray, MLflow or the environment leak into code that must run without them."""
+    for name, tree in modules().items():
+        tops = {other.split(".")[0] for other in imported(tree)}
+        for library, homes in HOMES.items():
+            assert library not in tops or name in homes, f"{name} imports {library}"
+        environ = any(isinstance(node, ast.Attribute) and node.attr == "environ" for node in ast.walk(tree))
+        assert not environ or name in ENVIRONMENT, f"{name} touches os.environ"
