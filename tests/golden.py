@@ -29,8 +29,8 @@ from golf.model.layers import bigram_bucket, rotary_tables
 from golf.plan import make_plan
 from golf.score.adapt import adapt
 from golf.score.sliding import Stream, score
-from golf.train import loop
 from golf.train.groups import UNTRAINED, optimizer_group
+from golf.train.loop import Step, train
 from golf.train.muon import orthogonalise
 from golf.train.state import TrainState
 
@@ -194,10 +194,18 @@ def check_train(golden: Golden) -> Iterator[Check]:
         newton_schulz_steps=settings["ns_steps"],
         gradient_clip=settings["grad_clip"],
     )
-    state, steps = TrainState(model, optimizer, Group()), []
-    loop.MICRO_BATCHES = settings["grad_accum"]
+    state = TrainState(model, optimizer, Group())
+    steps: list[Step] = []
     x, y = golden["x"], golden["y"]
-    loop.train(state, plan, lambda s, m: (x[s, m], y[s, m]), settings["grad_clip"], Group(), steps.append)
+    train(
+        state,
+        plan,
+        lambda step, micro: (x[step, micro], y[step, micro]),
+        settings["grad_clip"],
+        Group(),
+        steps.append,
+        micro_batches=settings["grad_accum"],
+    )
     losses = torch.tensor([step.loss_nats for step in steps], dtype=torch.float64)
     norms = torch.tensor([step.gradient_norm for step in steps], dtype=torch.float64)
     yield Check("losses", (losses - golden["losses"]).abs().max().item(), 2e-4)

@@ -46,22 +46,24 @@ def train(
     group: Group,
     after_step: Callable[[Step], None],
     forward: nn.Module | None = None,
+    micro_batches: int = MICRO_BATCHES,
 ) -> None:
     """Run the rows of `plan` from `state.step` on.
 
-    Args: gradient_clip: largest global gradient norm; forward: the compiled model where there is one.
+    Args: gradient_clip: largest global gradient norm; forward: the compiled model where there is one;
+        micro_batches: slices of a step over all ranks.
     Raises: Diverged naming the step, on all ranks alike; the state is then that of the step before.
     """
     model = state.model if forward is None else forward
     for step in range(state.step, len(plan)):
         row = plan[step]
         state.reduced.zero_()
-        for micro_batch in range(MICRO_BATCHES // group.world_size):
+        for micro_batch in range(micro_batches // group.world_size):
             x_BT, y_BT = (ids.to(group.device, non_blocking=True) for ids in batches(step, micro_batch))
             with torch.autocast(group.device.type, torch.bfloat16, enabled=group.device.type == "cuda"):
                 loss = model(x_BT, y_BT, qat=row.qat)
-            (loss / MICRO_BATCHES).backward()
-            state.reduced[-1] += loss.detach() / MICRO_BATCHES
+            (loss / micro_batches).backward()
+            state.reduced[-1] += loss.detach() / micro_batches
         group.sum(state.reduced)
         loss_nats, norm = clip_gradients(state, gradient_clip)
         if not (math.isfinite(loss_nats) and math.isfinite(norm)):
