@@ -69,6 +69,9 @@ def _joined(modules: tuple[str, ...]) -> tuple[str, str]:
             if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("golf"):
                 _check_import(node, module, modules[:position])
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                for name, source in _bound(node, module):
+                    if owners.setdefault(name, source) != source:
+                        raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
                 imports.add(ast.unparse(node))
             elif not _is_text(node):
                 for name in _defined(node):
@@ -86,6 +89,20 @@ def _source(module: str) -> str:
 def _check_import(node: ast.ImportFrom, module: str, earlier: tuple[str, ...]) -> None:
     if node.module not in earlier or any(alias.asname for alias in node.names):
         raise ValueError(f"{module} line {node.lineno}: import from {node.module} must be of an earlier counted module")
+
+
+def _bound(node: ast.Import | ast.ImportFrom, module: str) -> list[tuple[str, str]]:
+    """The names that an external import binds, each with where it comes from."""
+    found = []
+    for alias in node.names:
+        if alias.name.split(".")[0] == "golf" and isinstance(node, ast.Import):
+            raise ValueError(f'{module} line {node.lineno}: write "from {alias.name} import ..." for modules of golf')
+        if isinstance(node, ast.ImportFrom):
+            found.append((alias.asname or alias.name, f"{node.module}.{alias.name}"))
+        else:
+            top = alias.name.split(".")[0]
+            found.append((alias.asname or top, alias.name if alias.asname else top))
+    return found
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -28,7 +28,8 @@ class Packed:
     data: bytes
     ledger: dict[str, dict[str, float]]
     """Per tensor group: "elements", "raw_bytes" (codes and scales), "entropy_bytes" (order-0 entropy of the codes),
-    "packed_bytes" (share of the artifact, by each group compressed alone, at level 9 at most). Under "header": header and index."""
+    "packed_bytes" (share of the artifact, by each group compressed alone, at level 9 at most). Under
+    "header": the file's header and its index."""
 
 
 def group_of(name: str) -> str:
