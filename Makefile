@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.complete
 
-.PHONY: venv test check clean
+.PHONY: venv sweep test check clean
 
 venv: $(STAMP)
 
@@ -12,6 +12,9 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' 2>&1 | grep -v '^WARNING: Location' || true
 	$(BIN)/python -c "import torch, ray, mlflow, optuna, pytest, safetensors"
 	touch $@
+
+sweep: venv
+	$(BIN)/python run_sweep.py demo
 
 check: venv
 	$(BIN)/ruff format --check .

@@ -59,7 +59,7 @@ PRESETS: dict[str, RunConfig] = {
         quant=QuantConfig(float_elements=4096),
         score=ScoreConfig(sequence_length=256, stride=64, batch_windows=16, chunk_tokens=4096),
         adapt=AdaptConfig(lr=0.01, epochs=2, frozen_blocks=1),
-        cap_bytes=400_000,
+        cap_bytes=496_000,
         validate_every=None,
     ),
     "pr598": RunConfig(),

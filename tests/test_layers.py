@@ -21,6 +21,11 @@ ORDER = (
     "golf.__main__",
     "tune.ledger",
     "tune.tracking",
+    "tune.paths",
+    "tune.space",
+    "tune.cluster",
+    "tune.ddp",
+    "tune.sweep",
 )
 """Every module imports only from those before it."""
 

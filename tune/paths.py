@@ -1,0 +1,29 @@
+"""Where everything below the storage root lies. The only place that joins these names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The storage root: an absolute folder that every node sees."""
+
+    root: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The append-only ledger, the source of every number."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def data(self) -> Path:
+        """Prepared datasets."""
+        return self.root / "data"
+
+    def trial(self, sweep: str, trial: str) -> Path:
+        """The run folder of one trial."""
+        return self.root / "sweeps" / sweep / "trials" / trial
+
+    def ray(self, sweep: str) -> Path:
+        """Ray's own bookkeeping of a sweep; can be deleted at any time."""
+        return self.root / "ray" / sweep
