@@ -198,7 +198,10 @@ class GridConfig:
     percentiles: tuple[float, ...] = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
     """Quantiles of |w| tried as the clip, each in (0, 1]; (1.0,) is the largest magnitude."""
     deviations: float = 12.85
-    """k: the clip is k standard deviations of the row, where `clip` says so; above 0."""
+    """k: the clip is k standard deviations of the row, where `clip` says so; above 0. A larger k is a coarser grid, whose
+    codes compress better, also beyond the row's largest magnitude."""
+    scale_floor: float | None = None
+    """Smallest scale of a row, above 0; None: as small as float16 allows. A floor costs precision and saves bytes."""
 
     def __post_init__(self) -> None:
         _check(self, "bits", 4 <= self.bits <= 8, "from 4 to 8")
@@ -206,22 +209,27 @@ class GridConfig:
         inside = len(self.percentiles) > 0 and all(0 < p <= 1 for p in self.percentiles)
         _check(self, "percentiles", inside, "at least one quantile in (0, 1]")
         _check_positive(self, "deviations")
+        floor = self.scale_floor
+        _check(self, "scale_floor", floor is None or 0 < floor <= 1, "None or in (0, 1]")
 
 
-_LARGEST_MAGNITUDE = GridConfig(bits=8, per_row=False, percentiles=(1.0,))
+RECORD_INT6 = GridConfig(bits=6, scale_floor=1 / 31)
+"""The record's grid of the matrices, and the one that late QAT trains against: steps of 1/31 unless a weight is over 1."""
+RECORD_INT8 = GridConfig(bits=8, per_row=False, percentiles=(1.0,))
+"""The record's grid of the tables: the largest magnitude of the tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantConfig:
     """The quantisation split and the codec. The defaults are the record's mixed int6/int8 split."""
 
-    attention: GridConfig = GridConfig()
+    attention: GridConfig = RECORD_INT6
     """Query, key, value and output matrices."""
-    mlp: GridConfig = GridConfig()
+    mlp: GridConfig = RECORD_INT6
     """Up and down matrices."""
-    token_embedding: GridConfig = _LARGEST_MAGNITUDE
+    token_embedding: GridConfig = RECORD_INT8
     """The tied embedding."""
-    tables: GridConfig = _LARGEST_MAGNITUDE
+    tables: GridConfig = RECORD_INT8
     """Bigram and value-embedding tables and their projections."""
     float_elements: int = 65_536
     """Tensors of at most so many elements stay floating point."""
@@ -342,29 +350,31 @@ def to_plain(config: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config))))
 
 
-def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "") -> C:
+def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "", base: C | None = None) -> C:
     """A configuration of `kind` from nested dictionaries.
 
-    Args: kind: the dataclass; values: as `to_plain` made them, missing fields taking their defaults;
-        path: dotted name of this part, for messages.
+    Args: kind: the dataclass; values: as `to_plain` made them, at any depth only the fields that differ from `base`;
+        path: dotted name of this part, for messages; base: where missing fields come from, `kind()` by default.
     Raises: ValueError on an unknown field (with the nearest right name) or a wrong value.
     """
+    base = kind() if base is None else base
     hints = typing.get_type_hints(kind)
     for name in values:
         if name not in hints:
             raise ValueError(f'unknown field "{path}{name}" of {kind.__name__}{nearest(name, hints)}')
-    return kind(**{name: _coerce(hints[name], value, path + name) for name, value in values.items()})
+    changed = {n: _coerce(hints[n], value, path + n, getattr(base, n)) for n, value in values.items()}
+    return typing.cast(C, dataclasses.replace(typing.cast(Any, base), **changed))
 
 
-def _coerce(hint: Any, value: Any, path: str) -> Any:
-    """`value` as the type `hint` says, or ValueError naming the field."""
+def _coerce(hint: Any, value: Any, path: str, base: Any = None) -> Any:
+    """`value` as the type `hint` says, or ValueError naming the field; a nested part takes the rest from `base`."""
     if isinstance(hint, types.UnionType):
         inner = next(part for part in typing.get_args(hint) if part is not types.NoneType)
-        return None if value is None else _coerce(inner, value, path)
+        return None if value is None else _coerce(inner, value, path, base)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ValueError(f"{path} must be an object with fields, got {value!r}")
-        return from_plain(typing.cast(type, hint), value, path + ".")
+        return from_plain(typing.cast(type, hint), value, path + ".", base)
     if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
         return tuple(_coerce(typing.get_args(hint)[0], item, path) for item in value)
     if typing.get_origin(hint) is Literal and value in typing.get_args(hint):

@@ -4,7 +4,11 @@
 requests of openai/parameter-golf), `demo` a model for two CPU cores whose small byte cap decides between splits.
 """
 
+from dataclasses import replace
+
 from golf.config import (
+    RECORD_INT6,
+    RECORD_INT8,
     AdaptConfig,
     BatchConfig,
     GridConfig,
@@ -17,13 +21,16 @@ from golf.config import (
 )
 
 
+def _grid(bits: int) -> GridConfig:
+    """The record's grid of so many bits: per row with the clip search and its floor of the scale; at 8 its int8."""
+    return RECORD_INT8 if bits == 8 else replace(RECORD_INT6, bits=bits, scale_floor=1 / (2 ** (bits - 1) - 1))
+
+
 def _split(attention: int, mlp: int, embedding: int, tables: int) -> QuantConfig:
-    """Bits per tensor group: below 8 per row with the clip search, at 8 the largest magnitude of the tensor."""
-
-    def grid(bits: int) -> GridConfig:
-        return GridConfig(bits=8, per_row=False, percentiles=(1.0,)) if bits == 8 else GridConfig(bits=bits)
-
-    return QuantConfig(attention=grid(attention), mlp=grid(mlp), token_embedding=grid(embedding), tables=grid(tables))
+    """Bits per tensor group."""
+    return QuantConfig(
+        attention=_grid(attention), mlp=_grid(mlp), token_embedding=_grid(embedding), tables=_grid(tables)
+    )
 
 
 SPLITS: dict[str, QuantConfig] = {
@@ -36,7 +43,7 @@ SPLITS: dict[str, QuantConfig] = {
 """The record's split first; bits of attention, MLP, token embedding, bigram and value tables."""
 
 _PR668_CLIP = tuple(round(0.990 + 0.010 * step / 14, 6) for step in range(15))
-_PR668_GRID = GridConfig(bits=6, percentiles=_PR668_CLIP)
+_PR668_GRID = replace(RECORD_INT6, percentiles=_PR668_CLIP)
 
 PRESETS: dict[str, RunConfig] = {
     "demo": RunConfig(

@@ -20,7 +20,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from golf.artifact.grid import dequantise, quantise
-from golf.config import AdaptConfig, GridConfig, ModelConfig, OptimizerConfig, ScheduleConfig, ScoreConfig
+from golf.config import RECORD_INT6, RECORD_INT8, AdaptConfig, ModelConfig, OptimizerConfig, ScheduleConfig, ScoreConfig
 from golf.data.token_bytes import ByteTable
 from golf.dist import Group
 from golf.model.gepa import GEPA
@@ -216,15 +216,14 @@ def check_train(golden: Golden) -> Iterator[Check]:
 
 def check_kernels(golden: Golden) -> Iterator[Check]:
     """Quantisers, Newton-Schulz, bigram hash and rotary tables."""
-    whole = GridConfig(bits=8, per_row=False, percentiles=(1.0,))
     for index in range(sum(name.startswith("w") for name in golden.tensors)):
         weight = golden[f"w{index}"]
-        int8 = quantise(weight, whole)
+        int8 = quantise(weight, RECORD_INT8)
         codes = (int8.codes.int() - golden[f"ref_int8_q{index}"].int()).abs().max().item()
         yield Check(f"int8_codes{index}", codes, 0)
         scale = (int8.scale.float() - golden[f"ref_int8_scale{index}"].float()).abs().max().item()
         yield Check(f"int8_scale{index}", scale, 0)
-        error = (dequantise(quantise(weight, GridConfig())) - weight).double().square().mean().item()
+        error = (dequantise(quantise(weight, RECORD_INT6)) - weight).square().mean().item()  # in float32, as the record's
         yield Check(f"int6_mse{index}", error, golden[f"ref_int6_mse{index}"].item())
     for index in range(sum(name.startswith("ns_in") for name in golden.tensors)):
         ours = orthogonalise(golden[f"ns_in{index}"][None], 5)[0].float()

@@ -23,10 +23,15 @@ class CodecError(ValueError):
 
 
 def compress(data: bytes, codec: str, level: int) -> bytes:
-    """`data` compressed by "zstd", "lzma" or "zlib"."""
+    """`data` compressed by "zstd", "lzma" or "zlib".
+
+    zstd is tried at level 1 as well and the smaller kept: on codes near their entropy the matches that level 22
+    finds can cost more than they save (3.41 MB against 3.14 MB seen on one payload of 5-bit codes).
+    """
     if codec == "zstd":
         need_zstandard()
-        return zstandard.ZstdCompressor(level=level).compress(data)
+        tried = [zstandard.ZstdCompressor(level=tried_level).compress(data) for tried_level in sorted({level, 1})]
+        return min(tried, key=len)
     if codec == "lzma":
         return lzma.compress(data, check=lzma.CHECK_NONE, preset=level)
     if codec == "zlib":

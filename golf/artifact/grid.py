@@ -37,7 +37,7 @@ def quantise(weight_OI: Tensor, grid: GridConfig) -> Quantised:
     magnitudes = rows.abs()
     if not bool(torch.isfinite(magnitudes).all()):
         raise ValueError("weights must be finite to be quantised, got infinity or NaN; the run has diverged")
-    codes, scale = _search(rows, _clips(rows, magnitudes, grid), grid.bits)
+    codes, scale = _search(rows, _clips(rows, magnitudes, grid), grid)
     return Quantised(codes.view(weight_OI.shape), scale if grid.per_row else scale.squeeze(0))
 
 
@@ -46,7 +46,7 @@ def _clips(rows: Tensor, magnitudes: Tensor, grid: GridConfig) -> Tensor:
     if grid.clip == "deviations":
         clips = grid.deviations * rows.std(dim=1, correction=0)
         most = magnitudes.amax(dim=1)  # stands in for a deviation of zero, which would erase a constant row
-        return torch.where(clips > 0, torch.minimum(clips, most), most).unsqueeze(0)
+        return torch.where(clips > 0, clips, most).unsqueeze(0)
     ordered = magnitudes.sort(dim=1).values
     places = torch.tensor(grid.percentiles, dtype=torch.float64) * (rows.shape[1] - 1)
     below = places.floor().long()
@@ -55,13 +55,13 @@ def _clips(rows: Tensor, magnitudes: Tensor, grid: GridConfig) -> Tensor:
     return torch.lerp(ordered[:, below], ordered[:, above], share).T
 
 
-def _search(rows: Tensor, clips: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def _search(rows: Tensor, clips: Tensor, grid: GridConfig) -> tuple[Tensor, Tensor]:
     """Codes int8 and scales float16 of the clip with the least squared error of each row, the first of equals."""
-    largest = 2 ** (bits - 1) - 1
+    largest = 2 ** (grid.bits - 1) - 1
     best_error = torch.full((rows.shape[0],), float("inf"))
     best_scale = torch.zeros(rows.shape[0], dtype=torch.float16)
     for clip in clips:
-        scale = (clip / largest).half().clamp_min(SMALLEST_SCALE)
+        scale = (clip / largest).clamp_min(grid.scale_floor or SMALLEST_SCALE).half()
         if bool(scale.isinf().any()):
             raise ValueError(f"weights of up to {float(clip.max())} need a scale beyond float16; the run has diverged")
         error = (_codes(rows, scale, largest).mul_(scale.float()[:, None]) - rows).square_().sum(dim=1)

@@ -83,13 +83,22 @@ def test_zero_and_constant_rows() -> None:
         torch.testing.assert_close(back[1], weight[1], rtol=1e-3, atol=0)
 
 
-def test_deviations_clip() -> None:
-    """Catches a clip above the largest magnitude, or one that ignores k."""
+@pytest.mark.parametrize("k", [2.0, 100.0])
+def test_deviations_clip(k: float) -> None:
+    """Catches a clip that ignores k, also where k is wanted beyond the largest magnitude: a coarser grid, fewer bytes."""
     weight = torch.randn(4, 500)
-    narrow = quantise(weight, GridConfig(clip="deviations", deviations=2.0))
-    torch.testing.assert_close(narrow.scale.float(), 2 * weight.std(1, correction=0) / 31, rtol=1e-3, atol=0)
-    wide = quantise(weight, GridConfig(clip="deviations", deviations=100.0))
-    torch.testing.assert_close(wide.scale.float(), weight.abs().amax(1) / 31, rtol=1e-3, atol=0)
+    quantised = quantise(weight, GridConfig(clip="deviations", deviations=k))
+    torch.testing.assert_close(quantised.scale.float(), k * weight.std(1, correction=0) / 31, rtol=1e-3, atol=0)
+
+
+def test_scale_floor() -> None:
+    """Catches a floor that is not applied to small rows, or applied to large ones too."""
+    weight = torch.randn(2, 500) * torch.tensor([[0.01], [3.0]])
+    floored, free = (quantise(weight, GridConfig(scale_floor=floor)) for floor in (1 / 31, None))
+    assert floored.scale[0] == torch.tensor(1 / 31).half()
+    assert torch.equal(floored.scale[1], free.scale[1])
+    assert torch.equal(floored.codes[1], free.codes[1])
+    assert floored.codes[0].abs().max() <= 2
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e9])
