@@ -6,8 +6,11 @@ caller has a second path. The only module of golf that reads the environment.
 
 import contextlib
 import os
+import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed
@@ -54,6 +57,15 @@ class Group:
 def pick_device(local_rank: int = 0) -> torch.device:
     """This process's GPU where there are GPUs, else the CPU."""
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's with the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    listing = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", listing.read_text()) if listing.exists() else None
+    return f"{found[1] if found else platform.machine()}, {torch.get_num_threads()} thread(s)"
 
 
 def current_group(device: torch.device | None = None) -> Group:

@@ -48,7 +48,7 @@ _PR668_GRID = replace(RECORD_INT6, percentiles=_PR668_CLIP)
 PRESETS: dict[str, RunConfig] = {
     "demo": RunConfig(
         model=ModelConfig(
-            num_layers=5,
+            num_layers=4,
             model_dim=96,
             num_heads=4,
             num_kv_heads=2,
@@ -59,14 +59,16 @@ PRESETS: dict[str, RunConfig] = {
             bigram_dim=32,
             xsa_layers=2,
             value_dim=32,
-            value_layers=(3, 4),
+            value_layers=(2, 3),
         ),
-        batch=BatchConfig(tokens_per_step=8192, sequence_length=256),
-        schedule=ScheduleConfig(steps=60, warmdown_start=30, momentum_steps=30, ema_decay=0.9, swa_every=5),
+        batch=BatchConfig(tokens_per_step=2048, sequence_length=256),
+        schedule=ScheduleConfig(
+            steps=240, warmdown_start=60, momentum_steps=60, momentum_end=0.95, ema_decay=0.9, swa_every=10
+        ),
         quant=QuantConfig(float_elements=4096),
-        score=ScoreConfig(sequence_length=256, stride=64, batch_windows=16, chunk_tokens=4096),
+        score=ScoreConfig(sequence_length=256, stride=128, batch_windows=16, chunk_tokens=4096),
         adapt=AdaptConfig(lr=0.01, epochs=2, frozen_blocks=1),
-        cap_bytes=496_000,
+        cap_bytes=390_000,
         validate_every=None,
     ),
     "pr598": RunConfig(),

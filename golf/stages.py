@@ -19,7 +19,7 @@ from golf.artifact.pack import pack, read_artifact
 from golf.config import RunConfig, to_plain
 from golf.data.batches import read_batch
 from golf.data.dataset import Dataset
-from golf.dist import Group
+from golf.dist import Group, device_name
 from golf.files import read_json, write_bytes, write_json
 from golf.model.gepa import GEPA, build_model
 from golf.plan import make_plan
@@ -62,7 +62,7 @@ def train_stage(
 ) -> dict[str, Any]:
     """Train to the last step and write the live and the averaged weights.
 
-    Returns: {"seconds", "steps", "tokens"}. Raises: Diverged; ValueError without training shards.
+    Returns: {"seconds", "steps", "tokens", "device"}. Raises: Diverged; ValueError without training shards.
     """
     identity = training_identity(config, dataset)
     found = read_result(folder.file("train.json"), digest(identity))
@@ -115,6 +115,7 @@ def train_stage(
         "seconds": before + time.perf_counter() - started,
         "steps": config.schedule.steps,
         "tokens": config.schedule.steps * config.batch.tokens_per_step,
+        "device": f"{group.world_size} x {device_name(group.device)}",
     }
     if group.first:
         write_result(folder.file("train.json"), digest(identity), result)
@@ -228,11 +229,11 @@ def run_stages(
     Returns: {"train": ..., "pack": ..., "ladder": [rung, ...]}.
     """
     trained = train_stage(config, dataset, folder, group, event)
-    plain = to_plain(config)
-    identity = digest(training_identity(config, dataset), plain["quant"], plain["cap_bytes"], code_bytes)
-    packed = kept(folder, "pack", identity, group, lambda: pack_stage(config, folder, code_bytes), alone=True)
+    packed = pack_trained(config, dataset, folder, group, code_bytes)
     if stop_over_cap and not packed["fits"]:
         return {"train": trained, "pack": packed, "ladder": []}
+    plain = to_plain(config)
+    identity = pack_identity(config, dataset, code_bytes)
     scoring = partial(score_stage, config, dataset, folder, group, event)
     scored_from = digest(identity, plain["score"])
     ladder = [kept(folder, r, scored_from, group, partial(scoring, r)) for r in (LIVE, AVERAGED, QUANTISED, SLIDING)]
@@ -240,6 +241,20 @@ def run_stages(
         adapting = partial(adapt_stage, config, dataset, folder, group, event)
         ladder.append(kept(folder, ADAPTED, digest(scored_from, plain["adapt"]), group, adapting))
     return {"train": trained, "pack": packed, "ladder": ladder}
+
+
+def pack_identity(config: RunConfig, dataset: Dataset, code_bytes: int) -> str:
+    """What an artifact is the artifact of."""
+    plain = to_plain(config)
+    return digest(training_identity(config, dataset), plain["quant"], plain["cap_bytes"], code_bytes)
+
+
+def pack_trained(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, code_bytes: int
+) -> dict[str, Any]:
+    """`pack_stage`, kept in the folder; the first rank packs for all."""
+    identity = pack_identity(config, dataset, code_bytes)
+    return kept(folder, "pack", identity, group, lambda: pack_stage(config, folder, code_bytes), alone=True)
 
 
 def kept(

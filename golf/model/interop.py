@@ -8,7 +8,7 @@ are never changed. Published files are unpickled with weights only: nothing in t
 | token_embedding.weight | tok_emb.weight |
 | bigram.{table,projection}.weight, bigram.scale | bigram_emb.{embed,proj}.weight, bigram_emb.scale |
 | value.{table,projection}.weight, value.scale | ve_shared.{embed,proj}.weight, ve_shared.scale |
-| value.layer_scales (n) | ve_layer_scales.0 .. ve_layer_scales.n-1 (1 each) |
+| value.layer_scales.j | ve_layer_scales.j |
 | smear.gate, skip_weights, skip_gates | smear_gate.gate, skip_weights, skip_gates |
 | blocks.i.attention.{query,key,value,output}.weight, .query_gain | blocks.i.attn.{c_q,c_k,c_v,proj}.weight, .q_gain |
 | blocks.i.mlp.{up,down}.weight, .scale, .bias | blocks.i.mlp.{up_proj,down_proj}.weight, .scale, .bias |
@@ -43,6 +43,7 @@ _PAIRS = [
     ("value.table.", "ve_shared.embed."),
     ("value.projection.", "ve_shared.proj."),
     ("value.scale", "ve_shared.scale"),
+    ("value.layer_scales.", "ve_layer_scales."),
     ("smear.gate", "smear_gate.gate"),
     (".attention.query.", ".attn.c_q."),
     (".attention.key.", ".attn.c_k."),
@@ -58,29 +59,13 @@ _PAIRS = [
 
 def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The project's names for a state dictionary under the published names; values unchanged, float32."""
-    ours: dict[str, Tensor] = {}
-    layer_scales = sorted((name for name in weights if name.startswith("ve_layer_scales.")), key=_index)
-    if layer_scales:
-        ours["value.layer_scales"] = torch.cat([weights[name].float().reshape(1) for name in layer_scales])
-    for name, tensor in weights.items():
-        if name not in layer_scales:
-            ours[_rename(name, [(theirs, mine) for mine, theirs in _PAIRS])] = tensor.float()
-    return ours
+    theirs_to_ours = [(theirs, ours) for ours, theirs in _PAIRS]
+    return {_rename(name, theirs_to_ours): tensor.float() for name, tensor in weights.items()}
 
 
 def to_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The published names for a state dictionary under the project's; the inverse of `from_published`."""
-    theirs: dict[str, Tensor] = {}
-    for name, tensor in weights.items():
-        if name == "value.layer_scales":
-            theirs |= {f"ve_layer_scales.{i}": scale.reshape(1) for i, scale in enumerate(tensor)}
-        else:
-            theirs[_rename(name, _PAIRS)] = tensor
-    return theirs
-
-
-def _index(name: str) -> int:
-    return int(name.rsplit(".", 1)[1])
+    return {_rename(name, _PAIRS): tensor for name, tensor in weights.items()}
 
 
 def _rename(name: str, pairs: list[tuple[str, str]]) -> str:
@@ -105,7 +90,7 @@ def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig
         raise ValueError(f"not the weights of a GEPA model: {error} is missing") from error
     num_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     bigram, value = weights.get("bigram.table.weight"), weights.get("value.table.weight")
-    num_values = weights["value.layer_scales"].numel() if value is not None else 0
+    num_values = sum(name.startswith("value.layer_scales.") for name in weights)
     plain = {name: getattr(base, name) for name in base.__dataclass_fields__}
     return ModelConfig(
         **plain

@@ -150,12 +150,18 @@ class Bigram(nn.Module):
         super().__init__()
         self.buckets = buckets
         self.table = Table(buckets, width)
-        self.projection = Linear(width, model_dim)
+        self.projection = projection(width, model_dim)
         self.scale = nn.Parameter(torch.tensor(0.05))
 
     def forward(self, x_BT: Tensor, qat: bool = False) -> Tensor:
         """Ids int64 (B, T) -> float32 (B, T, D)."""
-        return self.projection(self.table(bigram_bucket(x_BT, self.buckets)), qat) * self.scale
+        rows = self.table(bigram_bucket(x_BT, self.buckets))
+        return (rows if self.projection is None else self.projection(rows, qat)) * self.scale
+
+
+def projection(width: int, outputs: int) -> Linear | None:
+    """The matrix behind a table of `width` columns; none where the table is as wide as what it is added to."""
+    return None if width == outputs else Linear(width, outputs)
 
 
 def bigram_bucket(x_BT: Tensor, buckets: int) -> Tensor:
@@ -170,13 +176,14 @@ class ValueEmbedding(nn.Module):
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
         self.table = Table(config.vocab_size, width)
-        self.projection = Linear(width, config.num_kv_heads * config.head_dim)
+        self.projection = projection(width, config.num_kv_heads * config.head_dim)
         self.scale = nn.Parameter(torch.tensor(0.1))
-        self.layer_scales = nn.Parameter(torch.ones(len(config.value_layers)))
+        self.layer_scales = nn.ParameterList(torch.ones(1) for _ in config.value_layers)
 
     def forward(self, x_BT: Tensor, qat: bool = False) -> Tensor:
         """Ids int64 (B, T) -> float32 (B, T, K * E), before the layer's own scale."""
-        return self.projection(self.table(x_BT), qat) * self.scale
+        rows = self.table(x_BT)
+        return (rows if self.projection is None else self.projection(rows, qat)) * self.scale
 
 
 class SmearGate(nn.Module):

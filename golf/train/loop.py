@@ -52,12 +52,12 @@ def train(
 
     Args: gradient_clip: largest global gradient norm; forward: the compiled model where there is one;
         micro_batches: slices of a step over all ranks.
-    Raises: Diverged naming the step, on all ranks alike; the state is then that of the step before.
+    Raises: Diverged naming the step, on all ranks alike; weights and optimisers are then those of the step before.
     """
     model = state.model if forward is None else forward
     for step in range(state.step, len(plan)):
         row = plan[step]
-        state.reduced.zero_()
+        state.clear_gradients(group)
         for micro_batch in range(micro_batches // group.world_size):
             x_BT, y_BT = (ids.to(group.device, non_blocking=True) for ids in batches(step, micro_batch))
             with torch.autocast(group.device.type, torch.bfloat16, enabled=group.device.type == "cuda"):

@@ -16,9 +16,9 @@ from golf.config import OptimizerConfig
 from golf.dist import Group
 from golf.files import write_whole
 from golf.model.gepa import GEPA
-from golf.train.groups import make_optimizers
+from golf.train.groups import UNTRAINED, make_optimizers, optimizer_group
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 
 class TrainState:
@@ -37,6 +37,18 @@ class TrainState:
         self.gradients = [view.view(parameter.shape) for parameter, view in views]
         for parameter, gradient in zip(self.parameters.values(), self.gradients, strict=True):
             parameter.grad = gradient
+        named = zip(self.parameters, self.gradients, strict=True)
+        self.uncleared = [g for name, g in named if optimizer_group(name, model.num_encoder) == UNTRAINED]
+        """Gradients of what no optimiser trains. The record clears gradients by optimiser, so these add up over the
+        steps (clipped with the others each time) and count in the global norm."""
+
+    def clear_gradients(self, group: Group) -> None:
+        """Zero the gradients and the loss; what is never cleared stays on rank 0, so that the ranks' sum has it once."""
+        kept = [gradient.clone() for gradient in self.uncleared]
+        self.reduced.zero_()
+        if group.first:
+            for gradient, before in zip(self.uncleared, kept, strict=True):
+                gradient.copy_(before)
 
     def live_weights(self) -> dict[str, Tensor]:
         """The weights as trained, on the CPU."""
@@ -56,6 +68,7 @@ class TrainState:
             "average": self.average,
             "momenta": self.muon.momenta,
             "adamw": self.adamw.state_dict(),
+            "uncleared": [gradient.clone() for gradient in self.uncleared],
         }
         write_whole(path, lambda file: torch.save(state, file))
 
@@ -80,6 +93,8 @@ class TrainState:
                 self.average[name].copy_(state["average"][name])
             for momentum, stored in zip(self.muon.momenta, state["momenta"], strict=True):
                 momentum.copy_(stored)
+            for gradient, stored in zip(self.uncleared, state["uncleared"], strict=True):
+                gradient.copy_(stored)
         self.adamw.load_state_dict(state["adamw"])
         self.step = state["step"]
 
