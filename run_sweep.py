@@ -1,99 +1,182 @@
-"""Search a preset's step count, warmdown, quantisation split and TTT settings with Ray Tune."""
+"""Search a preset's step count, warmdown, quantisation split and TTT settings under its byte cap, with Ray Tune.
+
+The same command again continues: what was finished is in the ledger of the storage folder and is not run again.
+"""
 
 import argparse
-import os
+import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import ray
-
+from golf.config import RunConfig, override_all
 from golf.data.corpus import CORPUS_NAME, documents
-from golf.data.dataset import open_dataset
+from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.presets import PRESETS, find_preset
-from tune.cluster import Workers, check_fits, start_ray
+from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
+from tune.console import Console, best_of, dry_table, say, table
 from tune.paths import Storage
-from tune.space import SPACES, make_trials
-from tune.sweep import DONE, SweepSettings, entries_of, run_sweep
-from tune.tracking import default_uri, sync
+from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
+from tune.space import Space, space_of
+from tune.sweep import SweepSettings, entries_of, finished, run_sweep
+from tune.tracking import SweepTracker, Tracker, default_uri, runs_page, sync
+
+EXAMPLES = """
+examples:
+  run_sweep.py demo                                   six trials on two cores, about five minutes
+  run_sweep.py demo --dry-run                         what would be run
+  run_sweep.py demo --search grid --space split=pure-int6,int8 --space adapt.epochs=1,3
+  run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
+"""
+DEMO_TRIALS = 6
+MAX_SLOTS = 64
+"""Trials at a time that a Ray started here can be asked for."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="run_sweep.py", description=__doc__)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("run_sweep.py", description=__doc__, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--name", help="the sweep's name (the preset's); the same name again continues it")
-    parser.add_argument("--search", default="grid", help="grid or random (%(default)s)")
-    parser.add_argument("--trials", type=int, help="at most so many trials")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the search (%(default)s)")
-    parser.add_argument("--data", type=Path, help="a prepared dataset (the built-in corpus)")
-    parser.add_argument("--storage", type=Path, default=Path("storage"), help="storage root (%(default)s)")
-    parser.add_argument("--address", help="a running cluster, e.g. auto; by default Ray is started here")
-    parser.add_argument("--workers", type=int, default=1, help="training processes of a trial (%(default)s)")
-    parser.add_argument("--cpus-per-worker", type=float, default=1.0, help="(%(default)s)")
-    parser.add_argument("--gpus-per-worker", type=float, default=0.0, help="(%(default)s)")
-    parser.add_argument("--concurrent", type=int, help="trials at a time (as many as there are CPUs for)")
-    parser.add_argument("--tracking-uri", help="an MLflow server (a SQLite file in the storage)")
-    parser.add_argument("--dry-run", action="store_true", help="print the trials and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
+    search = parser.add_argument_group("search")
+    search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
+    trials = f"at most so many trials ({DEMO_TRIALS} for demo, all of a grid, else {DEFAULT_TRIALS})"
+    search.add_argument("--trials", type=int, help=trials)
+    search.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        metavar="FIELD=A,B,...",
+        help='choices of one field; again for more; "split": a quantisation split; python -m golf fields lists all',
+    )
+    search.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of every trial")
+    search.add_argument("--seed", type=int, default=0, help="seed of the search; seed=N in --set is the model's")
+    places = parser.add_argument_group("places")
+    places.add_argument("--name", help="the sweep's name (the preset's); the same name continues")
+    places.add_argument("--data", type=Path, help="a prepared dataset (the built-in corpus, made when missing)")
+    places.add_argument("--storage", type=Path, default=Path("storage"), help="folder for all results (%(default)s)")
+    places.add_argument("--tracking-uri", help="an MLflow server (a SQLite file in the storage)")
+    work = parser.add_argument_group("machines")
+    work.add_argument("--address", help="a running Ray cluster, e.g. auto; by default Ray is started here")
+    work.add_argument("--workers", type=int, default=1, help="processes of a trial: 1, 2, 4 or 8 (%(default)s)")
+    work.add_argument("--cpus-per-worker", type=float, default=1.0, help="(%(default)s)")
+    work.add_argument("--gpus-per-worker", type=float, help="(1 where there are GPUs)")
+    work.add_argument("--concurrent", type=int, help="trials at a time (as many as fit)")
+    work.add_argument("--save-seconds", type=float, default=60.0, help="between saved training states (%(default)s)")
     return parser.parse_args(arguments)
 
 
-def tell(event: str, trial: Any, entry: dict[str, Any] | None) -> None:
-    """One line per event."""
-    detail = ""
-    if entry is not None:
-        metrics = entry["metrics"]
-        detail = (
-            f"{metrics['bpb']:.4f} BPB, {metrics['artifact_bytes']:,} bytes" if "bpb" in metrics else entry["cause"]
+def value_of(text: str) -> Any:
+    """JSON where it is JSON, else the text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def assigned(option: str, assignments: list[str]) -> dict[str, str]:
+    """Field -> text of every FIELD=TEXT."""
+    for assignment in assignments:
+        if not all(assignment.partition("=")):
+            raise ValueError(f'{option} takes FIELD=VALUE, got "{assignment}"')
+    return {field: text for field, _, text in (assignment.partition("=") for assignment in assignments)}
+
+
+def make_search(parsed: argparse.Namespace, base: RunConfig, dataset: Dataset, known: list[dict[str, Any]]) -> Search:
+    """The search that the command line asks for, going on from the entries in `known`."""
+    lists = assigned("--space", parsed.space)
+    choices: Space = {field: [value_of(choice) for choice in text.split(",")] for field, text in lists.items()}
+    space = space_of(parsed.preset, choices)
+    trials = parsed.trials or (DEMO_TRIALS if parsed.preset == "demo" and parsed.search != "grid" else None)
+    return Search(base, space, parsed.search, trials, parsed.seed, dataset.digest, known)
+
+
+def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> Dataset:
+    """The dataset, the built-in one being made when it is missing; it must have training shards."""
+    if parsed.data is None:
+        prepare_text(documents(), storage.data / CORPUS_NAME, CORPUS_NAME)
+    dataset = open_dataset((parsed.data or storage.data / CORPUS_NAME).resolve(), base.model.vocab_size)
+    if dataset.train is None:
+        raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); add them or give another --data")
+    return dataset
+
+
+def make_workers(parsed: argparse.Namespace) -> Workers:
+    """The processes of one trial; Ray must be up."""
+    gpus = parsed.gpus_per_worker if parsed.gpus_per_worker is not None else float(has_gpus())
+    return Workers(parsed.workers, parsed.cpus_per_worker, gpus)
+
+
+def sweep(parsed: argparse.Namespace) -> int:
+    """Run or continue the sweep and show what came out."""
+    base, storage = find_preset(parsed.preset), Storage(parsed.storage.resolve())
+    base = override_all(base, {field: value_of(text) for field, text in assigned("--set", parsed.set).items()})
+    name = parsed.name or parsed.preset
+    dataset = open_data(parsed, base, storage)
+    known = finished(name, storage)
+    search = make_search(parsed, base, dataset, known)
+    if parsed.dry_run:
+        print(dry_table(search.planned(), dataset, len(known)))
+        return 0
+    uri = parsed.tracking_uri or default_uri(storage.root)
+    stopped = False
+    start_ray(parsed.address, MAX_SLOTS)
+    try:
+        workers = make_workers(parsed)
+        concurrent = min(parsed.concurrent or MAX_SLOTS, trials_at_once(workers), search.num_trials)
+        settings = SweepSettings(
+            name, parsed.preset, dataset.folder, workers, concurrent, save_seconds=parsed.save_seconds
         )
-    print(f"{time.strftime('%H:%M:%S')} {event:10s} {trial.name}  {detail}", flush=True)
+        say(f"sweep {name}: {search.num_trials} trials, {concurrent} at a time, cap {base.cap_bytes:,} bytes")
+        ours = [entry for entry in known if entry["trial"] in search.given]
+        sync(entries_of(name, storage), uri, parsed.preset)
+        tracker = Tracker(uri, parsed.preset)
+        try:
+            console = Console(search.num_trials, concurrent, ours)
+            run_sweep(settings, search, storage, [console, SweepTracker(tracker, name, parsed.preset)])
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            tracker.close(30.0)
+    finally:
+        stop_ray()
+    return show(parsed, base, search, storage, uri, stopped)
 
 
-def print_table(entries: list[dict[str, Any]]) -> None:
-    """All trials, the best first; trials over the cap and failed ones after those that fit."""
-    best_first = sorted(entries, key=lambda entry: (entry["status"] != DONE, entry["metrics"].get("bpb", 0.0)))
-    print(f"\n{'status':10s} {'BPB':>8s} {'bytes':>12s} {'train s':>8s}  trial")
-    for entry in best_first:
-        metrics = entry["metrics"]
-        bpb = f"{metrics['bpb']:.4f}" if "bpb" in metrics else "-"
-        size = f"{metrics['artifact_bytes']:,}" if "artifact_bytes" in metrics else "-"
-        seconds = f"{metrics.get('train_seconds', 0.0):.1f}"
-        print(f"{entry['status']:10s} {bpb:>8s} {size:>12s} {seconds:>8s}  {entry['name']}  {entry['cause'] or ''}")
+def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: Storage, uri: str, stopped: bool) -> int:
+    """The table and where to look further."""
+    name = parsed.name or parsed.preset
+    entries = [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]
+    print(f"\n{table(entries, base.cap_bytes)}\n")
+    best = best_of(entries)
+    if best is not None:
+        print(
+            f"best: {best['metrics']['bpb']:.4f} BPB, {best['name']}; its folder {storage.trial(name, best['trial'])}"
+        )
+    elif entries:
+        print(f"no trial fits under the cap of {base.cap_bytes:,} bytes")
+    sent = sync(entries_of(name, storage), uri, parsed.preset)
+    print(f"every number: {storage.ledger}")
+    print(sent.problem or runs_page(uri, parsed.preset))
+    if stopped:
+        print("stopped: what was finished is kept; the same command continues")
+        return 130
+    return 0
 
 
 def main(arguments: list[str]) -> int:
-    """Run or continue a sweep."""
+    """Run or continue a sweep; errors of input are one line and exit code 2."""
     parsed = parse(arguments)
     try:
-        base, storage = find_preset(parsed.preset), Storage(parsed.storage.resolve())
-        data = parsed.data.resolve() if parsed.data else storage.data / CORPUS_NAME
-        if parsed.data is None:
-            prepare_text(documents(), data, CORPUS_NAME)
-        dataset = open_dataset(data, base.model.vocab_size)
-        space = SPACES.get(parsed.preset, SPACES["pr598"])
-        trials = make_trials(base, space, parsed.search, parsed.trials, parsed.seed, dataset.digest)
-        if parsed.dry_run:
-            for trial in trials:
-                print(f"{trial.trial} {trial.config.schedule.steps:6d} steps  {trial.name}")
-            return 0
-        workers = Workers(parsed.workers, parsed.cpus_per_worker, parsed.gpus_per_worker)
-        slots = parsed.concurrent or max(1, int((os.cpu_count() or 1) // (workers.num_workers * workers.cpus)))
-        start_ray(parsed.address, None, slots)
-        check_fits(workers)
-        settings = SweepSettings(parsed.name or parsed.preset, parsed.preset, data, workers, slots)
-        entries = run_sweep(settings, trials, storage, tell)
+        return sweep(parsed)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    finally:
-        ray.shutdown()
-    print_table(entries)
-    uri = parsed.tracking_uri or default_uri(storage.root)
-    sent = sync(entries_of(settings.name, storage), uri, settings.preset)
-    print(f"\n{sent.problem or f'runs: mlflow ui --backend-store-uri {uri}'}")
-    return 0
+    except KeyboardInterrupt:
+        print("stopped before the first trial; the same command starts again", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

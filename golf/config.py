@@ -198,8 +198,8 @@ class GridConfig:
     percentiles: tuple[float, ...] = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
     """Quantiles of |w| tried as the clip, each in (0, 1]; (1.0,) is the largest magnitude."""
     deviations: float = 12.85
-    """k: the clip is k standard deviations of the row, where `clip` says so; above 0. A larger k is a coarser grid, whose
-    codes compress better, also beyond the row's largest magnitude."""
+    """k: the clip is k standard deviations of the row, where `clip` says so; above 0. A larger k is a coarser grid,
+    whose codes compress better, also beyond the row's largest magnitude."""
     scale_floor: float | None = None
     """Smallest scale of a row, above 0; None: as small as float16 allows. A floor costs precision and saves bytes."""
 
@@ -214,7 +214,7 @@ class GridConfig:
 
 
 RECORD_INT6 = GridConfig(bits=6, scale_floor=1 / 31)
-"""The record's grid of the matrices, and the one that late QAT trains against: steps of 1/31 unless a weight is over 1."""
+"""The record's grid of the matrices, which late QAT trains against: steps of 1/31 unless a weight is over 1."""
 RECORD_INT8 = GridConfig(bits=8, per_row=False, percentiles=(1.0,))
 """The record's grid of the tables: the largest magnitude of the tensor."""
 

@@ -63,12 +63,12 @@ PRESETS: dict[str, RunConfig] = {
         ),
         batch=BatchConfig(tokens_per_step=2048, sequence_length=256),
         schedule=ScheduleConfig(
-            steps=240, warmdown_start=60, momentum_steps=60, momentum_end=0.95, ema_decay=0.9, swa_every=10
+            steps=220, warmdown_start=60, momentum_steps=60, momentum_end=0.95, ema_decay=0.9, swa_every=10
         ),
         quant=QuantConfig(float_elements=4096),
         score=ScoreConfig(sequence_length=256, stride=128, batch_windows=16, chunk_tokens=4096),
         adapt=AdaptConfig(lr=0.01, epochs=2, frozen_blocks=1),
-        cap_bytes=390_000,
+        cap_bytes=370_000,
         validate_every=None,
     ),
     "pr598": RunConfig(),

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 
 
-@pytest.mark.parametrize("kind", ["forward_gepa", "ttt_gepa", "kernels", "fineweb_bytes"])
+@pytest.mark.parametrize("kind", ["forward_gepa", "train_gepa", "ttt_gepa", "kernels", "fineweb_bytes"])
 def test_golden_numbers(kind: str) -> None:
     """Fault: golf/ computes another recipe than the published trainer."""
     if not GOLDEN.is_dir():

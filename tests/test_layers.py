@@ -18,11 +18,20 @@ ORDER = (
     "golf.stages",
     "golf.solo",
     "golf.artifact.bundle",
+    "golf.predict",
+    "golf.budget",
+    "golf.describe",
+    "golf.commands",
     "golf.__main__",
     "tune.ledger",
-    "tune.tracking",
     "tune.paths",
     "tune.space",
+    "tune.search",
+    "tune.failures",
+    "tune.trial",
+    "tune.runs",
+    "tune.tracking",
+    "tune.console",
     "tune.cluster",
     "tune.ddp",
     "tune.sweep",
@@ -32,13 +41,15 @@ ORDER = (
 HOMES = {
     "ray": {"tune.ddp", "tune.sweep", "tune.store", "tune.cluster"},
     "mlflow": {"tune.tracking"},
+    "optuna": {"tune.search"},
+    "python_minifier": {"golf.artifact.bundle"},
     "zstandard": {"golf.artifact.codec", "golf.model.interop"},
     "sentencepiece": {"golf.data.token_bytes", "golf.data.text"},
     "huggingface_hub": {"golf.data.fineweb"},
 }
 """Modules that may import a library."""
 
-ENVIRONMENT = {"golf.dist", "tune.tracking", "tune.cluster"}
+ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.tracking", "tune.cluster"}
 """Modules that may touch os.environ."""
 
 

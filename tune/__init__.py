@@ -1,1 +1,19 @@
-"""Sweeps and seed studies over `golf` with Ray and MLflow; imports golf, never the other way."""
+"""Orchestration over Ray and MLflow; imports golf, never the other way.
+
+Ray reads these settings once, when it is first imported, so they are made here, before any module of `tune` imports
+it. A user's own settings stand. All but the last two only silence reports that nobody asked for.
+"""
+
+import os
+
+for _name, _value in {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends a sweep at once: what is finished is in the ledger
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # the default of 2 s is waited for by every report
+}.items():
+    os.environ.setdefault(_name, _value)

@@ -17,7 +17,7 @@ TRIAL_SLOT = "trial_slot"
 
 @dataclass(frozen=True)
 class Workers:
-    """What the training of one trial runs on."""
+    """What one trial runs on."""
 
     num_workers: int = 1
     """Processes: 1, 2, 4 or 8."""
@@ -26,23 +26,32 @@ class Workers:
     gpus: float = 0.0
     """GPUs of each."""
 
+    @property
+    def resources(self) -> dict[str, float]:
+        """Resources of one process, as Ray names them."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
-def start_ray(address: str | None, num_cpus: int | None, trial_slots: int) -> None:
-    """Connect to the cluster at `address`, or start Ray on this machine, without its noise."""
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+
+def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None) -> None:
+    """Connect to the cluster at `address`, or start Ray on this machine, without its noise.
+
+    Args: trial_slots: trials at a time that a Ray started here allows at most; num_cpus: CPUs it hands out, all by
+        default.
+    Raises: ConnectionError when there is no cluster at `address`.
+    """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    quiet = {"logging_level": logging.CRITICAL, "log_to_driver": False}
     if address is not None:
         ray.init(address=address, **quiet)
         return
     _ensure_token()
     # The dashboard serves the State API, without which stopped trials never give their workers back.
     ray.init(num_cpus=num_cpus, resources={TRIAL_SLOT: trial_slots}, include_dashboard=True, **quiet)
+
+
+def stop_ray() -> None:
+    """Leave the cluster; end the Ray that was started here."""
+    ray.shutdown()
 
 
 def _ensure_token() -> None:
@@ -57,17 +66,25 @@ def _ensure_token() -> None:
             file.write(secrets.token_hex(32))
 
 
-def check_fits(workers: Workers) -> None:
-    """Raise ValueError unless one trial fits the cluster as it is now."""
+def has_gpus() -> bool:
+    """Whether the cluster has any GPU now."""
+    return bool(ray.cluster_resources().get("GPU", 0.0))
+
+
+def trials_at_once(workers: Workers) -> int:
+    """How many trials the cluster holds at a time as it is now.
+
+    Raises: ValueError naming the resource when not one fits.
+    """
     have = ray.cluster_resources()
-    wants = {
-        "CPU": workers.num_workers * workers.cpus,
-        "GPU": workers.num_workers * workers.gpus,
-        TRIAL_SLOT: 1.0,
-    }
+    wants = {name: workers.num_workers * amount for name, amount in workers.resources.items()} | {TRIAL_SLOT: 1.0}
     for resource, amount in wants.items():
         if amount > have.get(resource, 0.0):
+            remedy = "lower --workers, --cpus-per-worker or --gpus-per-worker, or add nodes"
+            if resource == TRIAL_SLOT:
+                remedy = f"start its nodes with ray start --resources '{{\"{TRIAL_SLOT}\": 8}}'"
             raise ValueError(
                 f"one trial needs {amount:g} {resource} ({workers.num_workers} workers), the cluster has "
-                f"{have.get(resource, 0.0):g}; lower --workers, --cpus-per-worker or --gpus-per-worker, or add nodes"
+                f"{have.get(resource, 0.0):g}; {remedy}"
             )
+    return int(min(have[resource] // amount for resource, amount in wants.items() if amount))

@@ -20,9 +20,13 @@ class Storage:
         """Prepared datasets."""
         return self.root / "data"
 
+    def sweep(self, sweep: str) -> Path:
+        """The folder of one sweep."""
+        return self.root / "sweeps" / sweep
+
     def trial(self, sweep: str, trial: str) -> Path:
         """The run folder of one trial."""
-        return self.root / "sweeps" / sweep / "trials" / trial
+        return self.sweep(sweep) / "trials" / trial
 
     def ray(self, sweep: str) -> Path:
         """Ray's own bookkeeping of a sweep; can be deleted at any time."""

@@ -1,38 +1,51 @@
-"""What a sweep searches: dotted fields of a configuration with their choices, and the trials made of them.
+"""What a sweep searches: dotted fields of a configuration with their choices, and the points made of them.
 
-A preset and a strategy enter, an ordered list of trials leaves: the same arguments give the same trials with
-the same ids, which is what lets an interrupted sweep go on. "split" stands for a named quantisation split.
+A preset and a space enter, trials leave: the same point is always the same trial with the same id, which is what
+lets an interrupted sweep go on. "split" stands for a named quantisation split.
 """
 
 import itertools
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from golf.config import RunConfig, nearest, override_all, to_plain
+from golf.config import RunConfig, override_all, to_plain
 from golf.presets import find_split
 from golf.record import digest
 
 Space = Mapping[str, Sequence[Any]]
+"""Dotted field -> its choices."""
+Point = Mapping[str, Any]
+"""Dotted field -> one choice."""
 SPLIT = "split"
 
 SPACES: dict[str, Space] = {
     "demo": {
-        "schedule.steps": [40, 60],
-        "schedule.warmdown_start": [20],
+        "schedule.steps": [140, 220],
+        "schedule.warmdown_start": [60, 100],
+        "schedule.warmdown_shape": ["linear", "cosine"],
         SPLIT: ["mixed-int6-int8", "pure-int6", "int8"],
-        "adapt.lr": [0.01],
-        "adapt.epochs": [2],
+        "adapt.lr": [0.005, 0.02],
+        "adapt.epochs": [1, 2],
     },
     "pr598": {
         "schedule.steps": [7000, 9000],
         "schedule.warmdown_start": [3500, 5000],
-        SPLIT: ["mixed-int6-int8", "pure-int6"],
+        "schedule.warmdown_shape": ["linear", "cosine"],
+        SPLIT: ["mixed-int6-int8", "pure-int6", "int5-mlp"],
+        "adapt.lr": [0.001, 0.002, 0.004],
+        "adapt.epochs": [3, 10],
+    },
+    "pr668": {
+        "schedule.steps": [20_000, 30_000],
+        "schedule.warmdown_start": [8000, 12_000],
+        "schedule.warmdown_shape": ["linear", "cosine"],
+        SPLIT: ["pure-int6", "mixed-int6-int8"],
         "adapt.lr": [0.001, 0.002, 0.004],
         "adapt.epochs": [3, 10],
     },
 }
+"""By preset; the others take pr598's."""
 
 
 @dataclass(frozen=True)
@@ -41,44 +54,65 @@ class Trial:
 
     trial: str
     """12 hex digits of the digest of the configuration and the data."""
-    parameters: dict[str, Any]
+    parameters: Point
     """The searched fields' values."""
     config: RunConfig
     """The whole configuration."""
 
     @property
     def name(self) -> str:
-        """Short and readable: what varies, first."""
-        return " ".join(f"{field.rsplit('.', 1)[-1]}={value}" for field, value in self.parameters.items())
+        """Short and readable; words stand for themselves."""
+        parts = self.parameters.items()
+        return " ".join(value if isinstance(value, str) else f"{_short(field)}={value}" for field, value in parts)
 
 
-def make_config(base: RunConfig, parameters: Mapping[str, Any]) -> RunConfig:
-    """`base` with the searched fields set; ValueError naming a wrong field or value."""
-    values = {field: value for field, value in parameters.items() if field != SPLIT}
-    if SPLIT in parameters:
-        quant = to_plain(find_split(parameters[SPLIT]))
+def _short(field: str) -> str:
+    """The field's last name; TTT's keep their part, because "lr" alone would mislead."""
+    part, _, last = field.rpartition(".")
+    return f"ttt_{last}" if part == "adapt" else last
+
+
+def space_of(preset: str, changes: Space) -> Space:
+    """The preset's space with the choices in `changes` instead of its own."""
+    return {**SPACES.get(preset, SPACES["pr598"]), **changes}
+
+
+def points_of(space: Space) -> Iterator[Point]:
+    """Every combination, the last field changing fastest."""
+    for values in itertools.product(*space.values()):
+        yield dict(zip(space, values, strict=True))
+
+
+def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
+    """`base` with the point's fields set.
+
+    Args: data: the dataset's digest.
+    Raises: ValueError naming a wrong field or value, also of a combination.
+    """
+    values = {field: value for field, value in point.items() if field != SPLIT}
+    if SPLIT in point:
+        quant = to_plain(find_split(point[SPLIT]))
         kept = ("float_elements", "control_dtype", "other_dtype", "codec", "level")
         values["quant"] = quant | {field: getattr(base.quant, field) for field in kept}
-    return override_all(base, values)
+    config = override_all(base, values)
+    return Trial(digest(to_plain(config), data)[:12], dict(point), config)
 
 
-def make_trials(
-    base: RunConfig, space: Space, search: str, num_trials: int | None, seed: int, data: str
-) -> list[Trial]:
-    """The trials of a sweep, each once, invalid combinations (warmdown after the last step) left out.
+def check_space(base: RunConfig, space: Space) -> None:
+    """Raise ValueError naming the field unless every choice is valid in some combination."""
+    for field, choices in space.items():
+        if not choices:
+            raise ValueError(f"{field} has no choices; give at least one, e.g. --space {field}=VALUE")
+        for choice in choices:
+            _check_choice(base, space, field, choice)
 
-    Args: search: "grid" or "random"; num_trials: how many at most; data: the dataset's digest.
-    """
-    if search not in ("grid", "random"):
-        raise ValueError(f'unknown search "{search}"{nearest(search, ("grid", "random"))}')
-    points = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    if search == "random":
-        random.Random(seed).shuffle(points)
-    trials: dict[str, Trial] = {}
-    for point in points:
-        if point.get("schedule.warmdown_start", 0) >= point.get("schedule.steps", base.schedule.steps):
-            continue
-        config = make_config(base, point)
-        trial = digest(to_plain(config), data)[:12]
-        trials.setdefault(trial, Trial(trial, point, config))
-    return list(trials.values())[:num_trials]
+
+def _check_choice(base: RunConfig, space: Space, field: str, choice: Any) -> None:
+    problem: ValueError | None = None
+    for point in points_of({**space, field: [choice]}):
+        try:
+            make_trial(base, point, "")
+            return
+        except ValueError as error:
+            problem = problem or error
+    raise ValueError(f"{field}={choice} is valid in no combination: {problem}")

@@ -1,35 +1,37 @@
-"""A sweep: every trial trained through Ray Train, packed, and, where it fits under the cap, scored.
+"""A sweep: Ray Tune asks a search for trials, each trains through Ray Train, and the ledger keeps what came out.
 
-Trials enter, ledger entries leave, one per trial. A trial whose entry is in the ledger is not run again. A trial
-that fails is recorded with its cause and the sweep goes on; one over the cap is stopped before any evaluation.
+Settings and a search enter, ledger entries leave, one per trial. A trial that fails is recorded with its cause and the
+sweep goes on; one over the cap is stopped before any evaluation. What was finished is never run again.
 """
 
+import contextlib
+import fcntl
 import platform
 import shutil
+import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import torch
 from ray import tune
+from ray.tune.search import Searcher
 
-from golf.artifact.bundle import code_bytes
-from golf.config import RunConfig, from_plain, to_plain
-from golf.data.dataset import open_dataset
-from golf.dist import Group
+from golf.config import to_plain
 from golf.files import read_json, write_json
-from golf.stages import RunFolder, run_stages
-from golf.train.loop import Diverged
 from tune.cluster import TRIAL_SLOT, Workers
-from tune.ddp import OUTCOME, train_on_workers
+from tune.ddp import in_this_process, on_workers
+from tune.failures import DIVERGED, explain
 from tune.ledger import Ledger
 from tune.paths import Storage
-from tune.space import Trial
+from tune.search import Search
+from tune.space import Point, Trial
+from tune.trial import FAILED, OUTCOME, failed, run_trial
 
-DONE, INFEASIBLE, FAILED = "done", "infeasible", "failed"
+POINT = "point.json"
 
 
 @dataclass(frozen=True)
@@ -37,155 +39,221 @@ class SweepSettings:
     """How a sweep runs; nothing here changes a number."""
 
     name: str
+    """The sweep's name: the same name continues it."""
     preset: str
+    """The preset's name."""
     data: Path
-    workers: Workers
-    concurrent: int
-    max_failures: int = 1
+    """The prepared dataset, absolute."""
+    workers: Workers = field(default_factory=Workers)
+    """Processes of one trial."""
+    concurrent: int = 1
+    """Trials at a time."""
+    max_failures: int = 2
+    """Times that a trial's dead processes are started again."""
+    save_seconds: float = 60.0
+    """Between the saved states of a training."""
 
 
-def run_trial(spec: dict[str, Any], workers: Workers, storage: Path, max_failures: int) -> dict[str, Any]:
-    """All stages of one trial: training on its worker group, the rest in this process.
+class Watcher(Protocol):
+    """Sees a sweep happen; must not raise."""
 
-    Raises: Diverged, and whatever ends a stage.
+    def started(self, trial: Trial) -> None:
+        """A trial began."""
+
+    def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
+        """A trial reported a point of a curve."""
+
+    def ended(self, entry: Mapping[str, Any]) -> None:
+        """A trial's entry is in the ledger."""
+
+
+def run_sweep(settings: SweepSettings, search: Search, storage: Storage, watchers: list[Watcher]) -> None:
+    """Run the trials that `search` gives, each to its entry in the ledger; Ray must be up.
+
+    Raises: ValueError when this sweep is already running; KeyboardInterrupt: what was finished is kept.
     """
-    config, folder = from_plain(RunConfig, spec["config"]), RunFolder(Path(spec["folder"]))
-    if not folder.file("train.json").exists():
-        shutil.rmtree(storage / spec["trial"], ignore_errors=True)
-        train_on_workers(spec, workers, spec["trial"], storage, max_failures)
-        diverged = read_json(folder.file(OUTCOME))["diverged"]
-        if diverged:
-            raise Diverged(diverged)
-    dataset = open_dataset(Path(spec["data"]), config.model.vocab_size)
+    with only_driver(storage.sweep(settings.name)):
+        search.resume(unfinished(settings, storage))
+        book = Book(settings, storage, search, watchers)
+        workers, max_failures, ray_folder = settings.workers, settings.max_failures, storage.ray(settings.name)
 
-    def event(curve: str, step: int, value: float) -> None:
-        if curve == "ttt_bpb":
-            tune.report({"step": step, curve: value})
+        def trainable(spec: dict[str, Any]) -> None:
+            train = on_workers(workers, ray_folder / "train" / spec["trial"], max_failures)
+            alone = workers.num_workers == 1 and not workers.gpus
+            run_trial(spec, train, in_this_process(tune.report) if alone else train)
 
-    group = Group(device=torch.device("cuda", 0) if workers.gpus else torch.device("cpu"))
-    return run_stages(config, dataset, folder, group, code_bytes(config), event, stop_over_cap=True)
-
-
-def trial_entry(settings: SweepSettings, trial: Trial, started: float) -> dict[str, Any]:
-    """A ledger entry without its outcome."""
-    versions = f"python {platform.python_version()}, torch {torch.__version__}, ray {ray.__version__}"
-    return {
-        "kind": "trial",
-        "sweep": settings.name,
-        "trial": trial.trial,
-        "name": trial.name,
-        "preset": settings.preset,
-        "parameters": trial.parameters,
-        "config": to_plain(trial.config),
-        "tags": {"versions": versions, "device": platform.processor() or platform.machine()},
-        "started": started,
-        "ended": time.time(),
-        "key": trial.trial,
-    }
-
-
-def outcome_of(results: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Status, metrics, curves and files of a finished trial."""
-    packed = results["pack"]
-    metrics = {
-        "artifact_bytes": packed["artifact_bytes"],
-        "model_bytes": packed["model_bytes"],
-        "code_bytes": packed["code_bytes"],
-        "overflow_bytes": packed["over_bytes"],
-        "train_seconds": results["train"]["seconds"],
-        "pack_seconds": packed["seconds"],
-    }
-    for rung in results["ladder"]:
-        metrics |= {f"bpb_{rung['name']}": rung["bpb"], f"nats_{rung['name']}": rung["nats_per_token"]}
-        metrics[f"{rung['name']}_seconds"] = rung["seconds"]
-    if results["ladder"]:
-        metrics["bpb"] = results["ladder"][-1]["bpb"]
-    curves = {name: points for name, points in read_json(folder / "curves.json").items() if name != "seconds"}
-    return {
-        "status": DONE if packed["fits"] else INFEASIBLE,
-        "cause": None if packed["fits"] else f"over the cap by {packed['over_bytes']:,} bytes",
-        "metrics": metrics,
-        "curves": curves,
-        "files": {"artifact": str(folder / "artifact.golf"), "config": str(folder / "config.json")},
-    }
-
-
-class Recorder(tune.Callback):  # type: ignore[misc]
-    """Writes each trial's end to the ledger and tells the caller."""
-
-    def __init__(self, settings: SweepSettings, trials: Sequence[Trial], storage: Storage, tell: Callable[..., None]):
-        self.settings, self.storage, self.tell = settings, storage, tell
-        self.trials = {trial.trial: trial for trial in trials}
-        self.ledger, self.started = Ledger(storage.ledger), {trial.trial: time.time() for trial in trials}
-
-    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Note the time."""
-        self.started[trial.config["trial"]] = time.time()
-        self.tell("started", self.trials[trial.config["trial"]], None)
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Record a finished trial."""
-        mine = self.trials[trial.config["trial"]]
-        folder = self.storage.trial(self.settings.name, mine.trial)
-        self._record(mine, outcome_of(read_json(folder / "results.json"), folder))
-
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Record a failed trial with its cause."""
-        mine = self.trials[trial.config["trial"]]
-        self._record(mine, {"status": FAILED, "cause": cause_of(trial), "metrics": {}, "curves": {}, "files": {}})
-
-    def _record(self, trial: Trial, outcome: dict[str, Any]) -> None:
-        entry = trial_entry(self.settings, trial, self.started[trial.trial]) | outcome
-        self.ledger.append(entry)
-        self.tell(entry["status"], trial, entry)
-
-
-def cause_of(trial: Any) -> str:
-    """One line: the last line of the trial's error that says something."""
-    path = Path(str(trial.error_file))
-    text = path.read_text() if path.is_file() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "its process was killed"
-
-
-def run_sweep(
-    settings: SweepSettings, trials: Sequence[Trial], storage: Storage, tell: Callable[..., None]
-) -> list[dict[str, Any]]:
-    """Run the trials that the ledger does not hold yet; Ray must be up.
-
-    Returns: the ledger's entries of all the sweep's trials.
-    """
-    known = {entry["trial"] for entry in entries_of(settings.name, storage) if entry["status"] != FAILED}
-    waiting = [trial for trial in trials if trial.trial not in known]
-    specs: dict[str, dict[str, Any]] = {}
-    for trial in waiting:
-        folder = storage.trial(settings.name, trial.trial)
-        write_json(folder / "config.json", to_plain(trial.config))
-        plain = to_plain(trial.config)
-        specs[trial.trial] = {"trial": trial.trial, "config": plain, "data": str(settings.data), "folder": str(folder)}
-
-    def trainable(chosen: dict[str, Any]) -> None:
-        spec = specs[chosen["trial"]]
-        results = run_trial(spec, settings.workers, storage.ray(settings.name) / "train", settings.max_failures)
-        write_json(Path(spec["folder"]) / "results.json", results)
-
-    if waiting:
         tune.Tuner(
             tune.with_resources(trainable, {"CPU": 0, TRIAL_SLOT: 1}),
-            param_space={"trial": tune.grid_search([trial.trial for trial in waiting])},
-            tune_config=tune.TuneConfig(max_concurrent_trials=settings.concurrent),
+            tune_config=tune.TuneConfig(
+                search_alg=_Ask(book), num_samples=-1, max_concurrent_trials=settings.concurrent
+            ),
             run_config=tune.RunConfig(
-                name=f"tune-{int(time.time())}",
-                storage_path=str(storage.ray(settings.name)),
+                name="tune",
+                storage_path=str(ray_folder),
                 verbose=0,
-                callbacks=[Recorder(settings, waiting, storage, tell)],
+                callbacks=[_Hear(book)],
+                failure_config=tune.FailureConfig(max_failures=max_failures),
             ),
         ).fit()
-    ours = {trial.trial for trial in trials}
-    return [entry for entry in entries_of(settings.name, storage) if entry["trial"] in ours]
+        shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def only_driver(folder: Path) -> Iterator[None]:
+    """Keep a second driver from running the same sweep; the kernel frees it when this process ends.
+
+    Raises: ValueError naming the folder when there is one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "driver.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"this sweep is already running in {folder}; wait for it, or give another --name"
+            ) from error
+        yield
 
 
 def entries_of(sweep: str, storage: Storage) -> list[dict[str, Any]]:
     """The last ledger entry of each trial of a sweep."""
     last = {entry["trial"]: entry for entry in Ledger(storage.ledger).find(kind="trial", sweep=sweep)}
     return list(last.values())
+
+
+def finished(sweep: str, storage: Storage) -> list[dict[str, Any]]:
+    """The entries of trials that are not run again: all but those that failed of outer causes."""
+
+    def stands(entry: Mapping[str, Any]) -> bool:
+        return bool(entry["status"] != FAILED or entry["cause"].startswith(DIVERGED))
+
+    return [entry for entry in entries_of(sweep, storage) if stands(entry)]
+
+
+def unfinished(settings: SweepSettings, storage: Storage) -> list[Point]:
+    """The points of trials that were begun and are not in the ledger, or failed there: they are tried first."""
+    done = {entry["trial"] for entry in finished(settings.name, storage)}
+    folders = sorted(storage.sweep(settings.name).glob(f"trials/*/{POINT}"), key=lambda path: path.stat().st_mtime)
+    return [read_json(path) for path in folders if path.parent.name not in done]
+
+
+class Book:
+    """The sweep's trials on their way from the search to the ledger."""
+
+    def __init__(self, settings: SweepSettings, storage: Storage, search: Search, watchers: list[Watcher]) -> None:
+        self.settings, self.storage, self.search, self.watchers = settings, storage, search, watchers
+        self.ledger = Ledger(storage.ledger)
+        self.trials: dict[str, Trial] = {}
+        self.started: dict[str, float] = {}
+
+    def next(self) -> dict[str, Any] | None:
+        """The arguments of the next trial, its configuration and point written to its folder."""
+        trial = self.search.ask()
+        if trial is None:
+            return None
+        self.trials[trial.trial], plain = trial, to_plain(trial.config)
+        folder = self.storage.trial(self.settings.name, trial.trial)
+        write_json(folder / "config.json", plain)
+        write_json(folder / POINT, dict(trial.parameters))
+        (folder / OUTCOME).unlink(missing_ok=True)
+        places = {"data": str(self.settings.data), "folder": str(folder)}
+        return {"trial": trial.trial, "config": plain, **places, "save_seconds": self.settings.save_seconds}
+
+    def begin(self, name: str) -> None:
+        """Trial `name` begins."""
+        self.started.setdefault(name, time.time())
+        for watcher in self.watchers:
+            watcher.started(self.trials[name])
+
+    def point(self, name: str, curve: str, step: int, value: float) -> None:
+        """Trial `name` reported a point."""
+        for watcher in self.watchers:
+            watcher.point(self.trials[name], curve, step, value)
+
+    def end(self, name: str, error: str | None) -> None:
+        """Record the end of trial `name`: what it left in its folder, or why it left nothing."""
+        path = self.storage.trial(self.settings.name, name) / OUTCOME
+        left = path.exists() and error is None
+        outcome = read_json(path) if left else failed(explain(error or "its process ended without a result"))
+        entry = self.entry(self.trials[name]) | outcome | {"tags": environment() | outcome["tags"]}
+        self.ledger.append(entry)
+        self.search.tell(entry)
+        for watcher in self.watchers:
+            watcher.ended(entry)
+
+    def entry(self, trial: Trial) -> dict[str, Any]:
+        """A ledger entry without its outcome."""
+        return {
+            "kind": "trial",
+            "sweep": self.settings.name,
+            "trial": trial.trial,
+            "key": trial.trial,
+            "name": trial.name,
+            "preset": self.settings.preset,
+            "parameters": dict(trial.parameters),
+            "config": to_plain(trial.config),
+            "started": self.started.get(trial.trial, time.time()),
+            "ended": time.time(),
+        }
+
+
+def environment() -> dict[str, str]:
+    """Versions, and the commit of the project where it is a checkout: "-dirty" when files differ from it."""
+    packages = f"python {platform.python_version()}, torch {torch.__version__}, ray {ray.__version__}"
+    root = Path(__file__).resolve().parents[1]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
+    return {"versions": packages, "host": platform.node()} | ({"git_commit": commit} if commit else {})
+
+
+class _Ask(Searcher):  # type: ignore[misc]
+    """Ray Tune's way to the search."""
+
+    def __init__(self, book: Book) -> None:
+        super().__init__(metric="step", mode="max")
+        self.book = book
+
+    def suggest(self, trial_id: str) -> Any:
+        spec = self.book.next()
+        return Searcher.FINISHED if spec is None else spec
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune pickles its parts for a restore of its own, which is never asked for."""
+        return {}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Nothing: the search learns from the ledger's entries."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is what a search goes on from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as above."""
+
+
+class _Hear(tune.Callback):  # type: ignore[misc]
+    """Ray Tune's events, passed on."""
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as above."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.book.begin(trial.config["trial"])
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+        if "curve" in result:
+            self.book.point(trial.config["trial"], result["curve"], result["step"], result["value"])
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.book.end(trial.config["trial"], None)
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        path = Path(str(trial.error_file))
+        self.book.end(trial.config["trial"], path.read_text() if path.is_file() else "its process was killed")

@@ -8,8 +8,6 @@ ledger. No global MLflow state is used, so that two sweeps in one process do not
 
 import contextlib
 import functools
-import hashlib
-import json
 import logging
 import math
 import queue
@@ -31,18 +29,31 @@ from mlflow.telemetry import set_telemetry_client
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from tune.ledger import STAMPS, canonical, locked
+from golf.config import to_plain
+from tune.ledger import locked
+from tune.runs import (
+    VALUE_CHARACTERS,
+    Points,
+    digest_of,
+    files_of,
+    flat,
+    identity_of,
+    key_of,
+    milliseconds,
+    results_of,
+    tags_of,
+    text_of,
+)
+from tune.space import Trial
+from tune.trial import CURVES
 
 RUN_STATUS = {"done": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
-Points = Mapping[str, Iterable[Sequence[float]]]
-"""Curves by name, each of [step, unix seconds, value] points."""
-
 _AWAY = (MlflowException, SQLAlchemyError, OSError)
 """What an MLflow call raises; the errors of `requests` are OSErrors."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 """Error codes that speak of one entry and not of all MLflow."""
-_BATCH_METRICS, _BATCH_PARAMS, _VALUE_CHARACTERS, _NAME_CHARACTERS = 1000, 100, 6000, 250
-"""MLflow's limits for one call and one value."""
+_BATCH_METRICS, _BATCH_PARAMS = 1000, 100
+"""MLflow's limits for one call."""
 _PASSING_TAGS = frozenset({"cause", "files_missing", "mlflow.note.content"})
 """Tags that a later entry of the same trial may lack: they go when it comes."""
 _WAITING_POINTS = 50_000
@@ -182,13 +193,34 @@ class Tracker:
                 self._retry_at = time.monotonic() + self._retry_seconds
 
 
+class SweepTracker:
+    """Shows one sweep's trials by a `Tracker`, from the events of the sweep."""
+
+    def __init__(self, tracker: Tracker, sweep: str, preset: str) -> None:
+        self.tracker, self.sweep, self.preset = tracker, sweep, preset
+
+    def started(self, trial: Trial) -> None:
+        """A trial began."""
+        parameters = flat(to_plain(trial.config)) | dict(trial.parameters)
+        self.tracker.start_trial(self.sweep, trial.trial, parameters, {"preset": self.preset}, trial.name)
+
+    def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
+        """A trial reported a point; chunk by chunk figures below TTT are no curves of training."""
+        if curve in CURVES:
+            self.tracker.progress(trial.trial, {curve: value}, step, time.time())
+
+    def ended(self, entry: Mapping[str, Any]) -> None:
+        """A trial's entry is in the ledger."""
+        self.tracker.finish(entry)
+
+
 def sync(entries: Iterable[Mapping[str, Any]], uri: str, experiment: str, artifact_root: Path | None = None) -> Synced:
     """Complete the run of every trial in the ledger's `entries`; of several entries of one trial the last counts.
 
     It also makes the database and the experiment, so that a sweep calls it once before anything else. Never raises for
     MLflow being away: a dead server costs seconds and is told in `problem`.
     """
-    latest = {_identity(entry): entry for entry in entries if entry.get("kind") == "trial"}
+    latest = {identity_of(entry): entry for entry in entries if entry.get("kind") == "trial"}
     sent = failed = 0
     problem = None
     try:
@@ -196,7 +228,7 @@ def sync(entries: Iterable[Mapping[str, Any]], uri: str, experiment: str, artifa
         complete = view.complete()
     except _AWAY as error:
         return Synced(0, 0, len(latest), _complaint(uri, error))
-    due = [entry for who, entry in latest.items() if complete.get(who) != _digest(entry)]
+    due = [entry for who, entry in latest.items() if complete.get(who) != digest_of(entry)]
     already = len(latest) - len(due)
     for position, entry in enumerate(due):
         try:
@@ -209,6 +241,17 @@ def sync(entries: Iterable[Mapping[str, Any]], uri: str, experiment: str, artifa
         else:
             sent, already = sent + done_now, already + (not done_now)
     return Synced(sent, already, failed, problem)
+
+
+def runs_page(uri: str, experiment: str) -> str:
+    """How to look at the runs: the commands, or the page where `uri` is a server with an answer."""
+    if _database_path(uri) is not None:
+        return f"in a browser: mlflow ui --backend-store-uri {uri}, then experiment {experiment}"
+    try:
+        found = MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
+    except _AWAY:
+        found = None
+    return f"in a browser: {uri}/#/experiments/{found.experiment_id}/runs" if found else f"in a browser: {uri}"
 
 
 class _View:
@@ -266,7 +309,7 @@ class _View:
             run = self._find(sweep, trial)
             if run is None:
                 tags = {"sweep": sweep, "trial": trial, "status": "running", "complete": "false"}
-                run = self.client.create_run(self.experiment_id, _milliseconds(started), tags, name or trial)
+                run = self.client.create_run(self.experiment_id, milliseconds(started), tags, name or trial)
                 self._new.add(run.info.run_id)
         return run
 
@@ -290,23 +333,23 @@ class _View:
 
     def finish(self, entry: Mapping[str, Any]) -> bool:
         """Complete the trial's run; False when it already was, or when the user deleted it."""
-        sweep, trial = _identity(entry)
+        sweep, trial = identity_of(entry)
         ended = float(entry.get("ended") or time.time())
         run = self._find_or_create(sweep, trial, entry.get("name"), float(entry.get("started") or ended))
-        digest, known = _digest(entry), run.data.tags
+        digest, known = digest_of(entry), run.data.tags
         if run.info.lifecycle_stage != "active" or (known.get("complete"), known.get("entry")) == ("true", digest):
             return False
         run_id = run.info.run_id
-        parameters = {**_flat(entry.get("config") or {}), **(entry.get("parameters") or {})}
-        self._describe(run, parameters, _tags(entry))
+        parameters = {**flat(entry.get("config") or {}), **(entry.get("parameters") or {})}
+        self._describe(run, parameters, tags_of(entry))
         curves = entry.get("curves") or {}
         self._send(run_id, self._unsent(run_id, curves))
-        self._send(run_id, _results(entry.get("metrics") or {}, curves, ended))
-        for path in _files(entry):
+        self._send(run_id, [Metric(*result) for result in results_of(entry.get("metrics") or {}, curves, ended)])
+        for path in files_of(entry):
             self.client.log_artifact(run_id, str(path))
         if entry.get("name"):
             self.client.update_run(run_id, name=entry["name"])
-        self.client.set_terminated(run_id, RUN_STATUS.get(entry.get("status", ""), "FINISHED"), _milliseconds(ended))
+        self.client.set_terminated(run_id, RUN_STATUS.get(entry.get("status", ""), "FINISHED"), milliseconds(ended))
         # Last, so that a run cut short anywhere above is sent again.
         self.client.log_batch(run_id, tags=[RunTag("entry", digest), RunTag("complete", "true")])
         self._sent.pop(run_id, None)
@@ -316,9 +359,11 @@ class _View:
         """Set tags, and the parameters that the run has not yet: MLflow refuses to change one."""
         for name in _PASSING_TAGS.intersection(run.data.tags) - tags.keys():
             self.client.delete_tag(run.info.run_id, name)
-        missing = {_key(name): _text(value) for name, value in parameters.items() if _key(name) not in run.data.params}
+        missing = {
+            key_of(name): text_of(value) for name, value in parameters.items() if key_of(name) not in run.data.params
+        }
         parts = [Param(name, value) for name, value in missing.items()]
-        labels = [RunTag(_key(name), str(value)[:_VALUE_CHARACTERS]) for name, value in tags.items()]
+        labels = [RunTag(key_of(name), str(value)[:VALUE_CHARACTERS]) for name, value in tags.items()]
         self.client.log_batch(run.info.run_id, params=parts[:_BATCH_PARAMS], tags=labels)
         for begin in range(_BATCH_PARAMS, len(parts), _BATCH_PARAMS):
             self.client.log_batch(run.info.run_id, params=parts[begin : begin + _BATCH_PARAMS])
@@ -327,7 +372,7 @@ class _View:
         """The points that the run does not hold: a resumed trial passes steps again, at other times."""
         metrics: list[Any] = []
         for name, points in curves.items():
-            key = _key(name)
+            key = key_of(name)
             sent = self._sent[run_id].get(key)
             if sent is None:
                 history = [] if run_id in self._new else self.client.get_metric_history(run_id, key)
@@ -335,75 +380,12 @@ class _View:
             for step, when, value in points:
                 if math.isfinite(value) and (int(step), float(value)) not in sent:
                     sent.add((int(step), float(value)))
-                    metrics.append(Metric(key, float(value), _milliseconds(when), int(step)))
+                    metrics.append(Metric(key, float(value), milliseconds(when), int(step)))
         return metrics
 
     def _send(self, run_id: str, metrics: list[Metric]) -> None:
         for begin in range(0, len(metrics), _BATCH_METRICS):
             self.client.log_batch(run_id, metrics=metrics[begin : begin + _BATCH_METRICS])
-
-
-def _identity(entry: Mapping[str, Any]) -> tuple[str, str]:
-    return str(entry.get("sweep", "")), str(entry.get("trial", ""))
-
-
-def _digest(entry: Mapping[str, Any]) -> str:
-    """Names an entry's content, the same before and after it went through the ledger."""
-    bare = {name: value for name, value in entry.items() if name not in STAMPS}
-    return hashlib.sha256(canonical(bare)).hexdigest()[:16]
-
-
-def _tags(entry: Mapping[str, Any]) -> dict[str, str]:
-    tags = {name: str(value) for name, value in (entry.get("tags") or {}).items()}
-    for name in ("status", "preset", "key", "cause"):
-        if entry.get(name) is not None:
-            tags[name] = str(entry[name])
-    tags["feasible"] = "true" if entry.get("status") == "done" else "false"
-    if "git_commit" in tags:
-        tags["mlflow.source.git.commit"] = tags["git_commit"]
-    if entry.get("cause"):
-        tags["mlflow.note.content"] = f"{entry['status']}: {entry['cause']}"
-    missing = [name for name, path in (entry.get("files") or {}).items() if not Path(path).is_file()]
-    return {**tags, "files_missing": ", ".join(missing)} if missing else tags
-
-
-def _files(entry: Mapping[str, Any]) -> list[Path]:
-    """The entry's files that are there; one that is gone must not keep the numbers away."""
-    return [path for path in map(Path, (entry.get("files") or {}).values()) if path.is_file()]
-
-
-def _results(values: Mapping[str, Any], curves: Points, ended: float) -> list[Metric]:
-    """The trial's final figures, each at the last step of the curve of that name, at 0 without one.
-
-    They carry the entry's own times: MLflow keeps one of equal points, however often they are sent.
-    """
-    metrics = []
-    for name, value in values.items():
-        step, _, last = max(map(tuple, curves.get(name) or ()), default=(0, 0.0, None))
-        if isinstance(value, (int, float)) and math.isfinite(value) and value != last:
-            metrics.append(Metric(_key(name), float(value), _milliseconds(ended), int(step)))
-    return metrics
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
-
-
-def _key(name: str) -> str:
-    """`name` with only the letters that MLflow takes in a key."""
-    return re.sub(r"[^\w.\- :/]", "_", name, flags=re.ASCII)[:_NAME_CHARACTERS]
-
-
-def _text(value: Any) -> str:
-    return (value if isinstance(value, str) else json.dumps(value))[:_VALUE_CHARACTERS]
-
-
-def _milliseconds(unix_seconds: float) -> int:
-    return round(unix_seconds * 1000)
 
 
 def _database_path(uri: str) -> Path | None:

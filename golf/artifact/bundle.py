@@ -1,16 +1,20 @@
 """The counted code: one self-contained `train_gpt.py` made from the modules that train and score.
 
-The modules' top-level statements are joined in import order, without docstrings and comments; their names
-are unique, so that nothing changes its meaning. The same configuration gives the same bytes.
+The modules' top-level statements are joined in import order; their names are unique, so that nothing changes its
+meaning. python-minifier then shortens what only people read. The same configuration gives the same bytes.
 """
 
 import ast
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from golf.config import RunConfig, to_plain
+
+try:
+    import python_minifier
+except ModuleNotFoundError:
+    python_minifier = None  # type: ignore[assignment]
 
 COUNTED = (
     "golf.files",
@@ -44,12 +48,12 @@ COUNTED = (
 def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED) -> str:
     """The source of `train_gpt.py` for `config`.
 
-    Raises: ValueError when two modules share a top-level name or one imports from a later or uncounted one.
+    Raises: ValueError when two modules share a top-level name or one imports from a later or uncounted one, or when
+        python-minifier is missing: the size would be another.
     """
-    imports, body = _joined(modules)
-    settings = f"CONFIG = {_differences(to_plain(config), to_plain(RunConfig()))!r}"
-    main = 'if __name__ == "__main__":\n    main(CONFIG)' if "golf.solo" in modules else ""
-    return "\n".join([imports, body, settings, main]).rstrip() + "\n"
+    settings = f"CONFIG={_differences(to_plain(config), to_plain(RunConfig()))!r}"
+    main = 'if __name__=="__main__":main(CONFIG)' if "golf.solo" in modules else ""
+    return "\n".join([_joined(modules), settings, main]).rstrip() + "\n"
 
 
 def code_bytes(config: RunConfig) -> int:
@@ -58,8 +62,10 @@ def code_bytes(config: RunConfig) -> int:
 
 
 @cache
-def _joined(modules: tuple[str, ...]) -> tuple[str, str]:
-    """(external imports, all other statements) of the modules."""
+def _joined(modules: tuple[str, ...]) -> str:
+    """The modules as one, minified."""
+    if python_minifier is None:
+        raise ValueError("making the counted code needs python-minifier: pip install python-minifier==3.4.0")
     imports: set[str] = set()
     statements: list[str] = []
     owners: dict[str, str] = {}
@@ -77,8 +83,9 @@ def _joined(modules: tuple[str, ...]) -> tuple[str, str]:
                 for name in _defined(node):
                     if owners.setdefault(name, module) != module:
                         raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
-                statements.append(_narrow(_Strip().visit(node)))
-    return "\n".join(sorted(imports)), "\n".join(statements)
+                statements.append(ast.unparse(node))
+    joined = "\n".join([*sorted(imports), *statements])
+    return str(python_minifier.minify(joined, remove_literal_statements=True))
 
 
 def _source(module: str) -> str:
@@ -114,32 +121,6 @@ def _defined(node: ast.stmt) -> list[str]:
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
-
-
-def _narrow(node: ast.stmt) -> str:
-    """Source of a statement, indented by one blank a level (a sixth of the bytes); its meaning is compared."""
-    wide = ast.unparse(node)
-    narrow = re.sub("(?m)^(    )+", lambda spaces: " " * (len(spaces[0]) // 4), wide)
-    assert ast.dump(ast.parse(narrow)) == ast.dump(ast.parse(wide)), wide
-    return narrow
-
-
-class _Strip(ast.NodeTransformer):
-    """Drops docstrings, attribute descriptions and the annotations of functions."""
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
-        """Without the types of arguments and of the result."""
-        node.returns = None
-        for argument in (*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs):
-            argument.annotation = None
-        return self.generic_visit(node)
-
-    def generic_visit(self, node: ast.AST) -> Any:
-        super().generic_visit(node)
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [item for item in body if not _is_text(item)] or [ast.Pass()]  # type: ignore[attr-defined]
-        return node
 
 
 def _differences(plain: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:

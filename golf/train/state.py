@@ -43,7 +43,7 @@ class TrainState:
         steps (clipped with the others each time) and count in the global norm."""
 
     def clear_gradients(self, group: Group) -> None:
-        """Zero the gradients and the loss; what is never cleared stays on rank 0, so that the ranks' sum has it once."""
+        """Zero the gradients and the loss; what is never cleared stays on rank 0: the ranks' sum has it once."""
         kept = [gradient.clone() for gradient in self.uncleared]
         self.reduced.zero_()
         if group.first:

@@ -1,33 +1,23 @@
-"""The trials of a sweep."""
+"""Points of a space and their trials."""
 
 import pytest
 
 from golf.presets import PRESETS
-from tune.space import SPACES, make_config, make_trials
+from tune.space import make_trial, space_of
 
 
-def test_the_same_arguments_give_the_same_trials() -> None:
-    """Fault: an interrupted sweep does not recognise its own trials."""
+def test_a_trial_is_known_by_its_configuration_and_data() -> None:
+    """Fault: an interrupted sweep does not recognise its own trials, or takes one on other data for its own."""
     base = PRESETS["pr598"]
-    one = make_trials(base, SPACES["pr598"], "random", 7, 3, "data")
-    two = make_trials(base, SPACES["pr598"], "random", 7, 3, "data")
-    assert one == two
-    assert len({trial.trial for trial in one}) == 7
-    other = make_trials(base, SPACES["pr598"], "random", 7, 3, "other data")
-    assert {trial.trial for trial in one}.isdisjoint(trial.trial for trial in other)
-
-
-def test_grid_has_every_valid_point_once() -> None:
-    """Fault: a warmdown after the last step, or a point missing or twice."""
-    space = {"schedule.steps": [10, 40], "schedule.warmdown_start": [5, 20], "seed": [1, 1]}
-    trials = make_trials(PRESETS["demo"], space, "grid", None, 0, "data")
-    points = [(t.config.schedule.steps, t.config.schedule.warmdown_start) for t in trials]
-    assert points == [(10, 5), (40, 5), (40, 20)]
+    one = make_trial(base, {"schedule.steps": 7000, "adapt.lr": 0.002}, "data")
+    assert one.trial == make_trial(base, {"split": "mixed-int6-int8"}, "data").trial
+    assert one.trial != make_trial(base, {"split": "mixed-int6-int8"}, "other data").trial
+    assert one.trial != make_trial(base, {"split": "pure-int6"}, "data").trial
 
 
 def test_a_split_keeps_what_is_not_part_of_it() -> None:
     """Fault: choosing a split changes which small tensors stay float, or the codec."""
-    config = make_config(PRESETS["demo"], {"split": "pure-int6"})
+    config = make_trial(PRESETS["demo"], {"split": "pure-int6"}, "data").config
     assert config.quant.token_embedding.bits == 6
     assert config.quant.float_elements == PRESETS["demo"].quant.float_elements
 
@@ -38,6 +28,11 @@ def test_a_split_keeps_what_is_not_part_of_it() -> None:
 def test_wrong_names_get_the_nearest_right_one(parameters: dict[str, object], nearest: str) -> None:
     """Fault: a misspelt field is searched in vain."""
     with pytest.raises(ValueError, match=nearest):
-        make_config(PRESETS["demo"], parameters)
-    with pytest.raises(ValueError, match="grid"):
-        make_trials(PRESETS["demo"], SPACES["demo"], "gird", None, 0, "data")
+        make_trial(PRESETS["demo"], parameters, "data")
+
+
+def test_choices_replace_the_presets() -> None:
+    """Fault: a user's choices are added to the preset's, or drop the other fields."""
+    space = space_of("demo", {"schedule.steps": [7]})
+    assert space["schedule.steps"] == [7]
+    assert space.keys() == space_of("demo", {}).keys()

@@ -85,7 +85,7 @@ def test_zero_and_constant_rows() -> None:
 
 @pytest.mark.parametrize("k", [2.0, 100.0])
 def test_deviations_clip(k: float) -> None:
-    """Catches a clip that ignores k, also where k is wanted beyond the largest magnitude: a coarser grid, fewer bytes."""
+    """Catches a clip that ignores k, also beyond the largest magnitude, where a coarser grid saves bytes."""
     weight = torch.randn(4, 500)
     quantised = quantise(weight, GridConfig(clip="deviations", deviations=k))
     torch.testing.assert_close(quantised.scale.float(), k * weight.std(1, correction=0) / 31, rtol=1e-3, atol=0)

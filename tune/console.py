@@ -1,0 +1,163 @@
+"""What a person sees of a sweep: a line when something happens, a status line now and then, and the table at the end.
+
+Trials, curve points and ledger entries enter, text leaves. Computes nothing that is recorded anywhere.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from golf.artifact.bundle import code_bytes
+from golf.data.dataset import Dataset
+from golf.predict import predicted_model_bytes
+from tune.space import Trial
+from tune.trial import DONE, FAILED, INFEASIBLE
+
+_STATUS_SECONDS = 15.0
+"""Between status lines."""
+_ORDER = {DONE: 0, INFEASIBLE: 1, FAILED: 2}
+
+
+class Console:
+    """Tells a sweep's progress."""
+
+    def __init__(self, num_trials: int, concurrent: int, known: Sequence[Mapping[str, Any]]) -> None:
+        """Args: num_trials: of the whole sweep; concurrent: trials at a time; known: entries of earlier starts."""
+        self.num_trials, self.concurrent = num_trials, concurrent
+        self.entries: dict[str, Mapping[str, Any]] = {entry["trial"]: entry for entry in known}
+        self.running: dict[str, Trial] = {}
+        self.stages: dict[str, tuple[str, float]] = {}
+        self.walls: list[float] = []
+        self.begun: dict[str, float] = {}
+        self.told = time.monotonic()
+
+    def started(self, trial: Trial) -> None:
+        """A trial began."""
+        self.running[trial.trial], self.begun[trial.trial] = trial, time.monotonic()
+        self.stages[trial.trial] = ("starting", 0.0)
+        say(f"started     {trial.name}")
+
+    def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
+        """A trial is at a step of a curve."""
+        steps = trial.config.schedule.steps
+        training = curve in ("train_loss", "validation_bpb")
+        stage = f"training {step + 1}/{steps}" if training else f"scoring {curve.removesuffix('_bpb')}"
+        self.stages[trial.trial] = (stage, 0.8 * (step + 1) / steps if training else 0.85)
+        self.status()
+
+    def ended(self, entry: Mapping[str, Any]) -> None:
+        """A trial's entry is in the ledger."""
+        self.running.pop(entry["trial"], None)
+        self.stages.pop(entry["trial"], None)
+        begun = self.begun.pop(entry["trial"], None)
+        if begun is not None:
+            self.walls.append(time.monotonic() - begun)
+        self.entries[entry["trial"]] = entry
+        metrics = entry["metrics"]
+        result = (
+            f"{metrics['bpb']:.4f} BPB, {metrics['artifact_bytes']:,} bytes" if "bpb" in metrics else entry["cause"]
+        )
+        say(f"{entry['status']:11s} {entry['name']}: {result}")
+        self.told = 0.0
+        self.status()
+
+    def status(self) -> None:
+        """The status line, unless the last one is recent."""
+        if time.monotonic() - self.told < _STATUS_SECONDS:
+            return
+        self.told = time.monotonic()
+        counts = {status: sum(entry["status"] == status for entry in self.entries.values()) for status in _ORDER}
+        parts = [f"{len(self.entries)} of {self.num_trials} trials", f"{len(self.running)} running"]
+        parts += [f"{counts[INFEASIBLE]} over the cap"] if counts[INFEASIBLE] else []
+        parts += [f"{counts[FAILED]} failed"] if counts[FAILED] else []
+        best = best_of(list(self.entries.values()))
+        parts += [f"best {best['metrics']['bpb']:.4f} BPB"] if best else []
+        left = self.seconds_left()
+        parts += [f"about {duration(left)} left"] if left else []
+        say(" | ".join([*parts, ", ".join(stage for stage, _ in self.stages.values())]).rstrip(" |"))
+
+    def seconds_left(self) -> float | None:
+        """Wall-clock seconds to the end by the trials seen so far; None before there is anything to go by."""
+        now = time.monotonic()
+        seen = list(self.walls)
+        if not seen:
+            seen = [(now - self.begun[t]) / share for t, (_, share) in self.stages.items() if share > 0.1]
+        if not seen:
+            return None
+        mean = sum(seen) / len(seen)
+        waiting = self.num_trials - len(self.entries) - len(self.running)
+        rest = [max(mean - (now - self.begun[trial]), 0.05 * mean) for trial in self.running]
+        return max([*rest, (sum(rest) + mean * waiting) / max(self.concurrent, 1)], default=0.0)
+
+
+def say(text: str) -> None:
+    """One line with the time."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def best_of(entries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The feasible entry with the least BPB."""
+    return min((e for e in entries if e["status"] == DONE), key=lambda entry: entry["metrics"]["bpb"], default=None)
+
+
+def table(entries: Sequence[Mapping[str, Any]], cap_bytes: int) -> str:
+    """All trials, the best first, those over the cap and failed ones last."""
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("status", lambda entry: str(entry["status"])),
+        ("BPB", lambda entry: _figure(entry, "bpb", ".4f")),
+        ("live", lambda entry: _figure(entry, "bpb_live", ".4f")),
+        ("ema", lambda entry: _figure(entry, "bpb_ema", ".4f")),
+        ("quantised", lambda entry: _figure(entry, "bpb_quantised", ".4f")),
+        ("sliding", lambda entry: _figure(entry, "bpb_sliding", ".4f")),
+        ("bytes", lambda entry: _figure(entry, "artifact_bytes", ",d")),
+        ("to the cap", lambda entry: _room(entry, cap_bytes)),
+        ("seconds", lambda entry: _figure(entry, "seconds", ".0f")),
+        ("trial", lambda entry: f"{entry['trial']}  {entry['name']}"),
+    ]
+    ordered = sorted(entries, key=lambda e: (_ORDER[e["status"]], e["metrics"].get("bpb", 0.0), e["name"]))
+    rows = [[title for title, _ in columns], *([show(entry) for _, show in columns] for entry in ordered)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
+    last = len(columns) - 1
+    lines = []
+    for row in rows:
+        cells = [c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    causes = [f"{entry['trial']}  {entry['cause']}" for entry in ordered if entry["status"] == FAILED]
+    return "\n".join(lines + (["", "failed:", *causes] if causes else []))
+
+
+def dry_table(trials: Sequence[Trial], dataset: Dataset, num_known: int) -> str:
+    """The work of trials that were not run: steps, tokens, bytes of text read, bytes that the artifact is predicted."""
+    bytes_per_token = float(dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]).mean())
+    lines = [f"{'steps':>7s} {'tokens':>15s} {'bytes of text':>15s} {'artifact bytes':>15s}  cap   trial"]
+    total_tokens = 0
+    for trial in trials:
+        schedule, tokens = trial.config.schedule, trial.config.schedule.steps * trial.config.batch.tokens_per_step
+        total_tokens += tokens
+        size = predicted_model_bytes(trial.config) + code_bytes(trial.config)
+        room = "over?" if size > trial.config.cap_bytes else "fits?"
+        work = f"{schedule.steps:7,d} {tokens:15,d} {tokens * bytes_per_token:15,.0f}"
+        lines.append(f"{work} {size:15,d}  {room} {trial.trial}  {trial.name}")
+    steps = sum(trial.config.schedule.steps for trial in trials)
+    work = f"{steps:7,d} {total_tokens:15,d} {total_tokens * bytes_per_token:15,.0f}"
+    lines.append(f"{work}  in all, {len(trials)} trials; {num_known} are finished already")
+    lines.append(f"each that fits scores {len(dataset.validation) - 1:,} validation tokens per rung")
+    lines.append("artifact bytes are a prediction before training; TPE chooses later trials by earlier results")
+    return "\n".join(lines)
+
+
+def _figure(entry: Mapping[str, Any], name: str, form: str) -> str:
+    value = entry["metrics"].get(name)
+    return "-" if value is None else format(value, form)
+
+
+def _room(entry: Mapping[str, Any], cap_bytes: int) -> str:
+    size = entry["metrics"].get("artifact_bytes")
+    return "-" if size is None else f"{cap_bytes - size:+,d}"

@@ -1,0 +1,196 @@
+"""Which trial comes next: grid, random or TPE, by asking and telling.
+
+A space and the ledger's entries of earlier trials enter, one trial at a time leaves. No point is given twice, and what
+the ledger holds is not given again: an interrupted search goes on where it was. The byte cap is a constraint: TPE is
+told how far over it a trial was, and such a trial never counts as good. Source of TPE: Bergstra et al. 2011, in Optuna.
+"""
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from golf.config import RunConfig, nearest
+from tune.space import Point, Space, Trial, check_space, make_trial, points_of
+
+Strategy = Literal["grid", "random", "tpe"]
+STRATEGIES: tuple[Strategy, ...] = ("grid", "random", "tpe")
+DEFAULT_TRIALS = 20
+"""Of a random or TPE search without a number of trials."""
+_RANDOM_FIRST = 5
+"""Trials before TPE has anything to go by."""
+_REFUSED_IN_A_ROW = 20
+"""Proposals of TPE that are known or invalid before the first open point is taken instead."""
+_LARGEST_SPACE = 1_000_000
+"""Combinations."""
+
+
+class Search:
+    """Gives trials until their number is reached or the space is exhausted."""
+
+    def __init__(
+        self,
+        base: RunConfig,
+        space: Space,
+        strategy: str,
+        num_trials: int | None,
+        seed: int,
+        data: str,
+        known: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        """Args: strategy: one of STRATEGIES; num_trials: how many at most, those in `known` included (None: all of a
+        grid, DEFAULT_TRIALS otherwise); data: the dataset's digest; known: ledger entries of finished trials.
+
+        Raises: ValueError on an unknown strategy, field or choice.
+        """
+        if strategy not in STRATEGIES:
+            raise ValueError(f'unknown search "{strategy}"{nearest(strategy, STRATEGIES)}')
+        if num_trials is not None and num_trials < 1:
+            raise ValueError(f"the number of trials must be at least 1, got {num_trials}")
+        check_space(base, space)
+        size = math.prod(len(choices) for choices in space.values())
+        if size > _LARGEST_SPACE:
+            raise ValueError(f"the space has {size:,} combinations, more than {_LARGEST_SPACE:,}; give fewer choices")
+        self._base, self._data = base, data
+        self._trials: dict[tuple[Any, ...], Trial | None] = {}
+        self._order = list(points_of(space))
+        if strategy != "grid":
+            random.Random(seed).shuffle(self._order)
+        self._limit = num_trials or (len(self._order) if strategy == "grid" else DEFAULT_TRIALS)
+        self.given: dict[str, Trial] = {}
+        """The trials given so far and those finished before, by their id."""
+        self._tpe = _TPE(space, seed) if strategy == "tpe" else None
+        self._again: list[Trial] = []
+        for entry in known:
+            self._remember(entry, space)
+
+    def _remember(self, entry: Mapping[str, Any], space: Space) -> None:
+        """Count a finished trial of this very search."""
+        if entry["parameters"].keys() != space.keys():
+            return
+        point = {field: entry["parameters"][field] for field in space}
+        if (
+            all(point[field] in space[field] for field in space)
+            and (trial := self._valid(point)) is not None
+            and trial.trial == entry["trial"]
+        ):
+            self.given[trial.trial] = trial
+            self.tell(entry)
+
+    def resume(self, points: Iterable[Point]) -> None:
+        """Give these points first: trials that were begun and not finished."""
+        for point in points:
+            trial = self._open(point) if point in self._order else None
+            if trial is not None:
+                self._again.append(trial)
+
+    def ask(self) -> Trial | None:
+        """The next trial, None when there is none left."""
+        if len(self.given) >= self._limit:
+            return None
+        if self._again:
+            trial: Trial | None = self._again.pop(0)
+        elif self._tpe is not None:
+            trial = self._tpe.ask(self._open)
+        else:
+            trial = None
+        trial = trial or next(filter(None, map(self._open, self._order)), None)
+        if trial is not None:
+            self.given[trial.trial] = trial
+        return trial
+
+    def tell(self, entry: Mapping[str, Any]) -> None:
+        """Learn from a finished trial's ledger entry."""
+        if self._tpe is not None:
+            self._tpe.tell(self.given[entry["trial"]].parameters, entry)
+
+    def planned(self) -> list[Trial]:
+        """All trials that this search would give if nothing were learned on the way; gives them."""
+        return list(iter(self.ask, None))
+
+    @property
+    def num_trials(self) -> int:
+        """Trials that the whole search has, finished ones included."""
+        valid = (trial for trial in map(self._valid, self._order) if trial is not None)
+        return sum(1 for _ in itertools.islice(valid, self._limit))
+
+    def _valid(self, point: Point) -> Trial | None:
+        """The point's trial; None for combinations such as a warmdown after the last step."""
+        values = tuple(point.values())
+        if values not in self._trials:
+            try:
+                self._trials[values] = make_trial(self._base, point, self._data)
+            except ValueError:
+                self._trials[values] = None
+        return self._trials[values]
+
+    def _open(self, point: Point) -> Trial | None:
+        """The point's trial if it is valid and was not given yet."""
+        trial = self._valid(point)
+        return None if trial is None or trial.trial in self.given else trial
+
+
+class _TPE:
+    """Optuna's constrained TPE over the choices; numbers in order are ordinal."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM_FIRST)
+        self._study = optuna.create_study(sampler=sampler)
+        self._space = space
+        self._distributions = {field: _distribution(choices) for field, choices in space.items()}
+        self._asked: dict[tuple[Any, ...], optuna.Trial] = {}
+
+    def ask(self, is_open: Callable[[Point], Trial | None]) -> Trial | None:
+        """A proposal that is open; None when none comes."""
+        for _ in range(_REFUSED_IN_A_ROW):
+            asked = self._study.ask(self._distributions)
+            point = {field: self._choice(field, value) for field, value in asked.params.items()}
+            trial = is_open(point)
+            if trial is not None:
+                self._asked[tuple(point.values())] = asked
+                return trial
+            self._study.tell(asked, state=TrialState.FAIL)
+        return None
+
+    def tell(self, point: Point, entry: Mapping[str, Any]) -> None:
+        """What became of a point, asked for here or not; a failed trial teaches nothing."""
+        ended = TrialState.FAIL if entry["status"] == "failed" else TrialState.COMPLETE
+        metrics = entry["metrics"]
+        over = metrics.get("overflow_bytes", 0) / metrics["artifact_bytes"] if ended == TrialState.COMPLETE else 0.0
+        value = metrics.get("bpb", math.inf) if ended == TrialState.COMPLETE else None
+        asked = self._asked.pop(tuple(point[field] for field in self._space), None)
+        if asked is not None:
+            asked.set_constraint("over_cap", over)
+            self._study.tell(asked, value, ended)
+            return
+        parameters = {field: self._position(field, point[field]) for field in self._space}
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=ended,
+                value=value,
+                params=parameters,
+                distributions=self._distributions,
+                constraints={"over_cap": over},
+            )
+        )
+
+    def _choice(self, field: str, value: Any) -> Any:
+        return self._space[field][value] if isinstance(self._distributions[field], IntDistribution) else value
+
+    def _position(self, field: str, choice: Any) -> Any:
+        ordinal = isinstance(self._distributions[field], IntDistribution)
+        return list(self._space[field]).index(choice) if ordinal else choice
+
+
+def _distribution(choices: Any) -> BaseDistribution:
+    """The place among ascending numbers, else one of unordered choices."""
+    numbers = all(isinstance(choice, (int, float)) and not isinstance(choice, bool) for choice in choices)
+    if numbers and list(choices) == sorted(set(choices)):
+        return IntDistribution(0, len(choices) - 1)
+    return CategoricalDistribution(list(choices))
