@@ -8,6 +8,7 @@ naming the field, the rule and the value got. Presets are in `presets.py`; nothi
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -27,9 +28,9 @@ def _check(owner: object, name: str, holds: bool, rule: str) -> None:
 
 
 def _check_positive(owner: object, *names: str) -> None:
-    """Raise ValueError unless every named field is above zero."""
+    """Raise ValueError unless every named field is above zero and finite."""
     for name in names:
-        _check(owner, name, getattr(owner, name) > 0, "above 0")
+        _check(owner, name, 0 < getattr(owner, name) < math.inf, "above 0 and finite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class ModelConfig:
     vocab_size: int = 1024
     """Token ids, 2 to 65,536 (a shard holds uint16)."""
     num_layers: int = 11
-    """Blocks; the first `num_layers // 2` are the encoder half. At least 2."""
+    """Blocks; the first `num_layers // 2` are the encoder half. 2 to 1,000."""
     model_dim: int = 512
     """Width of the residual stream; a multiple of `num_heads`."""
     num_heads: int = 8
@@ -77,12 +78,13 @@ class ModelConfig:
         _check_positive(self, "model_dim", "num_heads", "num_kv_heads", "mlp_hidden", "logit_softcap", "bigram_dim")
         _check_positive(self, "embedding_init_std", "rope_train_length")
         _check(self, "vocab_size", 2 <= self.vocab_size <= 65536, "from 2 to 65,536")
-        _check(self, "num_layers", self.num_layers >= 2, "at least 2")
+        _check(self, "num_layers", 2 <= self.num_layers <= 1000, "from 2 to 1,000")
         _check(self, "model_dim", self.model_dim % self.num_heads == 0, f"a multiple of num_heads {self.num_heads}")
         _check(self, "num_kv_heads", self.num_heads % self.num_kv_heads == 0, f"a divisor of {self.num_heads} heads")
         even = self.rope_dims % 2 == 0 and 2 <= self.rope_dims <= self.head_dim
         _check(self, "rope_dims", even, f"even and from 2 to the head's {self.head_dim}")
-        _check(self, "rope_base", self.rope_base > 1, "above 1")
+        _check(self, "rope_base", 1 < self.rope_base < math.inf, "above 1 and finite")
+        _check(self, "query_gain_init", math.isfinite(self.query_gain_init), "finite")
         _check(self, "bigram_buckets", self.bigram_buckets is None or self.bigram_buckets >= 2, "None or at least 2")
         _check(self, "xsa_layers", 0 <= self.xsa_layers <= self.num_layers, f"from 0 to {self.num_layers}")
         _check(self, "value_dim", self.value_dim is None or self.value_dim > 0, "None or above 0")
@@ -122,7 +124,7 @@ class ScheduleConfig:
     """What changes from step to step; `plan.py` turns it into one row of numbers a step."""
 
     steps: int = 7000
-    """Optimiser steps; at least 1."""
+    """Optimiser steps; 1 to 10,000,000."""
     warmdown_start: int = 3500
     """First step whose learning rate may be below its peak; from 0 to below `steps`."""
     warmdown_shape: Literal["cosine", "linear"] = "cosine"
@@ -143,7 +145,8 @@ class ScheduleConfig:
     """Steps between the snapshots that "swa" averages; at least 1."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "steps", "momentum_steps", "swa_every")
+        _check_positive(self, "momentum_steps", "swa_every")
+        _check(self, "steps", 1 <= self.steps <= 10_000_000, "from 1 to 10,000,000")
         _check(self, "warmdown_start", 0 <= self.warmdown_start < self.steps, f"from 0 to below steps {self.steps}")
         _check(self, "warmdown_shape", self.warmdown_shape in ("cosine", "linear"), '"cosine" or "linear"')
         _check(self, "averaging", self.averaging in ("ema", "swa", "none"), '"ema", "swa" or "none"')
@@ -180,7 +183,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _check_positive(self, "matrix_lr", "scalar_lr", "embedding_lr", "decoder_lr_multiplier", "epsilon")
         _check_positive(self, "newton_schulz_steps", "gradient_clip")
-        _check(self, "weight_decay", self.weight_decay >= 0, "at least 0")
+        _check(self, "weight_decay", 0 <= self.weight_decay < math.inf, "at least 0 and finite")
         for name in ("beta1", "beta2"):
             _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
 
@@ -297,7 +300,7 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         _check(self, "optimizer", self.optimizer in ("sgd", "adamw"), '"sgd" or "adamw"')
         for name in ("lr", "epochs", "frozen_blocks"):
-            _check(self, name, getattr(self, name) >= 0, "at least 0")
+            _check(self, name, 0 <= getattr(self, name) < math.inf, "at least 0 and finite")
         for name in ("momentum", "warmup_fraction"):
             _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         _check_positive(self, "gradient_clip", "batch_sequences")
@@ -329,10 +332,14 @@ class RunConfig:
     """Steps between validations by plain windows during training; None: none."""
 
     def __post_init__(self) -> None:
-        _check(self, "seed", self.seed >= 0, "at least 0")
+        _check(self, "seed", 0 <= self.seed < 2**63, "from 0 to below 2**63")
         _check_positive(self, "cap_bytes")
         _check(self, "validate_every", self.validate_every is None or self.validate_every > 0, "None or above 0")
         frozen = 0 if self.adapt is None else self.adapt.frozen_blocks
+        longest = max(self.batch.sequence_length, self.score.sequence_length)
+        stretched = longest > self.model.rope_train_length
+        rule = f"above 2 where sequences ({longest}) are longer than rope_train_length {self.model.rope_train_length}"
+        _check(self.model, "rope_dims", self.model.rope_dims > 2 or not stretched, rule)
         rule = f"at most model.num_layers {self.model.num_layers}"
         if self.adapt is not None:
             _check(self.adapt, "frozen_blocks", frozen <= self.model.num_layers, rule)
@@ -380,7 +387,10 @@ def _coerce(hint: Any, value: Any, path: str, base: Any = None) -> Any:
     if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
         return value
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError(f"{path} must fit a float, got an integer of {len(str(value)):,} digits") from error
     if hint in (int, bool, str) and type(value) is hint:
         return value
     wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -31,7 +31,7 @@ class Group:
     """Where this process computes."""
 
     def __post_init__(self) -> None:
-        if MICRO_BATCHES % self.world_size:
+        if self.world_size < 1 or MICRO_BATCHES % self.world_size:
             known = "1, 2, 4 or 8"
             raise ValueError(
                 f"world size must divide the {MICRO_BATCHES} micro-batches ({known}), got {self.world_size}"

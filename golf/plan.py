@@ -81,6 +81,10 @@ def fit_to_seconds(schedule: ScheduleConfig, train_seconds: float, step_seconds:
     Args: train_seconds: the budget; step_seconds: measured seconds of one step.
     Raises: ValueError when not one step fits.
     """
+    if not (0 < step_seconds < math.inf and 0 < train_seconds < math.inf):
+        raise ValueError(
+            f"seconds must be above 0 and finite, got {train_seconds:g} of budget, {step_seconds:g} a step"
+        )
     steps = int(train_seconds / step_seconds)
     if steps < 1:
         raise ValueError(f"no step of {step_seconds:.3f} s fits into {train_seconds:g} s; give more seconds")

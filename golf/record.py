@@ -51,4 +51,4 @@ def read_result(path: Path, identity: str) -> dict[str, Any] | None:
         return None
     stored = read_json(path)
     same = isinstance(stored, dict) and stored.get("identity") == identity
-    return stored["result"] if same else None
+    return stored.get("result") if same else None

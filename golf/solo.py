@@ -5,6 +5,7 @@ torchrun. The code it counts is its own file.
 """
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -31,14 +32,26 @@ def print_ladder(results: dict[str, Any]) -> None:
 
 
 class Progress:
-    """Prints a line for a curve's points, at most one in `every` seconds, on the first rank only."""
+    """Prints a line for a curve's points, at most one in `every` seconds, on the first rank only.
+
+    After Ctrl-C it raises KeyboardInterrupt at the next point, where a training saves its state; a second one at once.
+    """
 
     def __init__(self, quiet: bool, steps: int, every: float = 5.0) -> None:
-        self.quiet, self.steps, self.every, self.printed = quiet, steps, every, 0.0
+        self.quiet, self.steps, self.every, self.printed, self.stopping = quiet, steps, every, 0.0, False
+        signal.signal(signal.SIGINT, self.stop)
+
+    def stop(self, *_: object) -> None:
+        """Ask for an end after this step."""
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
 
     def __call__(self, curve: str, step: int, value: float) -> None:
         """Take one point."""
-        if self.quiet or (time.monotonic() - self.printed < self.every and curve == "train_loss"):
+        if self.stopping:
+            raise KeyboardInterrupt
+        if self.quiet or (time.monotonic() - self.printed < self.every and curve != "validation_bpb"):
             return
         self.printed = time.monotonic()
         of = f"/{self.steps}" if curve in ("train_loss", "validation_bpb") else ""

@@ -72,34 +72,16 @@ def train_stage(
     if stream is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
     state = TrainState(build_model(config.model, config.seed, activation_dtype(group)), config.optimizer, group)
-    curves: dict[str, list[list[float]]] = {"train_loss": [], "validation_bpb": []}
-    if folder.file("state.pt").exists():
-        state.load(folder.file("state.pt"), identity)
-        stored = read_json(folder.file("curves.json"))
-        curves = {name: [point for point in points if point[0] < state.step] for name, points in stored.items()}
-    before = sum(point[2] for point in curves.get("seconds", []))
-    started = saved = time.perf_counter()
-
-    def note(curve: str, step: int, value: float) -> None:
-        curves[curve].append([step, time.time(), value])
-        event(curve, step, value)
-
-    def save() -> None:
-        if group.first:
-            spent = [state.step - 1, time.time(), before + time.perf_counter() - started]
-            write_json(folder.file("curves.json"), curves | {"seconds": [spent]})
-            state.save(folder.file("state.pt"), identity)
+    log = TrainingLog(state, identity, folder, group, event, save_seconds)
 
     def after_step(step: Step) -> None:
-        nonlocal saved
-        note("train_loss", step.step, step.loss_nats)
-        due = config.validate_every is not None and (step.step + 1) % config.validate_every == 0
-        if due and state.step < config.schedule.steps:
+        log.note("train_loss", step.step, step.loss_nats)
+        every, last = config.validate_every, state.step == config.schedule.steps
+        if every is not None and state.step % every == 0 and not last:
             scored = score(state.model, validation_stream(dataset), config.score, group, plain=True)
-            note("validation_bpb", step.step + 1, scored.bpb)
-        if time.perf_counter() - saved > save_seconds and state.step < config.schedule.steps:
-            save()
-            saved = time.perf_counter()
+            log.note("validation_bpb", state.step, scored.bpb)
+        if not last:
+            log.after_step()
 
     def batches(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
         return read_batch(stream, config.batch, step, micro_batch, group.rank, group.world_size)
@@ -109,10 +91,10 @@ def train_stage(
     if group.first:
         save_tensors(folder.file("live.pt"), state.live_weights())
         save_tensors(folder.file("average.pt"), state.averaged_weights())
-        save()
+        log.save()
     group.wait()
     result = {
-        "seconds": before + time.perf_counter() - started,
+        "seconds": log.seconds,
         "steps": config.schedule.steps,
         "tokens": config.schedule.steps * config.batch.tokens_per_step,
         "device": f"{group.world_size} x {device_name(group.device)}",
@@ -120,6 +102,61 @@ def train_stage(
     if group.first:
         write_result(folder.file("train.json"), digest(identity), result)
     return result
+
+
+class TrainingLog:
+    """A training's curves, time and saved states on their way to the run's folder."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        identity: dict[str, Any],
+        folder: RunFolder,
+        group: Group,
+        event: Event,
+        save_seconds: float,
+    ) -> None:
+        """Go on from the state in the folder, if there is one."""
+        self.state, self.identity, self.folder, self.group, self.event = state, identity, folder, group, event
+        self.save_seconds, self.interrupted = save_seconds, False
+        self.curves: dict[str, list[list[float]]] = {"train_loss": [], "validation_bpb": []}
+        self.before = 0.0
+        if folder.file("state.pt").exists():
+            state.load(folder.file("state.pt"), identity)
+            stored = read_json(folder.file("curves.json"))
+            self.before = stored.pop("seconds")[0][2]
+            # A kill between the two files leaves the curves a little longer than the state.
+            last = {"train_loss": state.step - 1, "validation_bpb": state.step}
+            self.curves = {name: [p for p in points if p[0] <= last[name]] for name, points in stored.items()}
+        self.started = self.saved = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before an interruption included."""
+        return self.before + time.perf_counter() - self.started
+
+    def note(self, curve: str, step: int, value: float) -> None:
+        """Keep and tell a point. A KeyboardInterrupt is held back until the step is whole."""
+        self.curves[curve].append([step, time.time(), value])
+        try:
+            self.event(curve, step, value)
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def after_step(self) -> None:
+        """Save the state when it is time, or when the training was interrupted."""
+        if self.interrupted or time.perf_counter() - self.saved > self.save_seconds:
+            self.save()
+            self.saved = time.perf_counter()
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def save(self) -> None:
+        """Write the curves, then the state."""
+        if self.group.first:
+            spent = [self.state.step - 1, time.time(), self.seconds]
+            write_json(self.folder.file("curves.json"), self.curves | {"seconds": [spent]})
+            self.state.save(self.folder.file("state.pt"), self.identity)
 
 
 def compiled(model: GEPA, config: RunConfig, group: Group) -> nn.Module:

@@ -86,8 +86,13 @@ class Console:
             return None
         mean = sum(seen) / len(seen)
         waiting = self.num_trials - len(self.entries) - len(self.running)
-        rest = [max(mean - (now - self.begun[trial]), 0.05 * mean) for trial in self.running]
+        rest = [self._rest(trial, now - self.begun[trial], mean) for trial in self.running]
         return max([*rest, (sum(rest) + mean * waiting) / max(self.concurrent, 1)], default=0.0)
+
+    def _rest(self, trial: str, elapsed: float, mean: float) -> float:
+        """Seconds that a running trial still takes: by its own progress, before that by the mean of all."""
+        share = self.stages[trial][1]
+        return elapsed * (1 / share - 1) if share > 0.1 else max(mean - elapsed, 0.05 * mean)
 
 
 def say(text: str) -> None:

@@ -15,6 +15,7 @@ from golf.artifact.codec import compress
 from golf.artifact.container import ARTIFACT_HEADER, ArtifactError, decode, encode, payload_parts
 from golf.artifact.grid import Quantised, quantise
 from golf.config import ModelConfig, QuantConfig, from_plain, to_plain
+from golf.model.gepa import GEPA
 
 LARGEST_ARTIFACT = 64 << 20
 """Bytes; a larger file is refused before it is read."""
@@ -109,9 +110,24 @@ def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:
     """
     plain, weights = decode(data)
     try:
-        return from_plain(ModelConfig, plain), weights
+        model = from_plain(ModelConfig, plain)
     except (ValueError, OverflowError) as error:
         raise ArtifactError(f"the model's shape is not valid: {error}") from error
+    _check_weights(model, weights)
+    return model, weights
+
+
+def _check_weights(model: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Raise ArtifactError unless the weights are those of the model; nothing is allocated for it."""
+    if model.num_layers > len(weights):  # before so many layers are built, even without memory
+        raise ArtifactError(f"the model has {model.num_layers:,} layers, the artifact only {len(weights)} tensors")
+    with torch.device("meta"):
+        wanted = {name: tuple(parameter.shape) for name, parameter in GEPA(model).named_parameters()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            needs, has = wanted.get(name), found.get(name)
+            raise ArtifactError(f"tensor {name!r}: the model needs {needs}, the artifact has {has}")
 
 
 def read_artifact(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

@@ -21,7 +21,7 @@ from golf.files import read_json
 
 DATASET_MANIFEST = "dataset.json"
 """File of a prepared folder that says what is in it and whether it is complete."""
-HOW_TO_PREPARE = "make one with `python -m golf data prepare cpython-docs` (see `python -m golf data --help`)"
+HOW_TO_PREPARE = "make one with `python -m golf data prepare` (see `python -m golf data --help`)"
 """Remedy of most errors below."""
 
 
@@ -79,6 +79,8 @@ def open_dataset(folder: Path, model_vocab_size: int | None = None) -> Dataset:
         check_ids(path, part, vocab_size)
     tokens = parts[0] if len(parts) == 1 else np.concatenate(parts)
     tokens.flags.writeable = False
+    if not table.count(tokens[:-1], tokens[1:]).any():
+        raise ValueError(f"{folder}: the validation shards hold no text to score; {HOW_TO_PREPARE}")
     recorded = manifest.get("files", {})
     files = {path.name: _file_hash(path, recorded.get(path.name)) for path in (*train, *validation, tokenizer)}
     stream = token_stream(train, vocab_size) if train else None

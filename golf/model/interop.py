@@ -16,16 +16,15 @@ are never changed. Published files are unpickled with weights only: nothing in t
 """
 
 import io
-import pickle
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from golf.config import ModelConfig
+from golf.files import load_plain
 
 try:
     import zstandard
@@ -86,10 +85,13 @@ def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig
         num_heads = weights["blocks.0.attention.query_gain"].numel()
         kv_width = weights["blocks.0.attention.key.weight"].shape[0]
         mlp_hidden = weights["blocks.0.mlp.up.weight"].shape[0]
+        num_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+        bigram, value = weights.get("bigram.table.weight"), weights.get("value.table.weight")
+        widths = [None if table is None else table.shape[1] for table in (bigram, value)]
     except KeyError as error:
         raise ValueError(f"not the weights of a GEPA model: {error} is missing") from error
-    num_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
-    bigram, value = weights.get("bigram.table.weight"), weights.get("value.table.weight")
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"not the weights of a GEPA model: a name or shape is wrong ({error})") from error
     num_values = sum(name.startswith("value.layer_scales.") for name in weights)
     plain = {name: getattr(base, name) for name in base.__dataclass_fields__}
     return ModelConfig(
@@ -102,8 +104,8 @@ def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig
             "num_kv_heads": kv_width * num_heads // model_dim,
             "mlp_hidden": mlp_hidden,
             "bigram_buckets": None if bigram is None else bigram.shape[0],
-            "bigram_dim": base.bigram_dim if bigram is None else bigram.shape[1],
-            "value_dim": None if value is None else value.shape[1],
+            "bigram_dim": base.bigram_dim if bigram is None else widths[0],
+            "value_dim": widths[1],
             "value_layers": tuple(range(num_layers - num_values, num_layers)),
             "xsa_layers": min(base.xsa_layers, num_layers),
         }
@@ -125,27 +127,29 @@ def read_published(path: Path) -> dict[str, Tensor]:
             data = inflater.decompress(data, LARGEST_BYTES)
             if inflater.unconsumed_tail:
                 raise ValueError(f"it unpacks to more than {LARGEST_BYTES} bytes")
-        loaded: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        loaded = load_plain(io.BytesIO(data))
         if isinstance(loaded, dict) and set(loaded) == {"w", "m"}:
             loaded = _dequantise_published(loaded["w"], loaded["m"])
         if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
             raise ValueError("it holds more than named tensors")
-    except (ValueError, RuntimeError, EOFError, KeyError, zlib.error, pickle.UnpicklingError) as error:
+        return from_published(loaded)
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError, zlib.error) as error:
         raise ValueError(f"{path} is not a published checkpoint of the PR #598 family: {error}") from error
-    return from_published(loaded)
 
 
 def _unzstd(data: bytes) -> bytes:
     if zstandard is None:
         raise ValueError("reading it needs the package zstandard: pip install zstandard")
+    raw = bytearray()
     try:
         with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-            raw = reader.read(LARGEST_BYTES + 1)
+            while block := reader.read(1 << 20):
+                raw += block
+                if len(raw) > LARGEST_BYTES:
+                    raise ValueError(f"it unpacks to more than {LARGEST_BYTES} bytes")
     except zstandard.ZstdError as error:
         raise ValueError(f"damaged zstd stream ({error})") from error
-    if len(raw) > LARGEST_BYTES:
-        raise ValueError(f"it unpacks to more than {LARGEST_BYTES} bytes")
-    return raw
+    return bytes(raw)
 
 
 def _dequantise_published(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ weights-only unpickling. A saved state says what it is the state of, and is refu
 """
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from golf.config import OptimizerConfig
 from golf.dist import Group
-from golf.files import write_whole
+from golf.files import load_plain, write_whole
 from golf.model.gepa import GEPA
 from golf.train.groups import UNTRAINED, make_optimizers, optimizer_group
 
@@ -110,11 +109,9 @@ def read_tensors(path: Path) -> dict[str, Any]:
     Raises: FileNotFoundError; ValueError naming the file when it is damaged or holds anything but plain data.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
-        raise ValueError(
-            f"{path} is damaged or not a file of weights ({error}); delete it to have it made again"
-        ) from error
+        loaded = load_plain(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a file of weights: {error}; delete it to have it made again") from error
     if not isinstance(loaded, dict):
         raise ValueError(f"{path} must hold a dictionary of tensors, got {type(loaded).__name__}")
     return loaded

@@ -1,0 +1,331 @@
+"""What each command of `python -m golf` does.
+
+A parsed command line enters; files, printed results and the next command to try leave. The work itself is in the
+modules called here, the same ones that a sweep calls. A run's folder is the run of its `config.json`: no command
+mixes another configuration into it. Never knows Ray or MLflow.
+"""
+
+import argparse
+import json
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from golf.artifact.bundle import code_bytes
+from golf.artifact.pack import read_artifact
+from golf.budget import plan_for_seconds
+from golf.config import RunConfig, from_plain, override_all, to_plain
+from golf.data.corpus import CORPUS_NAME, documents
+from golf.data.dataset import Dataset, hash_file, open_dataset, read_manifest
+from golf.data.fineweb import download_fineweb
+from golf.data.text import prepare_text, read_documents
+from golf.describe import config_facts, fact_lines, field_notes, note_lines
+from golf.dist import Group, join
+from golf.files import read_json, write_json
+from golf.presets import find_preset, find_split
+from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, digest
+from golf.solo import Progress, print_ladder
+from golf.stages import RunFolder, adapt_stage, kept, pack_stage, run_stages, score_stage, train_stage
+
+DEFAULT_DATA = Path("data") / CORPUS_NAME
+"""The built-in corpus, which is prepared where it is missing."""
+WEIGHTS = {LIVE: "live.pt", AVERAGED: "average.pt"}
+"""Files of the rungs that are not measured from the artifact."""
+
+
+@dataclass(frozen=True)
+class LooseArtifact(RunFolder):
+    """An artifact without its run: `path` is the file, whatever its name."""
+
+    def file(self, name: str) -> Path:
+        """The artifact itself; every other file of a run is missing beside it."""
+        return self.path if name == "artifact.golf" else self.path / name
+
+
+def show_info(arguments: argparse.Namespace) -> None:
+    """What a preset or a file is, without running it."""
+    facts = config_facts(arguments.preset, read_config(arguments))
+    print(json.dumps(facts) if arguments.json else "\n".join(fact_lines(facts)))
+    if not arguments.json:
+        print(f"\nnext: python -m golf run {arguments.preset}")
+
+
+def show_fields(arguments: argparse.Namespace) -> None:
+    """Every field below the given name."""
+    print("\n".join(note_lines(field_notes(find_preset(arguments.preset), arguments.prefix))))
+
+
+def prepare_command(arguments: argparse.Namespace) -> None:
+    """Tokenise text into a dataset folder."""
+    if arguments.text:
+        folder = arguments.out or Path("data/text")
+        prepare_text(read_documents(arguments.text), folder, "text")
+    else:
+        folder = arguments.out or DEFAULT_DATA
+        prepare_text(documents(), folder, CORPUS_NAME)
+    print(f"next: python -m golf run demo --data {folder}")
+
+
+def fineweb_command(arguments: argparse.Namespace) -> None:
+    """Download the competition's data."""
+    download_fineweb(arguments.out, arguments.train_shards)
+    print(f"the shards are in {arguments.out}\nnext: python -m golf run pr598 --data {arguments.out}")
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """All stages."""
+    wanted, folder = read_config(arguments), run_folder(arguments)
+    with join() as group:
+        config, dataset = begin(wanted, folder, arguments, group)
+        progress = Progress(not group.first, config.schedule.steps)
+        results = run_stages(config, dataset, folder, group, code_bytes(config), progress)
+        if group.first:
+            write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
+            print_ladder(results)
+            print(f"artifact, weights and results are in {folder.path} (all numbers: {folder.file('record.json')})")
+            print(f"next: python -m golf adapt {folder.path} --set adapt.lr=0.005")
+
+
+def train_command(arguments: argparse.Namespace) -> None:
+    """Training alone."""
+    wanted, folder = read_config(arguments), run_folder(arguments)
+    with join() as group:
+        config, dataset = begin(wanted, folder, arguments, group)
+        trained = train_stage(config, dataset, folder, group, Progress(not group.first, config.schedule.steps))
+        if group.first:
+            print(f"trained {trained['steps']} steps in {trained['seconds']:.1f} s; the weights are in {folder.path}")
+            print(f"next: python -m golf pack {folder.path}")
+
+
+def pack_command(arguments: argparse.Namespace) -> None:
+    """Packing alone. Another split or codec becomes the folder's configuration."""
+    folder = RunFolder(arguments.folder)
+    config = change_only(stored_config(folder), arguments, ("quant", "cap_bytes"))
+    need_file(folder, "average.pt", "train")
+    with join() as group:
+        if group.first:
+            folder.file("pack.json").unlink(missing_ok=True)  # it speaks of the artifact that is replaced now
+            write_json(folder.file("config.json"), to_plain(config))
+            packed = pack_stage(config, folder, code_bytes(config))
+            print_ladder({"train": {"seconds": 0.0}, "pack": packed, "ladder": []})
+            print(f"the artifact is {folder.file('artifact.golf')}\nnext: python -m golf score {folder.path}")
+        group.wait()
+
+
+def score_command(arguments: argparse.Namespace) -> None:
+    """The rungs below TTT."""
+    from_file = arguments.artifact is not None
+    if from_file and arguments.rung in WEIGHTS:
+        raise ValueError(
+            f"--rung {arguments.rung} is measured from float weights, which an artifact does not hold; "
+            f"use --rung {QUANTISED} or --rung {SLIDING}"
+        )
+    every = (QUANTISED, SLIDING) if from_file else (LIVE, AVERAGED, QUANTISED, SLIDING)
+    evaluate(arguments, every if arguments.rung == "all" else (arguments.rung,))
+
+
+def adapt_command(arguments: argparse.Namespace) -> None:
+    """The last rung."""
+    evaluate(arguments, (ADAPTED,))
+
+
+def evaluate(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> None:
+    """Measure rungs of a finished run or of an artifact alone; each is kept until its inputs change."""
+    folder, config = evaluated(arguments)
+    for rung in rungs:
+        need_file(folder, *((WEIGHTS[rung], "train") if rung in WEIGHTS else ("artifact.golf", "pack")))
+    scored = RunFolder(arguments.out or default_scored(folder))
+    settings = settings_of(folder)
+    with join() as group:
+        dataset = find_dataset(arguments.data or settings.get("data"), config, group)
+        for rung in rungs:
+            stage = partial(adapt_stage) if rung == ADAPTED else partial(score_stage, rung=rung)
+            progress = Progress(not group.first, config.schedule.steps)
+            weights = hash_file(folder.file(WEIGHTS.get(rung, "artifact.golf")))
+            plain = to_plain(config)
+            identity = digest(weights, dataset.validation_digest, plain["score"], rung == ADAPTED and plain["adapt"])
+            result = kept(scored, rung, identity, group, partial(stage, config, dataset, folder, group, progress))
+            if group.first:
+                scores = f"{result['bpb']:.6f} BPB  {result['nats_per_token']:.6f} nats/token"
+                print(f"{rung:10s} {result['seconds']:9.1f} s  {scores}  {scored.file(rung + '.json')}", flush=True)
+        if group.first:
+            print(f"next: python -m golf {next_evaluation(arguments, rungs)}")
+
+
+def next_evaluation(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> str:
+    """The command that a reader of these rungs may want to try."""
+    given = arguments.folder or f"--artifact {arguments.artifact} --preset {arguments.preset}"
+    data = f" --data {arguments.data}" if arguments.data else ""
+    return f"adapt {given}{data}" + (" --set adapt.epochs=3" if ADAPTED in rungs else "")
+
+
+def default_scored(folder: RunFolder) -> Path:
+    """Where evaluations are kept: beside the run's own results, or under `runs` for an artifact alone."""
+    loose = isinstance(folder, LooseArtifact)
+    return Path("runs") / f"{folder.path.stem}-scored" if loose else folder.file("scored")
+
+
+def evaluated(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig]:
+    """What is to be measured, and how: a run's folder, or an artifact with a preset's settings."""
+    if (arguments.folder is None) == (arguments.artifact is None):
+        raise ValueError("give either the FOLDER of a run or --artifact FILE")
+    if arguments.artifact is None:
+        folder = RunFolder(arguments.folder)
+        return folder, change_only(stored_config(folder), arguments, ("score", "adapt"))
+    if arguments.preset is None:
+        raise ValueError("--artifact holds a model but not how to score it: give --preset, e.g. --preset demo")
+    if not arguments.artifact.is_file():
+        raise FileNotFoundError(f"there is no artifact {arguments.artifact}; make one with `python -m golf run demo`")
+    config = replace(find_preset(arguments.preset), model=read_artifact(arguments.artifact)[0])
+    return LooseArtifact(arguments.artifact), change_only(config, arguments, ("score", "adapt"))
+
+
+def need_file(folder: RunFolder, name: str, command: str) -> None:
+    """Raise FileNotFoundError naming the command that makes the missing file."""
+    if not folder.file(name).exists():
+        given = folder.path if command == "pack" else f"{folder.file('config.json')} --out {folder.path}"
+        raise FileNotFoundError(f"{folder.file(name)} is missing; make it with `python -m golf {command} {given}`")
+
+
+def stored_config(folder: RunFolder) -> RunConfig:
+    """The configuration of a run's folder."""
+    if not folder.file("config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder.path} is not the folder of a run (no config.json); make one with `python -m golf run demo`"
+        )
+    return config_from(folder.file("config.json"))
+
+
+def config_from(path: Path) -> RunConfig:
+    """The configuration in a JSON file; fields that it leaves out have the defaults."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no configuration file {path}; a run's folder holds one (config.json)")
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold an object of fields (see `python -m golf fields`), got {str(values)[:40]}")
+    try:
+        return from_plain(RunConfig, values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_config(arguments: argparse.Namespace) -> RunConfig:
+    """The preset or file named on the command line, with its --split and --set applied."""
+    name = arguments.preset
+    return changed(config_from(Path(name)) if name.endswith(".json") else find_preset(name), arguments)
+
+
+def changed(config: RunConfig, arguments: argparse.Namespace) -> RunConfig:
+    """`config` with --split and --set applied."""
+    if getattr(arguments, "split", None):
+        quant = to_plain(find_split(arguments.split)) | {"float_elements": config.quant.float_elements}
+        config = override_all(config, {"quant": quant})
+    return override_all(config, dict(assignment_of(text) for text in arguments.set))
+
+
+def change_only(config: RunConfig, arguments: argparse.Namespace, parts: tuple[str, ...]) -> RunConfig:
+    """`changed`, where --set may only name fields of `parts`: the rest was decided in training."""
+    for text in arguments.set:
+        if text.split("=")[0].split(".")[0] not in parts:
+            raise ValueError(f"--set {text}: this command changes only {' and '.join(parts)}; use `run` for the rest")
+    return changed(config, arguments)
+
+
+def assignment_of(text: str) -> tuple[str, Any]:
+    """Field and value of FIELD=VALUE; a value that is not JSON is a string."""
+    field, equals, value = text.partition("=")
+    if not equals or not field:
+        raise ValueError(f'--set takes FIELD=VALUE, got "{text}" (all fields: `python -m golf fields`)')
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError:
+        parsed = value
+    if isinstance(parsed, float) and not math.isfinite(parsed):
+        raise ValueError(f"--set {field} must be a finite number, got {value}")
+    return field, parsed
+
+
+def run_folder(arguments: argparse.Namespace) -> RunFolder:
+    """--out, or one under `runs` named after the preset or file."""
+    return RunFolder(arguments.out or Path("runs") / Path(arguments.preset).stem)
+
+
+def begin(
+    wanted: RunConfig, folder: RunFolder, arguments: argparse.Namespace, group: Group
+) -> tuple[RunConfig, Dataset]:
+    """The configuration that the folder is the run of from now on, and its dataset.
+
+    A folder that has a configuration keeps it, so that a run goes on with the steps once planned for --seconds.
+    Raises: ValueError when the folder is another configuration's; OSError when it cannot be written.
+    """
+    found, settings = (stored_config(folder) if folder.file("config.json").exists() else None), settings_of(folder)
+    group.wait()  # all have read before one writes
+    dataset = find_dataset(arguments.data or settings.get("data"), wanted, group)
+    config = wanted
+    if found is not None:
+        config = same_run(found, wanted, folder, settings.get("seconds"), arguments.seconds)
+    else:
+        settings = {"data": str(dataset.folder.resolve()), "seconds": arguments.seconds}
+        if arguments.seconds is not None:
+            config, settings["step_seconds"] = plan_for_seconds(wanted, dataset, group, arguments.seconds)
+        if group.first:
+            write_json(folder.file("settings.json"), settings)
+            write_json(folder.file("config.json"), to_plain(config))
+    group.wait()
+    if group.first:
+        if "step_seconds" in settings:
+            print(f"{settings['seconds']:g} s at {settings['step_seconds']:.4f} s a step: fixed as the plan below")
+        print(
+            f"{config.schedule.steps} steps of {config.batch.tokens_per_step:,} tokens of {dataset.folder} "
+            f"on {group.world_size} x {group.device.type}; Ctrl-C stops, the same command continues",
+            flush=True,
+        )
+    return config, dataset
+
+
+def settings_of(folder: RunFolder) -> dict[str, Any]:
+    """How a run was started: "data" (folder), "seconds" (budget), "step_seconds"; {} where that is not known."""
+    path = folder.file("settings.json")
+    settings = read_json(path) if path.is_file() else {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold an object, got {str(settings)[:40]}; delete it and name --data")
+    return settings
+
+
+def same_run(
+    found: RunConfig, wanted: RunConfig, folder: RunFolder, old_seconds: float | None, seconds: float | None
+) -> RunConfig:
+    """The folder's configuration if it is the wanted one (apart from steps planned for the same seconds)."""
+    remedy = "give another --out, or delete the folder"
+    if seconds is not None:
+        if seconds != old_seconds:
+            was = "without --seconds" if old_seconds is None else f"for {old_seconds:g} s"
+            raise ValueError(f"{folder.path} holds a run planned {was}, now --seconds is {seconds:g}; {remedy}")
+        fitted = replace(wanted.schedule, steps=found.schedule.steps, warmdown_start=found.schedule.warmdown_start)
+        wanted = replace(wanted, schedule=fitted)
+    if found != wanted:
+        differing = "; ".join(differences(to_plain(found), to_plain(wanted))[:3])
+        raise ValueError(f"{folder.path} holds the run of another configuration ({differing}); {remedy}")
+    return found
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
+    """ "field is A there, B here" for every field that differs."""
+    found = []
+    for name, value in old.items():
+        if isinstance(value, dict) and isinstance(new[name], dict):
+            found += differences(value, new[name], f"{path}{name}.")
+        elif value != new[name]:
+            found.append(f"{path}{name} is {value!r} there, {new[name]!r} here")
+    return found
+
+
+def find_dataset(folder: Path | str | None, config: RunConfig, group: Group) -> Dataset:
+    """The dataset in `folder`; without one the built-in corpus, prepared first where it is missing."""
+    if folder is None:
+        if group.first and not (DEFAULT_DATA.is_dir() and read_manifest(DEFAULT_DATA).get("complete")):
+            prepare_text(documents(), DEFAULT_DATA, CORPUS_NAME)
+        group.wait()
+    return open_dataset(Path(folder or DEFAULT_DATA), config.model.vocab_size)

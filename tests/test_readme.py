@@ -1,0 +1,146 @@
+"""The commands that the documents, the help texts and the messages show are commands that work."""
+
+import contextlib
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from golf.__main__ import main, parse
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+SOURCES = sorted([*ROOT.glob("golf/**/*.py"), *ROOT.glob("tune/**/*.py"), ROOT / "run_sweep.py"])
+
+
+def shell_lines(text: str) -> Iterator[str]:
+    """Lines of fenced and indented blocks, and inline code that looks like a command."""
+    fenced = False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            yield line.strip().removeprefix("$ ")
+        else:
+            yield from re.findall(r"`([^`]+)`", line)
+
+
+def commands(program: str) -> list[list[str]]:
+    """The words after `program` in every command of the documents that runs it, comments left out."""
+    found = []
+    for document in DOCUMENTS:
+        for line in shell_lines(document.read_text()):
+            words = shlex.split(line.replace("\u2026", "..."), comments=True) if program in line else []
+            at = next((n for n, word in enumerate(words) if program in (word, " ".join(words[n : n + 2]))), None)
+            if at is not None:
+                found.append(words[at + len(program.split()) :])
+    return found
+
+
+def placeholders_filled(words: list[str]) -> list[str]:
+    """Words in capitals stand for the reader's own."""
+    names = {"PRESET": "demo", "N": "1", "S": "1", "FIELD=VALUE": "seed=1"}
+    return [names.get(word.strip("[]."), word) for word in words if word != "..."]
+
+
+def parses(words: list[str]) -> bool:
+    """Whether `python -m golf` takes the words; --help ends parsing with success."""
+    try:
+        parse(placeholders_filled(words))
+    except SystemExit as ended:
+        return not ended.code
+    return True
+
+
+def load_sweep() -> ModuleType:
+    """run_sweep.py as a module."""
+    spec = importlib.util.spec_from_file_location("run_sweep", ROOT / "run_sweep.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_shows_commands() -> None:
+    """Fault: the tests below look at nothing."""
+    assert len(commands("-m golf")) >= 4
+    assert ["sweep"] in commands("make")
+    assert ["test"] in commands("make")
+
+
+@pytest.mark.parametrize("words", commands("-m golf"), ids=" ".join)
+def test_golf_commands_parse(words: list[str]) -> None:
+    """Fault: a document shows a command or an option that is not there."""
+    assert parses(words)
+
+
+@pytest.mark.parametrize("words", [words for words in commands("-m golf") if words[0] in ("info", "fields")])
+def test_cheap_golf_commands_run(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault: a shown command parses and then fails."""
+    assert main(words) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", commands("make"), ids=" ".join)
+def test_make_targets_exist(words: list[str]) -> None:
+    """Fault: a document names a target that the Makefile does not have."""
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    done = subprocess.run([make, "-n", *words], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def sweep_commands() -> list[list[str]]:
+    """Arguments of every run_sweep.py in documents and Makefile; without any it is the file that is meant."""
+    in_makefile = re.findall(r"run_sweep\.py (.*)", (ROOT / "Makefile").read_text())
+    return [words for words in (*commands("run_sweep.py"), *map(shlex.split, in_makefile)) if words]
+
+
+def test_sweep_commands_parse() -> None:
+    """Fault: a document or the Makefile starts a sweep with an option that is not there."""
+    parse_sweep = load_sweep().parse
+    for words in (["demo", "--dry-run"], *sweep_commands()):
+        with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
+            parse_sweep(placeholders_filled([word for word in words if not word.startswith("$(")]))
+
+
+def test_help_of_the_sweep() -> None:
+    """Fault: a format character in a help text breaks --help, or it needs a cluster."""
+    command = [sys.executable, str(ROOT / "run_sweep.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "PRESET" in done.stdout.upper()
+
+
+HELPS = ["", "info", "fields", "run", "train", "pack", "score", "adapt", "data", "data prepare", "data fineweb"]
+
+
+@pytest.mark.parametrize("command", HELPS)
+def test_examples_in_the_help_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault: --help of a command fails, or shows an example that does."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        parse([*command.split(), "--help"])
+    assert ended.value.code == 0
+    epilog = re.split("(?m)^(?:examples|first steps):$", capsys.readouterr().out)[-1]
+    shown = re.findall(r"^  .*-m golf (\S.*?)(?:   .*)?$", epilog, re.MULTILINE)
+    assert shown or command == "data"
+    for line in shown:
+        assert parses(shlex.split(line)), line
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_commands_in_messages_parse(path: Path) -> None:
+    """Fault: an error's remedy is a command that does not exist."""
+    for line in re.findall(r"`python -m golf ([^`]*)`", path.read_text()):
+        words = [re.sub(r"\{[^}]*\}", "x", word) for word in line.split()]
+        assert not words or "x" in words[:1] or parses(words), line
