@@ -21,10 +21,10 @@ SPLIT = "split"
 
 SPACES: dict[str, Space] = {
     "demo": {
-        "schedule.steps": [140, 220],
-        "schedule.warmdown_start": [60, 100],
+        "schedule.steps": [120, 180],
+        "schedule.warmdown_start": [20, 50],
         "schedule.warmdown_shape": ["linear", "cosine"],
-        SPLIT: ["mixed-int6-int8", "pure-int6", "int8"],
+        SPLIT: ["mixed-int6-int8", "pure-int6", "int5-mlp"],
         "adapt.lr": [0.005, 0.02],
         "adapt.epochs": [1, 2],
     },

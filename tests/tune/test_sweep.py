@@ -1,0 +1,139 @@
+"""Sweeps over a real Ray: reuse, causes, dead workers, several workers, one driver."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from golf.config import RunConfig, override_all, to_plain
+from golf.data.dataset import open_dataset
+from golf.files import read_json, write_json
+from tests.tune.test_trial import here, spec_of
+from tune.cluster import Workers, trials_at_once
+from tune.ledger import Ledger
+from tune.paths import Storage
+from tune.search import Search
+from tune.space import Space, Trial
+from tune.sweep import SweepSettings, entries_of, finished, only_driver, run_sweep
+from tune.trial import run_trial
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Seen:
+    """Watches a sweep."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.points: list[tuple[str, str, int, float]] = []
+        self.entries: list[Mapping[str, Any]] = []
+
+    def started(self, trial: Trial) -> None:
+        """A trial began."""
+        self.begun.append(trial.trial)
+
+    def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
+        """A trial reported a point."""
+        self.points.append((trial.trial, curve, step, value))
+
+    def ended(self, entry: Mapping[str, Any]) -> None:
+        """A trial's entry is in the ledger."""
+        self.entries.append(entry)
+
+
+def sweep(
+    base: RunConfig, space: Space, data: Path, storage: Storage, workers: Workers | None = None, **settings: Any
+) -> tuple[dict[str, dict[str, Any]], Seen]:
+    """Run a grid of `space`; the entries by the trial's name, and what was seen."""
+    search = Search(base, space, "grid", None, 0, open_dataset(data).digest, finished("s", storage))
+    seen = Seen()
+    run_sweep(SweepSettings("s", "tiny", data, workers or Workers(), 2, **settings), search, storage, [seen])
+    return {entry["name"]: entry for entry in entries_of("s", storage)}, seen
+
+
+def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a trial lost, run twice or with other numbers than in one process; one bad trial that ends the sweep."""
+    storage = Storage(tmp_path / "storage")
+    base = override_all(tiny, {"cap_bytes": 86_000})
+    space: Space = {"optimizer.embedding_lr": [0.035, 1e30], "split": ["int4", "int8"]}
+    entries, seen = sweep(base, space, data, storage)
+    assert {name: entry["status"] for name, entry in entries.items()} == {
+        "embedding_lr=0.035 int4": "done",
+        "embedding_lr=0.035 int8": "infeasible",
+        "embedding_lr=1e+30 int4": "failed",
+        "embedding_lr=1e+30 int8": "failed",
+    }
+    assert entries["embedding_lr=1e+30 int4"]["cause"].startswith("diverged: step 1")
+    assert len(Ledger(storage.ledger).entries()) == len(seen.entries) == len(set(seen.begun)) == 4
+    done = entries["embedding_lr=0.035 int4"]
+    wanted = (done["trial"], "train_loss")
+    losses = {(step, value) for trial, curve, step, value in seen.points if (trial, curve) == wanted}
+    assert losses == {(point[0], point[2]) for point in done["curves"]["train_loss"]}
+    assert done["tags"]["device"].startswith("1 x ")
+    alone = {"config": done["config"]}
+    plain = spec_of(base, data, tmp_path / "alone") | alone
+    run_trial(plain, here, here)
+    assert (tmp_path / "alone" / "artifact.golf").read_bytes() == Path(done["files"]["artifact"]).read_bytes()
+    again, seen_again = sweep(base, space, data, storage)
+    assert again == entries
+    assert seen_again.begun == []
+
+
+def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a killed worker that loses the trial or changes its numbers; Ray Train that differs from torchrun."""
+    changes = {"schedule.steps": 150, "schedule.warmdown_start": 100, "validate_every": None, "adapt": None, "seed": 1}
+    base = override_all(tiny, changes)
+    config, calm = tmp_path / "calm.json", tmp_path / "calm"
+    write_json(config, to_plain(base))
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "golf"]
+    subprocess.run([*two, "run", config, "--data", data, "--out", calm], check=True, cwd=ROOT, capture_output=True)
+    storage, pids = Storage(tmp_path / "killed"), []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            state = list(storage.root.glob("sweeps/s/trials/*/state.pt"))
+            lines = [(p, " ".join(p.info["cmdline"] or [])) for p in psutil.process_iter(["cmdline"])]
+            workers = [process for process, line in lines if "RayTrainWorker" in line]
+            if state and workers and not (state[0].parent / "train.json").exists():
+                pids.append(workers[0].pid)
+                os.kill(workers[0].pid, signal.SIGKILL)
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    killed, _ = sweep(base, {"seed": [1]}, data, storage, Workers(2), save_seconds=0.2)
+    killer.join()
+    assert len(pids) == 1
+    entry = killed["seed=1"]
+    assert entry["status"] == "done"
+    assert Path(entry["files"]["artifact"]).read_bytes() == (calm / "artifact.golf").read_bytes()
+    assert entry["metrics"]["bpb"] == read_json(calm / "sliding.json")["result"]["bpb"]
+    assert [point[0] for point in entry["curves"]["train_loss"]] == list(range(150))
+    assert entry["tags"]["device"].startswith("2 x ")
+
+
+def test_what_does_not_fit_is_refused_at_once(cluster: None) -> None:
+    """Fault: a sweep that waits for ever for resources that nobody has."""
+    assert trials_at_once(Workers(2)) == 2
+    with pytest.raises(ValueError, match=r"16 CPU.*has 4"):
+        trials_at_once(Workers(8, cpus=2))
+    with pytest.raises(ValueError, match=r"2 GPU.*has 0"):
+        trials_at_once(Workers(2, gpus=1))
+
+
+def test_one_driver_at_a_time(tmp_path: Path) -> None:
+    """Fault: two drivers train into the same folders."""
+    with only_driver(tmp_path), pytest.raises(ValueError, match="already running"), only_driver(tmp_path):
+        pass
+    with only_driver(tmp_path):
+        pass

@@ -1,0 +1,119 @@
+"""One trial in this process: its outcome, whatever happens."""
+
+import errno
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from golf.config import RunConfig, override_all, to_plain
+from golf.dist import Group
+from golf.files import read_json
+from golf.stages import RunFolder
+from tune.failures import explain
+from tune.trial import EVALUATE, OUTCOME, TRAIN, run_stage, run_trial
+
+
+def spec_of(config: RunConfig, data: Path, folder: Path) -> dict[str, Any]:
+    """A trial's arguments."""
+    return {"trial": "t", "config": to_plain(config), "data": str(data), "folder": str(folder), "save_seconds": 60.0}
+
+
+def here(stage: str, spec: Mapping[str, Any]) -> None:
+    """A runner in this process."""
+    run_stage(stage, spec, Group(), lambda curve, step, value: None)
+
+
+def outcome_of(spec: Mapping[str, Any], train: Any = here, evaluate: Any = here) -> dict[str, Any]:
+    """Run a trial and read what it left."""
+    run_trial(spec, train, evaluate)
+    outcome: dict[str, Any] = read_json(RunFolder(Path(spec["folder"])).file(OUTCOME))
+    return outcome
+
+
+def test_a_whole_trial(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a rung or curve missing, figures that do not belong together, a second run that gives others."""
+    spec = spec_of(tiny, data, tmp_path / "a")
+    outcome = outcome_of(spec)
+    metrics = outcome["metrics"]
+    assert outcome["status"] == "done"
+    assert metrics["bpb"] == metrics["bpb_ttt"] == outcome["curves"]["ttt_bpb"][-1][2]
+    assert metrics["artifact_bytes"] == metrics["model_bytes"] + metrics["code_bytes"]
+    assert metrics["artifact_bytes"] == Path(outcome["files"]["artifact"]).stat().st_size + metrics["code_bytes"]
+    assert [point[0] for point in outcome["curves"]["train_loss"]] == list(range(6))
+    assert [point[0] for point in outcome["curves"]["validation_bpb"]] == [4]
+    again = outcome_of(spec_of(tiny, data, tmp_path / "b"))
+    timeless = {name: value for name, value in metrics.items() if "seconds" not in name}
+    assert timeless == {name: value for name, value in again["metrics"].items() if "seconds" not in name}
+    assert outcome["chunks"] == again["chunks"]
+
+
+def test_over_the_cap_nothing_is_evaluated(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: an evaluation that is paid for in vain, or an overflow of another number of bytes."""
+
+    def evaluate(stage: str, spec: Mapping[str, Any]) -> None:
+        raise AssertionError("evaluated")
+
+    outcome = outcome_of(spec_of(replace(tiny, cap_bytes=60_000), data, tmp_path), evaluate=evaluate)
+    assert outcome["status"] == "infeasible"
+    over = outcome["metrics"]["artifact_bytes"] - 60_000
+    assert outcome["metrics"]["overflow_bytes"] == over > 0
+    assert f"{over:,}" in outcome["cause"]
+    assert "bpb" not in outcome["metrics"]
+
+
+def test_a_diverged_trial_names_its_step(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a failed trial that ends the sweep, or hides why."""
+    wild = override_all(tiny, {"optimizer.embedding_lr": 1e30, "optimizer.scalar_lr": 1e30})
+    outcome = outcome_of(spec_of(wild, data, tmp_path))
+    assert outcome["status"] == "failed"
+    assert outcome["cause"].startswith("diverged: step 1")
+
+
+def test_a_full_disk_is_named(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a cause that a person cannot act on."""
+
+    def train(stage: str, spec: Mapping[str, Any]) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "state.pt")
+
+    assert outcome_of(spec_of(tiny, data, tmp_path), train=train)["cause"].startswith("disk full")
+
+
+def test_a_finished_training_is_not_run_again(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a trial that was stopped in its evaluation trains again."""
+    spec, stages = spec_of(tiny, data, tmp_path), []
+
+    def stopped(stage: str, spec: Mapping[str, Any]) -> None:
+        raise RuntimeError("killed")
+
+    def counted(stage: str, spec: Mapping[str, Any]) -> None:
+        stages.append(stage)
+        here(stage, spec)
+
+    assert outcome_of(spec, counted, stopped)["status"] == "failed"
+    trained = (tmp_path / "live.pt").stat().st_mtime_ns
+    time.sleep(0.01)
+    assert outcome_of(spec, counted, counted)["status"] == "done"
+    assert stages == [TRAIN, EVALUATE]
+    assert (tmp_path / "live.pt").stat().st_mtime_ns == trained
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Traceback ...\nray.exceptions.ActorDiedError: The actor died unexpectedly before finishing", "killed"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", "out of memory"),
+        ("ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.", "out of memory"),
+        ("OSError: [Errno 28] No space left on device: 'x'", "disk full"),
+        ("KeyError: 'x'", "error: KeyError"),
+        ("", "error: no message"),
+    ],
+)
+def test_causes(text: str, kind: str) -> None:
+    """Fault: a death taken for an error of the program, or the other way round."""
+    assert explain(text).startswith(kind)
+    assert "\n" not in explain(text)
