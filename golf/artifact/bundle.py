@@ -67,7 +67,7 @@ def _joined(modules: tuple[str, ...]) -> str:
     if python_minifier is None:
         raise ValueError("making the counted code needs python-minifier: pip install python-minifier==3.4.0")
     imports: set[str] = set()
-    statements: list[str] = []
+    statements: list[ast.stmt] = []
     owners: dict[str, str] = {}
     for position, module in enumerate(modules):
         tree = ast.parse(_source(module))
@@ -83,9 +83,21 @@ def _joined(modules: tuple[str, ...]) -> str:
                 for name in _defined(node):
                     if owners.setdefault(name, module) != module:
                         raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
-                statements.append(ast.unparse(node))
-    joined = "\n".join([*sorted(imports), *statements])
+                statements.append(node)
+    body = _reached(statements) if "golf.solo" in modules else statements
+    joined = "\n".join([*sorted(imports), *(ast.unparse(node) for node in body)])
     return str(python_minifier.minify(joined, remove_literal_statements=True))
+
+
+def _reached(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements without the definitions that `main` never comes to."""
+    reached, names = [node for node in statements if not _defined(node) or "main" in _defined(node)], set[str]()
+    while True:
+        names |= {name.id for node in reached for name in ast.walk(node) if isinstance(name, ast.Name)}
+        more = [node for node in statements if node not in reached and names.intersection(_defined(node))]
+        if not more:
+            return [node for node in statements if node in reached]
+        reached += more
 
 
 def _source(module: str) -> str:
