@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from golf.config import RunConfig, override_all
+from golf.config import RunConfig, from_plain, override_all
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
+from golf.files import read_json
 from golf.presets import PRESETS, find_preset
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, best_of, dry_table, say, table
@@ -38,7 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("run_sweep.py", description=__doc__, epilog=EXAMPLES, formatter_class=form)
-    parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     search = parser.add_argument_group("search")
     search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
@@ -46,12 +47,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     search.add_argument("--trials", type=int, help=trials)
     search.add_argument(
         "--space",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="FIELD=A,B,...",
-        help='choices of one field; again for more; "split": a quantisation split; python -m golf fields lists all',
+        help='choices of fields; "split" is a quantisation split; python -m golf fields lists all',
     )
-    search.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of every trial")
+    search.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE", help="fields of every trial"
+    )
     search.add_argument("--seed", type=int, default=0, help="seed of the search; seed=N in --set is the model's")
     places = parser.add_argument_group("places")
     places.add_argument("--name", help="the sweep's name (the preset's); the same name continues")
@@ -84,12 +88,19 @@ def assigned(option: str, assignments: list[str]) -> dict[str, str]:
     return {field: text for field, _, text in (assignment.partition("=") for assignment in assignments)}
 
 
+def read_preset(name: str) -> RunConfig:
+    """The preset, or the configuration in a file."""
+    return from_plain(RunConfig, read_json(Path(name))) if name.endswith(".json") else find_preset(name)
+
+
 def make_search(parsed: argparse.Namespace, base: RunConfig, dataset: Dataset, known: list[dict[str, Any]]) -> Search:
     """The search that the command line asks for, going on from the entries in `known`."""
     lists = assigned("--space", parsed.space)
     choices: Space = {field: [value_of(choice) for choice in text.split(",")] for field, text in lists.items()}
     space = space_of(parsed.preset, choices)
-    trials = parsed.trials or (DEMO_TRIALS if parsed.preset == "demo" and parsed.search != "grid" else None)
+    trials = parsed.trials
+    if trials is None and parsed.preset == "demo" and parsed.search != "grid":
+        trials = DEMO_TRIALS
     return Search(base, space, parsed.search, trials, parsed.seed, dataset.digest, known)
 
 
@@ -111,8 +122,9 @@ def make_workers(parsed: argparse.Namespace) -> Workers:
 
 def sweep(parsed: argparse.Namespace) -> int:
     """Run or continue the sweep and show what came out."""
-    base, storage = find_preset(parsed.preset), Storage(parsed.storage.resolve())
+    base, storage = read_preset(parsed.preset), Storage(parsed.storage.resolve())
     base = override_all(base, {field: value_of(text) for field, text in assigned("--set", parsed.set).items()})
+    parsed.preset = Path(parsed.preset).stem
     name = parsed.name or parsed.preset
     dataset = open_data(parsed, base, storage)
     known = finished(name, storage)
@@ -147,6 +159,7 @@ def sweep(parsed: argparse.Namespace) -> int:
 
 def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: Storage, uri: str, stopped: bool) -> int:
     """The table and where to look further."""
+    parsed.preset = Path(parsed.preset).stem
     name = parsed.name or parsed.preset
     entries = [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]
     print(f"\n{table(entries, base.cap_bytes)}\n")

@@ -63,7 +63,7 @@ PRESETS: dict[str, RunConfig] = {
         ),
         batch=BatchConfig(tokens_per_step=2048, sequence_length=256),
         schedule=ScheduleConfig(
-            steps=180,
+            steps=200,
             warmdown_start=30,
             warmdown_shape="linear",
             momentum_steps=60,

@@ -1,5 +1,67 @@
-"""For all tests: one thread a process, so that tests beside other work on two cores do not wait for each other."""
+"""For all tests: one thread a process, a tiny run's configuration and data, one Ray.
+
+One thread, so that tests beside other work on two cores do not wait for each other.
+"""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from golf.config import AdaptConfig, BatchConfig, ModelConfig, QuantConfig, RunConfig, ScheduleConfig, ScoreConfig
+from golf.data.text import prepare_text
+from tune.cluster import start_ray, stop_ray
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TINY = RunConfig(
+    model=ModelConfig(
+        vocab_size=300,
+        num_layers=2,
+        model_dim=32,
+        num_heads=4,
+        num_kv_heads=2,
+        mlp_hidden=48,
+        rope_dims=4,
+        rope_train_length=16,
+        bigram_buckets=64,
+        bigram_dim=8,
+        xsa_layers=1,
+        value_dim=8,
+        value_layers=(1,),
+    ),
+    batch=BatchConfig(tokens_per_step=128, sequence_length=16),
+    schedule=ScheduleConfig(steps=6, warmdown_start=3, momentum_steps=3, ema_decay=0.5),
+    quant=QuantConfig(float_elements=300),
+    score=ScoreConfig(sequence_length=16, stride=8, batch_windows=32, chunk_tokens=128),
+    adapt=AdaptConfig(lr=0.01, epochs=1, frozen_blocks=1),
+    validate_every=4,
+)
+"""Trains in a second."""
+
+
+@pytest.fixture(scope="session")
+def tiny() -> RunConfig:
+    """The configuration."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of made-up sentences."""
+    words = "the quick brown fox jumps over a lazy dog while seven wizards brew potions near old castle walls"
+    texts = [
+        (f"d{n}", " ".join(words.split()[(n * 7 + i * i * (n % 5 + 1)) % 18] for i in range(60))) for n in range(40)
+    ]
+    folder = tmp_path_factory.mktemp("data") / "words"
+    prepare_text(texts, folder, "words", vocab_size=300, say=lambda line: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Ray with more CPUs than there are: bookkeeping only."""
+    start_ray(None, trial_slots=4, num_cpus=4)
+    yield
+    stop_ray()

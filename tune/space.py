@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from golf.config import RunConfig, override_all, to_plain
-from golf.presets import find_split
+from golf.presets import PRESETS, find_split
 from golf.record import digest
 
 Space = Mapping[str, Sequence[Any]]
@@ -21,11 +21,11 @@ SPLIT = "split"
 
 SPACES: dict[str, Space] = {
     "demo": {
-        "schedule.steps": [120, 180],
-        "schedule.warmdown_start": [20, 50],
+        "schedule.steps": [130, 200],
+        "schedule.warmdown_start": [30, 60],
         "schedule.warmdown_shape": ["linear", "cosine"],
         SPLIT: ["mixed-int6-int8", "pure-int6", "int5-mlp"],
-        "adapt.lr": [0.005, 0.02],
+        "adapt.lr": [0.005, 0.01],
         "adapt.epochs": [1, 2],
     },
     "pr598": {
@@ -45,7 +45,7 @@ SPACES: dict[str, Space] = {
         "adapt.epochs": [3, 10],
     },
 }
-"""By preset; the others take pr598's."""
+"""By preset; the other presets take pr598's."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,13 @@ def _short(field: str) -> str:
 
 
 def space_of(preset: str, changes: Space) -> Space:
-    """The preset's space with the choices in `changes` instead of its own."""
-    return {**SPACES.get(preset, SPACES["pr598"]), **changes}
+    """The preset's space with the choices in `changes` instead of its own; these alone for what is no preset.
+
+    Raises: ValueError when nothing would be searched.
+    """
+    if preset not in PRESETS and not changes:
+        raise ValueError("a configuration file has no space of its own; give --space FIELD=A,B,...")
+    return {**(SPACES.get(preset, SPACES["pr598"]) if preset in PRESETS else {}), **changes}
 
 
 def points_of(space: Space) -> Iterator[Point]:

@@ -1,0 +1,132 @@
+"""The command itself: killed, interrupted and started again, it loses nothing and repeats nothing."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from golf.config import RunConfig, to_plain
+from golf.files import write_json
+from run_sweep import main
+from tune.paths import Storage
+from tune.sweep import entries_of
+from tune.tracking import default_uri
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
+TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|done|infeasible|\d+ of \d+ trials)")
+OTHER = re.compile(
+    r"|status .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|in a browser: .*|stopped: .*"
+)
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    """The command as a process in a group of its own."""
+    command = [sys.executable, str(ROOT / "run_sweep.py"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder; the built-in corpus is made once."""
+    return tmp_path_factory.mktemp("storage")
+
+
+def read_until(process: subprocess.Popen[str], holds: Callable[[str], bool]) -> list[str]:
+    """Lines up to the first that `holds`."""
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if holds(line):
+            return lines
+    raise AssertionError("\n".join(lines))
+
+
+def test_killed_interrupted_and_continued(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a finished trial lost or run again, a second MLflow run for one trial, noise on the screen."""
+    write_json(tmp_path / "tiny.json", to_plain(tiny))
+    storage = Storage(tmp_path / "storage")
+    arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(storage.root), "--search", "grid"]
+    arguments += ["--space", "seed=1,2,3", "split=int4", "--concurrent", "1"]
+    killed = start(arguments)
+    read_until(killed, lambda line: " done " in line)
+    killed.kill()
+    killed.communicate()
+    assert len(entries_of("tiny", storage)) == 1
+    first = entries_of("tiny", storage)[0]
+
+    interrupted = start(arguments)
+    read_until(interrupted, lambda line: " started " in line)
+    interrupted.send_signal(signal.SIGINT)
+    rest = interrupted.communicate(timeout=120)[0]
+    assert interrupted.returncode == 130
+    assert "the same command continues" in rest
+    assert "Traceback" not in rest
+
+    last = start(arguments)
+    lines = last.communicate(timeout=300)[0].splitlines()
+    assert last.returncode == 0
+    assert [line for line in lines if not (TIMED.match(line) or OTHER.fullmatch(line))] == []
+    entries = entries_of("tiny", storage)
+    assert [entry["status"] for entry in entries] == ["done"] * 3
+    assert len((storage.ledger).read_text().splitlines()) == 3
+    assert first in entries
+
+    client = MlflowClient(default_uri(storage.root))
+    runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    by_trial = {run.data.tags["trial"]: run for run in runs}
+    assert len(runs) == 3
+    for entry in entries:
+        run = by_trial[entry["trial"]]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["feasible"] == "true"
+        assert run.data.metrics["bpb"] == entry["metrics"]["bpb"]
+        history = client.get_metric_history(run.info.run_id, "train_loss")
+        assert sorted((point.step, point.value) for point in history) == [
+            (point[0], point[2]) for point in entry["curves"]["train_loss"]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["dmeo"], 'did you mean "demo"'),
+        (["demo", "--search", "tep"], 'did you mean "tpe"'),
+        (["demo", "--space", "schedule.stesp=1"], 'did you mean "steps"'),
+        (["demo", "--space", "schedule.steps"], "FIELD=VALUE"),
+        (["demo", "--set", "schedule.warmdown_start=900"], "warmdown_start"),
+        (["demo", "--trials", "0"], "at least 1"),
+        (["demo", "--data", "nowhere"], "there is no dataset folder"),
+        (["pr598", "--data", "DATA"], "vocab_size"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    arguments: list[str], told: str, data: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault: a traceback, or Ray started for what cannot run."""
+    given = [str(data) if argument == "DATA" else argument for argument in arguments]
+    assert main([*given, "--storage", str(place), "--dry-run"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+    assert told in errors[0]
+
+
+def test_a_dry_run_starts_nothing(
+    tiny: RunConfig, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault: a dry run that writes, or counts other work than the sweep does."""
+    write_json(tmp_path / "tiny.json", to_plain(tiny))
+    arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(tmp_path / "storage")]
+    arguments += ["--search", "grid", "--space", "schedule.steps=5,7", "split=int4,int8", "--dry-run"]
+    assert main(arguments) == 0
+    output = capsys.readouterr().out
+    assert not (tmp_path / "storage").exists()
+    total = 2 * (5 + 7) * tiny.batch.tokens_per_step
+    assert re.search(rf"^ *24 +{total:,} +[\d,]+  in all, 4 trials", output, re.MULTILINE), output
