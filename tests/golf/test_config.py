@@ -37,7 +37,7 @@ LEVELS: dict[Literal["zstd", "lzma", "zlib"], tuple[int, int]] = {"zstd": (1, 22
 def models(draw: st.DrawFn) -> ModelConfig:
     """Any model shape that the documented ranges allow."""
     kv_heads, group, head_dim = draw(st.integers(1, 8)), draw(st.integers(1, 4)), draw(st.integers(2, 128))
-    layers = draw(st.integers(2, 30))
+    layers, rope_dims = draw(st.integers(2, 30)), 2 * draw(st.integers(1, head_dim // 2))
     return ModelConfig(
         vocab_size=draw(st.integers(2, 65536)),
         num_layers=layers,
@@ -48,9 +48,9 @@ def models(draw: st.DrawFn) -> ModelConfig:
         logit_softcap=draw(POSITIVE),
         embedding_init_std=draw(POSITIVE),
         query_gain_init=draw(st.floats(-1e9, 1e9)),
-        rope_dims=2 * draw(st.integers(1, head_dim // 2)),
+        rope_dims=rope_dims,
         rope_base=draw(st.floats(1, 1e9, exclude_min=True)),
-        rope_train_length=draw(SIZES),
+        rope_train_length=10**7 if rope_dims == 2 else draw(SIZES),  # two dimensions cannot be stretched
         bigram_buckets=draw(st.none() | st.integers(2, 10**6)),
         bigram_dim=draw(SIZES),
         xsa_layers=draw(st.integers(0, layers)),
