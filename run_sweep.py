@@ -62,6 +62,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     places.add_argument("--data", type=Path, help="a prepared dataset (the built-in corpus, made when missing)")
     places.add_argument("--storage", type=Path, default=Path("storage"), help="folder for all results (%(default)s)")
     places.add_argument("--tracking-uri", help="an MLflow server (a SQLite file in the storage)")
+    places.add_argument("--store", help="where shared stages are kept: a folder or s3://, gs:// (in the storage)")
+    places.add_argument("--store-gigabytes", type=float, help="size that the store is kept below (no limit)")
+    places.add_argument("--no-reuse", action="store_true", help="compute every trial alone, share nothing")
     work = parser.add_argument_group("machines")
     work.add_argument("--address", help="a running Ray cluster, e.g. auto; by default Ray is started here")
     work.add_argument("--workers", type=int, default=1, help="processes of a trial: 1, 2, 4 or 8 (%(default)s)")
@@ -139,7 +142,15 @@ def sweep(parsed: argparse.Namespace) -> int:
         workers = make_workers(parsed)
         concurrent = min(parsed.concurrent or MAX_SLOTS, trials_at_once(workers), search.num_trials)
         settings = SweepSettings(
-            name, parsed.preset, dataset.folder, workers, concurrent, save_seconds=parsed.save_seconds
+            name,
+            parsed.preset,
+            dataset.folder,
+            workers,
+            concurrent,
+            save_seconds=parsed.save_seconds,
+            reuse=not parsed.no_reuse,
+            store=parsed.store,
+            budget_bytes=None if parsed.store_gigabytes is None else int(parsed.store_gigabytes * 1e9),
         )
         say(f"sweep {name}: {search.num_trials} trials, {concurrent} at a time, cap {base.cap_bytes:,} bytes")
         ours = [entry for entry in known if entry["trial"] in search.given]

@@ -27,7 +27,7 @@ from golf.files import read_json, write_json
 from golf.presets import find_preset, find_split
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, digest
 from golf.solo import Progress, print_ladder
-from golf.stages import RunFolder, adapt_stage, kept, pack_stage, run_stages, score_stage, train_stage
+from golf.stages import RunFolder, adapt_stage, kept, pack_stage, run_stages, score_stage, train_stage, with_code
 
 DEFAULT_DATA = Path("data") / CORPUS_NAME
 """The built-in corpus, which is prepared where it is missing."""
@@ -108,7 +108,7 @@ def pack_command(arguments: argparse.Namespace) -> None:
         if group.first:
             folder.file("pack.json").unlink(missing_ok=True)  # it speaks of the artifact that is replaced now
             write_json(folder.file("config.json"), to_plain(config))
-            packed = pack_stage(config, folder, code_bytes(config))
+            packed = with_code(pack_stage(config, folder), code_bytes(config), config.cap_bytes)
             print_ladder({"train": {"seconds": 0.0}, "pack": packed, "ladder": []})
             print(f"the artifact is {folder.file('artifact.golf')}\nnext: python -m golf score {folder.path}")
         group.wait()

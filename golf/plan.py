@@ -4,7 +4,10 @@ A `ScheduleConfig` enters, rows leave; pure. The training loop consumes rows and
 runs share a trained prefix exactly when the rows that it consumed are equal.
 """
 
+import hashlib
 import math
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from golf.config import ScheduleConfig
@@ -38,6 +41,14 @@ def make_plan(schedule: ScheduleConfig) -> tuple[Row, ...]:
         )
         for step, scale in enumerate(scales)
     )
+
+
+def rows_digest(rows: Sequence[Row]) -> str:
+    """SHA-256 of every number in `rows`: whatever schedule made them, a state after them is the same."""
+    packed = hashlib.sha256()
+    for row in rows:
+        packed.update(struct.pack("<ddd?", row.lr_scale, row.muon_momentum, row.average_weight, row.qat))
+    return packed.hexdigest()
 
 
 def lr_scale(schedule: ScheduleConfig, step: int) -> float:

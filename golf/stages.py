@@ -6,10 +6,11 @@ The quantised rungs are measured from the artifact read back from the disk, neve
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -22,8 +23,8 @@ from golf.data.dataset import Dataset
 from golf.dist import Group, device_name
 from golf.files import read_json, write_bytes, write_json
 from golf.model.gepa import GEPA, build_model
-from golf.plan import make_plan
-from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, Rung, digest, read_result, write_result
+from golf.plan import make_plan, rows_digest
+from golf.record import ADAPTED, AVERAGED, LADDER, LIVE, SLIDING, Rung, digest, read_result, write_result
 from golf.score.adapt import adapt
 from golf.score.sliding import ChunkScore, Scored, Stream, score
 from golf.train.loop import Step, train
@@ -49,37 +50,51 @@ def activation_dtype(group: Group) -> torch.dtype:
     return torch.bfloat16 if group.device.type == "cuda" else torch.float32
 
 
-def training_identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
-    """What a training state is the state of."""
+def training_identity(config: RunConfig, dataset: Dataset, step: int) -> dict[str, Any]:
+    """What the training state after `step` steps is the state of: only the plan's rows that were consumed count."""
     plain = to_plain(config)
-    return {"data": dataset.digest} | {
-        part: plain[part] for part in ("model", "batch", "schedule", "optimizer", "seed")
+    rows = rows_digest(make_plan(config.schedule)[:step])
+    return {"data": dataset.digest, "rows": rows} | {
+        part: plain[part] for part in ("model", "batch", "optimizer", "seed")
     }
 
 
 def train_stage(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, save_seconds: float = 60.0
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    group: Group,
+    event: Event,
+    save_seconds: float = 60.0,
+    start: Path | None = None,
+    keep: Mapping[int, Path] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Train to the last step and write the live and the averaged weights.
 
-    Returns: {"seconds", "steps", "tokens", "device"}. Raises: Diverged; ValueError without training shards.
+    Args: save_seconds: between states for a crash; start: folder of a state to go on from, which any run with the same
+        first rows may have kept; keep: steps -> folders that get the state after so many steps.
+    Returns: {"seconds", "steps", "tokens", "device"}; the seconds of the state it went on from are part of it.
+    Raises: Diverged; ValueError without training shards.
     """
-    identity = training_identity(config, dataset)
-    found = read_result(folder.file("train.json"), digest(identity))
+    steps = config.schedule.steps
+    identity = digest(training_identity(config, dataset, steps), config.validate_every)
+    found = read_result(folder.file("train.json"), identity)
     if found is not None:
         return found
     stream = dataset.train
     if stream is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
     state = TrainState(build_model(config.model, config.seed, activation_dtype(group)), config.optimizer, group)
-    log = TrainingLog(state, identity, folder, group, event, save_seconds)
+    log = TrainingLog(state, partial(training_identity, config, dataset), folder, group, event, save_seconds, start)
 
     def after_step(step: Step) -> None:
         log.note("train_loss", step.step, step.loss_nats)
-        every, last = config.validate_every, state.step == config.schedule.steps
+        every, last = config.validate_every, state.step == steps
         if every is not None and state.step % every == 0 and not last:
             scored = score(state.model, validation_stream(dataset), config.score, group, plain=True)
             log.note("validation_bpb", state.step, scored.bpb)
+        if state.step in keep:
+            log.save(keep[state.step])
         if not last:
             log.after_step()
 
@@ -91,16 +106,17 @@ def train_stage(
     if group.first:
         save_tensors(folder.file("live.pt"), state.live_weights())
         save_tensors(folder.file("average.pt"), state.averaged_weights())
-        log.save()
+        write_json(folder.file("curves.json"), log.curves)
     group.wait()
     result = {
         "seconds": log.seconds,
-        "steps": config.schedule.steps,
-        "tokens": config.schedule.steps * config.batch.tokens_per_step,
+        "steps": steps,
+        "tokens": steps * config.batch.tokens_per_step,
         "device": f"{group.world_size} x {device_name(group.device)}",
     }
     if group.first:
-        write_result(folder.file("train.json"), digest(identity), result)
+        write_result(folder.file("train.json"), identity, result)
+        folder.file("state.pt").unlink(missing_ok=True)
     return result
 
 
@@ -110,20 +126,22 @@ class TrainingLog:
     def __init__(
         self,
         state: TrainState,
-        identity: dict[str, Any],
+        identity_at: Callable[[int], dict[str, Any]],
         folder: RunFolder,
         group: Group,
         event: Event,
         save_seconds: float,
+        start: Path | None = None,
     ) -> None:
-        """Go on from the state in the folder, if there is one."""
-        self.state, self.identity, self.folder, self.group, self.event = state, identity, folder, group, event
+        """Go on from the state in the run's folder, else from the one in `start`, if there is one."""
+        self.state, self.identity_at, self.folder, self.group, self.event = state, identity_at, folder, group, event
         self.save_seconds, self.interrupted = save_seconds, False
         self.curves: dict[str, list[list[float]]] = {"train_loss": [], "validation_bpb": []}
         self.before = 0.0
-        if folder.file("state.pt").exists():
-            state.load(folder.file("state.pt"), identity)
-            stored = read_json(folder.file("curves.json"))
+        begin = folder.path if folder.file("state.pt").exists() else start
+        if begin is not None:
+            state.load(begin / "state.pt", identity_at)
+            stored = read_json(begin / "curves.json")
             self.before = stored.pop("seconds")[0][2]
             # A kill between the two files leaves the curves a little longer than the state.
             last = {"train_loss": state.step - 1, "validation_bpb": state.step}
@@ -146,17 +164,17 @@ class TrainingLog:
     def after_step(self) -> None:
         """Save the state when it is time, or when the training was interrupted."""
         if self.interrupted or time.perf_counter() - self.saved > self.save_seconds:
-            self.save()
+            self.save(self.folder.path)
             self.saved = time.perf_counter()
         if self.interrupted:
             raise KeyboardInterrupt
 
-    def save(self) -> None:
-        """Write the curves, then the state."""
+    def save(self, place: Path) -> None:
+        """Write the curves, then the state, into the folder `place`."""
         if self.group.first:
             spent = [self.state.step - 1, time.time(), self.seconds]
-            write_json(self.folder.file("curves.json"), self.curves | {"seconds": [spent]})
-            self.state.save(self.folder.file("state.pt"), self.identity)
+            write_json(place / "curves.json", self.curves | {"seconds": [spent]})
+            self.state.save(place / "state.pt", self.identity_at(self.state.step))
 
 
 def compiled(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
@@ -179,26 +197,26 @@ def validation_stream(dataset: Dataset) -> Stream:
     return Stream(tokens, dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]))
 
 
-def pack_stage(config: RunConfig, folder: RunFolder, code_bytes: int) -> dict[str, Any]:
+def pack_stage(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """Quantise the averaged weights and write the artifact.
 
-    Args: code_bytes: size of the counted code.
-    Returns: {"artifact_bytes", "model_bytes", "code_bytes", "over_bytes" (above the cap, 0 if it fits), "fits",
-        "ledger" (bytes per tensor group), "seconds"}.
+    Returns: {"model_bytes", "ledger" (bytes per tensor group), "seconds"}.
     """
     started = time.perf_counter()
     packed = pack(read_tensors(folder.file("average.pt")), config.model, config.quant)
     write_bytes(folder.file("artifact.golf"), packed.data)
-    artifact_bytes = len(packed.data) + code_bytes
-    return {
-        "artifact_bytes": artifact_bytes,
-        "model_bytes": len(packed.data),
-        "code_bytes": code_bytes,
-        "over_bytes": max(0, artifact_bytes - config.cap_bytes),
-        "fits": artifact_bytes <= config.cap_bytes,
-        "ledger": packed.ledger,
-        "seconds": time.perf_counter() - started,
-    }
+    return {"model_bytes": len(packed.data), "ledger": packed.ledger, "seconds": time.perf_counter() - started}
+
+
+def with_code(packed: dict[str, Any], code_bytes: int, cap_bytes: int) -> dict[str, Any]:
+    """A packed model's result with the counted code's bytes.
+
+    Returns: `packed` and {"artifact_bytes", "code_bytes", "over_bytes" (above the cap, 0 if it fits), "fits"}.
+    """
+    artifact_bytes = packed["model_bytes"] + code_bytes
+    over_bytes = max(0, artifact_bytes - cap_bytes)
+    sizes = {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes, "over_bytes": over_bytes}
+    return packed | sizes | {"fits": over_bytes == 0}
 
 
 def load_model(folder: RunFolder, rung: str, config: RunConfig, group: Group) -> GEPA:
@@ -269,29 +287,38 @@ def run_stages(
     packed = pack_trained(config, dataset, folder, group, code_bytes)
     if stop_over_cap and not packed["fits"]:
         return {"train": trained, "pack": packed, "ladder": []}
-    plain = to_plain(config)
-    identity = pack_identity(config, dataset, code_bytes)
-    scoring = partial(score_stage, config, dataset, folder, group, event)
-    scored_from = digest(identity, plain["score"])
-    ladder = [kept(folder, r, scored_from, group, partial(scoring, r)) for r in (LIVE, AVERAGED, QUANTISED, SLIDING)]
-    if config.adapt is not None:
-        adapting = partial(adapt_stage, config, dataset, folder, group, event)
-        ladder.append(kept(folder, ADAPTED, digest(scored_from, plain["adapt"]), group, adapting))
+    ladder = [measure(config, dataset, folder, group, event, rung) for rung in rungs_of(config)]
     return {"train": trained, "pack": packed, "ladder": ladder}
 
 
-def pack_identity(config: RunConfig, dataset: Dataset, code_bytes: int) -> str:
+def rungs_of(config: RunConfig) -> tuple[str, ...]:
+    """The rungs that a run of `config` has, from below."""
+    return LADDER if config.adapt is not None else LADDER[:-1]
+
+
+def measure(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, rung: str
+) -> dict[str, Any]:
+    """One rung of the ladder, kept in the folder."""
+    step = config.schedule.steps
+    weights = training_identity(config, dataset, step) if rung in (LIVE, AVERAGED) else pack_identity(config, dataset)
+    settings = to_plain(config.score), to_plain(config.adapt) if rung == ADAPTED else None
+    stage = adapt_stage if rung == ADAPTED else partial(score_stage, rung=rung)
+    return kept(folder, rung, digest(weights, *settings), group, lambda: stage(config, dataset, folder, group, event))
+
+
+def pack_identity(config: RunConfig, dataset: Dataset) -> str:
     """What an artifact is the artifact of."""
-    plain = to_plain(config)
-    return digest(training_identity(config, dataset), plain["quant"], plain["cap_bytes"], code_bytes)
+    return digest(training_identity(config, dataset, config.schedule.steps), to_plain(config.quant))
 
 
 def pack_trained(
     config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, code_bytes: int
 ) -> dict[str, Any]:
-    """`pack_stage`, kept in the folder; the first rank packs for all."""
-    identity = pack_identity(config, dataset, code_bytes)
-    return kept(folder, "pack", identity, group, lambda: pack_stage(config, folder, code_bytes), alone=True)
+    """`pack_stage`, kept in the folder, with the code's bytes; the first rank packs for all."""
+    identity = pack_identity(config, dataset)
+    packed = kept(folder, "pack", identity, group, lambda: pack_stage(config, folder), alone=True)
+    return with_code(packed, code_bytes, config.cap_bytes)
 
 
 def kept(

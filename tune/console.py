@@ -123,7 +123,8 @@ def table(entries: Sequence[Mapping[str, Any]], cap_bytes: int) -> str:
         ("sliding", lambda entry: _figure(entry, "bpb_sliding", ".4f")),
         ("bytes", lambda entry: _figure(entry, "artifact_bytes", ",d")),
         ("to the cap", lambda entry: _room(entry, cap_bytes)),
-        ("seconds", lambda entry: _figure(entry, "seconds", ".0f")),
+        ("alone s", lambda entry: _figure(entry, "seconds", ".0f")),
+        ("now s", lambda entry: _figure(entry, "seconds_now", ".0f")),
         ("trial", lambda entry: f"{entry['trial']}  {entry['name']}"),
     ]
     ordered = sorted(entries, key=lambda e: (_ORDER[e["status"]], e["metrics"].get("bpb", 0.0), e["name"]))
@@ -134,6 +135,9 @@ def table(entries: Sequence[Mapping[str, Any]], cap_bytes: int) -> str:
     for row in rows:
         cells = [c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
+    total = [sum(entry["metrics"].get(name, 0.0) for entry in entries) for name in ("seconds", "seconds_now")]
+    if total[1] < total[0]:
+        lines.append(f"computed in {duration(total[1])} what would take {duration(total[0])} without sharing")
     causes = [f"{entry['trial']}  {entry['cause']}" for entry in ordered if entry["status"] == FAILED]
     return "\n".join(lines + (["", "failed:", *causes] if causes else []))
 

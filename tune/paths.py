@@ -20,6 +20,11 @@ class Storage:
         """Prepared datasets."""
         return self.root / "data"
 
+    @property
+    def store(self) -> Path:
+        """Results of stages, shared by all sweeps."""
+        return self.root / "store"
+
     def sweep(self, sweep: str) -> Path:
         """The folder of one sweep."""
         return self.root / "sweeps" / sweep

@@ -113,6 +113,11 @@ class Search:
         """All trials that this search would give if nothing were learned on the way; gives them."""
         return list(iter(self.ask, None))
 
+    def configs(self) -> list[RunConfig]:
+        """The configurations that this search may give: all of the space for TPE, else its own choice."""
+        trials = (trial for trial in map(self._valid, self._order) if trial is not None)
+        return [trial.config for trial in itertools.islice(trials, None if self._tpe is not None else self._limit)]
+
     @property
     def num_trials(self) -> int:
         """Trials that the whole search has, finished ones included."""

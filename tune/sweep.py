@@ -29,6 +29,7 @@ from tune.ledger import Ledger
 from tune.paths import Storage
 from tune.search import Search
 from tune.space import Point, Trial
+from tune.tree import branch_points, training_key
 from tune.trial import FAILED, OUTCOME, failed, run_trial
 
 POINT = "point.json"
@@ -52,6 +53,12 @@ class SweepSettings:
     """Times that a trial's dead processes are started again."""
     save_seconds: float = 60.0
     """Between the saved states of a training."""
+    reuse: bool = True
+    """Whether stages are shared through the store."""
+    store: str | None = None
+    """Path or URI of the store; None: below the storage root."""
+    budget_bytes: int | None = None
+    """Size that the store is kept below; None: no limit."""
 
 
 class Watcher(Protocol):
@@ -78,6 +85,7 @@ def run_sweep(settings: SweepSettings, search: Search, storage: Storage, watcher
         workers, max_failures, ray_folder = settings.workers, settings.max_failures, storage.ray(settings.name)
 
         def trainable(spec: dict[str, Any]) -> None:
+            tune.report({"trial": spec["trial"]})  # Ray Tune prints a line for a trial that never reports
             train = on_workers(workers, ray_folder / "train" / spec["trial"], max_failures)
             alone = workers.num_workers == 1 and not workers.gpus
             run_trial(spec, train, in_this_process(tune.report) if alone else train)
@@ -145,6 +153,7 @@ class Book:
         self.ledger = Ledger(storage.ledger)
         self.trials: dict[str, Trial] = {}
         self.started: dict[str, float] = {}
+        self.branches = branch_points(search.configs())
 
     def next(self) -> dict[str, Any] | None:
         """The arguments of the next trial, its configuration and point written to its folder."""
@@ -157,7 +166,19 @@ class Book:
         write_json(folder / POINT, dict(trial.parameters))
         (folder / OUTCOME).unlink(missing_ok=True)
         places = {"data": str(self.settings.data), "folder": str(folder)}
-        return {"trial": trial.trial, "config": plain, **places, "save_seconds": self.settings.save_seconds}
+        spec = {"trial": trial.trial, "config": plain, **places, "save_seconds": self.settings.save_seconds}
+        return spec | (self._sharing(trial) if self.settings.reuse else {})
+
+    def _sharing(self, trial: Trial) -> dict[str, Any]:
+        """What a trial needs to share its stages."""
+        workers = self.settings.workers
+        device = "cuda" if workers.gpus else "cpu"
+        return {
+            "store": self.settings.store or str(self.storage.store),
+            "budget_bytes": self.settings.budget_bytes,
+            "branches": self.branches[training_key(trial.config)],
+            "world": {"ranks": workers.num_workers, "cpus": workers.cpus, "device": device},
+        }
 
     def begin(self, name: str) -> None:
         """Trial `name` begins."""
@@ -213,7 +234,7 @@ class _Ask(Searcher):  # type: ignore[misc]
     """Ray Tune's way to the search."""
 
     def __init__(self, book: Book) -> None:
-        super().__init__(metric="step", mode="max")
+        super().__init__()
         self.book = book
 
     def suggest(self, trial_id: str) -> Any:

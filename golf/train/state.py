@@ -5,6 +5,7 @@ weights-only unpickling. A saved state says what it is the state of, and is refu
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,10 @@ class TrainState:
         }
         write_whole(path, lambda file: torch.save(state, file))
 
-    def load(self, path: Path, identity: dict[str, Any]) -> None:
+    def load(self, path: Path, identity_at: Callable[[int], dict[str, Any]]) -> None:
         """Go on from the state in `path`.
+
+        Args: identity_at: what the state after so many steps must be the state of.
 
         Raises: ValueError when the file is damaged, of another format or another run's state.
         """
@@ -80,7 +83,7 @@ class TrainState:
         if state.get("format") != STATE_FORMAT:
             raise ValueError(f"{path}: state format must be {STATE_FORMAT}, got {state.get('format')!r}; delete it")
         saved = json.loads(state["identity"])
-        for field, value in identity.items():
+        for field, value in identity_at(state["step"]).items():
             if saved.get(field) != value:
                 raise ValueError(
                     f"{path} is the state of another run: {field} was {saved.get(field)!r}, now {value!r}; "

@@ -59,12 +59,17 @@ def sweep(
     return {entry["name"]: entry for entry in entries_of("s", storage)}, seen
 
 
+def timeless(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that do not tell how long it took."""
+    return {name: value for name, value in entry["metrics"].items() if "seconds" not in name} | entry["chunks"]
+
+
 def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a trial lost, run twice or with other numbers than in one process; one bad trial that ends the sweep."""
     storage = Storage(tmp_path / "storage")
     base = override_all(tiny, {"cap_bytes": 86_000})
     space: Space = {"optimizer.embedding_lr": [0.035, 1e30], "split": ["int4", "int8"]}
-    entries, seen = sweep(base, space, data, storage)
+    entries, seen = sweep(base, space, data, storage, reuse=False)
     assert {name: entry["status"] for name, entry in entries.items()} == {
         "embedding_lr=0.035 int4": "done",
         "embedding_lr=0.035 int8": "infeasible",
@@ -82,19 +87,26 @@ def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> 
     plain = spec_of(base, data, tmp_path / "alone") | alone
     run_trial(plain, here, here)
     assert (tmp_path / "alone" / "artifact.golf").read_bytes() == Path(done["files"]["artifact"]).read_bytes()
-    again, seen_again = sweep(base, space, data, storage)
+    again, seen_again = sweep(base, space, data, storage, reuse=False)
     assert again == entries
     assert seen_again.begun == []
+    shared, _ = sweep(base, {**space, "optimizer.embedding_lr": [0.035]}, data, Storage(tmp_path / "shared"))
+    for name, entry in shared.items():
+        assert timeless(entry) == timeless(entries[name])
+        assert Path(entry["files"]["artifact"]).read_bytes() == Path(entries[name]["files"]["artifact"]).read_bytes()
+    assert sum("train" in entry["computed"] for entry in shared.values()) == 1
 
 
 def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a killed worker that loses the trial or changes its numbers; Ray Train that differs from torchrun."""
     changes = {"schedule.steps": 150, "schedule.warmdown_start": 100, "validate_every": None, "adapt": None, "seed": 1}
     base = override_all(tiny, changes)
-    config, calm = tmp_path / "calm.json", tmp_path / "calm"
-    write_json(config, to_plain(base))
+    space: Space = {"schedule.warmdown_start": [100, 120]}
     two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "golf"]
-    subprocess.run([*two, "run", config, "--data", data, "--out", calm], check=True, cwd=ROOT, capture_output=True)
+    for start in space["schedule.warmdown_start"]:
+        write_json(tmp_path / f"{start}.json", to_plain(override_all(base, {"schedule.warmdown_start": start})))
+        command = [*two, "run", f"{tmp_path}/{start}.json", "--data", str(data), "--out", f"{tmp_path}/{start}"]
+        subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     storage, pids = Storage(tmp_path / "killed"), []
 
     def kill_one() -> None:
@@ -111,15 +123,19 @@ def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, 
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    killed, _ = sweep(base, {"seed": [1]}, data, storage, Workers(2), save_seconds=0.2)
+    killed, _ = sweep(base, space, data, storage, Workers(2), save_seconds=0.2)
     killer.join()
     assert len(pids) == 1
-    entry = killed["seed=1"]
-    assert entry["status"] == "done"
-    assert Path(entry["files"]["artifact"]).read_bytes() == (calm / "artifact.golf").read_bytes()
-    assert entry["metrics"]["bpb"] == read_json(calm / "sliding.json")["result"]["bpb"]
-    assert [point[0] for point in entry["curves"]["train_loss"]] == list(range(150))
-    assert entry["tags"]["device"].startswith("2 x ")
+    for start in space["schedule.warmdown_start"]:
+        entry, calm = killed[f"warmdown_start={start}"], tmp_path / str(start)
+        assert entry["status"] == "done"
+        assert Path(entry["files"]["artifact"]).read_bytes() == (calm / "artifact.golf").read_bytes()
+        assert entry["metrics"]["bpb"] == read_json(calm / "sliding.json")["result"]["bpb"]
+        assert [point[0] for point in entry["curves"]["train_loss"]] == list(range(150))
+        assert entry["tags"]["device"].startswith("2 x ")
+    computed = [name for entry in killed.values() for name in entry["computed"]]
+    assert sorted(computed)[-3:] == ["sliding", "train", "train"]
+    assert computed.count("prefix-101") == 1
 
 
 def test_what_does_not_fit_is_refused_at_once(cluster: None) -> None:

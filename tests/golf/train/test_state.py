@@ -65,7 +65,7 @@ def test_resume_equals_no_stop_bit_for_bit(tmp_path: Path, stop: int) -> None:
     whole = run(fresh(), 6)
     run(fresh(), stop).save(tmp_path / "state.pt", IDENTITY)
     resumed = fresh()
-    resumed.load(tmp_path / "state.pt", IDENTITY)
+    resumed.load(tmp_path / "state.pt", lambda step: IDENTITY)
     assert resumed.step == stop
     run(resumed, 6)
     assert all(torch.equal(a, b) for a, b in zip(everything(whole), everything(resumed), strict=True))
@@ -75,7 +75,7 @@ def test_another_runs_state_is_refused(tmp_path: Path) -> None:
     """Fault: a run silently goes on from the weights of another."""
     fresh().save(tmp_path / "state.pt", IDENTITY)
     with pytest.raises(ValueError, match="seed was 1, now 2"):
-        fresh().load(tmp_path / "state.pt", IDENTITY | {"seed": 2})
+        fresh().load(tmp_path / "state.pt", lambda step: IDENTITY | {"seed": 2})
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     fresh().save(path, IDENTITY)
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ValueError, match=r"state\.pt"):
-        fresh().load(path, IDENTITY)
+        fresh().load(path, lambda step: IDENTITY)
 
 
 class Bomb:

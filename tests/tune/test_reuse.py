@@ -1,0 +1,187 @@
+"""Sharing: the same bits as alone, every result computed once, whatever dies in between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from golf.config import RunConfig, to_plain
+from golf.files import read_json, write_json
+from golf.plan import make_plan
+from golf.train.state import read_tensors
+from tests.tune.test_trial import here, spec_of
+from tune.space import Space, Trial, make_trial, points_of
+from tune.store import Store
+from tune.tree import branch_points, grow, naive_steps, training_key
+from tune.trial import OUTCOME, run_trial
+
+SPACE: Space = {
+    "schedule.steps": [8, 10],
+    "schedule.warmdown_start": [4, 6],
+    "split": ["int4", "int8"],
+    "adapt.lr": [0.01, 0.02],
+}
+ROOT = Path(__file__).resolve().parents[2]
+ONE = """
+import json, os, sys
+from pathlib import Path
+from golf.stages import train_stage
+from tests.tune.test_trial import here
+import tune.trial
+spec = json.loads(sys.argv[1])
+def counted(stage, spec):
+    names = [stage, *spec.get("rungs", ()), *spec.get("keep", {})]
+    with open(sys.argv[2], "a") as file:
+        file.write(" ".join(names) + "\\n")
+    here(stage, spec)
+print("ready", flush=True)
+tune.trial.run_trial(spec, counted, counted)
+"""
+
+
+def trials_of(tiny: RunConfig) -> list[Trial]:
+    """Every point of the space."""
+    return [make_trial(tiny, point, "data") for point in points_of(SPACE)]
+
+
+def shared_spec(trial: Trial, trials: list[Trial], data: Path, root: Path, **more: Any) -> dict[str, Any]:
+    """A trial's arguments with a store."""
+    branches = branch_points(trial.config for trial in trials)[training_key(trial.config)]
+    world = {"ranks": 1, "cpus": 1, "device": "cpu"}
+    sharing = {"store": str(root / "store"), "branches": branches, "world": world, "trial": trial.trial}
+    patience = {"lease_seconds": 3.0, "poll_seconds": 0.1}
+    return spec_of(trial.config, data, root / trial.trial) | sharing | {"patience": patience} | more
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """The figures of an outcome that do not tell how long it took."""
+    outcome = read_json(folder / OUTCOME)
+    assert outcome["status"] == "done", outcome["cause"]
+    return {name: value for name, value in outcome["metrics"].items() if "seconds" not in name} | outcome["chunks"]
+
+
+def test_sharing_changes_no_bit_and_computes_once(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a number that depends on who trained the prefix; a stage computed twice; a cost that looks lower."""
+    trials = trials_of(tiny)
+    computed: list[str] = []
+    for trial in trials:
+        run_trial(shared_spec(trial, trials, data, tmp_path / "shared"), here, here)
+        run_trial(spec_of(trial.config, data, tmp_path / "alone" / trial.trial), here, here)
+        together, apart = tmp_path / "shared" / trial.trial, tmp_path / "alone" / trial.trial
+        assert figures(together) == figures(apart)
+        assert (together / "artifact.golf").read_bytes() == (apart / "artifact.golf").read_bytes()
+        weights, wanted = read_tensors(together / "live.pt"), read_tensors(apart / "live.pt")
+        assert all(weights[name].equal(tensor) for name, tensor in wanted.items())
+        assert [point[::2] for point in read_json(together / OUTCOME)["curves"]["train_loss"]] == [
+            point[::2] for point in read_json(apart / OUTCOME)["curves"]["train_loss"]
+        ]
+        outcome = read_json(together / OUTCOME)
+        computed += outcome["computed"]
+        assert outcome["metrics"]["seconds"] >= outcome["metrics"]["seconds_now"] - 1e-6
+    # 4 schedules part at 4 or 5 steps (the first row below the peak follows the warmdown's start) and train once each.
+    assert computed.count("train") == 4
+    assert len([name for name in computed if name.startswith("prefix")]) == len(prefixes(trials))
+    assert computed.count("pack") == 8
+    assert computed.count("live") == computed.count("ema") == 4
+    assert computed.count("quantised") == computed.count("sliding") == 8
+    assert computed.count("ttt") == 16
+    assert Store(tmp_path / "shared" / "store").keys()
+
+
+def prefixes(trials: list[Trial]) -> set[tuple[int, int]]:
+    """The inner nodes of the tree, by an independent way: distinct shared beginnings at which rows differ."""
+    found = set()
+    plans = {training_key(trial.config): trial.config.schedule for trial in trials}
+    rows = [make_plan(schedule) for schedule in plans.values()]
+    for one in rows:
+        for other in rows:
+            equal = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+            if equal:
+                found.add((equal, hash(one[:equal])))
+    return found
+
+
+def test_the_tree_saves_what_it_says(tiny: RunConfig) -> None:
+    """Fault: steps counted twice or forgotten."""
+    trials = trials_of(tiny)
+    trees = grow({trial.trial: trial.config for trial in trials})
+    assert naive_steps(trees) == sum(trial.config.schedule.steps for trial in trials)
+    plans = [make_plan(trial.config.schedule) for trial in trials]
+    distinct = {plan[: step + 1] for plan in plans for step in range(len(plan))}
+    assert sum(tree.steps for tree in trees) == len(distinct)
+
+
+def start(spec: dict[str, Any], count: Path) -> "subprocess.Popen[str]":
+    """A trial in a process of its own."""
+    command = [sys.executable, "-c", ONE, json.dumps(spec), str(count)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
+
+
+def test_eight_processes_at_once(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: two that compute the same, or one that waits for ever."""
+    trials = [trial for trial in trials_of(tiny) if trial.config.schedule.warmdown_start == 4]
+    assert len(trials) == 8
+    processes = [start(shared_spec(trial, trials, data, tmp_path), tmp_path / "count") for trial in trials]
+    assert [process.communicate(timeout=200) and process.returncode for process in processes] == [0] * 8
+    for trial in trials:
+        assert figures(tmp_path / trial.trial)
+    lines = (tmp_path / "count").read_text().splitlines()
+    names = " ".join(lines).split()
+    assert sum(line.startswith("train") for line in lines) == 2
+    assert names.count("ttt") == 8
+    assert names.count("sliding") == 4
+    assert names.count("live") == 2
+
+
+def test_a_killed_holder_is_replaced(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a lease that outlives its holder, or a half-written result that is trusted."""
+    trials = [make_trial(tiny, {"schedule.steps": steps, "schedule.warmdown_start": 30}, "data") for steps in (60, 64)]
+    specs = [shared_spec(trial, trials, data, tmp_path, save_seconds=0.05) for trial in trials]
+    holder = start(specs[0], tmp_path / "count")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / trials[0].trial / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    run_trial(specs[1], here, here)
+    run_trial(spec_of(trials[1].config, data, tmp_path / "alone"), here, here)
+    assert figures(tmp_path / trials[1].trial) == figures(tmp_path / "alone")
+    run_trial(specs[0], here, here)
+    run_trial(spec_of(trials[0].config, data, tmp_path / "alone0"), here, here)
+    assert figures(tmp_path / trials[0].trial) == figures(tmp_path / "alone0")
+
+
+def test_a_damaged_result_is_computed_again(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a flipped bit in the store that becomes a number."""
+    trials = trials_of(tiny)[:2]
+    run_trial(shared_spec(trials[0], trials, data, tmp_path), here, here)
+    for path in (tmp_path / "store" / "files").rglob("artifact.golf"):
+        content = bytearray(path.read_bytes())
+        content[100] ^= 1
+        path.unlink()
+        path.write_bytes(content)
+    run_trial(shared_spec(trials[1], trials, data, tmp_path), here, here)
+    run_trial(spec_of(trials[1].config, data, tmp_path / "alone"), here, here)
+    assert figures(tmp_path / trials[1].trial) == figures(tmp_path / "alone")
+
+
+def test_a_store_that_cannot_be_written_is_named(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a trial that fails without telling which place."""
+    trial = trials_of(tiny)[0]
+    (tmp_path / "file").write_text("no folder")
+    run_trial(shared_spec(trial, [trial], data, tmp_path) | {"store": str(tmp_path / "file" / "store")}, here, here)
+    outcome = read_json(tmp_path / trial.trial / OUTCOME)
+    assert outcome["status"] == "failed"
+    assert str(tmp_path / "file") in outcome["cause"]
+
+
+@pytest.fixture(autouse=True)
+def plain_json(tiny: RunConfig, tmp_path: Path) -> None:
+    """The configuration beside, for a look at a failed test."""
+    write_json(tmp_path / "tiny.json", to_plain(tiny))

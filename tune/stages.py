@@ -1,0 +1,99 @@
+"""The stages of one trial as results that a store can share: their keys, what they read, their files.
+
+A configuration enters, the wanted results leave, in order. A training is a chain: the states at the branch points of
+the sweep's tree, then the weights. What changes the bits is in a key; where and when it ran is in the record.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from golf.config import RunConfig, to_plain
+from golf.plan import make_plan, rows_digest
+from golf.record import ADAPTED, AVERAGED, LIVE
+from golf.stages import rungs_of
+from tune.fingerprint import source_digest, stage_key
+
+_CODE = {
+    "train": ("golf.train.loop", "golf.data.batches", "golf.model.gepa"),
+    "pack": ("golf.artifact.pack",),
+    "score": ("golf.score.sliding", "golf.artifact.pack", "golf.data.token_bytes"),
+    "adapt": ("golf.score.adapt", "golf.artifact.pack", "golf.data.token_bytes"),
+}
+"""Modules whose code a stage's bits depend on, with all that they import."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A stage's result."""
+
+    name: str
+    """"prefix-<steps>", "train", "pack" or a rung of the ladder."""
+    key: str
+    """What it is stored under."""
+    files: tuple[str, ...]
+    """Its files in the trial's folder."""
+    parents: tuple[str, ...]
+    """Keys of what it reads."""
+    steps: int = 0
+    """Optimiser steps behind it, for those of a training."""
+
+    @property
+    def interior(self) -> bool:
+        """Whether only other stages read it."""
+        return self.name.startswith("prefix")
+
+
+@dataclass(frozen=True)
+class TrialStages:
+    """All that a trial wants."""
+
+    training: tuple[Wanted, ...]
+    """The chain: states at branch points, then "train"."""
+    pack: Wanted
+    """The artifact."""
+    rungs: tuple[Wanted, ...]
+    """The ladder."""
+
+    @property
+    def keys(self) -> list[str]:
+        """All keys."""
+        return [wanted.key for wanted in (*self.training, self.pack, *self.rungs)]
+
+
+def stages_of(config: RunConfig, data: str, world: dict[str, Any], branches: Sequence[int]) -> TrialStages:
+    """The stages of a trial.
+
+    Args: data: the dataset's digest; world: what of the machines changes bits (ranks, CPUs each, device);
+        branches: steps at which other trials part from this one, ascending.
+    """
+    plain = to_plain(config)
+    place = {"torch": str(torch.__version__), **world}
+    rows = make_plan(config.schedule)
+    base = {part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every")}
+    code = {name: source_digest(modules) for name, modules in _CODE.items()}
+    chain: list[Wanted] = []
+    for steps in (*branches, len(rows)):
+        last = steps == len(rows)
+        name = "train" if last else f"prefix-{steps}"
+        files = ("live.pt", "average.pt", "curves.json", "train.json")
+        arguments = {**base, "data": data, "world": place, "rows": rows_digest(rows[:steps])}
+        key = stage_key("train" if last else "prefix", arguments, [], code["train"])
+        # The rows say all: a state does not depend on which states before it were kept.
+        before = (chain[-1].key,) if chain else ()
+        inner = tuple(f"{name}/{file}" for file in ("state.pt", "curves.json"))
+        chain.append(Wanted(name, key, files if last else inner, before, steps))
+    trained = chain[-1].key
+    pack_arguments = {"quant": plain["quant"], "torch": str(torch.__version__)}
+    pack_key = stage_key("pack", pack_arguments, [trained], code["pack"])
+    pack = Wanted("pack", pack_key, ("artifact.golf", "pack.json"), (trained,))
+    rungs = []
+    for rung in rungs_of(config):
+        parent = trained if rung in (LIVE, AVERAGED) else pack_key
+        adapt = plain["adapt"] if rung == ADAPTED else None
+        arguments = {"score": plain["score"], "adapt": adapt, "data": data, "world": place}
+        key = stage_key(rung, arguments, [parent], code["adapt" if rung == ADAPTED else "score"])
+        rungs.append(Wanted(rung, key, (f"{rung}.json",), (parent,)))
+    return TrialStages(tuple(chain), pack, tuple(rungs))
