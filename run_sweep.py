@@ -18,6 +18,7 @@ from golf.presets import PRESETS, find_preset
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, best_of, dry_table, say, table
 from tune.paths import Storage
+from tune.screening import Screening
 from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
 from tune.space import Space, space_of
 from tune.sweep import SweepSettings, entries_of, finished, run_sweep
@@ -57,6 +58,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE", help="fields of every trial"
     )
     search.add_argument("--seed", type=int, default=0, help="seed of the search; seed=N in --set is the model's")
+    search.add_argument("--no-screening", action="store_true", help="evaluate every trial that fits in full")
+    search.add_argument(
+        "--screen-fraction",
+        type=float,
+        default=0.1,
+        help="share of the stream to screen on (%(default)s)",
+    )
+    search.add_argument("--top", type=float, default=0.5, help="share of the trials that go on from it (%(default)s)")
     places = parser.add_argument_group("places")
     places.add_argument("--name", help="the sweep's name (the preset's); the same name continues")
     places.add_argument("--data", type=Path, help="a prepared dataset (the built-in corpus, made when missing)")
@@ -130,7 +139,8 @@ def sweep(parsed: argparse.Namespace) -> int:
     parsed.preset = Path(parsed.preset).stem
     name = parsed.name or parsed.preset
     dataset = open_data(parsed, base, storage)
-    known = finished(name, storage)
+    screening = None if parsed.no_screening else Screening(fraction=parsed.screen_fraction, top=parsed.top)
+    known = finished(name, storage, screening is not None)
     search = make_search(parsed, base, dataset, known)
     if parsed.dry_run:
         print(dry_table(search.planned(), dataset, len(known)))
@@ -148,6 +158,7 @@ def sweep(parsed: argparse.Namespace) -> int:
             workers,
             concurrent,
             save_seconds=parsed.save_seconds,
+            screening=screening,
             reuse=not parsed.no_reuse,
             store=parsed.store,
             budget_bytes=None if parsed.store_gigabytes is None else int(parsed.store_gigabytes * 1e9),

@@ -15,6 +15,8 @@ from golf.files import read_json, write_json
 LIVE, AVERAGED, QUANTISED, SLIDING, ADAPTED = "live", "ema", "quantised", "sliding", "ttt"
 LADDER = (LIVE, AVERAGED, QUANTISED, SLIDING, ADAPTED)
 """The rungs every run reports, each measured from the stage before it."""
+SCREEN = "-screen"
+"""Behind the name of a rung: of the first chunks only."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,8 @@ from golf.dist import Group, device_name
 from golf.files import read_json, write_bytes, write_json
 from golf.model.gepa import GEPA, build_model
 from golf.plan import make_plan, rows_digest
-from golf.record import ADAPTED, AVERAGED, LADDER, LIVE, SLIDING, Rung, digest, read_result, write_result
-from golf.score.adapt import adapt
+from golf.record import ADAPTED, AVERAGED, LADDER, LIVE, SCREEN, SLIDING, Rung, digest, read_result, write_result
+from golf.score.adapt import Adapted, adapt
 from golf.score.sliding import ChunkScore, Scored, Stream, score
 from golf.train.loop import Step, train
 from golf.train.state import TrainState, read_tensors, save_tensors
@@ -237,36 +237,101 @@ def make_rung(name: str, scored: Scored, seconds: float) -> Rung:
     return Rung(name, scored.bpb, scored.nats_per_token, seconds, chunks)
 
 
+def rung_identity(config: RunConfig, dataset: Dataset, rung: str) -> str:
+    """What a rung's figures are the figures of."""
+    step = config.schedule.steps
+    weights = training_identity(config, dataset, step) if rung in (LIVE, AVERAGED) else pack_identity(config, dataset)
+    return digest(weights, to_plain(config.score), to_plain(config.adapt) if rung == ADAPTED else None)
+
+
+def begun(config: RunConfig, dataset: Dataset, folder: RunFolder, rung: str) -> tuple[list[ChunkScore], float]:
+    """The first chunks of a rung and their seconds, where an earlier call measured only those; else none."""
+    path = folder.file(f"{rung}{SCREEN}.json")
+    if not path.exists():
+        return [], 0.0
+    chunks = [ChunkScore(*chunk) for chunk in read_json(path)["result"]["chunks"]]
+    result = read_result(path, digest(rung_identity(config, dataset, rung), len(chunks)))
+    return ([], 0.0) if result is None else (chunks, result["seconds"])
+
+
 def score_stage(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, rung: str
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    group: Group,
+    event: Event,
+    rung: str,
+    first_chunks: int | None = None,
 ) -> dict[str, Any]:
-    """Measure one rung below TTT: plain windows for "live", "ema" and "quantised", the stride for "sliding"."""
+    """Measure one rung below TTT: plain windows for "live", "ema" and "quantised", the stride for "sliding".
+
+    Args: first_chunks: how much of the stream, None: all; what was measured of it before is not measured again.
+    Returns: a Rung as plain values and "seconds_before", those of an earlier call, which "seconds" has in it.
+    """
     started = time.perf_counter()
     model = load_model(folder, rung, config, group)
+    start, before = begun(config, dataset, folder, rung) if first_chunks is None else ([], 0.0)
 
     def after_chunk(number: int, chunk: ChunkScore) -> None:
         event(f"{rung}_bpb", number, Scored((chunk,)).bpb)
 
+    stream, plain = validation_stream(dataset), rung != SLIDING
     scored = score(
-        model, validation_stream(dataset), config.score, group, plain=rung != SLIDING, after_chunk=after_chunk
+        model,
+        stream,
+        config.score,
+        group,
+        plain=plain,
+        start=start,
+        stop_after=first_chunks,
+        after_chunk=after_chunk,
     )
-    return asdict(make_rung(rung, scored, time.perf_counter() - started))
+    return _rung_result(rung, scored, started, before)
 
 
-def adapt_stage(config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event) -> dict[str, Any]:
-    """Measure the last rung: sliding windows with score-first test-time training."""
+def adapt_stage(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    group: Group,
+    event: Event,
+    first_chunks: int | None = None,
+) -> dict[str, Any]:
+    """Measure the last rung: sliding windows with score-first test-time training.
+
+    Args and returns: as `score_stage`. After the first chunks weights and momentum are kept, to go on from.
+    """
     if config.adapt is None:
         raise ValueError("RunConfig.adapt is None: this configuration has no test-time training")
     started = time.perf_counter()
-    running: list[ChunkScore] = []
+    chunks, before = begun(config, dataset, folder, ADAPTED) if first_chunks is None else ([], 0.0)
+    state = folder.file(f"{ADAPTED}{SCREEN}.pt")
+    kept_state = read_tensors(state) if chunks else {}
+    start = Adapted(Scored(tuple(chunks)), kept_state["weights"], kept_state["optimizer"]) if chunks else None
+    running = list(chunks)
 
     def after_chunk(number: int, chunk: ChunkScore) -> None:
         running.append(chunk)
         event("ttt_bpb", number, Scored(tuple(running)).bpb)
 
-    model = load_model(folder, ADAPTED, config, group)
-    adapted = adapt(model, validation_stream(dataset), config.score, config.adapt, group, after_chunk=after_chunk)
-    return asdict(make_rung(ADAPTED, adapted.scored, time.perf_counter() - started))
+    adapted = adapt(
+        load_model(folder, ADAPTED, config, group),
+        validation_stream(dataset),
+        config.score,
+        config.adapt,
+        group,
+        start=start,
+        stop_after=first_chunks,
+        after_chunk=after_chunk,
+    )
+    if first_chunks is not None and group.first:
+        save_tensors(state, {"weights": dict(adapted.weights), "optimizer": dict(adapted.optimizer)})
+    return _rung_result(ADAPTED, adapted.scored, started, before)
+
+
+def _rung_result(rung: str, scored: Scored, started: float, before: float) -> dict[str, Any]:
+    result = asdict(make_rung(rung, scored, before + time.perf_counter() - started))
+    return result | {"seconds_before": before}
 
 
 def run_stages(
@@ -297,14 +362,21 @@ def rungs_of(config: RunConfig) -> tuple[str, ...]:
 
 
 def measure(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, rung: str
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    group: Group,
+    event: Event,
+    rung: str,
+    first_chunks: int | None = None,
 ) -> dict[str, Any]:
-    """One rung of the ladder, kept in the folder."""
-    step = config.schedule.steps
-    weights = training_identity(config, dataset, step) if rung in (LIVE, AVERAGED) else pack_identity(config, dataset)
-    settings = to_plain(config.score), to_plain(config.adapt) if rung == ADAPTED else None
+    """One rung of the ladder, kept in the folder; with `first_chunks` only so much of it, under a name of its own."""
     stage = adapt_stage if rung == ADAPTED else partial(score_stage, rung=rung)
-    return kept(folder, rung, digest(weights, *settings), group, lambda: stage(config, dataset, folder, group, event))
+    compute = partial(stage, config, dataset, folder, group, event, first_chunks=first_chunks)
+    identity = rung_identity(config, dataset, rung)
+    if first_chunks is None:
+        return kept(folder, rung, identity, group, compute)
+    return kept(folder, rung + SCREEN, digest(identity, first_chunks), group, compute)
 
 
 def pack_identity(config: RunConfig, dataset: Dataset) -> str:

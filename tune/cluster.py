@@ -9,6 +9,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -30,6 +31,11 @@ class Workers:
     def resources(self) -> dict[str, float]:
         """Resources of one process, as Ray names them."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    @property
+    def world(self) -> dict[str, Any]:
+        """What of it changes the bits of a result."""
+        return {"ranks": self.num_workers, "cpus": self.cpus, "device": "cuda" if self.gpus else "cpu"}
 
 
 def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None) -> None:

@@ -11,11 +11,11 @@ from golf.artifact.bundle import code_bytes
 from golf.data.dataset import Dataset
 from golf.predict import predicted_model_bytes
 from tune.space import Trial
-from tune.trial import DONE, FAILED, INFEASIBLE
+from tune.trial import DONE, FAILED, INFEASIBLE, SCREENED
 
 _STATUS_SECONDS = 15.0
 """Between status lines."""
-_ORDER = {DONE: 0, INFEASIBLE: 1, FAILED: 2}
+_ORDER = {DONE: 0, SCREENED: 1, INFEASIBLE: 2, FAILED: 3}
 
 
 class Console:
@@ -69,6 +69,7 @@ class Console:
         counts = {status: sum(entry["status"] == status for entry in self.entries.values()) for status in _ORDER}
         parts = [f"{len(self.entries)} of {self.num_trials} trials", f"{len(self.running)} running"]
         parts += [f"{counts[INFEASIBLE]} over the cap"] if counts[INFEASIBLE] else []
+        parts += [f"{counts[SCREENED]} screened out"] if counts[SCREENED] else []
         parts += [f"{counts[FAILED]} failed"] if counts[FAILED] else []
         best = best_of(list(self.entries.values()))
         parts += [f"best {best['metrics']['bpb']:.4f} BPB"] if best else []
@@ -138,8 +139,8 @@ def table(entries: Sequence[Mapping[str, Any]], cap_bytes: int) -> str:
     total = [sum(entry["metrics"].get(name, 0.0) for entry in entries) for name in ("seconds", "seconds_now")]
     if total[1] < total[0]:
         lines.append(f"computed in {duration(total[1])} what would take {duration(total[0])} without sharing")
-    causes = [f"{entry['trial']}  {entry['cause']}" for entry in ordered if entry["status"] == FAILED]
-    return "\n".join(lines + (["", "failed:", *causes] if causes else []))
+    causes = [f"{e['trial']}  {e['cause']}" for e in ordered if e["status"] in (FAILED, SCREENED)]
+    return "\n".join(lines + (["", "why:", *causes] if causes else []))
 
 
 def dry_table(trials: Sequence[Trial], dataset: Dataset, num_known: int) -> str:

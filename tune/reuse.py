@@ -51,7 +51,8 @@ class Reuse:
                     if mine:
                         compute(mine)
                     for one in mine:
-                        seconds = float(read_json(self.folder / one.files[-1])["result"]["seconds"])
+                        result = read_json(self.folder / one.files[-1])["result"]
+                        seconds = float(result["seconds"]) - float(result.get("seconds_before", 0.0))
                         self._publish(one, seconds)
                         held.done(one.key)
                         self.computed[one.name] = seconds

@@ -37,7 +37,7 @@ def tags_of(entry: Mapping[str, Any]) -> dict[str, str]:
     for name in ("status", "preset", "key", "cause"):
         if entry.get(name) is not None:
             tags[name] = str(entry[name])
-    tags["feasible"] = "true" if entry.get("status") == "done" else "false"
+    tags["feasible"] = "true" if entry.get("status") in ("done", "screened") else "false"
     if "git_commit" in tags:
         tags["mlflow.source.git.commit"] = tags["git_commit"]
     if entry.get("cause"):

@@ -9,7 +9,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -26,8 +26,23 @@ _RANDOM_FIRST = 5
 """Trials before TPE has anything to go by."""
 _REFUSED_IN_A_ROW = 20
 """Proposals of TPE that are known or invalid before the first open point is taken instead."""
+_PROPOSALS = 6
+"""Proposals of TPE, each the best of its own candidates, among which the cheapest is taken."""
 _LARGEST_SPACE = 1_000_000
 """Combinations."""
+
+
+class Cost(Protocol):
+    """What trials still cost."""
+
+    def seconds(self, trial: Trial) -> float:
+        """Seconds of what is still to compute for it."""
+
+    def take(self, trial: Trial) -> None:
+        """The trial was given out."""
+
+    def learn(self, entry: Mapping[str, Any]) -> None:
+        """A trial's ledger entry is there."""
 
 
 class Search:
@@ -56,7 +71,7 @@ class Search:
         size = math.prod(len(choices) for choices in space.values())
         if size > _LARGEST_SPACE:
             raise ValueError(f"the space has {size:,} combinations, more than {_LARGEST_SPACE:,}; give fewer choices")
-        self._base, self._data = base, data
+        self._base, self.data = base, data
         self._trials: dict[tuple[Any, ...], Trial | None] = {}
         self._order = list(points_of(space))
         if strategy != "grid":
@@ -66,6 +81,7 @@ class Search:
         """The trials given so far and those finished before, by their id."""
         self._tpe = _TPE(space, seed) if strategy == "tpe" else None
         self._again: list[Trial] = []
+        self._cost: Cost | None = None
         for entry in known:
             self._remember(entry, space)
 
@@ -80,7 +96,20 @@ class Search:
             and trial.trial == entry["trial"]
         ):
             self.given[trial.trial] = trial
+            if self._cost is not None:
+                self._cost.take(trial)
             self.tell(entry)
+
+    def price(self, cost: Cost, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Let TPE choose the cheapest among proposals of about equal expected gain.
+
+        Args: entries: of the ledger, to learn seconds from.
+        """
+        self._cost = cost
+        for trial in self.given.values():
+            cost.take(trial)
+        for entry in entries:
+            cost.learn(entry)
 
     def resume(self, points: Iterable[Point]) -> None:
         """Give these points first: trials that were begun and not finished."""
@@ -96,16 +125,20 @@ class Search:
         if self._again:
             trial: Trial | None = self._again.pop(0)
         elif self._tpe is not None:
-            trial = self._tpe.ask(self._open)
+            trial = self._tpe.ask(self._open, self._cost)
         else:
             trial = None
         trial = trial or next(filter(None, map(self._open, self._order)), None)
         if trial is not None:
             self.given[trial.trial] = trial
+            if self._cost is not None:
+                self._cost.take(trial)
         return trial
 
     def tell(self, entry: Mapping[str, Any]) -> None:
         """Learn from a finished trial's ledger entry."""
+        if self._cost is not None:
+            self._cost.learn(entry)
         if self._tpe is not None:
             self._tpe.tell(self.given[entry["trial"]].parameters, entry)
 
@@ -129,7 +162,7 @@ class Search:
         values = tuple(point.values())
         if values not in self._trials:
             try:
-                self._trials[values] = make_trial(self._base, point, self._data)
+                self._trials[values] = make_trial(self._base, point, self.data)
             except ValueError:
                 self._trials[values] = None
         return self._trials[values]
@@ -151,21 +184,32 @@ class _TPE:
         self._distributions = {field: _distribution(choices) for field, choices in space.items()}
         self._asked: dict[tuple[Any, ...], optuna.Trial] = {}
 
-    def ask(self, is_open: Callable[[Point], Trial | None]) -> Trial | None:
-        """A proposal that is open; None when none comes."""
+    def ask(self, is_open: Callable[[Point], Trial | None], cost: Cost | None) -> Trial | None:
+        """A proposal that is open, the cheapest of a few; None when none comes."""
+        proposals: list[tuple[float, optuna.Trial, Trial]] = []
+        wanted = 1 if cost is None else _PROPOSALS
         for _ in range(_REFUSED_IN_A_ROW):
             asked = self._study.ask(self._distributions)
             point = {field: self._choice(field, value) for field, value in asked.params.items()}
             trial = is_open(point)
-            if trial is not None:
-                self._asked[tuple(point.values())] = asked
-                return trial
-            self._study.tell(asked, state=TrialState.FAIL)
-        return None
+            if trial is None:
+                self._study.tell(asked, state=TrialState.FAIL)
+            else:
+                proposals.append((0.0 if cost is None else cost.seconds(trial), asked, trial))
+            if len(proposals) == wanted:
+                break
+        if not proposals:
+            return None
+        chosen = min(proposals, key=lambda proposal: proposal[0])
+        for proposal in proposals:
+            if proposal is not chosen:
+                self._study.tell(proposal[1], state=TrialState.FAIL)
+        self._asked[tuple(chosen[2].parameters.values())] = chosen[1]
+        return chosen[2]
 
     def tell(self, point: Point, entry: Mapping[str, Any]) -> None:
         """What became of a point, asked for here or not; a failed trial teaches nothing."""
-        ended = TrialState.FAIL if entry["status"] == "failed" else TrialState.COMPLETE
+        ended = {"failed": TrialState.FAIL, "screened": TrialState.PRUNED}.get(entry["status"], TrialState.COMPLETE)
         metrics = entry["metrics"]
         over = metrics.get("overflow_bytes", 0) / metrics["artifact_bytes"] if ended == TrialState.COMPLETE else 0.0
         value = metrics.get("bpb", math.inf) if ended == TrialState.COMPLETE else None

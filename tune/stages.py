@@ -12,7 +12,7 @@ import torch
 
 from golf.config import RunConfig, to_plain
 from golf.plan import make_plan, rows_digest
-from golf.record import ADAPTED, AVERAGED, LIVE
+from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
 from golf.stages import rungs_of
 from tune.fingerprint import source_digest, stage_key
 
@@ -43,7 +43,7 @@ class Wanted:
     @property
     def interior(self) -> bool:
         """Whether only other stages read it."""
-        return self.name.startswith("prefix")
+        return self.name.startswith("prefix") or self.name.endswith(SCREEN)
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,23 @@ class TrialStages:
     """The artifact."""
     rungs: tuple[Wanted, ...]
     """The ladder."""
+    screens: tuple[Wanted, ...]
+    """The first chunks of its last rungs, where trials are screened."""
 
     @property
     def keys(self) -> list[str]:
         """All keys."""
-        return [wanted.key for wanted in (*self.training, self.pack, *self.rungs)]
+        return [wanted.key for wanted in (*self.training, self.pack, *self.screens, *self.rungs)]
 
 
-def stages_of(config: RunConfig, data: str, world: dict[str, Any], branches: Sequence[int]) -> TrialStages:
+def stages_of(
+    config: RunConfig, data: str, world: dict[str, Any], branches: Sequence[int], first_chunks: int | None = None
+) -> TrialStages:
     """The stages of a trial.
 
     Args: data: the dataset's digest; world: what of the machines changes bits (ranks, CPUs each, device);
-        branches: steps at which other trials part from this one, ascending.
+        branches: steps at which other trials part from this one, ascending; first_chunks: of the stream, to screen
+        trials on; None: no screening.
     """
     plain = to_plain(config)
     place = {"torch": str(torch.__version__), **world}
@@ -89,11 +94,21 @@ def stages_of(config: RunConfig, data: str, world: dict[str, Any], branches: Seq
     pack_arguments = {"quant": plain["quant"], "torch": str(torch.__version__)}
     pack_key = stage_key("pack", pack_arguments, [trained], code["pack"])
     pack = Wanted("pack", pack_key, ("artifact.golf", "pack.json"), (trained,))
-    rungs = []
+    rungs, screens = [], []
     for rung in rungs_of(config):
         parent = trained if rung in (LIVE, AVERAGED) else pack_key
         adapt = plain["adapt"] if rung == ADAPTED else None
         arguments = {"score": plain["score"], "adapt": adapt, "data": data, "world": place}
-        key = stage_key(rung, arguments, [parent], code["adapt" if rung == ADAPTED else "score"])
+        key = stage_key(rung, arguments, [parent], code[code_of(rung)])
         rungs.append(Wanted(rung, key, (f"{rung}.json",), (parent,)))
-    return TrialStages(tuple(chain), pack, tuple(rungs))
+        if first_chunks is not None and rung in (SLIDING, ADAPTED):
+            name = rung + SCREEN
+            files = (*((f"{name}.pt",) if rung == ADAPTED else ()), f"{name}.json")
+            key = stage_key(name, {**arguments, "chunks": first_chunks}, [parent], code[code_of(rung)])
+            screens.append(Wanted(name, key, files, (parent,)))
+    return TrialStages(tuple(chain), pack, tuple(rungs), tuple(screens))
+
+
+def code_of(rung: str) -> str:
+    """The entry of the code that a rung's bits depend on."""
+    return "adapt" if rung == ADAPTED else "score"

@@ -5,6 +5,7 @@ sweep goes on; one over the cap is stopped before any evaluation. What was finis
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import platform
 import shutil
@@ -23,14 +24,18 @@ from ray.tune.search import Searcher
 from golf.config import to_plain
 from golf.files import read_json, write_json
 from tune.cluster import TRIAL_SLOT, Workers
+from tune.cost import Costs
 from tune.ddp import in_this_process, on_workers
 from tune.failures import DIVERGED, explain
 from tune.ledger import Ledger
 from tune.paths import Storage
+from tune.screening import Screening
 from tune.search import Search
 from tune.space import Point, Trial
+from tune.stages import TrialStages, stages_of
+from tune.store import Store
 from tune.tree import branch_points, training_key
-from tune.trial import FAILED, OUTCOME, failed, run_trial
+from tune.trial import FAILED, OUTCOME, SCREENED, failed, run_trial
 
 POINT = "point.json"
 
@@ -53,6 +58,8 @@ class SweepSettings:
     """Times that a trial's dead processes are started again."""
     save_seconds: float = 60.0
     """Between the saved states of a training."""
+    screening: Screening | None = None
+    """How trials are screened on the first chunks; None: all run in full."""
     reuse: bool = True
     """Whether stages are shared through the store."""
     store: str | None = None
@@ -129,10 +136,15 @@ def entries_of(sweep: str, storage: Storage) -> list[dict[str, Any]]:
     return list(last.values())
 
 
-def finished(sweep: str, storage: Storage) -> list[dict[str, Any]]:
-    """The entries of trials that are not run again: all but those that failed of outer causes."""
+def finished(sweep: str, storage: Storage, screening: bool = False) -> list[dict[str, Any]]:
+    """The entries of trials that are not run again: all but those that failed of outer causes.
+
+    Args: screening: whether those that were screened out stay so; without it they are run in full.
+    """
 
     def stands(entry: Mapping[str, Any]) -> bool:
+        if entry["status"] == SCREENED:
+            return screening
         return bool(entry["status"] != FAILED or entry["cause"].startswith(DIVERGED))
 
     return [entry for entry in entries_of(sweep, storage) if stands(entry)]
@@ -140,7 +152,7 @@ def finished(sweep: str, storage: Storage) -> list[dict[str, Any]]:
 
 def unfinished(settings: SweepSettings, storage: Storage) -> list[Point]:
     """The points of trials that were begun and are not in the ledger, or failed there: they are tried first."""
-    done = {entry["trial"] for entry in finished(settings.name, storage)}
+    done = {entry["trial"] for entry in finished(settings.name, storage, settings.screening is not None)}
     folders = sorted(storage.sweep(settings.name).glob(f"trials/*/{POINT}"), key=lambda path: path.stat().st_mtime)
     return [read_json(path) for path in folders if path.parent.name not in done]
 
@@ -154,6 +166,11 @@ class Book:
         self.trials: dict[str, Trial] = {}
         self.started: dict[str, float] = {}
         self.branches = branch_points(search.configs())
+        if settings.reuse:
+            store = Store(settings.store or str(storage.store))
+            search.price(
+                Costs(self.stages, lambda key: store.find(key) is not None), entries_of(settings.name, storage)
+            )
 
     def next(self) -> dict[str, Any] | None:
         """The arguments of the next trial, its configuration and point written to its folder."""
@@ -167,17 +184,24 @@ class Book:
         (folder / OUTCOME).unlink(missing_ok=True)
         places = {"data": str(self.settings.data), "folder": str(folder)}
         spec = {"trial": trial.trial, "config": plain, **places, "save_seconds": self.settings.save_seconds}
+        screening = self.settings.screening
+        if screening is not None:
+            ledger = {"sweep": self.settings.name, "ledger": str(self.storage.ledger)}
+            spec |= {"screening": dataclasses.asdict(screening), **ledger}
         return spec | (self._sharing(trial) if self.settings.reuse else {})
+
+    def stages(self, trial: Trial) -> TrialStages:
+        """The stages of a trial and their keys."""
+        branches = self.branches[training_key(trial.config)]
+        return stages_of(trial.config, self.search.data, self.settings.workers.world, branches)
 
     def _sharing(self, trial: Trial) -> dict[str, Any]:
         """What a trial needs to share its stages."""
-        workers = self.settings.workers
-        device = "cuda" if workers.gpus else "cpu"
         return {
             "store": self.settings.store or str(self.storage.store),
             "budget_bytes": self.settings.budget_bytes,
             "branches": self.branches[training_key(trial.config)],
-            "world": {"ranks": workers.num_workers, "cpus": workers.cpus, "device": device},
+            "world": self.settings.workers.world,
         }
 
     def begin(self, name: str) -> None:

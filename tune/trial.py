@@ -4,6 +4,7 @@ A trial's arguments enter as plain values, files in its folder leave. Where a st
 `Runner` takes the stage's name, in this process or on a worker group. Knows neither Ray nor MLflow.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,16 +15,18 @@ from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
-from golf.record import ADAPTED, SLIDING
+from golf.record import ADAPTED, SCREEN, SLIDING
 from golf.score.sliding import ChunkScore, Scored
 from golf.stages import Event, RunFolder, measure, pack_trained, run_stages, rungs_of, train_stage
 from tune.failures import explain
 from tune.lease import Patience
+from tune.ledger import Ledger
 from tune.reuse import Reuse
+from tune.screening import Screening, Standing, stand
 from tune.stages import Wanted, stages_of
 from tune.store import Store
 
-DONE, INFEASIBLE, FAILED = "done", "infeasible", "failed"
+DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
 TRAIN, EVALUATE = "train", "evaluate"
 OUTCOME = "outcome.json"
 STOPPED = "stopped.json"
@@ -41,7 +44,8 @@ def open_trial(spec: Mapping[str, Any]) -> tuple[RunConfig, Dataset, RunFolder]:
     """The configuration, data and folder that a trial's arguments name.
 
     Args: spec: "config" (plain), "data" and "folder" (paths), "save_seconds"; to share stages also "store" (path or
-        URI), "branches" (steps), "world" and, if wanted, "budget_bytes" and "patience".
+        URI), "branches" (steps), "world" and, if wanted, "budget_bytes" and "patience"; to be screened "screening"
+        (fields of Screening), "sweep" and "ledger" (path).
     """
     config = from_plain(RunConfig, spec["config"])
     return config, open_dataset(Path(spec["data"]), config.model.vocab_size), RunFolder(Path(spec["folder"]))
@@ -56,7 +60,7 @@ def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event) -
         train_stage(config, dataset, folder, group, event, spec["save_seconds"], start, keep)
     else:
         for rung in spec["rungs"]:
-            measure(config, dataset, folder, group, event, rung)
+            measure(config, dataset, folder, group, event, rung, spec.get("first_chunks"))
 
 
 def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
@@ -78,10 +82,15 @@ def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
 def alone(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str, Any]:
     """The outcome of a trial that computes all by itself."""
     config, dataset, folder = open_trial(spec)
+    first_chunks = chunks_to_screen(spec, config, dataset)
     if not folder.file("train.json").exists():
         train(TRAIN, spec)
-    packed = pack_trained(config, dataset, folder, Group(), code_bytes(config))
-    if packed["fits"]:
+    if pack_trained(config, dataset, folder, Group(), code_bytes(config))["fits"]:
+        for rung in rungs_to_screen(config, first_chunks):
+            evaluate(EVALUATE, {**spec, "rungs": [rung], "first_chunks": first_chunks})
+            standing = judge(spec, folder, rung)
+            if not standing.promoted:
+                return screened_out(config, dataset, folder, rung, standing)
         evaluate(EVALUATE, {**spec, "rungs": rungs_of(config)})
     return outcome_of(gathered(config, dataset, folder), folder)
 
@@ -89,7 +98,8 @@ def alone(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str,
 def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str, Any]:
     """The outcome of a trial that takes what others computed from the store, and publishes what it computes."""
     config, dataset, folder = open_trial(spec)
-    stages = stages_of(config, dataset.digest, spec["world"], spec["branches"])
+    first_chunks = chunks_to_screen(spec, config, dataset)
+    stages = stages_of(config, dataset.digest, spec["world"], spec["branches"], first_chunks)
     store = Store(spec["store"], budget_bytes=spec.get("budget_bytes"), patience=Patience(**spec.get("patience", {})))
     reuse = Reuse(store, folder.path, spec["trial"])
     store.pin(stages.keys, spec["trial"])
@@ -101,20 +111,69 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
     def pack(wanted: Sequence[Wanted]) -> None:
         pack_trained(config, dataset, folder, Group(), code_bytes(config))
 
-    def score(wanted: Sequence[Wanted]) -> None:
+    def first(wanted: Sequence[Wanted]) -> None:
+        rungs = [one.name.removesuffix(SCREEN) for one in wanted]
+        evaluate(EVALUATE, {**spec, "rungs": rungs, "first_chunks": first_chunks})
+
+    def whole(wanted: Sequence[Wanted]) -> None:
         evaluate(EVALUATE, {**spec, "rungs": [one.name for one in wanted]})
 
-    try:
+    def stages_in_order() -> dict[str, Any]:
         reuse.train(stages.training, train_from)
         reuse.obtain([stages.pack], pack)
-        packed = pack_trained(config, dataset, folder, Group(), code_bytes(config))
-        if packed["fits"]:
-            reuse.obtain(stages.rungs, score)
+        if pack_trained(config, dataset, folder, Group(), code_bytes(config))["fits"]:
+            for one in stages.screens:
+                reuse.obtain([one], first)
+                standing = judge(spec, folder, one.name.removesuffix(SCREEN))
+                if not standing.promoted:
+                    return screened_out(config, dataset, folder, one.name.removesuffix(SCREEN), standing)
+            reuse.obtain(stages.rungs, whole)
+        return outcome_of(gathered(config, dataset, folder), folder)
+
+    try:
+        outcome = stages_in_order()
     finally:
         store.unpin(spec["trial"])
-    outcome = outcome_of(gathered(config, dataset, folder), folder)
     outcome["metrics"]["seconds_now"] = sum(reuse.computed.values())
     return outcome | {"keys": stages.keys, "computed": reuse.computed}
+
+
+def chunks_to_screen(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> int | None:
+    """Chunks of the stream that trials are screened on; None without screening."""
+    if spec.get("screening") is None:
+        return None
+    chunks = math.ceil((len(dataset.validation) - 1) / config.score.chunk_tokens)
+    return Screening(**spec["screening"]).num_chunks(chunks)
+
+
+def rungs_to_screen(config: RunConfig, first_chunks: int | None) -> list[str]:
+    """The rungs whose first chunks decide whether a trial goes on."""
+    return [] if first_chunks is None else [rung for rung in rungs_of(config) if rung in (SLIDING, ADAPTED)]
+
+
+def judge(spec: Mapping[str, Any], folder: RunFolder, rung: str) -> Standing:
+    """Tell the ledger this trial's first chunks, and compare them with those of the trials before."""
+    chunks = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]["chunks"]
+    ledger, place = Ledger(spec["ledger"]), {"kind": SCREENED, "sweep": spec["sweep"], "rung": rung}
+    entry = {**place, "trial": spec["trial"], "chunks": chunks}
+    if not ledger.find(**entry):
+        ledger.append(entry)
+    seen = {found["trial"]: found["chunks"] for found in ledger.find(**place)}
+    return stand(spec["trial"], seen, Screening(**spec["screening"]))
+
+
+def screened_out(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, rung: str, standing: Standing
+) -> dict[str, Any]:
+    """The outcome of a trial that does not go on."""
+    quiet: Event = lambda curve, step, value: None  # noqa: E731
+    train = train_stage(config, dataset, folder, Group(), quiet)
+    packed = pack_trained(config, dataset, folder, Group(), code_bytes(config))
+    outcome = outcome_of({"train": train, "pack": packed, "ladder": []}, folder)
+    first = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]
+    outcome["metrics"] |= {f"bpb_{rung}{SCREEN}": first["bpb"]}
+    outcome["metrics"]["seconds"] += first["seconds"]
+    return outcome | {"status": SCREENED, "cause": f"not promoted after the first chunks of {rung}: {standing}"}
 
 
 def gathered(config: RunConfig, dataset: Dataset, folder: RunFolder) -> dict[str, Any]:

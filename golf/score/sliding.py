@@ -121,19 +121,24 @@ def score(
     group: Group,
     *,
     plain: bool = False,
+    start: Sequence[ChunkScore] = (),
+    stop_after: int | None = None,
     sink: TokenSink | None = None,
     after_chunk: Callable[[int, ChunkScore], None] | None = None,
 ) -> Scored:
-    """Score the whole stream, chunk by chunk.
+    """Score the stream chunk by chunk.
 
-    Args: plain: windows without overlap instead of `config.stride`; sink: sees every NLL of this rank;
+    Args: plain: windows without overlap instead of `config.stride`; start: the first chunks' sums of an earlier call;
+        stop_after: number of chunks after which to stop, all by default; sink: sees every NLL of this rank;
         after_chunk: called with each chunk's number and sums.
     """
     stride = config.sequence_length if plain else config.stride
     windows = make_windows(stream.num_targets, config.sequence_length, stride)
-    chunks = []
-    for number, members in enumerate(windows_by_chunk(windows, config.chunk_tokens, stream.num_targets)):
-        chunks.append(chunk_score(stream, members, score_windows(model, stream, members, config, group, sink)))
+    members = windows_by_chunk(windows, config.chunk_tokens, stream.num_targets)[:stop_after]
+    chunks = list(start)
+    for number in range(len(chunks), len(members)):
+        nats = score_windows(model, stream, members[number], config, group, sink)
+        chunks.append(chunk_score(stream, members[number], nats))
         if after_chunk is not None:
             after_chunk(number, chunks[-1])
     return Scored(tuple(chunks))

@@ -101,8 +101,8 @@ class TrainState:
         self.step = state["step"]
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write named tensors to `path`, whole."""
+def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    """Write named tensors, or nested plain values with tensors, to `path`, whole."""
     write_whole(path, lambda file: torch.save(tensors, file))
 
 

@@ -12,7 +12,7 @@ from golf.config import AdaptConfig, BatchConfig, ModelConfig, QuantConfig, RunC
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.dist import Group
-from golf.stages import RunFolder, run_stages
+from golf.stages import RunFolder, measure, pack_trained, run_stages, train_stage
 
 WORDS = [
     "the",
@@ -132,3 +132,20 @@ def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
         # Newton-Schulz in bfloat16 turns a last bit of a gradient into 1e-3 of a weight within a few steps.
         assert two["bpb"] == pytest.approx(rung["bpb"], abs=5e-3), rung["name"]
         assert [chunk[1:] for chunk in two["chunks"]] == [list(chunk[1:]) for chunk in rung["chunks"]]
+
+
+@pytest.mark.parametrize("rung", ["sliding", "ttt"])
+def test_a_screened_rung_goes_on_where_it_stopped(dataset: Dataset, tmp_path: Path, rung: str) -> None:
+    """Fault: a rung that starts again after its first chunks, loses the momentum, or counts chunks twice."""
+    whole, parted = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parted")
+    for folder in (whole, parted):
+        train_stage(CONFIG, dataset, folder, Group(), ignore)
+        pack_trained(CONFIG, dataset, folder, Group(), 0)
+    seen: list[int] = []
+    first = measure(CONFIG, dataset, parted, Group(), ignore, rung, first_chunks=2)
+    rest = measure(CONFIG, dataset, parted, Group(), lambda curve, step, value: seen.append(step), rung)
+    once = measure(CONFIG, dataset, whole, Group(), ignore, rung)
+    assert [list(chunk) for chunk in first["chunks"]] == [list(chunk) for chunk in once["chunks"][:2]]
+    assert [list(chunk) for chunk in rest["chunks"]] == [list(chunk) for chunk in once["chunks"]]
+    assert seen == list(range(2, len(once["chunks"])))
+    assert rest["seconds_before"] == first["seconds"] < rest["seconds"]

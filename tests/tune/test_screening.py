@@ -1,0 +1,94 @@
+"""Screening: paired figures against an independent computation, and trials that stop or go on."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from golf.config import RunConfig, override_all
+from golf.files import read_json
+from tests.tune.test_reuse import figures, shared_spec
+from tests.tune.test_trial import here, spec_of
+from tune.ledger import Ledger
+from tune.screening import Screening, stand
+from tune.space import Trial
+from tune.trial import OUTCOME, run_trial
+
+SIZES = [(100, 240), (100, 250), (90, 200)]
+
+
+def chunks(*nats: float) -> list[list[float]]:
+    """Chunks of one stream."""
+    return [[value, *size] for value, size in zip(nats, SIZES, strict=True)]
+
+
+def test_paired_figures() -> None:
+    """Fault: a difference against the wrong trial, of the wrong sign or unit; an error that ignores the pairing."""
+    screened = {"a": chunks(100, 200, 300), "b": chunks(110, 205, 309), "c": chunks(190, 190, 190)}
+    standing = stand("b", screened, Screening(top=0.5))
+    differences = np.array([10, 5, 9]) / math.log(2) / 690
+    assert (standing.place, standing.num_trials, standing.best) == (3, 3, "c")
+    against_a = stand("b", {name: screened[name] for name in "ab"}, Screening(top=0.5))
+    assert against_a.best == "a"
+    assert against_a.difference_bpb == pytest.approx(differences.sum())
+    assert against_a.standard_error_bpb == pytest.approx(differences.std(ddof=1) * math.sqrt(3))
+    assert not against_a.promoted
+    assert stand("a", screened, Screening(top=0.5)).promoted
+
+
+def test_other_chunks_are_not_compared() -> None:
+    """Fault: trials on other data, or on more chunks, that decide."""
+    screened = {"a": chunks(100, 200, 300), "b": chunks(1, 2, 3)[:2], "c": [[1.0, 7, 7]] * 3}
+    standing = stand("a", screened, Screening())
+    assert (standing.place, standing.num_trials, standing.best) == (1, 1, "a")
+    assert standing.promoted
+    assert standing.difference_bpb == 0
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=30), st.floats(0.01, 1))
+def test_the_best_always_goes_on(totals: list[int], top: float) -> None:
+    """Fault: a sweep in which nobody finishes, or more go on than asked for when all are known."""
+    screened = {str(n): chunks(total, total, total) for n, total in enumerate(totals)}
+    promoted = [name for name in screened if stand(name, screened, Screening(top=top)).promoted]
+    best = str(totals.index(min(totals)))
+    assert best in promoted
+    if len(set(totals)) == len(totals):
+        assert len(promoted) == math.ceil(top * len(totals))
+
+
+def test_how_many_chunks() -> None:
+    """Fault: a screening on no chunk, or on as much as the whole evaluation."""
+    assert Screening().num_chunks(1893) == 190
+    assert Screening().num_chunks(11) == 2
+    assert Screening().num_chunks(3) is None
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_a_worse_trial_stops_and_can_go_on_later(tiny: RunConfig, data: Path, tmp_path: Path, share: bool) -> None:
+    """Fault: a screened trial that is paid for in full, or that starts again when it is wanted after all."""
+    screening = {"screening": {"fraction": 0.5, "top": 0.5}, "sweep": "s", "ledger": str(tmp_path / "ledger.jsonl")}
+    good = Trial("good", {}, tiny)
+    bad = Trial("bad", {}, override_all(tiny, {"optimizer.embedding_lr": 1e-6, "optimizer.matrix_lr": 1e-6}))
+    specs = {}
+    for trial in (good, bad):
+        more = (
+            shared_spec(trial, [good, bad], data, tmp_path)
+            if share
+            else spec_of(trial.config, data, tmp_path / trial.trial)
+        )
+        specs[trial.trial] = more | {"trial": trial.trial} | screening
+        run_trial(specs[trial.trial], here, here)
+    assert read_json(tmp_path / "good" / OUTCOME)["status"] == "done"
+    outcome = read_json(tmp_path / "bad" / OUTCOME)
+    assert outcome["status"] == "screened"
+    assert "place 2 of 2" in outcome["cause"]
+    assert "against good" in outcome["cause"]
+    assert "bpb" not in outcome["metrics"]
+    assert len(Ledger(tmp_path / "ledger.jsonl").find(kind="screened")) == 3  # the worse one stops at its first rung
+    run_trial({**specs["bad"], "screening": None}, here, here)
+    run_trial(spec_of(bad.config, data, tmp_path / "alone"), here, here)
+    assert figures(tmp_path / "bad") == figures(tmp_path / "alone")
+    assert read_json(tmp_path / "bad" / "sliding.json")["result"]["seconds_before"] > 0

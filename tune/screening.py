@@ -1,0 +1,78 @@
+"""Whether a trial goes on after the first chunks of the stream: compared with the others on the very same chunks.
+
+Sums of chunks enter, a standing leaves; pure. Successive halving without waiting: a trial is judged against those that
+came so far, and early ones go on. Loss at equal optimiser steps is never compared: it means nothing across schedules.
+Source: asynchronous successive halving, Li et al. 2020; here the rungs are stages of the evaluation.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Chunks = Sequence[Sequence[float]]
+"""(NLL in nats, tokens, bytes) of the first chunks, in order."""
+LEAST_CHUNKS = 2
+"""Fewer have no standard error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screening:
+    """How trials are screened."""
+
+    fraction: float = 0.1
+    """Share of the stream's chunks; above 0, at most 0.5."""
+    top: float = 0.5
+    """Share of the trials that go on from each rung; above 0, at most 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 0.5:
+            raise ValueError(f"Screening.fraction must be above 0 and at most 0.5, got {self.fraction}")
+        if not 0 < self.top <= 1:
+            raise ValueError(f"Screening.top must be above 0 and at most 1, got {self.top}")
+
+    def num_chunks(self, of: int) -> int | None:
+        """Chunks to screen on of a stream of `of`; None where that would be more than half of it."""
+        wanted = max(LEAST_CHUNKS, math.ceil(self.fraction * of))
+        return wanted if wanted <= of / 2 else None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A trial among those that were screened on the same chunks."""
+
+    place: int
+    """1 is the best."""
+    num_trials: int
+    """Itself included."""
+    best: str
+    """The best of the others; itself where there is none."""
+    difference_bpb: float
+    """Bits per byte above the best other on these chunks; below 0 when better."""
+    standard_error_bpb: float
+    """Of that difference, from the chunk by chunk differences."""
+    promoted: bool
+    """Whether it goes on."""
+
+    def __str__(self) -> str:
+        difference = f"{self.difference_bpb:+.4f} +- {self.standard_error_bpb:.4f} BPB against {self.best}"
+        return f"place {self.place} of {self.num_trials}, {difference}"
+
+
+def stand(trial: str, screened: Mapping[str, Chunks], screening: Screening) -> Standing:
+    """The standing of `trial` among all in `screened` (by name) that have the same chunks.
+
+    Assumes that chunks differ independently, which understates the error where neighbours resemble each other.
+    """
+    mine = screened[trial]
+    sizes = [list(chunk[1:]) for chunk in mine]
+    rivals = {name: chunks for name, chunks in screened.items() if [list(c[1:]) for c in chunks] == sizes}
+    totals = {name: math.fsum(chunk[0] for chunk in chunks) for name, chunks in rivals.items()}
+    place = 1 + sum(total < totals[trial] for total in totals.values())
+    others = {name: total for name, total in totals.items() if name != trial}
+    best = min(others, key=others.__getitem__, default=trial)
+    differences = [a[0] - b[0] for a, b in zip(mine, rivals[best], strict=True)]
+    bits = 1 / math.log(2) / sum(chunk[2] for chunk in mine)
+    error = math.sqrt(len(differences)) * statistics.stdev(differences) if len(differences) > 1 else 0.0
+    promoted = place <= math.ceil(screening.top * len(totals))
+    return Standing(place, len(totals), best, math.fsum(differences) * bits, error * bits, promoted)
