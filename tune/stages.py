@@ -78,6 +78,8 @@ def stages_of(
     place = {"torch": str(torch.__version__), **world}
     rows = make_plan(config.schedule)
     base = {part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every")}
+    if config.validate_every is not None:  # the curve's windows
+        base["windows"] = [plain["score"][field] for field in ("sequence_length", "batch_windows", "chunk_tokens")]
     code = {name: source_digest(modules) for name, modules in _CODE.items()}
     chain: list[Wanted] = []
     for steps in (*branches, len(rows)):

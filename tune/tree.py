@@ -35,7 +35,8 @@ class Node:
 def training_base(config: RunConfig) -> str:
     """Digest of all that a training depends on but its plan's rows."""
     plain = to_plain(config)
-    return digest({part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every")})
+    windows = None if config.validate_every is None else plain["score"]
+    return digest({part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every")}, windows)
 
 
 def grow(configs: Mapping[str, RunConfig]) -> list[Node]:

@@ -157,6 +157,25 @@ def test_a_killed_holder_is_replaced(tiny: RunConfig, data: Path, tmp_path: Path
     assert figures(tmp_path / trials[0].trial) == figures(tmp_path / "alone0")
 
 
+def test_a_wider_grid_goes_on_from_a_narrow_one(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a second sweep that trains again what the first has."""
+    wide = trials_of(tiny)
+    narrow = [trial for trial in wide if trial.config.schedule.warmdown_start == 4]
+    for trial in narrow:
+        run_trial(shared_spec(trial, narrow, data, tmp_path), here, here)
+    rest = [trial for trial in wide if trial not in narrow]
+    computed: list[str] = []
+    for trial in [*narrow, *rest]:
+        run_trial(shared_spec(trial, wide, data, tmp_path), here, here)
+        computed += read_json(tmp_path / trial.trial / OUTCOME)["computed"]
+    # The narrow grid kept its state after 5 steps, where its own two parted; the others part there as well.
+    assert sorted(name for name in computed if not name.startswith(("prefix", "train"))) == sorted(
+        ["pack"] * 4 + ["live", "ema"] * 2 + ["quantised", "sliding"] * 4 + ["ttt"] * 8
+    )
+    assert computed.count("train") == 2
+    assert "prefix-5" not in computed
+
+
 def test_a_damaged_result_is_computed_again(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a flipped bit in the store that becomes a number."""
     trials = trials_of(tiny)[:2]
