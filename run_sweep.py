@@ -17,12 +17,17 @@ from golf.files import read_json
 from golf.presets import PRESETS, find_preset
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, best_of, dry_table, say, table
+from tune.forecast import Forecast, beside, forecast, words
+from tune.ledger import Ledger
 from tune.paths import Storage
+from tune.pictures import draw_tree
 from tune.screening import Screening
 from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
 from tune.space import Space, space_of
+from tune.store import Store
 from tune.sweep import SweepSettings, entries_of, finished, run_sweep
 from tune.tracking import SweepTracker, Tracker, default_uri, runs_page, sync
+from tune.tree import branch_points, draw, grow
 
 EXAMPLES = """
 examples:
@@ -42,6 +47,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("run_sweep.py", description=__doc__, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
+    parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
+    parser.add_argument("--dollars-per-gpu-hour", type=float, help="price for --plan")
+    parser.add_argument("--step-seconds", type=float, help="of one step, for --plan (from finished trials)")
     search = parser.add_argument_group("search")
     search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
     trials = f"at most so many trials ({DEMO_TRIALS} for demo, all of a grid, else {DEFAULT_TRIALS})"
@@ -145,6 +153,10 @@ def sweep(parsed: argparse.Namespace) -> int:
     if parsed.dry_run:
         print(dry_table(search.planned(), dataset, len(known)))
         return 0
+    planned = make_forecast(parsed, base, dataset, storage, known)
+    if parsed.plan:
+        show_plan(parsed, search, planned, storage.sweep(name))
+        return 0
     uri = parsed.tracking_uri or default_uri(storage.root)
     stopped = False
     start_ray(parsed.address, MAX_SLOTS)
@@ -176,7 +188,37 @@ def sweep(parsed: argparse.Namespace) -> int:
             tracker.close(30.0)
     finally:
         stop_ray()
-    return show(parsed, base, search, storage, uri, stopped)
+    result = show(parsed, base, search, storage, uri, stopped)
+    print(beside(planned, [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]))
+    return result
+
+
+def make_forecast(
+    parsed: argparse.Namespace, base: RunConfig, dataset: Dataset, storage: Storage, known: list[dict[str, Any]]
+) -> Forecast:
+    """The work of the trials that are planned, before anything is started."""
+    search = make_search(parsed, base, dataset, known)
+    points, trials = branch_points(search.configs()), search.planned()
+    world = Workers(parsed.workers, parsed.cpus_per_worker, parsed.gpus_per_worker or 0.0).world
+    store, entries = Store(parsed.store or str(storage.store)), Ledger(storage.ledger).find(kind="trial")
+
+    def stored(key: str) -> bool:
+        return not parsed.no_reuse and store.find(key) is not None
+
+    return forecast(trials, dataset.digest, world, entries, stored, points, parsed.step_seconds)
+
+
+def show_plan(parsed: argparse.Namespace, search: Search, planned: Forecast, folder: Path) -> None:
+    """The tree in words and as a picture, the work and its price."""
+    trials = search.planned()
+    names = {trial.trial: trial.name for trial in trials}
+    trees = grow({trial.trial: trial.config for trial in trials})
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_tree(trees, names, folder / "plan.svg")
+    print(draw(trees, names))
+    print(f"\n{words(planned, parsed.concurrent or 1, parsed.dollars_per_gpu_hour)}")
+    print("screening and trials over the cap make it less; TPE may choose other trials than these")
+    print(f"picture: {folder / 'plan.svg'}")
 
 
 def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: Storage, uri: str, stopped: bool) -> int:

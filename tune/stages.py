@@ -6,11 +6,12 @@ the sweep's tree, then the weights. What changes the bits is in a key; where and
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
 
-from golf.config import RunConfig, to_plain
+from golf.config import RunConfig, ScheduleConfig, to_plain
 from golf.plan import make_plan, rows_digest
 from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
 from golf.stages import rungs_of
@@ -76,17 +77,16 @@ def stages_of(
     """
     plain = to_plain(config)
     place = {"torch": str(torch.__version__), **world}
-    rows = make_plan(config.schedule)
     base = {part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every")}
     if config.validate_every is not None:  # the curve's windows
         base["windows"] = [plain["score"][field] for field in ("sequence_length", "batch_windows", "chunk_tokens")]
-    code = {name: source_digest(modules) for name, modules in _CODE.items()}
+    code = {name: _digest_of(name) for name in _CODE}
     chain: list[Wanted] = []
-    for steps in (*branches, len(rows)):
-        last = steps == len(rows)
+    ends = [(steps, False) for steps in branches] + [(config.schedule.steps, True)]
+    for steps, last in ends:
         name = "train" if last else f"prefix-{steps}"
         files = ("live.pt", "average.pt", "curves.json", "train.json")
-        arguments = {**base, "data": data, "world": place, "rows": rows_digest(rows[:steps])}
+        arguments = {**base, "data": data, "world": place, "rows": _rows_digest(config.schedule, steps)}
         key = stage_key("train" if last else "prefix", arguments, [], code["train"])
         # The rows say all: a state does not depend on which states before it were kept.
         before = (chain[-1].key,) if chain else ()
@@ -109,6 +109,17 @@ def stages_of(
             key = stage_key(name, {**arguments, "chunks": first_chunks}, [parent], code[code_of(rung)])
             screens.append(Wanted(name, key, files, (parent,)))
     return TrialStages(tuple(chain), pack, tuple(rungs), tuple(screens))
+
+
+@cache
+def _digest_of(stage: str) -> str:
+    """Digest of a stage's code, as it was when this process began."""
+    return source_digest(_CODE[stage])
+
+
+@lru_cache(maxsize=4096)
+def _rows_digest(schedule: ScheduleConfig, steps: int) -> str:
+    return rows_digest(make_plan(schedule)[:steps])
 
 
 def code_of(rung: str) -> str:

@@ -76,7 +76,7 @@ def branch_points(configs: Iterable[RunConfig]) -> dict[str, list[int]]:
     while waiting:
         node = waiting.pop(0)
         for key in node.trials:
-            if node.children and 0 < node.end < trainings[key].schedule.steps:
+            if node.children and node.end > 0:
                 points[key].append(node.end)
         waiting += node.children
     return points
