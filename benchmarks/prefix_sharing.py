@@ -34,7 +34,7 @@ SPACE: Space = {
     "schedule.warmdown_start": [35, 45, 55],
     "schedule.steps": [70, 90],
     "split": ["mixed-int6-int8", "pure-int6", "int5-mlp"],
-    "adapt": [(0.005, 2), (0.005, 3), (0.02, 2), (0.02, 3)],
+    "adapt": [(0.005, 6), (0.005, 8), (0.02, 6), (0.02, 8)],
 }
 """The last: learning rate and epochs of TTT."""
 WORLD = {"ranks": 1, "cpus": 1, "device": "cpu"}

@@ -53,7 +53,7 @@ def test_killed_interrupted_and_continued(tiny: RunConfig, data: Path, tmp_path:
     write_json(tmp_path / "tiny.json", to_plain(tiny))
     storage = Storage(tmp_path / "storage")
     arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(storage.root), "--search", "grid"]
-    arguments += ["--space", "seed=1,2,3", "split=int4", "--concurrent", "1"]
+    arguments += ["--space", "seed=1,2,3", "split=int4", "--concurrent", "1", "--no-screening"]
     killed = start(arguments)
     read_until(killed, lambda line: " done " in line)
     killed.kill()
@@ -70,8 +70,10 @@ def test_killed_interrupted_and_continued(tiny: RunConfig, data: Path, tmp_path:
     assert "Traceback" not in rest
 
     last = start(arguments)
-    lines = last.communicate(timeout=300)[0].splitlines()
+    told, page, forecast = last.communicate(timeout=300)[0].partition("in a browser: ")
+    lines = (told + page).splitlines()
     assert last.returncode == 0
+    assert "forecast" in forecast
     assert [line for line in lines if not (TIMED.match(line) or OTHER.fullmatch(line))] == []
     entries = entries_of("tiny", storage)
     assert [entry["status"] for entry in entries] == ["done"] * 3
