@@ -125,7 +125,8 @@ class Search:
         if self._again:
             trial: Trial | None = self._again.pop(0)
         elif self._tpe is not None:
-            trial = self._tpe.ask(self._open, self._cost)
+            # Before TPE has a notion of gain, the cheapest would only be the shortest training.
+            trial = self._tpe.ask(self._open, self._cost if len(self.given) >= _RANDOM_FIRST else None)
         else:
             trial = None
         trial = trial or next(filter(None, map(self._open, self._order)), None)
