@@ -4,17 +4,16 @@ The same command again continues: what was finished is in the ledger of the stor
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from golf.config import RunConfig, from_plain, override_all
+from golf.commands import assignment_of, read_config
+from golf.config import RunConfig
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
-from golf.files import read_json
-from golf.presets import PRESETS, find_preset
+from golf.presets import PRESETS
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, best_of, dry_table, say, table
 from tune.forecast import Forecast, beside, forecast, words
@@ -23,7 +22,7 @@ from tune.paths import Storage
 from tune.pictures import draw_tree
 from tune.screening import Screening
 from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
-from tune.space import Space, space_of
+from tune.space import space_of
 from tune.store import Store
 from tune.sweep import SweepSettings, entries_of, finished, run_sweep
 from tune.tracking import SweepTracker, Tracker, default_uri, runs_page, sync
@@ -92,32 +91,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def value_of(text: str) -> Any:
-    """JSON where it is JSON, else the text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def assigned(option: str, assignments: list[str]) -> dict[str, str]:
-    """Field -> text of every FIELD=TEXT."""
-    for assignment in assignments:
-        if not all(assignment.partition("=")):
-            raise ValueError(f'{option} takes FIELD=VALUE, got "{assignment}"')
-    return {field: text for field, _, text in (assignment.partition("=") for assignment in assignments)}
-
-
-def read_preset(name: str) -> RunConfig:
-    """The preset, or the configuration in a file."""
-    return from_plain(RunConfig, read_json(Path(name))) if name.endswith(".json") else find_preset(name)
+def choices_of(text: str) -> tuple[str, list[Any]]:
+    """Field and choices of FIELD=A,B,..."""
+    field, _ = assignment_of(text, "--space")
+    return field, [assignment_of(f"{field}={choice}", "--space")[1] for choice in text.partition("=")[2].split(",")]
 
 
 def make_search(parsed: argparse.Namespace, base: RunConfig, dataset: Dataset, known: list[dict[str, Any]]) -> Search:
     """The search that the command line asks for, going on from the entries in `known`."""
-    lists = assigned("--space", parsed.space)
-    choices: Space = {field: [value_of(choice) for choice in text.split(",")] for field, text in lists.items()}
-    space = space_of(parsed.preset, choices)
+    space = space_of(parsed.preset, dict(map(choices_of, parsed.space)))
     trials = parsed.trials
     if trials is None and parsed.preset == "demo" and parsed.search != "grid":
         trials = DEMO_TRIALS
@@ -142,8 +124,7 @@ def make_workers(parsed: argparse.Namespace) -> Workers:
 
 def sweep(parsed: argparse.Namespace) -> int:
     """Run or continue the sweep and show what came out."""
-    base, storage = read_preset(parsed.preset), Storage(parsed.storage.resolve())
-    base = override_all(base, {field: value_of(text) for field, text in assigned("--set", parsed.set).items()})
+    base, storage = read_config(parsed), Storage(parsed.storage.resolve())
     parsed.preset = Path(parsed.preset).stem
     name = parsed.name or parsed.preset
     dataset = open_data(parsed, base, storage)
@@ -223,7 +204,6 @@ def show_plan(parsed: argparse.Namespace, search: Search, planned: Forecast, fol
 
 def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: Storage, uri: str, stopped: bool) -> int:
     """The table and where to look further."""
-    parsed.preset = Path(parsed.preset).stem
     name = parsed.name or parsed.preset
     entries = [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]
     print(f"\n{table(entries, base.cap_bytes)}\n")

@@ -24,7 +24,7 @@ from golf.data.text import prepare_text, read_documents
 from golf.describe import config_facts, fact_lines, field_notes, note_lines
 from golf.dist import Group, join
 from golf.files import read_json, write_json
-from golf.presets import find_preset, find_split
+from golf.presets import find_preset, with_split
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, digest
 from golf.solo import Progress, print_ladder
 from golf.stages import RunFolder, adapt_stage, kept, pack_stage, run_stages, score_stage, train_stage, with_code
@@ -220,8 +220,7 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
 def changed(config: RunConfig, arguments: argparse.Namespace) -> RunConfig:
     """`config` with --split and --set applied."""
     if getattr(arguments, "split", None):
-        quant = to_plain(find_split(arguments.split)) | {"float_elements": config.quant.float_elements}
-        config = override_all(config, {"quant": quant})
+        config = with_split(config, arguments.split)
     return override_all(config, dict(assignment_of(text) for text in arguments.set))
 
 
@@ -233,17 +232,17 @@ def change_only(config: RunConfig, arguments: argparse.Namespace, parts: tuple[s
     return changed(config, arguments)
 
 
-def assignment_of(text: str) -> tuple[str, Any]:
-    """Field and value of FIELD=VALUE; a value that is not JSON is a string."""
+def assignment_of(text: str, option: str = "--set") -> tuple[str, Any]:
+    """Field and value of FIELD=VALUE, given for `option`; a value that is not JSON is a string."""
     field, equals, value = text.partition("=")
     if not equals or not field:
-        raise ValueError(f'--set takes FIELD=VALUE, got "{text}" (all fields: `python -m golf fields`)')
+        raise ValueError(f'{option} takes FIELD=VALUE, got "{text}" (all fields: `python -m golf fields`)')
     try:
         parsed = json.loads(value)
     except json.JSONDecodeError:
         parsed = value
     if isinstance(parsed, float) and not math.isfinite(parsed):
-        raise ValueError(f"--set {field} must be a finite number, got {value}")
+        raise ValueError(f"{option} {field} must be a finite number, got {value}")
     return field, parsed
 
 

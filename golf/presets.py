@@ -42,6 +42,8 @@ SPLITS: dict[str, QuantConfig] = {
 }
 """The record's split first; bits of attention, MLP, token embedding, bigram and value tables."""
 
+_NOT_OF_A_SPLIT = ("float_elements", "control_dtype", "other_dtype", "codec", "level")
+
 _PR668_CLIP = tuple(round(0.990 + 0.010 * step / 14, 6) for step in range(15))
 _PR668_GRID = replace(RECORD_INT6, percentiles=_PR668_CLIP)
 
@@ -93,6 +95,12 @@ def find_preset(name: str) -> RunConfig:
     if name not in PRESETS:
         raise ValueError(f'unknown preset "{name}"{nearest(name, PRESETS)}')
     return PRESETS[name]
+
+
+def with_split(config: RunConfig, name: str) -> RunConfig:
+    """`config` with the bits and clips of the split called `name`; which tensors stay float, and the codec, stay."""
+    kept = {field: getattr(config.quant, field) for field in _NOT_OF_A_SPLIT}
+    return replace(config, quant=replace(find_split(name), **kept))
 
 
 def find_split(name: str) -> QuantConfig:

@@ -154,12 +154,12 @@ def _append_line(path: Path, line: bytes) -> None:
     finally:
         os.close(handle)
     if is_new:
-        _flush_folder(path.parent)
+        flush(path.parent)
 
 
-def _flush_folder(folder: Path) -> None:
-    """Flush `folder`'s list of names, without which a new file's name may not outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def flush(path: Path) -> None:
+    """Flush a file, or a folder's list of names, without which a new file may not outlive a power cut."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:

@@ -22,6 +22,8 @@ from typing import Any
 import pyarrow
 from pyarrow import fs
 
+from tune.ledger import flush
+
 BLOCK_BYTES = 1 << 20
 WORK = "work"
 """The folder of what is not finished; nobody reads it."""
@@ -146,7 +148,7 @@ class Folder(Place):
                 file.writelines(chunks)
                 file.flush()
                 os.fsync(file.fileno())
-            _flush(target.parent)
+            flush(target.parent)
 
     def adopt(self, source: Path, path: str) -> None:
         if not source.is_relative_to(self.root):
@@ -155,9 +157,9 @@ class Folder(Place):
         with self._explained("write", path):
             target = self.root / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            _flush(source)
+            flush(source)
             source.rename(target)
-            _flush(target.parent)
+            flush(target.parent)
 
     def create(self, path: str, data: bytes) -> bool:
         temporary = f"{WORK}/{uuid.uuid4().hex}"
@@ -177,7 +179,7 @@ class Folder(Place):
         except FileExistsError:
             # A network file system may answer so to a repeated request whose first try succeeded.
             return source.stat().st_nlink > 1
-        _flush(target.parent)
+        flush(target.parent)
         return True
 
     def overwrite(self, path: str, data: bytes) -> bool:
@@ -327,15 +329,6 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, FileState]]:
         with contextlib.suppress(FileNotFoundError):  # removed since it was listed
             state = item.stat()
             yield prefix + item.name, FileState(state.st_size, state.st_mtime_ns)
-
-
-def _flush(path: Path) -> None:
-    """Flush a file, or a folder's list of names, without which a new file may not outlive a power cut."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remedy(number: int) -> str:

@@ -96,8 +96,6 @@ class Search:
             and trial.trial == entry["trial"]
         ):
             self.given[trial.trial] = trial
-            if self._cost is not None:
-                self._cost.take(trial)
             self.tell(entry)
 
     def price(self, cost: Cost, entries: Iterable[Mapping[str, Any]]) -> None:

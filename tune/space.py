@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from golf.config import RunConfig, override_all, to_plain
-from golf.presets import PRESETS, find_split
+from golf.presets import PRESETS, with_split
 from golf.record import digest
 
 Space = Mapping[str, Sequence[Any]]
@@ -95,11 +95,7 @@ def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
     Raises: ValueError naming a wrong field or value, also of a combination.
     """
     values = {field: value for field, value in point.items() if field != SPLIT}
-    if SPLIT in point:
-        quant = to_plain(find_split(point[SPLIT]))
-        kept = ("float_elements", "control_dtype", "other_dtype", "codec", "level")
-        values["quant"] = quant | {field: getattr(base.quant, field) for field in kept}
-    config = override_all(base, values)
+    config = override_all(with_split(base, point[SPLIT]) if SPLIT in point else base, values)
     return Trial(digest(to_plain(config), data)[:12], dict(point), config)
 
 

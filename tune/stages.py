@@ -16,6 +16,7 @@ from golf.plan import make_plan, rows_digest
 from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
 from golf.stages import rungs_of
 from tune.fingerprint import source_digest, stage_key
+from tune.tree import training_arguments
 
 _CODE = {
     "train": ("golf.train.loop", "golf.data.batches", "golf.model.gepa"),
@@ -24,6 +25,8 @@ _CODE = {
     "adapt": ("golf.score.adapt", "golf.artifact.pack", "golf.data.token_bytes"),
 }
 """Modules whose code a stage's bits depend on, with all that they import."""
+SCREENED_RUNGS = (SLIDING, ADAPTED)
+"""Rungs whose first chunks decide whether a trial goes on."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,7 @@ def stages_of(
     """
     plain = to_plain(config)
     place = {"torch": str(torch.__version__), **world}
-    base = {part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every")}
-    if config.validate_every is not None:  # the curve's windows
-        base["windows"] = [plain["score"][field] for field in ("sequence_length", "batch_windows", "chunk_tokens")]
+    base = training_arguments(config)
     code = {name: _digest_of(name) for name in _CODE}
     chain: list[Wanted] = []
     ends = [(steps, False) for steps in branches] + [(config.schedule.steps, True)]
@@ -103,7 +104,7 @@ def stages_of(
         arguments = {"score": plain["score"], "adapt": adapt, "data": data, "world": place}
         key = stage_key(rung, arguments, [parent], code[code_of(rung)])
         rungs.append(Wanted(rung, key, (f"{rung}.json",), (parent,)))
-        if first_chunks is not None and rung in (SLIDING, ADAPTED):
+        if first_chunks is not None and rung in SCREENED_RUNGS:
             name = rung + SCREEN
             files = (*((f"{name}.pt",) if rung == ADAPTED else ()), f"{name}.json")
             key = stage_key(name, {**arguments, "chunks": first_chunks}, [parent], code[code_of(rung)])

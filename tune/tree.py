@@ -7,6 +7,7 @@ differ later. Source of the idea: stage trees, Jeon et al., Hippo (VLDB 2020), t
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from golf.config import RunConfig, to_plain
 from golf.plan import Row, make_plan
@@ -32,11 +33,18 @@ class Node:
         return self.end - self.begin + sum(child.steps for child in self.children)
 
 
-def training_base(config: RunConfig) -> str:
-    """Digest of all that a training depends on but its plan's rows."""
+def training_arguments(config: RunConfig) -> dict[str, Any]:
+    """All that a training depends on but the data and its plan's rows, as plain values."""
     plain = to_plain(config)
-    windows = None if config.validate_every is None else plain["score"]
-    return digest({part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every")}, windows)
+    base = {part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every")}
+    if config.validate_every is not None:  # the curve's windows
+        base["windows"] = [plain["score"][field] for field in ("sequence_length", "batch_windows", "chunk_tokens")]
+    return base
+
+
+def training_base(config: RunConfig) -> str:
+    """Digest of `training_arguments`."""
+    return digest(training_arguments(config))
 
 
 def grow(configs: Mapping[str, RunConfig]) -> list[Node]:

@@ -23,7 +23,7 @@ from tune.lease import Patience
 from tune.ledger import Ledger
 from tune.reuse import Reuse
 from tune.screening import Screening, Standing, stand
-from tune.stages import Wanted, stages_of
+from tune.stages import SCREENED_RUNGS, Wanted, stages_of
 from tune.store import Store
 
 DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
@@ -148,7 +148,7 @@ def chunks_to_screen(spec: Mapping[str, Any], config: RunConfig, dataset: Datase
 
 def rungs_to_screen(config: RunConfig, first_chunks: int | None) -> list[str]:
     """The rungs whose first chunks decide whether a trial goes on."""
-    return [] if first_chunks is None else [rung for rung in rungs_of(config) if rung in (SLIDING, ADAPTED)]
+    return [] if first_chunks is None else [rung for rung in rungs_of(config) if rung in SCREENED_RUNGS]
 
 
 def judge(spec: Mapping[str, Any], folder: RunFolder, rung: str) -> Standing:
@@ -166,8 +166,7 @@ def screened_out(
     config: RunConfig, dataset: Dataset, folder: RunFolder, rung: str, standing: Standing
 ) -> dict[str, Any]:
     """The outcome of a trial that does not go on."""
-    quiet: Event = lambda curve, step, value: None  # noqa: E731
-    train = train_stage(config, dataset, folder, Group(), quiet)
+    train = train_stage(config, dataset, folder, Group(), ignore)
     packed = pack_trained(config, dataset, folder, Group(), code_bytes(config))
     outcome = outcome_of({"train": train, "pack": packed, "ladder": []}, folder)
     first = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]
@@ -178,8 +177,11 @@ def screened_out(
 
 def gathered(config: RunConfig, dataset: Dataset, folder: RunFolder) -> dict[str, Any]:
     """All results, each of which is kept in the folder by now."""
-    quiet: Event = lambda curve, step, value: None  # noqa: E731
-    return run_stages(config, dataset, folder, Group(), code_bytes(config), quiet, stop_over_cap=True)
+    return run_stages(config, dataset, folder, Group(), code_bytes(config), ignore, stop_over_cap=True)
+
+
+def ignore(curve: str, step: int, value: float) -> None:
+    """The event of a stage that only reads what is kept."""
 
 
 def failed(cause: str) -> dict[str, Any]:

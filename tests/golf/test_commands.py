@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +22,23 @@ from golf.__main__ import main
 from golf.artifact.container import encode
 from golf.commands import assignment_of
 from golf.config import (
-    AdaptConfig,
     BatchConfig,
-    ModelConfig,
-    QuantConfig,
     RunConfig,
     ScheduleConfig,
-    ScoreConfig,
     override_all,
     to_plain,
 )
 from golf.data.text import prepare_text
 from golf.files import read_json, write_json
 from golf.train.state import read_tensors
+from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
 
-CONFIG = RunConfig(
-    model=ModelConfig(
-        vocab_size=300,
-        num_layers=2,
-        model_dim=32,
-        num_heads=4,
-        num_kv_heads=2,
-        mlp_hidden=48,
-        rope_dims=4,
-        rope_train_length=16,
-        bigram_buckets=64,
-        bigram_dim=8,
-        xsa_layers=1,
-        value_dim=8,
-        value_layers=(1,),
-    ),
+CONFIG = replace(
+    TINY,
     batch=BatchConfig(tokens_per_step=256, sequence_length=16),
     schedule=ScheduleConfig(steps=4, warmdown_start=2, momentum_steps=3, ema_decay=0.5),
-    quant=QuantConfig(float_elements=300),
-    score=ScoreConfig(sequence_length=16, stride=8, batch_windows=32, chunk_tokens=128),
-    adapt=AdaptConfig(lr=0.01, epochs=1, frozen_blocks=1),
     validate_every=None,
 )
 

@@ -3,16 +3,18 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from golf.artifact.bundle import bundle
-from golf.config import AdaptConfig, BatchConfig, ModelConfig, QuantConfig, RunConfig, ScheduleConfig, ScoreConfig
+from golf.config import BatchConfig
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.dist import Group
 from golf.stages import RunFolder, measure, pack_trained, run_stages, train_stage
+from tests.conftest import TINY
 
 WORDS = [
     "the",
@@ -35,27 +37,10 @@ WORDS = [
     "walls",
 ]
 
-CONFIG = RunConfig(
-    model=ModelConfig(
-        vocab_size=300,
-        num_layers=4,
-        model_dim=32,
-        num_heads=4,
-        num_kv_heads=2,
-        mlp_hidden=48,
-        rope_dims=4,
-        rope_train_length=16,
-        bigram_buckets=64,
-        bigram_dim=8,
-        xsa_layers=2,
-        value_dim=8,
-        value_layers=(2, 3),
-    ),
+CONFIG = replace(
+    TINY,
+    model=replace(TINY.model, num_layers=4, xsa_layers=2, value_layers=(2, 3)),
     batch=BatchConfig(tokens_per_step=256, sequence_length=16),
-    schedule=ScheduleConfig(steps=6, warmdown_start=3, momentum_steps=3, ema_decay=0.5),
-    quant=QuantConfig(float_elements=300),
-    score=ScoreConfig(sequence_length=16, stride=8, batch_windows=32, chunk_tokens=128),
-    adapt=AdaptConfig(lr=0.01, epochs=1, frozen_blocks=1),
     validate_every=2,
 )
 
