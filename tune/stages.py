@@ -13,7 +13,7 @@ import torch
 
 from golf.config import RunConfig, ScheduleConfig, to_plain
 from golf.plan import make_plan, rows_digest
-from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
+from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING, digest
 from golf.stages import rungs_of
 from tune.fingerprint import source_digest, stage_key
 from tune.tree import training_arguments
@@ -116,6 +116,12 @@ def stages_of(
 def _digest_of(stage: str) -> str:
     """Digest of a stage's code, as it was when this process began."""
     return source_digest(_CODE[stage])
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the code of all stages: runs with the same one were computed by the same program."""
+    return digest({stage: _digest_of(stage) for stage in _CODE})
 
 
 @lru_cache(maxsize=4096)

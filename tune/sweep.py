@@ -13,10 +13,10 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-import ray
 import torch
 from ray import tune
 from ray.tune.search import Searcher
@@ -32,7 +32,7 @@ from tune.paths import Storage
 from tune.screening import Screening
 from tune.search import Search
 from tune.space import Point, Trial
-from tune.stages import TrialStages, stages_of
+from tune.stages import TrialStages, code_digest, stages_of
 from tune.store import Store
 from tune.tree import branch_points, training_key
 from tune.trial import FAILED, OUTCOME, SCREENED, failed, run_trial
@@ -237,14 +237,23 @@ class Book:
             "preset": self.settings.preset,
             "parameters": dict(trial.parameters),
             "config": to_plain(trial.config),
+            "data": self.search.data,
+            "code": code_digest(),
+            "environment": versions(),
             "started": self.started.get(trial.trial, time.time()),
             "ended": time.time(),
         }
 
 
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    found = {name: metadata.version(name) for name in ("numpy", "zstandard", "ray")}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
+
+
 def environment() -> dict[str, str]:
     """Versions, and the commit of the project where it is a checkout: "-dirty" when files differ from it."""
-    packages = f"python {platform.python_version()}, torch {torch.__version__}, ray {ray.__version__}"
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     root = Path(__file__).resolve().parents[1]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
