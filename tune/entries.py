@@ -206,13 +206,14 @@ class Entries:
         if names:
             self.say(f"{found.key[:12]} was computed twice and differs in {', '.join(names)}: the first result stays")
 
-    def fetch(self, entry: Entry, into: Path) -> None:
+    def fetch(self, entry: Entry, into: Path, names: Iterable[str] | None = None) -> None:
         """Copy an entry's files into a local folder; each appears there once its checksum has proved right.
 
+        Args: names: of the files to copy, all by default.
         Raises: Damaged after the entry was dropped and that was said; OSError naming what cannot be read or written.
         """
         into.mkdir(parents=True, exist_ok=True)
-        for name in entry.files:
+        for name in entry.files if names is None else names:
             target = into / name
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")

@@ -33,6 +33,10 @@ class Storage:
         """The run folder of one trial."""
         return self.sweep(sweep) / "trials" / trial
 
+    def screened(self, sweep: str) -> Path:
+        """What trials of a sweep scored on the first chunks, in the ledger's form."""
+        return self.sweep(sweep) / "screened.jsonl"
+
     def ray(self, sweep: str) -> Path:
         """Ray's own bookkeeping of a sweep; can be deleted at any time."""
         return self.root / "ray" / sweep

@@ -1,8 +1,9 @@
 """A trial's stages through the store: what is there is fetched, what is missing is claimed, computed and published.
 
-Wanted results enter, their files stand in the trial's folder afterwards. Of many trials that want one result exactly
-one computes it; the others wait. A training publishes the state at a branch point as soon as it has passed it, so that
-nobody waits for the rest of it. The right to compute is claimed here, in the trial's driver, never by training ranks.
+Wanted results enter, their numbers stand in the trial's folder afterwards, and weights where a stage that reads them
+has to be computed. Of many trials that want one result exactly one computes it; the others wait. A training publishes
+the state at a branch point as soon as it has passed it, so that nobody waits for the rest of it. The right to compute
+is claimed here, in the trial's driver, never by training ranks.
 """
 
 import os
@@ -36,13 +37,18 @@ class Reuse:
         self.store, self.folder, self.trial = store, folder, trial
         self.computed: dict[str, float] = {}
         """Seconds of what was computed here, by the result's name."""
+        self._here: dict[str, set[str]] = {}
+        """Files of published results that stand in the folder, by key."""
 
-    def obtain(self, wanted: Sequence[Wanted], compute: Compute) -> None:
-        """Have the files of all `wanted`, which do not depend on each other, in the trial's folder."""
+    def obtain(self, wanted: Sequence[Wanted], compute: Compute, whole: bool = False) -> None:
+        """Have the results of all `wanted`, which do not depend on each other, in the trial's folder.
+
+        Args: whole: whether all their files are needed.
+        """
         claimers = {one.key: self._claimer(one) for one in wanted}
         missing = list(wanted)
         while missing:
-            missing = [one for one in missing if not self._fetch(one)]
+            missing = [one for one in missing if not self._fetch(one, whole)]
             leases = {one.key: lease for one in missing if (lease := claimers[one.key].attempt()) is not None}
             mine = [one for one in missing if one.key in leases]
             if mine:
@@ -59,10 +65,13 @@ class Reuse:
             elif missing:
                 time.sleep(self.store.patience.poll_seconds)
 
-    def train(self, chain: Sequence[Wanted], train: Train) -> None:
-        """Have the weights of a training in the trial's folder, from the longest prefix that anyone has computed."""
+    def train(self, chain: Sequence[Wanted], train: Train, whole: bool = False) -> None:
+        """Have a training's results in the trial's folder, from the longest prefix that anyone has computed.
+
+        Args: whole: whether the weights are needed.
+        """
         claimers = {one.key: self._claimer(one) for one in chain}
-        while not self._fetch(chain[-1]):
+        while not self._fetch(chain[-1], whole):
             stored = max((n for n, one in enumerate(chain) if self.store.find(one.key) is not None), default=-1)
             leases: dict[str, Lease] = {}
             for one in chain[stored + 1 :]:
@@ -83,7 +92,7 @@ class Reuse:
 
     def _start(self, prefix: Wanted) -> Path | None:
         """The folder of a stored state, fetched; None when it proved damaged or is gone."""
-        return self.folder / prefix.name if self._fetch(prefix) else None
+        return self.folder / prefix.name if self._fetch(prefix, whole=True) else None
 
     def _train(self, mine: Sequence[Wanted], start: Path | None, train: Train, held: "_Held") -> None:
         """Train and publish every state on the way as soon as it is there."""
@@ -124,15 +133,18 @@ class Reuse:
     def _claimer(self, one: Wanted) -> Claimer:
         return Claimer(self.store.place, one.key, self.store.patience, self.store.say)
 
-    def _fetch(self, one: Wanted) -> bool:
-        """Whether the result's files are in the trial's folder now."""
+    def _fetch(self, one: Wanted, whole: bool) -> bool:
+        """Whether the result is stored, and in the trial's folder now."""
         entry = self.store.find(one.key)
         if entry is None:
             return False
+        names = set(one.files if whole else one.results)
         try:
-            self.store.fetch(entry, self.folder)
+            # What an earlier start left in the folder may be another computation's than what is published.
+            self.store.fetch(entry, self.folder, sorted(names - self._here.get(one.key, set())))
         except Damaged:
             return False
+        self._here.setdefault(one.key, set()).update(names)
         return True
 
     def _publish(self, one: Wanted, seconds: float) -> Entry:
@@ -144,7 +156,10 @@ class Reuse:
                 os.link(self.folder / name, staging / name)
             record: dict[str, Any] = {"stage": one.name, "parents": list(one.parents), "seconds": seconds}
             record |= {"trial": self.trial, "time": time.time()} | ({"kind": INTERIOR} if one.interior else {})
-            return self.store.publish(one.key, staging, record, move=True)
+            entry = self.store.publish(one.key, staging, record, move=True)
+            if entry.record == record:  # else another was first, and its files are the ones
+                self._here[one.key] = set(one.files)
+            return entry
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

@@ -10,6 +10,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from golf.config import RunConfig
+
 Chunks = Sequence[Sequence[float]]
 """(NLL in nats, tokens, bytes) of the first chunks, in order."""
 LEAST_CHUNKS = 2
@@ -35,6 +37,11 @@ class Screening:
         """Chunks to screen on of a stream of `of`; None where that would be more than half of it."""
         wanted = max(LEAST_CHUNKS, math.ceil(self.fraction * of))
         return wanted if wanted <= of / 2 else None
+
+
+def first_chunks_of(screening: Screening | None, config: RunConfig, num_targets: int) -> int | None:
+    """Chunks of a stream of `num_targets` tokens to screen a configuration on; None: it is not screened."""
+    return None if screening is None else screening.num_chunks(math.ceil(num_targets / config.score.chunk_tokens))
 
 
 @dataclass(frozen=True)

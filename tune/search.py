@@ -147,14 +147,21 @@ class Search:
 
     def configs(self) -> list[RunConfig]:
         """The configurations that this search may give: all of the space for TPE, else its own choice."""
-        trials = (trial for trial in map(self._valid, self._order) if trial is not None)
-        return [trial.config for trial in itertools.islice(trials, None if self._tpe is not None else self._limit)]
+        return [trial.config for trial in self._first(None if self._tpe is not None else self._limit)]
+
+    def certain(self) -> list[Trial]:
+        """Trials that will be given whatever is learned on the way: none of TPE's."""
+        return [] if self._tpe is not None else self._first(self._limit)
 
     @property
     def num_trials(self) -> int:
         """Trials that the whole search has, finished ones included."""
+        return len(self._first(self._limit))
+
+    def _first(self, limit: int | None) -> list[Trial]:
+        """The first valid trials in the search's order; None: all."""
         valid = (trial for trial in map(self._valid, self._order) if trial is not None)
-        return sum(1 for _ in itertools.islice(valid, self._limit))
+        return list(itertools.islice(valid, limit))
 
     def _valid(self, point: Point) -> Trial | None:
         """The point's trial; None for combinations such as a warmdown after the last step."""

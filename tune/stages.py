@@ -4,7 +4,7 @@ A configuration enters, the wanted results leave, in order. A training is a chai
 the sweep's tree, then the weights. What changes the bits is in a key; where and when it ran is in the record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -45,6 +45,11 @@ class Wanted:
     """Optimiser steps behind it, for those of a training."""
 
     @property
+    def results(self) -> tuple[str, ...]:
+        """Those of its files that tell numbers; the others are large, and only later stages read them."""
+        return tuple(name for name in self.files if name.endswith(".json"))
+
+    @property
     def interior(self) -> bool:
         """Whether only other stages read it."""
         return self.name.startswith("prefix") or self.name.endswith(SCREEN)
@@ -67,6 +72,11 @@ class TrialStages:
     def keys(self) -> list[str]:
         """All keys."""
         return [wanted.key for wanted in (*self.training, self.pack, *self.screens, *self.rungs)]
+
+    def needed(self, stored: Callable[[str], bool]) -> list[str]:
+        """The keys that the trial still needs in the store: states on the way to weights that are there are none."""
+        on_the_way = () if stored(self.training[-1].key) else self.training[:-1]
+        return [wanted.key for wanted in (*on_the_way, self.training[-1], self.pack, *self.screens, *self.rungs)]
 
 
 def stages_of(

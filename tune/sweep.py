@@ -7,6 +7,7 @@ sweep goes on; one over the cap is stopped before any evaluation. What was finis
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import platform
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from golf.config import to_plain
+from golf.data.dataset import open_dataset
 from golf.files import read_json, write_json
 from tune.cluster import TRIAL_SLOT, Workers
 from tune.cost import Costs
@@ -29,15 +31,13 @@ from tune.ddp import in_this_process, on_workers
 from tune.failures import DIVERGED, explain
 from tune.ledger import Ledger
 from tune.paths import Storage
-from tune.screening import Screening
+from tune.screening import Screening, first_chunks_of
 from tune.search import Search
 from tune.space import Point, Trial
 from tune.stages import TrialStages, code_digest, stages_of
 from tune.store import Store
 from tune.tree import branch_points, training_key
-from tune.trial import FAILED, OUTCOME, SCREENED, failed, run_trial
-
-POINT = "point.json"
+from tune.trial import CONFIG, FAILED, OUTCOME, POINT, SCREENED, failed, recall, run_trial
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def run_sweep(settings: SweepSettings, search: Search, storage: Storage, watcher
                 failure_config=tune.FailureConfig(max_failures=max_failures),
             ),
         ).fit()
+        book.store.unpin(f"sweep {settings.name}")
         shutil.rmtree(ray_folder, ignore_errors=True)
 
 
@@ -137,17 +138,27 @@ def entries_of(sweep: str, storage: Storage) -> list[dict[str, Any]]:
 
 
 def finished(sweep: str, storage: Storage, screening: bool = False) -> list[dict[str, Any]]:
-    """The entries of trials that are not run again: all but those that failed of outer causes.
+    """The entries of trials that are not run again: all but those that failed of outer causes or are outdated.
 
     Args: screening: whether those that were screened out stay so; without it they are run in full.
     """
 
     def stands(entry: Mapping[str, Any]) -> bool:
+        if outdated(entry):
+            return False
         if entry["status"] == SCREENED:
             return screening
         return bool(entry["status"] != FAILED or entry["cause"].startswith(DIVERGED))
 
     return [entry for entry in entries_of(sweep, storage) if stands(entry)]
+
+
+def outdated(entry: Mapping[str, Any]) -> bool:
+    """Whether another program made the entry's numbers, by its code or its version of torch."""
+    code, torch_version = code_digest(), versions()["torch"]
+    return bool(
+        entry.get("code", code) != code or entry.get("environment", {}).get("torch", torch_version) != torch_version
+    )
 
 
 def unfinished(settings: SweepSettings, storage: Storage) -> list[Point]:
@@ -166,11 +177,12 @@ class Book:
         self.trials: dict[str, Trial] = {}
         self.started: dict[str, float] = {}
         self.branches = branch_points(search.configs())
+        self.store = Store(settings.store or str(storage.store))
+        self.num_targets = len(open_dataset(settings.data).validation) - 1
+        self.waiting = {trial.trial: trial for trial in search.certain() if trial.trial not in search.given}
         if settings.reuse:
-            store = Store(settings.store or str(storage.store))
-            search.price(
-                Costs(self.stages, lambda key: store.find(key) is not None), entries_of(settings.name, storage)
-            )
+            search.price(Costs(self.stages, self.stored), entries_of(settings.name, storage))
+            self.pin()
 
     def next(self) -> dict[str, Any] | None:
         """The arguments of the next trial, its configuration and point written to its folder."""
@@ -179,21 +191,33 @@ class Book:
             return None
         self.trials[trial.trial], plain = trial, to_plain(trial.config)
         folder = self.storage.trial(self.settings.name, trial.trial)
-        write_json(folder / "config.json", plain)
+        write_json(folder / CONFIG, plain)
         write_json(folder / POINT, dict(trial.parameters))
         (folder / OUTCOME).unlink(missing_ok=True)
         places = {"data": str(self.settings.data), "folder": str(folder)}
         spec = {"trial": trial.trial, "config": plain, **places, "save_seconds": self.settings.save_seconds}
+        spec |= {"world": self.settings.workers.world}
         screening = self.settings.screening
         if screening is not None:
-            ledger = {"sweep": self.settings.name, "ledger": str(self.storage.ledger)}
-            spec |= {"screening": dataclasses.asdict(screening), **ledger}
+            kept = str(self.storage.screened(self.settings.name))
+            spec |= {"screening": dataclasses.asdict(screening), "screened": kept}
         return spec | (self._sharing(trial) if self.settings.reuse else {})
 
     def stages(self, trial: Trial) -> TrialStages:
         """The stages of a trial and their keys."""
-        branches = self.branches[training_key(trial.config)]
-        return stages_of(trial.config, self.search.data, self.settings.workers.world, branches)
+        branches, world = self.branches[training_key(trial.config)], self.settings.workers.world
+        first_chunks = first_chunks_of(self.settings.screening, trial.config, self.num_targets)
+        return stages_of(trial.config, self.search.data, world, branches, first_chunks)
+
+    def stored(self, key: str) -> bool:
+        """Whether the store holds a key."""
+        return self.store.find(key) is not None
+
+    def pin(self) -> None:
+        """Keep what trials to come need from being dropped for the store's budget."""
+        if self.settings.reuse and self.settings.budget_bytes is not None:
+            needed = {key for trial in self.waiting.values() for key in self.stages(trial).needed(self.stored)}
+            self.store.pin(needed, f"sweep {self.settings.name}")
 
     def _sharing(self, trial: Trial) -> dict[str, Any]:
         """What a trial needs to share its stages."""
@@ -201,8 +225,14 @@ class Book:
             "store": self.settings.store or str(self.storage.store),
             "budget_bytes": self.settings.budget_bytes,
             "branches": self.branches[training_key(trial.config)],
-            "world": self.settings.workers.world,
         }
+
+    def recall(self, spec: Mapping[str, Any]) -> bool:
+        """End a trial all of whose results are stored; False when something of it has to be computed."""
+        if not self.settings.reuse or not recall(spec):
+            return False
+        self.end(spec["trial"], None)
+        return True
 
     def begin(self, name: str) -> None:
         """Trial `name` begins."""
@@ -223,6 +253,8 @@ class Book:
         entry = self.entry(self.trials[name]) | outcome | {"tags": environment() | outcome["tags"]}
         self.ledger.append(entry)
         self.search.tell(entry)
+        if self.waiting.pop(name, None) is not None:
+            self.pin()
         for watcher in self.watchers:
             watcher.ended(entry)
 
@@ -251,6 +283,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
 
 
+@functools.cache
 def environment() -> dict[str, str]:
     """Versions, and the commit of the project where it is a checkout: "-dirty" when files differ from it."""
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
@@ -272,6 +305,8 @@ class _Ask(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> Any:
         spec = self.book.next()
+        while spec is not None and self.book.recall(spec):  # a trial of Ray's would take seconds
+            spec = self.book.next()
         return Searcher.FINISHED if spec is None else spec
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,32 +4,41 @@ A trial's arguments enter as plain values, files in its folder leave. Where a st
 `Runner` takes the stage's name, in this process or on a worker group. Knows neither Ray nor MLflow.
 """
 
-import math
+import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from golf.artifact.bundle import code_bytes
 from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
-from golf.record import ADAPTED, SCREEN, SLIDING
+from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
 from golf.score.sliding import ChunkScore, Scored
-from golf.stages import Event, RunFolder, measure, pack_trained, run_stages, rungs_of, train_stage
+from golf.stages import Event, RunFolder, measure, pack_trained, run_stages, rungs_of, train_stage, with_code
+from tune.entries import Damaged
 from tune.failures import explain
 from tune.lease import Patience
 from tune.ledger import Ledger
 from tune.reuse import Reuse
-from tune.screening import Screening, Standing, stand
-from tune.stages import SCREENED_RUNGS, Wanted, stages_of
+from tune.screening import Screening, Standing, first_chunks_of, stand
+from tune.stages import SCREENED_RUNGS, Wanted, code_digest, stages_of
 from tune.store import Store
 
 DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
 TRAIN, EVALUATE = "train", "evaluate"
 OUTCOME = "outcome.json"
 STOPPED = "stopped.json"
+MADE_BY = "made_by.json"
+"""Says which code and machines filled the trial's folder."""
+CONFIG, POINT = "config.json", "point.json"
+GIVEN = (CONFIG, POINT)
+"""Files that the trial's caller wrote into its folder."""
 CURVES = ("train_loss", "validation_bpb", f"{ADAPTED}_bpb")
 """Curves that are kept: the loss in nats and the BPB by step, the running BPB of TTT by chunk."""
 Runner = Callable[[str, Mapping[str, Any]], None]
@@ -43,9 +52,9 @@ class Failed(Exception):
 def open_trial(spec: Mapping[str, Any]) -> tuple[RunConfig, Dataset, RunFolder]:
     """The configuration, data and folder that a trial's arguments name.
 
-    Args: spec: "config" (plain), "data" and "folder" (paths), "save_seconds"; to share stages also "store" (path or
-        URI), "branches" (steps), "world" and, if wanted, "budget_bytes" and "patience"; to be screened "screening"
-        (fields of Screening), "sweep" and "ledger" (path).
+    Args: spec: "config" (plain), "data" and "folder" (paths), "save_seconds", "world"; to share stages also "store"
+        (path or URI), "branches" (steps) and, if wanted, "budget_bytes" and "patience"; to be screened "screening"
+        (fields of Screening) and "screened" (path of what the sweep's trials scored on the first chunks).
     """
     config = from_plain(RunConfig, spec["config"])
     return config, open_dataset(Path(spec["data"]), config.model.vocab_size), RunFolder(Path(spec["folder"]))
@@ -71,12 +80,59 @@ def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
     folder = RunFolder(Path(spec["folder"]))
     folder.file(STOPPED).unlink(missing_ok=True)
     try:
+        clear_foreign(folder, spec)
         outcome = shared(spec, train, evaluate) if spec.get("store") else alone(spec, train, evaluate)
     except Failed as failure:
         outcome = failed(str(failure))
     except Exception as error:
         outcome = failed(explain(error))
     write_json(folder.file(OUTCOME), outcome)
+
+
+def clear_foreign(folder: RunFolder, spec: Mapping[str, Any]) -> None:
+    """Empty the trial's folder of what other code or other machines left there, which would pass for this trial's."""
+    made_by = {"code": code_digest(), "torch": str(torch.__version__), "world": spec.get("world")}
+    mark = folder.file(MADE_BY)
+    if mark.exists() and read_json(mark) == made_by:
+        return
+    for path in folder.path.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in GIVEN:
+            path.unlink()
+    write_json(mark, made_by)
+
+
+def recall(spec: Mapping[str, Any]) -> bool:
+    """Write the outcome of a trial all of whose results are stored, computing nothing and waiting for nobody.
+
+    Returns: False, and no outcome is written, when a result is missing.
+    """
+    config, dataset, folder = open_trial(spec)
+    stages = stages_of(config, dataset.digest, spec["world"], spec["branches"], chunks_to_screen(spec, config, dataset))
+    store = Store(spec["store"])
+    if store.find(stages.training[-1].key) is None or (packed := store.find(stages.pack.key)) is None:
+        return False
+    try:
+        result = json.loads(store.read(packed, "pack.json"))["result"]
+        fits = with_code(result, code_bytes(config), config.cap_bytes)["fits"]
+        if fits and not all(store.find(one.key) for one in (*stages.screens, *stages.rungs)):
+            return False
+        clear_foreign(folder, spec)
+        outcome = shared(spec, _must_be_stored, _must_be_stored)
+    except (Damaged, _Missing):
+        return False
+    write_json(folder.file(OUTCOME), outcome)
+    return True
+
+
+class _Missing(Exception):
+    """A result that was thought to be stored is not."""
+
+
+def _must_be_stored(stage: str, spec: Mapping[str, Any]) -> None:
+    """The runner of a trial that is only recalled."""
+    raise _Missing(stage)
 
 
 def alone(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str, Any]:
@@ -102,32 +158,39 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
     stages = stages_of(config, dataset.digest, spec["world"], spec["branches"], first_chunks)
     store = Store(spec["store"], budget_bytes=spec.get("budget_bytes"), patience=Patience(**spec.get("patience", {})))
     reuse = Reuse(store, folder.path, spec["trial"])
-    store.pin(stages.keys, spec["trial"])
+    store.pin(stages.needed(lambda key: store.find(key) is not None), spec["trial"])
 
     def train_from(start: Path | None, keep: Mapping[int, Path]) -> None:
         kept = {str(steps): str(place) for steps, place in keep.items()}
         train(TRAIN, {**spec, "start": None if start is None else str(start), "keep": kept})
 
     def pack(wanted: Sequence[Wanted]) -> None:
+        reuse.train(stages.training, train_from, whole=True)
         pack_trained(config, dataset, folder, Group(), code_bytes(config))
 
     def first(wanted: Sequence[Wanted]) -> None:
         rungs = [one.name.removesuffix(SCREEN) for one in wanted]
         evaluate(EVALUATE, {**spec, "rungs": rungs, "first_chunks": first_chunks})
 
-    def whole(wanted: Sequence[Wanted]) -> None:
-        evaluate(EVALUATE, {**spec, "rungs": [one.name for one in wanted]})
+    def rest(wanted: Sequence[Wanted]) -> None:
+        names = [one.name for one in wanted]
+        if {LIVE, AVERAGED} & set(names):
+            reuse.train(stages.training, train_from, whole=True)
+        for screen in stages.screens:
+            if screen.name.removesuffix(SCREEN) in names:
+                reuse.obtain([screen], first, whole=True)
+        evaluate(EVALUATE, {**spec, "rungs": names})
 
     def stages_in_order() -> dict[str, Any]:
         reuse.train(stages.training, train_from)
-        reuse.obtain([stages.pack], pack)
+        reuse.obtain([stages.pack], pack, whole=True)
         if pack_trained(config, dataset, folder, Group(), code_bytes(config))["fits"]:
             for one in stages.screens:
                 reuse.obtain([one], first)
                 standing = judge(spec, folder, one.name.removesuffix(SCREEN))
                 if not standing.promoted:
                     return screened_out(config, dataset, folder, one.name.removesuffix(SCREEN), standing)
-            reuse.obtain(stages.rungs, whole)
+            reuse.obtain(stages.rungs, rest)
         return outcome_of(gathered(config, dataset, folder), folder)
 
     try:
@@ -140,10 +203,8 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
 
 def chunks_to_screen(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> int | None:
     """Chunks of the stream that trials are screened on; None without screening."""
-    if spec.get("screening") is None:
-        return None
-    chunks = math.ceil((len(dataset.validation) - 1) / config.score.chunk_tokens)
-    return Screening(**spec["screening"]).num_chunks(chunks)
+    screening = Screening(**spec["screening"]) if spec.get("screening") is not None else None
+    return first_chunks_of(screening, config, len(dataset.validation) - 1)
 
 
 def rungs_to_screen(config: RunConfig, first_chunks: int | None) -> list[str]:
@@ -152,13 +213,12 @@ def rungs_to_screen(config: RunConfig, first_chunks: int | None) -> list[str]:
 
 
 def judge(spec: Mapping[str, Any], folder: RunFolder, rung: str) -> Standing:
-    """Tell the ledger this trial's first chunks, and compare them with those of the trials before."""
+    """Keep this trial's first chunks with those of the sweep's other trials, and compare it with them."""
     chunks = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]["chunks"]
-    ledger, place = Ledger(spec["ledger"]), {"kind": SCREENED, "sweep": spec["sweep"], "rung": rung}
-    entry = {**place, "trial": spec["trial"], "chunks": chunks}
-    if not ledger.find(**entry):
-        ledger.append(entry)
-    seen = {found["trial"]: found["chunks"] for found in ledger.find(**place)}
+    kept, entry = Ledger(spec["screened"]), {"rung": rung, "trial": spec["trial"], "chunks": chunks}
+    if not kept.find(**entry):
+        kept.append(entry)
+    seen = {found["trial"]: found["chunks"] for found in kept.find(rung=rung)}
     return stand(spec["trial"], seen, Screening(**spec["screening"]))
 
 
@@ -169,9 +229,11 @@ def screened_out(
     train = train_stage(config, dataset, folder, Group(), ignore)
     packed = pack_trained(config, dataset, folder, Group(), code_bytes(config))
     outcome = outcome_of({"train": train, "pack": packed, "ladder": []}, folder)
-    first = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]
-    outcome["metrics"] |= {f"bpb_{rung}{SCREEN}": first["bpb"]}
-    outcome["metrics"]["seconds"] += first["seconds"]
+    for screened in SCREENED_RUNGS[: SCREENED_RUNGS.index(rung) + 1]:
+        first = read_json(folder.file(f"{screened}{SCREEN}.json"))["result"]
+        outcome["metrics"][f"bpb_{screened}{SCREEN}"] = first["bpb"]
+        for total in ("seconds", "seconds_now"):
+            outcome["metrics"][total] += first["seconds"]
     return outcome | {"status": SCREENED, "cause": f"not promoted after the first chunks of {rung}: {standing}"}
 
 
@@ -219,7 +281,7 @@ def outcome_of(results: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
         "curves": curves,
         "chunks": chunks,
         "ledger": packed["ledger"],
-        "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file("config.json"))},
+        "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file(CONFIG))},
     }
 
 

@@ -66,6 +66,14 @@ def figures(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in outcome["metrics"].items() if "seconds" not in name} | outcome["chunks"]
 
 
+def weights_of(trial: Path, root: Path) -> Path:
+    """The weights that a trial's results were made from, out of the store."""
+    store = Store(root / "store")
+    stored = {entry.record["stage"]: entry for entry in map(store.find, read_json(trial / OUTCOME)["keys"]) if entry}
+    store.fetch(stored["train"], root / f"weights-{trial.name}")
+    return root / f"weights-{trial.name}"
+
+
 def test_sharing_changes_no_bit_and_computes_once(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a number that depends on who trained the prefix; a stage computed twice; a cost that looks lower."""
     trials = trials_of(tiny)
@@ -76,8 +84,9 @@ def test_sharing_changes_no_bit_and_computes_once(tiny: RunConfig, data: Path, t
         together, apart = tmp_path / "shared" / trial.trial, tmp_path / "alone" / trial.trial
         assert figures(together) == figures(apart)
         assert (together / "artifact.golf").read_bytes() == (apart / "artifact.golf").read_bytes()
-        weights, wanted = read_tensors(together / "live.pt"), read_tensors(apart / "live.pt")
-        assert all(weights[name].equal(tensor) for name, tensor in wanted.items())
+        for file in ("live.pt", "average.pt"):
+            weights, wanted = read_tensors(weights_of(together, tmp_path / "shared") / file), read_tensors(apart / file)
+            assert all(weights[name].equal(tensor) for name, tensor in wanted.items())
         assert [point[::2] for point in read_json(together / OUTCOME)["curves"]["train_loss"]] == [
             point[::2] for point in read_json(apart / OUTCOME)["curves"]["train_loss"]
         ]

@@ -69,7 +69,7 @@ def test_how_many_chunks() -> None:
 @pytest.mark.parametrize("share", [True, False])
 def test_a_worse_trial_stops_and_can_go_on_later(tiny: RunConfig, data: Path, tmp_path: Path, share: bool) -> None:
     """Fault: a screened trial that is paid for in full, or that starts again when it is wanted after all."""
-    screening = {"screening": {"fraction": 0.5, "top": 0.5}, "sweep": "s", "ledger": str(tmp_path / "ledger.jsonl")}
+    screening = {"screening": {"fraction": 0.5, "top": 0.5}, "screened": str(tmp_path / "screened.jsonl")}
     good = Trial("good", {}, tiny)
     bad = Trial("bad", {}, override_all(tiny, {"optimizer.embedding_lr": 1e-6, "optimizer.matrix_lr": 1e-6}))
     specs = {}
@@ -87,7 +87,7 @@ def test_a_worse_trial_stops_and_can_go_on_later(tiny: RunConfig, data: Path, tm
     assert "place 2 of 2" in outcome["cause"]
     assert "against good" in outcome["cause"]
     assert "bpb" not in outcome["metrics"]
-    assert len(Ledger(tmp_path / "ledger.jsonl").find(kind="screened")) == 3  # the worse one stops at its first rung
+    assert len(Ledger(tmp_path / "screened.jsonl").entries()) == 3  # the worse one stops at its first rung
     run_trial({**specs["bad"], "screening": None}, here, here)
     run_trial(spec_of(bad.config, data, tmp_path / "alone"), here, here)
     assert figures(tmp_path / "bad") == figures(tmp_path / "alone")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -270,7 +270,7 @@ def test_damage_on_the_way_is_computed_again(tmp_path: Path, times: int) -> None
             store.fetch = damaging  # type: ignore[method-assign]
         return record
 
-    def damaging(entry: Entry, into: Path) -> None:
+    def damaging(entry: Entry, into: Path, names: Iterable[str] | None = None) -> None:
         del store.fetch
         (tmp_path / "store" / entry.path / "result").write_text("evil")
         store.fetch(entry, into)
@@ -288,7 +288,7 @@ def test_storage_that_damages_everything_ends_in_an_error(tmp_path: Path) -> Non
     store = Store(tmp_path / "store", say=lambda _: None)
     runs: list[str] = []
 
-    def fetch(entry: Entry, into: Path) -> None:
+    def fetch(entry: Entry, into: Path, names: Iterable[str] | None = None) -> None:
         store.drop(entry.key)
         raise Damaged("as always")
 
