@@ -8,19 +8,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from golf.commands import assignment_of, read_config
-from golf.config import RunConfig
+from golf.config import RunConfig, nearest
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.presets import PRESETS
+from golf.record import LADDER
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, best_of, dry_table, say, table
-from tune.forecast import Forecast, beside, forecast, words
+from tune.forecast import Forecast, forecast
 from tune.ledger import Ledger
+from tune.pace import PACK
 from tune.paths import Storage
 from tune.pictures import draw_tree
-from tune.screening import Screening
+from tune.quote import beside, words
+from tune.screening import Screening, first_chunks_of
 from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
 from tune.space import space_of
 from tune.store import Store
@@ -47,8 +52,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
-    parser.add_argument("--dollars-per-gpu-hour", type=float, help="price for --plan")
-    parser.add_argument("--step-seconds", type=float, help="of one step, for --plan (from finished trials)")
+    plan = parser.add_argument_group("plan", "for --plan, instead of what finished trials in the ledger took")
+    plan.add_argument("--dollars-per-gpu-hour", type=float, help="for a price; takes --gpus-per-worker as 1")
+    plan.add_argument("--gpus", type=int, metavar="N", help="GPUs in all, for the wall clock (those of one trial)")
+    plan.add_argument("--step-seconds", type=float, metavar="S", help="of one optimiser step")
+    plan.add_argument(
+        "--stage-seconds", nargs="+", action="extend", default=[], metavar="STAGE=S", help="of pack, sliding, ttt, ..."
+    )
     search = parser.add_argument_group("search")
     search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
     trials = f"at most so many trials ({DEMO_TRIALS} for demo, all of a grid, else {DEFAULT_TRIALS})"
@@ -134,7 +144,7 @@ def sweep(parsed: argparse.Namespace) -> int:
     if parsed.dry_run:
         print(dry_table(search.planned(), dataset, len(known)))
         return 0
-    planned = make_forecast(parsed, base, dataset, storage, known)
+    planned = make_forecast(parsed, base, dataset, storage, known, screening)
     if parsed.plan:
         show_plan(parsed, search, planned, storage.sweep(name))
         return 0
@@ -175,18 +185,52 @@ def sweep(parsed: argparse.Namespace) -> int:
 
 
 def make_forecast(
-    parsed: argparse.Namespace, base: RunConfig, dataset: Dataset, storage: Storage, known: list[dict[str, Any]]
+    parsed: argparse.Namespace,
+    base: RunConfig,
+    dataset: Dataset,
+    storage: Storage,
+    known: list[dict[str, Any]],
+    screening: Screening | None,
 ) -> Forecast:
     """The work of the trials that are planned, before anything is started."""
     search = make_search(parsed, base, dataset, known)
     points, trials = branch_points(search.configs()), search.planned()
-    world = Workers(parsed.workers, parsed.cpus_per_worker, parsed.gpus_per_worker or 0.0).world
     store, entries = Store(parsed.store or str(storage.store)), Ledger(storage.ledger).find(kind="trial")
+    num_targets = len(dataset.validation) - 1
+    first_chunks = first_chunks_of(screening, base, num_targets)
 
     def stored(key: str) -> bool:
         return not parsed.no_reuse and store.find(key) is not None
 
-    return forecast(trials, dataset.digest, world, entries, stored, points, parsed.step_seconds)
+    return forecast(
+        trials,
+        dataset.digest,
+        planned_workers(parsed).world,
+        entries,
+        stored,
+        points,
+        parsed.step_seconds,
+        dict(map(seconds_of, parsed.stage_seconds)),
+        None if screening is None or first_chunks is None else screening.top,
+        (first_chunks or 0) * base.score.chunk_tokens / num_targets,
+    )
+
+
+def planned_workers(parsed: argparse.Namespace) -> Workers:
+    """The processes of one trial as far as can be told before Ray is up."""
+    gpus = float(torch.cuda.is_available() or parsed.dollars_per_gpu_hour is not None)
+    given = parsed.gpus_per_worker
+    return Workers(parsed.workers, parsed.cpus_per_worker, gpus if given is None else given)
+
+
+def seconds_of(text: str) -> tuple[str, float]:
+    """Stage and seconds of STAGE=S."""
+    stage, seconds = assignment_of(text, "--stage-seconds")
+    if stage not in (PACK, *LADDER):
+        raise ValueError(f'--stage-seconds: unknown stage "{stage}"{nearest(stage, (PACK, *LADDER))}')
+    if not isinstance(seconds, (int, float)):
+        raise ValueError(f"--stage-seconds {stage} must be a number, got {seconds!r}")
+    return stage, float(seconds)
 
 
 def show_plan(parsed: argparse.Namespace, search: Search, planned: Forecast, folder: Path) -> None:
@@ -197,8 +241,9 @@ def show_plan(parsed: argparse.Namespace, search: Search, planned: Forecast, fol
     folder.mkdir(parents=True, exist_ok=True)
     draw_tree(trees, names, folder / "plan.svg")
     print(draw(trees, names))
-    print(f"\n{words(planned, parsed.concurrent or 1, parsed.dollars_per_gpu_hour)}")
-    print("screening and trials over the cap make it less; TPE may choose other trials than these")
+    slots = parsed.concurrent or int((parsed.gpus or 0) // max(planned.units, 1)) or 1
+    print(f"\n{words(planned, slots, parsed.dollars_per_gpu_hour)}")
+    print("trials over the cap make it less; TPE may choose other trials than these")
     print(f"picture: {folder / 'plan.svg'}")
 
 

@@ -4,11 +4,11 @@ Trials and ledger entries enter, seconds leave. A stage that an earlier trial of
 holds, costs nothing; seconds of the others are estimated from those already seen. Changes no result, only the order.
 """
 
-import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from golf.record import LADDER
+from golf.config import to_plain
+from tune.pace import Pace
 from tune.space import Trial
 from tune.stages import TrialStages
 
@@ -19,11 +19,10 @@ Stages = Callable[[Trial], TrialStages]
 class Costs:
     """Marginal seconds of trials."""
 
-    def __init__(self, stages: Stages, stored: Callable[[str], bool] = lambda key: False) -> None:
-        """Args: stages: the keys of a trial's stages; stored: whether the store holds a key."""
-        self._stages, self._stored = stages, stored
+    def __init__(self, stages: Stages, pace: Pace, stored: Callable[[str], bool] = lambda key: False) -> None:
+        """Args: stages: the keys of a trial's stages; pace: their seconds; stored: whether the store holds a key."""
+        self._stages, self._pace, self._stored = stages, pace, stored
         self._wanted: set[str] = set()
-        self._seen: dict[str, list[float]] = {}
 
     def take(self, trial: Trial) -> None:
         """Count the stages of a trial that was given out as computed."""
@@ -31,20 +30,16 @@ class Costs:
 
     def learn(self, entry: Mapping[str, Any]) -> None:
         """Take the seconds of a ledger entry as those of later trials."""
-        metrics, steps = entry["metrics"], entry["config"]["schedule"]["steps"]
-        for stage in ("pack", *LADDER):
-            if f"{stage}_seconds" in metrics:
-                self._seen.setdefault(stage, []).append(metrics[f"{stage}_seconds"])
-        if "train_seconds" in metrics:
-            self._seen.setdefault("step", []).append(metrics["train_seconds"] / steps)
+        self._pace.learn(entry)
 
     def seconds(self, trial: Trial) -> float:
         """Seconds of the stages that are still to compute; before anything was seen, a step counts as one."""
-        stages, rate = self._stages(trial), {stage: statistics.median(seen) for stage, seen in self._seen.items()}
-        chain = [(one.steps, self._known(one.key)) for one in stages.training]
-        trained = max((steps for steps, known in chain if known), default=0)
-        total = (chain[-1][0] - trained) * rate.get("step", 1.0)
-        return total + sum(rate.get(one.name, 0.0) for one in (stages.pack, *stages.rungs) if not self._known(one.key))
+        stages, plain = self._stages(trial), to_plain(trial.config)
+        trained = max((one.steps for one in stages.training if self._known(one.key)), default=0)
+        step = self._pace.step(plain)
+        total = (stages.training[-1].steps - trained) * (1.0 if step is None else step)
+        missing = (one.name for one in (stages.pack, *stages.rungs) if not self._known(one.key))
+        return total + sum(self._pace.stage(name, plain) or 0.0 for name in missing)
 
     def _known(self, key: str) -> bool:
         return key in self._wanted or self._stored(key)

@@ -3,28 +3,25 @@
 Trials, ledger entries of finished trials and a look into the store enter; counts, optimiser steps, seconds and a wall
 clock leave. Results are told apart by the keys of `tune.stages`, so that what is forecast is what the sweep will do.
 Seconds come from finished trials of the same model on as many workers, never from a guess: without one they are
-unknown, and said to be. Which trials are over the cap or screened out, and stop early, no forecast knows: it is an
-upper bound there.
+unknown, and said to be. Which trials are over the cap no forecast knows: it is an upper bound there. Of screening it
+knows how many go on, not which: the seconds to do now are then those expected when trials come in no particular order.
 """
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 from typing import Any
 
 from golf.config import to_plain
-from golf.record import ADAPTED, SCREEN, digest
-from tune.console import duration
+from golf.record import ADAPTED, SLIDING
+from tune.pace import NOTHING, PACK, TRAIN, Pace
 from tune.space import Trial
 from tune.stages import Wanted, stages_of
 from tune.tree import training_key
 
-PREFIX, TRAIN, PACK = "prefix", "train", "pack"
-_SECONDS = "_seconds"
-_NOTHING: Mapping[str, float] = MappingProxyType({})
+PREFIX = "prefix"
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,9 @@ class Forecast:
     """The work of a sweep."""
 
     works: tuple[Work, ...]
-    """By trial, in the order in which they run."""
+    """By trial, in the order in which they run, every rung in full."""
+    expected: tuple[Work, ...]
+    """The same with the seconds of rungs that screening leaves of them."""
     stored: frozenset[str]
     """Wanted keys that are in the store."""
     units: float
@@ -128,27 +127,32 @@ def forecast(
     stored: Callable[[str], bool],
     points: Mapping[str, Sequence[int]],
     step_seconds: float | None = None,
-    stage_seconds: Mapping[str, float] = _NOTHING,
+    stage_seconds: Mapping[str, float] = NOTHING,
+    top: float | None = None,
+    share: float = 0.0,
 ) -> Forecast:
     """The work of `trials`.
 
     Args: data_digest: the dataset's; world: what of the machines changes bits: "ranks", "cpus" each, "device";
         entries: ledger entries of finished trials of any sweep; stored: whether a key is in the store; points: steps at
         which others part from a training, by `training_key`, as `branch_points` gives them; step_seconds: of one
-        optimiser step, instead of what `entries` say; stage_seconds: of "pack" or a rung, likewise.
+        optimiser step, instead of what `entries` say; stage_seconds: of "pack" or a rung, likewise; top: share of the
+        trials that go on from each rung of the screening, None: no screening; share: of the stream it is done on.
     Raises: ValueError when seconds that are given are not finite or below 0.
     """
-    pace = _Pace(entries, data_digest, world, step_seconds, stage_seconds)
+    pace = Pace(entries, data_digest, world, step_seconds, stage_seconds)
     works = tuple(_work(trial, data_digest, world, pace, points) for trial in trials)
+    expected = works if top is None else _screened(works, top, share)
     keys = {piece.key for work in works for piece in work.pieces}
     there = frozenset(key for key in keys if stored(key))
     alone = [piece for work in works for piece in work.pieces]
-    shared, now = to_compute(works, ()), to_compute(works, there)
+    shared, now = to_compute(works, ()), to_compute(expected, there)
     names = list(dict.fromkeys((PREFIX, TRAIN, PACK, *(piece.stage for piece in alone))))
     stages = tuple(_stage(name, alone, shared, now, there) for name in names)
     training = [[piece for piece in pieces if piece.stage in (PREFIX, TRAIN)] for pieces in (alone, shared, now)]
     return Forecast(
         works,
+        expected,
         there,
         world["ranks"] * (1 if world["device"] == "cuda" else world["cpus"]),
         world["device"],
@@ -176,9 +180,7 @@ def _missing(work: Work, have: Collection[str]) -> list[Piece]:
     return [*work.training[begin:], *after]
 
 
-def _work(
-    trial: Trial, data: str, world: Mapping[str, Any], pace: "_Pace", points: Mapping[str, Sequence[int]]
-) -> Work:
+def _work(trial: Trial, data: str, world: Mapping[str, Any], pace: Pace, points: Mapping[str, Sequence[int]]) -> Work:
     """The trial's results with the work of each."""
     config, plain = trial.config, to_plain(trial.config)
     stages = stages_of(config, data, dict(world), points[training_key(config)])
@@ -194,6 +196,31 @@ def _work(
         return Piece(wanted.name, wanted.key, 0, pace.stage(wanted.name, plain))
 
     return Work(trial.trial, tuple(training), piece(stages.pack), tuple(map(piece, stages.rungs)))
+
+
+def _screened(works: Sequence[Work], top: float, share: float) -> tuple[Work, ...]:
+    """The works with the seconds that are expected of their rungs.
+
+    Of a result that several trials want, the rest is computed when one of them goes on; they are taken as independent.
+    """
+    first = _promoted(len(works), top)
+    second = first * _promoted(round(first * len(works)), top)
+    wanted = Counter(piece.key for work in works for piece in work.rungs)
+
+    def left(piece: Piece) -> Piece:
+        def one_of(chance: float) -> float:
+            return 1 - (1 - chance) ** wanted[piece.key]
+
+        begun = {SLIDING: 1.0, ADAPTED: one_of(first)}.get(piece.stage)
+        factor = one_of(second) if begun is None else share * begun + (1 - share) * one_of(second)
+        return piece if piece.seconds is None else replace(piece, seconds=factor * piece.seconds)
+
+    return tuple(replace(work, rungs=tuple(map(left, work.rungs))) for work in works)
+
+
+def _promoted(num_trials: int, top: float) -> float:
+    """Expected share of trials that are in the top share of those that came so far, themselves included."""
+    return sum(min(n, math.ceil(top * n)) / n for n in range(1, num_trials + 1)) / max(num_trials, 1)
 
 
 def _stage(
@@ -224,70 +251,6 @@ def _seconds(alone: Sequence[Piece], shared: Sequence[Piece] = (), now: Sequence
     return Amount(*sums)
 
 
-class _Pace:
-    """Seconds of stages by what finished trials took: the median of those alike in all that the time depends on."""
-
-    def __init__(
-        self,
-        entries: Iterable[Mapping[str, Any]],
-        data: str,
-        world: Mapping[str, Any],
-        step_seconds: float | None,
-        stage_seconds: Mapping[str, float],
-    ) -> None:
-        given = {**stage_seconds} | ({} if step_seconds is None else {TRAIN: step_seconds})
-        for name, seconds in given.items():
-            if not 0 <= seconds < math.inf:
-                what = "an optimiser step" if name == TRAIN else f"stage {name}"
-                raise ValueError(f"seconds of {what} must be finite and not below 0, got {seconds}")
-        self._given = given
-        self._seen: dict[tuple[str, str], list[float]] = {}
-        for entry in entries:
-            if _same_machines(entry, world):
-                self._learn(entry, digest(entry["config"], data)[:12] == entry["trial"])
-
-    def _learn(self, entry: Mapping[str, Any], same_data: bool) -> None:
-        """Keep the seconds of an entry's stages; those of rungs only on the same validation stream."""
-        plain = entry["config"]
-        for metric, value in entry["metrics"].items():
-            stage = metric.removesuffix(_SECONDS)
-            if stage == metric or not 0 <= value < math.inf or not (same_data or stage in (TRAIN, PACK)):
-                continue
-            seconds = value / plain["schedule"]["steps"] if stage == TRAIN else value
-            for kind in _kinds(stage, plain):
-                self._seen.setdefault((stage, kind), []).append(seconds)
-
-    def step(self, plain: Mapping[str, Any]) -> float | None:
-        """Seconds of an optimiser step of this configuration."""
-        return self.stage(TRAIN, plain)
-
-    def stage(self, name: str, plain: Mapping[str, Any]) -> float | None:
-        """Seconds of "pack" or a rung of this configuration."""
-        if name in self._given:
-            return self._given[name]
-        seen = (self._seen.get((name, kind)) for kind in _kinds(name, plain))
-        return next((median(seconds) for seconds in seen if seconds), None)
-
-
-def _kinds(stage: str, plain: Mapping[str, Any]) -> list[str]:
-    """What configurations must have in common for their times to be taken for each other's, the closest first."""
-    if stage == TRAIN:
-        return [digest(plain["model"], plain["batch"])]
-    if stage == PACK:
-        return [digest(plain["model"], plain["quant"]), digest(plain["model"])]
-    close = [digest(plain["model"], plain["score"], plain["adapt"])] if stage.startswith(ADAPTED) else []
-    return [*close, digest(plain["model"], plain["score"])]
-
-
-def _same_machines(entry: Mapping[str, Any], world: Mapping[str, Any]) -> bool:
-    """Whether the entry's trial ran on as many workers of the same kind, as far as it says."""
-    device = entry.get("tags", {}).get("device")
-    if device is None:
-        return True
-    on_cpus = device.endswith("thread(s)")
-    return bool(device.startswith(f"{world['ranks']} x ") and on_cpus == (world["device"] == "cpu"))
-
-
 def dollars(hours: float, dollars_per_gpu_hour: float) -> float:
     """The price of GPU-hours. Raises: ValueError when the price of one is not finite or below 0."""
     if not 0 <= dollars_per_gpu_hour < math.inf:
@@ -308,7 +271,7 @@ def wall_clock_seconds(planned: Forecast, slots: int) -> Amount | None:
     if planned.seconds is None:
         return None
     alone = _last_end(planned.works, slots, None)
-    return Amount(alone, _last_end(planned.works, slots, ()), _last_end(planned.works, slots, planned.stored))
+    return Amount(alone, _last_end(planned.works, slots, ()), _last_end(planned.expected, slots, planned.stored))
 
 
 def _last_end(works: Iterable[Work], slots: int, stored: Iterable[str] | None) -> float:
@@ -333,123 +296,3 @@ def _end(work: Work, now: float, done: dict[str, float]) -> float:
         done.update((piece.key, now) for piece in begun)
         now = max([now, *waited])
     return now
-
-
-def words(planned: Forecast, slots: int = 1, dollars_per_gpu_hour: float | None = None) -> str:
-    """The forecast as a person reads it: the stages, then what sharing saves.
-
-    Args: slots: trials at a time; dollars_per_gpu_hour: for a price, on GPUs.
-    """
-    lines = [_row("stage", "alone", "distinct", "stored", "to compute", "s alone", "s shared", "s now")]
-    for stage in planned.stages:
-        counts = (f"{count:,}" for count in (stage.alone, stage.distinct, stage.stored, stage.compute))
-        lines.append(_row(stage.stage, *counts, *_figures(stage.seconds, _plain)))
-    lines += ["", _wide(f"{len(planned.works):,} trials", "alone", "shared", "to do now", "alone/shared", "alone/now")]
-    lines.append(_wide("optimiser steps", *_figures(planned.steps, _count), *_ratios(planned.steps)))
-    unit = "GPU-hours" if planned.device == "cuda" else "CPU-hours"
-    for name, seconds in (("training", planned.training_seconds), ("all stages", planned.seconds)):
-        hours = planned.hours(seconds)
-        lines.append(_wide(f"{name}, {unit}", *_figures(hours, _plain), *_ratios(seconds)))
-        if dollars_per_gpu_hour is not None and planned.device == "cuda" and hours is not None:
-            prices = Amount(*(dollars(part, dollars_per_gpu_hour) for part in (hours.alone, hours.shared, hours.now)))
-            label = f"  in dollars, at {dollars_per_gpu_hour:g} a GPU-hour"
-            lines.append(_wide(label, *_figures(prices, _money), *_ratios(prices)))
-    walls = wall_clock_seconds(planned, slots)
-    lines.append(_wide(f"wall clock, {slots} at a time", *_figures(walls, duration), *_ratios(walls)))
-    return "\n".join(lines + _unknown(planned))
-
-
-def _unknown(planned: Forecast) -> list[str]:
-    """What is missing, and what helps."""
-    missing = [stage.stage for stage in planned.stages if stage.seconds is None]
-    lines = []
-    if {PREFIX, TRAIN} & set(missing):
-        lines.append("seconds of training are unknown: no finished trial of this model and batch; give --step-seconds")
-    rungs = [stage for stage in missing if stage not in (PREFIX, TRAIN)]
-    if rungs:
-        lines.append(f"seconds of {', '.join(rungs)} are unknown: no finished trial of this model and data")
-    return lines
-
-
-def beside(planned: Forecast, entries: Iterable[Mapping[str, Any]]) -> str:
-    """The forecast beside what the trials took, stage by stage.
-
-    Args: entries: ledger entries; those of trials that were not forecast are left out.
-    """
-    ours = {work.trial for work in planned.works}
-    ended = [entry for entry in entries if entry["trial"] in ours]
-    lines = [
-        f"{len(ours):,} trials were forecast, {len(ended):,} have ended, of them {_ends(ended, 'infeasible')} over the "
-        f"cap, {_ends(ended, 'screened')} screened out, {_ends(ended, 'failed')} failed",
-        _wide("seconds", "alone: forecast", "actual", "now: forecast", "actual", "actual/forecast"),
-    ]
-    for stage in planned.stages:
-        if stage.stage != PREFIX:
-            lines.append(_compared(stage.stage, _forecast_of(planned, stage), *_actual(stage.stage, ended)))
-    alone = math.fsum(entry["metrics"].get("seconds", 0.0) for entry in ended)
-    now = math.fsum(entry["metrics"].get("seconds_now", entry["metrics"].get("seconds", 0.0)) for entry in ended)
-    return "\n".join([*lines, _compared("all", planned.seconds, alone, now)])
-
-
-def _ends(entries: Iterable[Mapping[str, Any]], status: str) -> int:
-    return sum(entry["status"] == status for entry in entries)
-
-
-def _forecast_of(planned: Forecast, stage: StageForecast) -> Amount | None:
-    """A stage's seconds, the states on the way counted to the training."""
-    return planned.training_seconds if stage.stage == TRAIN else stage.seconds
-
-
-def _actual(stage: str, entries: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
-    """Seconds of a stage alone and as they were spent; a trial that shared nothing spent what it takes alone."""
-    alone = now = 0.0
-    for entry in entries:
-        seconds = entry["metrics"].get(stage + _SECONDS, 0.0)
-        computed = entry.get("computed", {stage: seconds})
-        alone += seconds
-        now += math.fsum(value for name, value in computed.items() if _stage_of(name) == stage)
-    return alone, now
-
-
-def _stage_of(name: str) -> str:
-    """The stage that seconds count to: those of a state to the training, those of first chunks to their rung."""
-    return TRAIN if name.startswith(PREFIX) else name.removesuffix(SCREEN)
-
-
-def _compared(name: str, planned: Amount | None, alone: float, now: float) -> str:
-    """One stage of `beside`."""
-    if planned is None:
-        return _wide(name, "-", _plain(alone), "-", _plain(now), "-")
-    ratio = f"{now / planned.now:.2f}x" if planned.now else "-"
-    return _wide(name, _plain(planned.alone), _plain(alone), _plain(planned.now), _plain(now), ratio)
-
-
-def _row(name: str, *cells: str) -> str:
-    return f"{name:12s}" + "".join(f"{cell:>13s}" for cell in cells)
-
-
-def _wide(name: str, *cells: str) -> str:
-    return f"{name:36s}" + "".join(f"{cell:>16s}" for cell in cells)
-
-
-def _figures(amount: Amount | None, form: Callable[[float], str]) -> list[str]:
-    return ["-"] * 3 if amount is None else [form(part) for part in (amount.alone, amount.shared, amount.now)]
-
-
-def _ratios(amount: Amount | None) -> list[str]:
-    """Alone over shared and over now."""
-    parts = (0.0, 0.0) if amount is None else (amount.shared, amount.now)
-    return [f"{amount.alone / part:.2f}x" if amount is not None and part else "-" for part in parts]
-
-
-def _count(number: float) -> str:
-    return f"{number:,.0f}"
-
-
-def _money(amount: float) -> str:
-    return f"{amount:,.2f}"
-
-
-def _plain(number: float) -> str:
-    """Three figures or more of a number of seconds or hours."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

@@ -98,16 +98,11 @@ class Search:
             self.given[trial.trial] = trial
             self.tell(entry)
 
-    def price(self, cost: Cost, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Let TPE choose the cheapest among proposals of about equal expected gain.
-
-        Args: entries: of the ledger, to learn seconds from.
-        """
+    def price(self, cost: Cost) -> None:
+        """Let TPE choose the cheapest among proposals of about equal expected gain."""
         self._cost = cost
         for trial in self.given.values():
             cost.take(trial)
-        for entry in entries:
-            cost.learn(entry)
 
     def resume(self, points: Iterable[Point]) -> None:
         """Give these points first: trials that were begun and not finished."""

@@ -30,6 +30,7 @@ from tune.cost import Costs
 from tune.ddp import in_this_process, on_workers
 from tune.failures import DIVERGED, explain
 from tune.ledger import Ledger
+from tune.pace import Pace
 from tune.paths import Storage
 from tune.screening import Screening, first_chunks_of
 from tune.search import Search
@@ -181,7 +182,8 @@ class Book:
         self.num_targets = len(open_dataset(settings.data).validation) - 1
         self.waiting = {trial.trial: trial for trial in search.certain() if trial.trial not in search.given}
         if settings.reuse:
-            search.price(Costs(self.stages, self.stored), entries_of(settings.name, storage))
+            pace = Pace(self.ledger.find(kind="trial"), search.data, settings.workers.world)
+            search.price(Costs(self.stages, pace, self.stored))
             self.pin()
 
     def next(self) -> dict[str, Any] | None:

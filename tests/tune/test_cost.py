@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from golf.config import RunConfig
+from golf.config import RunConfig, to_plain
 from tune.cost import Costs
+from tune.pace import Pace
 from tune.search import Search
 from tune.space import Space, Trial, make_trial, points_of
 from tune.stages import TrialStages, stages_of
@@ -23,7 +24,7 @@ def costs(tiny: RunConfig) -> Costs:
     def stages(trial: Trial) -> TrialStages:
         return stages_of(trial.config, "data", WORLD, points[training_key(trial.config)])
 
-    return Costs(stages)
+    return Costs(stages, Pace([], "data", WORLD))
 
 
 def trial_of(tiny: RunConfig, steps: int, split: str) -> Trial:
@@ -33,7 +34,7 @@ def trial_of(tiny: RunConfig, steps: int, split: str) -> Trial:
 
 def entry_of(trial: Trial, **metrics: float) -> dict[str, Any]:
     """A ledger entry."""
-    return {"trial": trial.trial, "config": {"schedule": {"steps": trial.config.schedule.steps}}, "metrics": metrics}
+    return {"trial": trial.trial, "config": to_plain(trial.config), "data": "data", "metrics": metrics}
 
 
 def test_what_is_shared_is_free(tiny: RunConfig, costs: Costs) -> None:
@@ -57,7 +58,7 @@ def test_tpe_takes_the_cheaper_of_equals(tiny: RunConfig, costs: Costs, monkeypa
     for cost in (None, costs):
         search = Search(tiny, SPACE, "tpe", 4, 1, "data")
         if cost is not None:
-            search.price(cost, [])
+            search.price(cost)
         trials = []
         while (trial := search.ask()) is not None:
             trials.append(trial.config.schedule.steps)

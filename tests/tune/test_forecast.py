@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,8 +18,10 @@ from golf.config import RunConfig, to_plain
 from golf.plan import make_plan
 from golf.presets import PRESETS
 from golf.record import SCREEN
-from tune.forecast import Amount, Forecast, beside, dollars, forecast, to_compute, wall_clock_seconds, words
+from tune.forecast import Amount, Forecast, dollars, forecast, to_compute, wall_clock_seconds
 from tune.pictures import MAX_LABELS, draw_tree, label_of
+from tune.quote import beside, words
+from tune.screening import Screening, stand
 from tune.space import Space, Trial, make_trial, points_of
 from tune.tree import branch_points, grow
 
@@ -67,6 +70,7 @@ def entry_of(trial: Trial, metrics: Mapping[str, float], device: str = "2 x Some
         "trial": trial.trial,
         "status": "done",
         "config": to_plain(trial.config),
+        "data": DATA,
         "tags": {"device": device},
         "metrics": dict(metrics),
     }
@@ -203,7 +207,7 @@ def test_seconds_from_trials_alike() -> None:
         entry_of(wide, slow),
         entry_of(trial, slow, "1 x Some CPU, 1 thread(s)"),
         entry_of(trial, slow, "2 x NVIDIA A100"),
-        entry_of(foreign, {"ttt_seconds": 1e6}),
+        entry_of(foreign, {"ttt_seconds": 1e6}) | {"data": "cd" * 32},
         entry_of(trial, {}) | {"status": "failed"},
     ]
     found = planned([trial, others[0]], entries=entries)
@@ -217,6 +221,37 @@ def test_seconds_from_trials_alike() -> None:
     assert {s.stage for s in found.stages if s.seconds is None} == {"live", "ema", "quantised", "sliding"}
     given_rate = planned([trial], entries=entries, step_seconds=2.0, stage_seconds=SECONDS)
     assert given_rate.works[0].training[-1].seconds == 2.0 * 12
+
+
+@pytest.mark.parametrize(("num", "top"), [(1, 0.5), (7, 0.5), (72, 0.25), (10, 1.0)])
+def test_screening_against_its_own_rule(num: int, top: float) -> None:
+    """Fault: an expectation that is not that of the rule by which trials are let through."""
+    trials = trials_of({"seed": list(range(num))})
+    full = planned(trials, step_seconds=0.5, stage_seconds=SECONDS)
+    found = planned(trials, step_seconds=0.5, stage_seconds=SECONDS, top=top, share=0.2)
+    draw, spent, rounds = random.Random(1), 0.0, 400
+    for _ in range(rounds):
+        order = draw.sample(range(num), num)
+        seen: dict[str, dict[str, list[list[float]]]] = {"sliding": {}, "ttt": {}}
+        for trial in order:
+            spent += num_steps_seconds(trials[trial])
+            for rung, chunks in seen.items():
+                spent += 0.2 * SECONDS[rung]
+                chunks[str(trial)] = [[float(trial), 1, 1]] * 2
+                if not stand(str(trial), chunks, Screening(top=top)).promoted:
+                    break
+            else:
+                spent += 3.0 + 0.8 * (SECONDS["sliding"] + SECONDS["ttt"])
+    assert found.seconds is not None
+    assert full.seconds is not None
+    assert found.seconds.now == pytest.approx(spent / rounds, rel=0.03)
+    assert (found.seconds.alone, found.seconds.shared) == (full.seconds.alone, full.seconds.shared)
+    assert found.steps == full.steps
+
+
+def num_steps_seconds(trial: Trial) -> float:
+    """Of training and packing."""
+    return 0.5 * trial.config.schedule.steps + SECONDS["pack"]
 
 
 def test_unknown_seconds() -> None:
