@@ -101,7 +101,10 @@ def run_sweep(settings: SweepSettings, search: Search, storage: Storage, watcher
         tune.Tuner(
             tune.with_resources(trainable, {"CPU": 0, TRIAL_SLOT: 1}),
             tune_config=tune.TuneConfig(
-                search_alg=_Ask(book), num_samples=-1, max_concurrent_trials=settings.concurrent
+                search_alg=_Ask(book),
+                num_samples=-1,
+                max_concurrent_trials=settings.concurrent,
+                reuse_actors=True,  # a process that starts anew for every trial costs seconds
             ),
             run_config=tune.RunConfig(
                 name="tune",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,15 +12,18 @@ from typing import Any
 
 import pytest
 
-from golf.config import RunConfig, to_plain
+from golf.config import RunConfig, override_all, to_plain
+from golf.data.dataset import open_dataset
+from golf.dist import Group
 from golf.files import read_json, write_json
 from golf.plan import make_plan
+from golf.stages import RunFolder, train_stage
 from golf.train.state import read_tensors
 from tests.tune.test_trial import here, spec_of
 from tune.space import Space, Trial, make_trial, points_of
 from tune.store import Store
 from tune.tree import branch_points, grow, naive_steps, training_key
-from tune.trial import OUTCOME, run_trial
+from tune.trial import MADE_BY, OUTCOME, ignore, recall, run_trial
 
 SPACE: Space = {
     "schedule.steps": [8, 10],
@@ -197,6 +201,64 @@ def test_a_damaged_result_is_computed_again(tiny: RunConfig, data: Path, tmp_pat
     run_trial(shared_spec(trials[1], trials, data, tmp_path), here, here)
     run_trial(spec_of(trials[1].config, data, tmp_path / "alone"), here, here)
     assert figures(tmp_path / trials[1].trial) == figures(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("screen", [False, True])
+def test_a_stored_trial_is_recalled(tiny: RunConfig, data: Path, tmp_path: Path, screen: bool) -> None:
+    """Fault: numbers that differ from the computed ones, an outcome made of a part, weights copied for nothing."""
+    trials = trials_of(tiny)[:4]
+    more = {"screening": {"fraction": 0.5, "top": 0.5}} if screen else {}
+    for trial in trials:
+        spec = shared_spec(trial, trials, data, tmp_path, screened=str(tmp_path / "screened.jsonl"), **more)
+        assert not recall(spec), "before anything is stored"
+        run_trial(spec, here, here)
+        computed = read_json(tmp_path / trial.trial / OUTCOME)
+        shutil.rmtree(tmp_path / trial.trial)
+        if computed["status"] == "screened":
+            continue
+        assert recall(spec)
+        recalled = read_json(tmp_path / trial.trial / OUTCOME)
+        timed = {"seconds_now"}
+        assert {k: v for k, v in recalled["metrics"].items() if k not in timed} == {
+            k: v for k, v in computed["metrics"].items() if k not in timed
+        }
+        assert recalled["chunks"] == computed["chunks"]
+        assert recalled["metrics"]["seconds_now"] == 0
+        assert recalled["computed"] == {}
+        assert not list((tmp_path / trial.trial).glob("*.pt"))
+    over = {**spec, "config": to_plain(override_all(trials[-1].config, {"cap_bytes": 1000}))}
+    assert recall({**over, "folder": str(tmp_path / "over")}), "the artifact alone tells that it is over the cap"
+    assert read_json(tmp_path / "over" / OUTCOME)["status"] == "infeasible"
+
+
+def test_only_who_computes_gets_the_weights(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: hundreds of megabytes copied into the folder of every trial that shares a training."""
+    trials = [make_trial(tiny, {"adapt.lr": lr, "split": split}, "d") for lr, split in ((0.1, "int4"), (0.2, "int4"))]
+    for trial in trials:
+        run_trial(shared_spec(trial, trials, data, tmp_path), here, here)
+    assert (tmp_path / trials[0].trial / "average.pt").exists()
+    assert (tmp_path / trials[1].trial / "artifact.golf").exists()
+    assert not list((tmp_path / trials[1].trial).glob("*.pt"))
+    assert figures(tmp_path / trials[1].trial)
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_what_other_code_left_is_not_taken(tiny: RunConfig, data: Path, tmp_path: Path, share: bool) -> None:
+    """Fault: weights that the code before a change trained, published or reported as those of the code after it."""
+    trial = trials_of(tiny)[0]
+    spec = shared_spec(trial, [trial], data, tmp_path) if share else spec_of(tiny, data, tmp_path / trial.trial)
+    run_trial(spec, here, here)
+    right = figures(tmp_path / trial.trial)
+    folder = tmp_path / trial.trial
+    train_stage(override_all(tiny, {"seed": 9}), open_dataset(data), RunFolder(tmp_path / "other"), Group(), ignore)
+    for name in ("live.pt", "average.pt"):
+        shutil.copy(tmp_path / "other" / name, folder / name)
+    for name in ("pack", "live", "ema", "quantised", "sliding", "ttt"):
+        (folder / f"{name}.json").unlink()
+    write_json(folder / MADE_BY, {**read_json(folder / MADE_BY), "code": "of yesterday"})
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+    run_trial(spec, here, here)
+    assert figures(folder) == right
 
 
 def test_a_store_that_cannot_be_written_is_named(tiny: RunConfig, data: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 
 from golf.config import RunConfig, override_all, to_plain
 from golf.data.dataset import open_dataset
@@ -22,7 +23,7 @@ from tune.ledger import Ledger
 from tune.paths import Storage
 from tune.search import Search
 from tune.space import Space, Trial
-from tune.sweep import SweepSettings, entries_of, finished, only_driver, run_sweep
+from tune.sweep import Book, SweepSettings, entries_of, finished, only_driver, run_sweep
 from tune.trial import run_trial
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +139,39 @@ def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, 
     assert computed.count("prefix-101") == 1
 
 
+def test_two_sweeps_at_once_on_one_store(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: two drivers that compute the same stage, or wait for each other for ever; a third that computes again."""
+    write_json(tmp_path / "tiny.json", to_plain(tiny))
+    address = ray.get_runtime_context().gcs_address
+    common = ["--data", str(data), "--store", str(tmp_path / "store"), "--search", "grid", "--no-screening"]
+    common += ["--address", address, "--concurrent", "2", "--tracking-uri", "http://127.0.0.1:9"]
+
+    def start(name: str, rates: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "run_sweep.py", str(tmp_path / "tiny.json"), "--storage", str(tmp_path / name)]
+        command += [*common, "--space", "split=int4,int8", f"adapt.lr={rates}"]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    both = [start("narrow", "0.01,0.02"), start("wide", "0.01,0.02,0.03")]
+    told = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    narrow, wide = ({e["trial"]: e for e in entries_of("tiny", Storage(tmp_path / n))} for n in ("narrow", "wide"))
+    assert (len(narrow), len(wide)) == (4, 6)
+    assert all(entry["status"] == "done" for entry in (*narrow.values(), *wide.values()))
+    assert all(timeless(entry) == timeless(wide[trial]) for trial, entry in narrow.items())
+    computed = [name for entry in (*narrow.values(), *wide.values()) for name in entry["computed"]]
+    once = {"train": 1, "pack": 2, "live": 1, "ema": 1, "quantised": 2, "sliding": 2, "ttt": 6}
+    assert {name: computed.count(name) for name in once} == once
+    third = start("third", "0.01,0.02,0.03")
+    output = third.communicate(timeout=100)[0]
+    assert third.returncode == 0, output
+    recalled = {entry["trial"]: entry for entry in entries_of("tiny", Storage(tmp_path / "third"))}
+    assert {trial: timeless(entry) for trial, entry in recalled.items()} == {
+        trial: timeless(entry) for trial, entry in wide.items()
+    }
+    assert [entry["computed"] for entry in recalled.values()] == [{}] * 6
+    assert " started " not in output, "a trial of Ray's for what is stored"
+
+
 def test_what_does_not_fit_is_refused_at_once(cluster: None) -> None:
     """Fault: a sweep that waits for ever for resources that nobody has."""
     assert trials_at_once(Workers(2)) == 2
@@ -145,6 +179,21 @@ def test_what_does_not_fit_is_refused_at_once(cluster: None) -> None:
         trials_at_once(Workers(8, cpus=2))
     with pytest.raises(ValueError, match=r"2 GPU.*has 0"):
         trials_at_once(Workers(2, gpus=1))
+
+
+def test_states_of_trials_to_come_are_pinned(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a disk budget that drops the state from which a trial that has not begun wants to go on."""
+    space: Space = {"schedule.steps": [8, 10], "schedule.warmdown_start": [4, 6], "split": ["int4"]}
+    search = Search(tiny, space, "grid", None, 0, open_dataset(data).digest)
+    storage = Storage(tmp_path)
+    book = Book(SweepSettings("s", "tiny", data, budget_bytes=1), storage, search, [])
+    keys = {trial.trial: set(book.stages(trial).keys) for trial in search.certain()}
+    assert book.store.pinned() == set().union(*keys.values())
+    for trial in list(keys):
+        assert book.next() is not None
+        book.end(trial, "its process was killed")
+        del keys[trial]
+        assert book.store.pinned() == set().union(*keys.values())
 
 
 def test_one_driver_at_a_time(tmp_path: Path) -> None:
