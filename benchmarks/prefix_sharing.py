@@ -1,103 +1,131 @@
-"""What sharing saves: a grid of trials alone against the same grid through the stage store, side by side in one run.
+"""What sharing saves: naive Ray Tune, every trial alone, against our sweep with shared stages, side by side in one run.
 
 The grid is 3 warmdown starts x 2 step counts x 3 splits x 4 TTT settings, 72 trials, at a hundredth of the record's
-steps, on one CPU thread, every stage in this process, so that seconds are of computing and of the store alone. "Alone"
-is a random sample of whole trials, scaled, unless --alone 72. Every sampled trial is compared with its shared twin bit
-for bit. Screening runs the grid again in a store of its own, in a random order. Prints tables and, last, one JSON
-object.
+steps, two trials at a time on CPUs, one thread each, Ray started once for all. "Alone" is a random sample of whole
+trials as plain Ray Tune trials, unless --alone 72. It is scaled by the work: by what all 72 trials would cost alone
+over what the sampled ones would, both as the shared sweep recorded them. Every sampled trial and the winner are
+compared with their shared twins bit for bit. Screening runs the grid again in a store of its own, in a random order.
+Last, the driver's own cost when everything is stored. Prints tables and, at the end, one JSON object.
 """
 
 import argparse
 import json
 import random
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from ray import tune
 
+from golf.artifact.bundle import code_bytes
 from golf.config import RunConfig, ScheduleConfig, override_all, to_plain
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import open_dataset
 from golf.data.text import prepare_text
 from golf.dist import Group
-from golf.files import read_json
+from golf.files import read_json, write_json
 from golf.presets import PRESETS
-from tune.space import Space, Trial, make_trial, points_of
-from tune.tree import branch_points, grow, naive_steps, training_key
-from tune.trial import DONE, OUTCOME, run_stage, run_trial
+from golf.stages import run_stages
+from tune.cluster import start_ray, stop_ray
+from tune.console import best_of
+from tune.paths import Storage
+from tune.screening import Screening
+from tune.search import Search
+from tune.space import Space, Trial
+from tune.sweep import SweepSettings, entries_of, run_sweep
+from tune.tree import grow, naive_steps
+from tune.trial import OUTCOME, ignore, open_trial, outcome_of
 
 SPACE: Space = {
     "schedule.warmdown_start": [35, 45, 55],
     "schedule.steps": [70, 90],
     "split": ["mixed-int6-int8", "pure-int6", "int5-mlp"],
-    "adapt": [(0.005, 6), (0.005, 8), (0.02, 6), (0.02, 8)],
+    "adapt.lr": [0.005, 0.02],
+    "adapt.epochs": [4, 6],
 }
-"""The last: learning rate and epochs of TTT."""
-WORLD = {"ranks": 1, "cpus": 1, "device": "cpu"}
+NUM_CPUS = 2
+SCREENING = Screening(fraction=0.1, top=0.25)
 RECORD_TRAIN_SECONDS, RECORD_TTT_SECONDS = 3490.0, 2194.0
 """Of one trial on 4xA100-40GB (PR #598)."""
 PUBLISHED = {7: 3.5, 9: 5, 12: 7, 15: 9, 20: 12, 25: 12, 30: 12}
 """Thousands of steps -> of warmdown start: the series that was published trial by trial."""
+STORED_COUNTS = (10, 100, 1000)
 
 
 def base_config(seed: int, quick: bool) -> RunConfig:
     """A small model whose training and TTT cost what the record's do to each other."""
-    width: dict[str, Any] = {"model.model_dim": 64, "model.mlp_hidden": 128, "model.rope_dims": 8} if quick else {}
-    length = 64 if quick else 256
+    shape: dict[str, Any] = {"model.num_layers": 2, "model.value_layers": [1], "model.xsa_layers": 1} if quick else {}
     changes: dict[str, Any] = {
+        "model.model_dim": 64,
+        "model.mlp_hidden": 128,
+        "model.rope_dims": 8,
         "schedule.momentum_steps": 15,
-        "batch.sequence_length": length,
-        "batch.tokens_per_step": 8 * length,
-        "score.sequence_length": length,
-        "score.stride": length,
+        "batch.sequence_length": 64,
+        "batch.tokens_per_step": 512,
+        "score.sequence_length": 64,
+        "score.stride": 64,
         "score.batch_windows": 8,
-        "score.chunk_tokens": 512 if quick else 2048,
+        "score.chunk_tokens": 512,
         "adapt.batch_sequences": 4,
         "cap_bytes": 16_000_000,
         "seed": seed,
     }
-    return override_all(PRESETS["demo"], width | changes)
+    return override_all(PRESETS["demo"], shape | changes)
 
 
-def grid(seed: int, quick: bool, data: str) -> list[Trial]:
-    """The 72 trials."""
-    base, trials = base_config(seed, quick), []
-    for point in points_of(SPACE):
-        fields = {field: value for field, value in point.items() if field != "adapt"}
-        fields |= {"adapt.lr": point["adapt"][0], "adapt.epochs": point["adapt"][1]}
-        trials.append(make_trial(base, fields, data))
-    return trials
+def sweep(name: str, base: RunConfig, data: Path, root: Path, **options: Any) -> tuple[list[dict[str, Any]], float]:
+    """The entries of the grid's trials, in the order in which they ended, and the wall-clock seconds.
+
+    Args: options: space, strategy and seed of the search; screening.
+    """
+    storage, space = Storage(root), options.get("space", SPACE)
+    num_trials = None if space is not SPACE else 72
+    search = Search(
+        base, space, options.get("strategy", "grid"), num_trials, options.get("seed", 0), open_dataset(data).digest
+    )
+    settings = SweepSettings(name, "demo", data, concurrent=NUM_CPUS, screening=options.get("screening"))
+    started = time.perf_counter()
+    run_sweep(settings, search, storage, [])
+    seconds = time.perf_counter() - started
+    entries = entries_of(name, storage)
+    for entry in entries:
+        if entry["status"] == "failed":
+            raise SystemExit(f"trial {entry['name']} failed: {entry['cause']}")
+    return entries, seconds
 
 
-def here(stage: str, spec: Mapping[str, Any]) -> None:
-    """A stage in this process."""
-    run_stage(stage, spec, Group(), lambda curve, step, value: None)
+def run_alone(trials: Sequence[Trial], data: Path, root: Path) -> tuple[dict[str, dict[str, Any]], float]:
+    """The outcomes of trials as plain Ray Tune trials, by their ids, and the wall-clock seconds."""
+
+    def trainable(spec: dict[str, Any]) -> None:
+        config, dataset, folder = open_trial(spec)
+        results = run_stages(config, dataset, folder, Group(), code_bytes(config), ignore)
+        write_json(folder.file(OUTCOME), outcome_of(results, folder))
+        tune.report({"bpb": results["ladder"][-1]["bpb"]})
+
+    specs = [
+        {"config": to_plain(trial.config), "data": str(data), "folder": str(root / trial.trial)} for trial in trials
+    ]
+    started = time.perf_counter()
+    run_tune(trainable, specs, root)
+    seconds = time.perf_counter() - started
+    return {trial.trial: read_json(root / trial.trial / OUTCOME) for trial in trials}, seconds
 
 
-def run_all(trials: list[Trial], data: Path, root: Path, share: bool, screen: bool = False) -> list[dict[str, Any]]:
-    """The outcomes of trials, one after the other."""
-    points, outcomes = branch_points(trial.config for trial in trials), []
-    for number, trial in enumerate(trials):
-        folder = root / trial.trial
-        spec: dict[str, Any] = {"trial": trial.trial, "config": to_plain(trial.config)}
-        spec |= {"data": str(data), "folder": str(folder)}
-        spec |= {"save_seconds": 1e9}
-        if share:
-            branches = points[training_key(trial.config)]
-            spec |= {"store": str(root / "store"), "branches": branches, "world": WORLD}
-        if screen:
-            spec |= {"screening": {"fraction": 0.1, "top": 0.25}, "sweep": "s", "ledger": str(root / "ledger.jsonl")}
-        run_trial(spec, here, here)
-        outcomes.append(read_json(folder / OUTCOME))
-        if outcomes[-1]["status"] == "failed":
-            raise SystemExit(f"trial {trial.name} failed: {outcomes[-1]['cause']}")
-        if (number + 1) % 12 == 0:
-            print(f"  {number + 1} of {len(trials)}", flush=True)
-    return outcomes
+def run_tune(trainable: Callable[[dict[str, Any]], None], specs: list[dict[str, Any]], root: Path) -> None:
+    """Run plain Ray Tune trials, one CPU each, in processes that are used again."""
+    found = tune.Tuner(
+        tune.with_resources(lambda chosen: trainable(chosen["spec"]), {"CPU": 1}),
+        param_space={"spec": tune.grid_search(specs)},
+        tune_config=tune.TuneConfig(reuse_actors=True),
+        run_config=tune.RunConfig(name="alone", storage_path=str(root / "ray"), verbose=0),
+    ).fit()
+    if found.errors:
+        raise SystemExit(f"a trial failed: {found.errors[0]}")
 
 
 def timeless(outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,23 +133,94 @@ def timeless(outcome: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in outcome["metrics"].items() if "seconds" not in name} | outcome["chunks"]
 
 
-def winner(trials: list[Trial], outcomes: list[dict[str, Any]]) -> str:
-    """The trial with the least BPB."""
-    done = [(o["metrics"]["bpb"], t.trial) for t, o in zip(trials, outcomes, strict=True) if o["status"] == DONE]
-    return min(done)[1]
+def seconds_of(entries: Sequence[Mapping[str, Any]], name: str = "seconds") -> float:
+    """Sum of a metric."""
+    return float(sum(entry["metrics"][name] for entry in entries))
 
 
-def driver_milliseconds(trial: Trial, data: Path, root: Path, counts: list[int]) -> dict[int, float]:
-    """Milliseconds of a trial whose results are all stored, for growing numbers of them."""
-    points, found = branch_points([trial.config]), {}
-    spec = {"trial": "x", "config": to_plain(trial.config), "data": str(data), "save_seconds": 1e9, "world": WORLD}
-    spec |= {"store": str(root / "store"), "branches": points[training_key(trial.config)]}
-    run_trial(spec | {"folder": str(root / "first")}, here, here)
-    for count in counts:
+def study(seed: int, parsed: argparse.Namespace, data: Path, root: Path) -> dict[str, Any]:
+    """One seed of the grid: shared, alone, shared with screening."""
+    base = base_config(seed, parsed.quick)
+    trials = Search(base, SPACE, "grid", None, 0, open_dataset(data).digest).certain()
+    say(f"seed {seed}: {len(trials)} trials shared")
+    entries, shared_wall = sweep("shared", base, data, root / "shared")
+    shared = {entry["trial"]: entry for entry in entries}
+    winner = best_of(entries)
+    assert winner is not None
+    sample = random.Random(seed).sample(trials, parsed.alone)
+    say(f"seed {seed}: {len(sample)} of them alone")
+    alone, sample_wall = run_alone(sample, data, root / "alone")
+    scale = seconds_of(entries) / seconds_of([shared[trial] for trial in alone])
+    alone |= run_alone([trial for trial in trials if trial.trial == winner["trial"]], data, root / "winner")[0]
+    same = all(timeless(outcome) == timeless(shared[trial]) for trial, outcome in alone.items())
+    say(f"seed {seed}: shared with screening")
+    screened, screened_wall = sweep(
+        "screened", base, data, root / "screened", strategy="random", seed=seed, screening=SCREENING
+    )
+    measured = [outcome for trial, outcome in alone.items() if trial in {one.trial for one in sample}]
+    naive = seconds_of(measured) * scale
+    best = best_of(screened)
+    trees = grow({trial.trial: trial.config for trial in trials})
+    chunks = len(winner["chunks"]["ttt"])
+    ttt_seconds = seconds_of(measured, "ttt_seconds")
+    return {
+        "training_to_ttt": seconds_of(measured, "train_seconds") / ttt_seconds,
+        "alone_over_recorded": seconds_of(measured) / seconds_of([shared[trial.trial] for trial in sample]),
+        "steps_naive": naive_steps(trees),
+        "steps_shared": sum(tree.steps for tree in trees),
+        "steps_ratio": naive_steps(trees) / sum(tree.steps for tree in trees),
+        "ttt_chunks_naive": chunks * len(trials),
+        "ttt_chunks_screened": sum(ttt_chunks(entry, chunks) for entry in screened),
+        "accelerator_seconds_naive": naive,
+        "accelerator_seconds_shared": seconds_of(entries, "seconds_now"),
+        "accelerator_seconds_ratio": naive / seconds_of(entries, "seconds_now"),
+        "accelerator_seconds_ratio_screened": naive / seconds_of(screened, "seconds_now"),
+        "wall_seconds_naive": sample_wall * scale,
+        "wall_seconds_ratio": sample_wall * scale / shared_wall,
+        "wall_seconds_ratio_screened": sample_wall * scale / screened_wall,
+        "same_winner": same,
+        "same_winner_screened": best is not None and best["trial"] == winner["trial"],
+        "screened_out": sum(entry["status"] == "screened" for entry in screened),
+        "place_of_screened_winner": place(entries, best),
+    }
+
+
+def ttt_chunks(entry: Mapping[str, Any], chunks: int) -> int:
+    """Chunks of TTT that a screened sweep's trial ran."""
+    if entry["status"] == "done":
+        return chunks
+    first = SCREENING.num_chunks(chunks)
+    return first if first is not None and "bpb_ttt-screen" in entry["metrics"] else 0
+
+
+def place(entries: Sequence[Mapping[str, Any]], found: Mapping[str, Any] | None) -> int:
+    """Where a trial stands among all by BPB, 1 the best; beyond the last without one."""
+    if found is None:
+        return len(entries) + 1
+    return 1 + sum(entry["metrics"]["bpb"] < found["metrics"]["bpb"] for entry in entries)
+
+
+def driver_milliseconds(seed: int, parsed: argparse.Namespace, data: Path, root: Path) -> dict[str, float]:
+    """Milliseconds of the driver for a trial all of whose results are stored, beyond what one such trial takes.
+
+    The trials differ in the cap alone, which no result depends on. Beside them: an empty trial of Ray Tune's own.
+    """
+    found, base = {}, base_config(seed, parsed.quick)
+    one = {"schedule.warmdown_start": [35], "schedule.steps": [70], "split": ["int4"], "adapt.epochs": [1]}
+    sweep("first", base, data, root, space=one)
+    _, least = sweep("stored-1", base, data, root, space={**one, "cap_bytes": [16_000_000]})
+    for count in STORED_COUNTS:
+        caps = [16_000_000 + number for number in range(1, count + 1)]
+        entries, seconds = sweep(f"stored-{count}", base, data, root, space={**one, "cap_bytes": caps})
+        assert len(entries) == count
+        assert not any(entry["computed"] for entry in entries)
+        found[f"{count}"] = 1000 * max(seconds - least, 0.0) / count
+    times = []
+    for count in (4, 24):
         started = time.perf_counter()
-        for number in range(count):
-            run_trial(spec | {"folder": str(root / f"{count}-{number % 20}")}, here, here)
-        found[count] = 1000 * (time.perf_counter() - started) / count
+        run_tune(lambda spec: tune.report({"bpb": 0.0}), [{"number": n} for n in range(count)], root / f"empty-{count}")
+        times.append(time.perf_counter() - started)
+    found["empty trial of Ray Tune"] = 1000 * (times[1] - times[0]) / 20
     return found
 
 
@@ -155,74 +254,50 @@ def at_scale() -> dict[str, float]:
     }
 
 
-def study(seed: int, parsed: argparse.Namespace, data: Path, root: Path) -> dict[str, Any]:
-    """One seed of the grid: alone, shared, shared with screening."""
-    trials = grid(seed, parsed.quick, open_dataset(data).digest)
-    print(f"seed {seed}: {len(trials)} trials shared", flush=True)
-    started = time.perf_counter()
-    shared = run_all(trials, data, root / "shared", share=True)
-    shared_wall = time.perf_counter() - started
-    sample = random.Random(seed).sample(range(len(trials)), parsed.alone)
-    print(f"seed {seed}: {len(sample)} of them alone", flush=True)
-    started = time.perf_counter()
-    alone = run_all([trials[n] for n in sample], data, root / "alone", share=False)
-    alone_wall = (time.perf_counter() - started) / len(sample) * len(trials)
-    for number, outcome in zip(sample, alone, strict=True):
-        assert timeless(outcome) == timeless(shared[number]), trials[number].name
-    order = random.Random(seed).sample(trials, len(trials))
-    print(f"seed {seed}: shared with screening", flush=True)
-    screened = run_all(order, data, root / "screened", share=True, screen=True)
-    trees = grow({trial.trial: trial.config for trial in trials})
-    seconds = [sum(outcome["metrics"][name] for outcome in shared) for name in ("seconds", "seconds_now")]
-    chunks = len(shared[0]["chunks"]["ttt"])
-    ttt_screened = sum(chunks * (o["status"] == DONE) + 2 * (o["status"] != DONE) for o in screened)
-    return {
-        "training_to_ttt": sum(o["metrics"]["train_seconds"] for o in alone)
-        / sum(o["metrics"]["ttt_seconds"] for o in alone),
-        "steps_naive": naive_steps(trees),
-        "steps_shared": sum(tree.steps for tree in trees),
-        "steps_ratio": naive_steps(trees) / sum(tree.steps for tree in trees),
-        "ttt_chunks_naive": chunks * len(trials),
-        "ttt_chunks_screened": ttt_screened,
-        "accelerator_seconds_naive": seconds[0],
-        "accelerator_seconds_ratio": seconds[0] / seconds[1],
-        "accelerator_seconds_ratio_screened": seconds[0] / sum(o["metrics"]["seconds_now"] for o in screened),
-        "wall_seconds_ratio": alone_wall / shared_wall,
-        "same_winner": all(timeless(o) == timeless(shared[n]) for n, o in zip(sample, alone, strict=True)),
-        "same_winner_screened": winner(order, screened) == winner(trials, shared),
-        "screened_out": sum(outcome["status"] == "screened" for outcome in screened),
-    }
+def say(text: str) -> None:
+    """A line with the time."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
 def main(arguments: list[str]) -> int:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a smaller model, at most 10 minutes")
+    parser.add_argument("--quick", action="store_true", help="a smaller model, at most 10 minutes a seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="seeds of the grid (%(default)s)")
     parser.add_argument("--alone", type=int, default=6, help="trials that are also run alone (%(default)s)")
     parsed = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as place:
-        root, data = Path(place), Path(place) / CORPUS_NAME
-        texts = documents()[:: 4 if parsed.quick else 1]
-        prepare_text(texts, data, CORPUS_NAME, say=lambda line: None)
-        studies = [study(seed, parsed, data, root / str(seed)) for seed in parsed.seeds]
-        first = grid(parsed.seeds[0], parsed.quick, open_dataset(data).digest)[0]
-        driver = driver_milliseconds(first, data, root / str(parsed.seeds[0]) / "shared", [10, 100, 1000])
-    for seed, result in zip(parsed.seeds, studies, strict=True):
-        print(f"\nseed {seed}")
-        for name, value in result.items():
-            print(f"  {name:38s} {value:12,.2f}" if isinstance(value, float) else f"  {name:38s} {value!s:>12s}")
+    with tempfile.TemporaryDirectory() as folder:
+        root, data = Path(folder), Path(folder) / CORPUS_NAME
+        prepare_text(documents()[::4], data, CORPUS_NAME, say=lambda line: None)
+        start_ray(None, NUM_CPUS, NUM_CPUS)
+        try:
+            studies = [study(seed, parsed, data, root / str(seed)) for seed in parsed.seeds]
+            say("the driver alone")
+            driver = driver_milliseconds(parsed.seeds[0], parsed, data, root / "driver")
+        finally:
+            stop_ray()
+    print_results(parsed.seeds, studies, driver)
+    return 0
+
+
+def print_results(seeds: list[int], studies: list[dict[str, Any]], driver: dict[str, float]) -> None:
+    """The tables, and the JSON object."""
+    print(f"\n{'':38s}" + "".join(f"{f'seed {seed}':>14s}" for seed in seeds))
+    for name in studies[0]:
+        cells = (one[name] for one in studies)
+        print(f"{name:38s}" + "".join(f"{f'{c:,.2f}' if isinstance(c, float) else str(c):>14s}" for c in cells))
+    scale = at_scale()
     print("\nat the record's scale, by the tree alone")
-    for name, value in (scale := at_scale()).items():
-        print(f"  {name:38s} {value:12,.0f}")
-    print("\nmilliseconds a trial when all is stored:", {count: round(value, 1) for count, value in driver.items()})
-    numbers = {name: sum(s[name] for s in studies) / len(studies) for name in studies[0] if "winner" not in name}
-    wins = {name: sum(s[name] for s in studies) for name in studies[0] if "winner" in name}
+    for name, value in scale.items():
+        print(f"{name:38s}{value:14,.0f}")
+    print("\nmilliseconds of the driver for a trial that is stored")
+    for name, value in driver.items():
+        print(f"{name:38s}{value:14,.1f}")
+    numbers = {name: statistics.fmean(one[name] for one in studies) for name in studies[0] if "winner" not in name}
+    wins = {name: sum(one[name] for one in studies) for name in studies[0] if name.startswith("same_winner")}
     total = {name: value == len(studies) for name, value in wins.items()}
     counts = {f"{name}_seeds": f"{value} of {len(studies)}" for name, value in wins.items()}
-    print(json.dumps(numbers | total | counts | {"driver_ms_per_trial": driver[1000]} | scale))
-    return 0
+    print(json.dumps(numbers | total | counts | {"driver_ms_per_trial": driver[str(STORED_COUNTS[-1])]} | scale))
 
 
 if __name__ == "__main__":
