@@ -58,6 +58,8 @@ class Console:
             f"{metrics['bpb']:.4f} BPB, {metrics['artifact_bytes']:,} bytes" if "bpb" in metrics else entry["cause"]
         )
         say(f"{entry['status']:11s} {entry['name']}: {result}")
+        for rung, standing in entry.get("standings", {}).items():
+            say(f"{'':11s} first chunks of {rung}: {standing}")
         self.told = 0.0
         self.status()
 

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -141,14 +142,15 @@ def alone(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str,
     first_chunks = chunks_to_screen(spec, config, dataset)
     if not folder.file("train.json").exists():
         train(TRAIN, spec)
+    standings: dict[str, Standing] = {}
     if pack_trained(config, dataset, folder, Group(), code_bytes(config))["fits"]:
         for rung in rungs_to_screen(config, first_chunks):
             evaluate(EVALUATE, {**spec, "rungs": [rung], "first_chunks": first_chunks})
-            standing = judge(spec, folder, rung)
-            if not standing.promoted:
-                return screened_out(config, dataset, folder, rung, standing)
+            standings[rung] = judge(spec, folder, rung)
+            if not standings[rung].promoted:
+                return screened_out(config, dataset, folder, standings)
         evaluate(EVALUATE, {**spec, "rungs": rungs_of(config)})
-    return outcome_of(gathered(config, dataset, folder), folder)
+    return outcome_of(gathered(config, dataset, folder), folder, standings)
 
 
 def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str, Any]:
@@ -182,16 +184,18 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
         evaluate(EVALUATE, {**spec, "rungs": names})
 
     def stages_in_order() -> dict[str, Any]:
+        standings: dict[str, Standing] = {}
         reuse.train(stages.training, train_from)
         reuse.obtain([stages.pack], pack, whole=True)
         if pack_trained(config, dataset, folder, Group(), code_bytes(config))["fits"]:
             for one in stages.screens:
                 reuse.obtain([one], first)
-                standing = judge(spec, folder, one.name.removesuffix(SCREEN))
-                if not standing.promoted:
-                    return screened_out(config, dataset, folder, one.name.removesuffix(SCREEN), standing)
+                rung = one.name.removesuffix(SCREEN)
+                standings[rung] = judge(spec, folder, rung)
+                if not standings[rung].promoted:
+                    return screened_out(config, dataset, folder, standings)
             reuse.obtain(stages.rungs, rest)
-        return outcome_of(gathered(config, dataset, folder), folder)
+        return outcome_of(gathered(config, dataset, folder), folder, standings)
 
     try:
         outcome = stages_in_order()
@@ -223,18 +227,18 @@ def judge(spec: Mapping[str, Any], folder: RunFolder, rung: str) -> Standing:
 
 
 def screened_out(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, rung: str, standing: Standing
+    config: RunConfig, dataset: Dataset, folder: RunFolder, standings: Mapping[str, Standing]
 ) -> dict[str, Any]:
     """The outcome of a trial that does not go on."""
     train = train_stage(config, dataset, folder, Group(), ignore)
     packed = pack_trained(config, dataset, folder, Group(), code_bytes(config))
-    outcome = outcome_of({"train": train, "pack": packed, "ladder": []}, folder)
-    for screened in SCREENED_RUNGS[: SCREENED_RUNGS.index(rung) + 1]:
-        first = read_json(folder.file(f"{screened}{SCREEN}.json"))["result"]
-        outcome["metrics"][f"bpb_{screened}{SCREEN}"] = first["bpb"]
+    outcome = outcome_of({"train": train, "pack": packed, "ladder": []}, folder, standings)
+    for rung in standings:
+        first = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]
+        outcome["metrics"][f"bpb_{rung}{SCREEN}"] = first["bpb"]
         for total in ("seconds", "seconds_now"):
             outcome["metrics"][total] += first["seconds"]
-    return outcome | {"status": SCREENED, "cause": f"not promoted after the first chunks of {rung}: {standing}"}
+    return outcome | {"status": SCREENED, "cause": f"not promoted after the first chunks of {rung}: {standings[rung]}"}
 
 
 def gathered(config: RunConfig, dataset: Dataset, folder: RunFolder) -> dict[str, Any]:
@@ -251,8 +255,10 @@ def failed(cause: str) -> dict[str, Any]:
     return {"status": FAILED, "cause": cause, "metrics": {}, "curves": {}, "chunks": {}, "tags": {}, "files": {}}
 
 
-def outcome_of(results: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
-    """Status, cause, metrics, curves, chunk sums and files of a finished trial."""
+def outcome_of(
+    results: Mapping[str, Any], folder: RunFolder, standings: Mapping[str, Standing] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Status, cause, metrics, curves, chunk sums and files of a finished trial, and how it stood when screened."""
     train, packed, ladder = results["train"], results["pack"], results["ladder"]
     metrics = {
         "artifact_bytes": packed["artifact_bytes"],
@@ -281,6 +287,7 @@ def outcome_of(results: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
         "curves": curves,
         "chunks": chunks,
         "ledger": packed["ledger"],
+        "standings": {rung: str(standing) for rung, standing in standings.items()},
         "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file(CONFIG))},
     }
 
