@@ -282,6 +282,7 @@ class Book:
         }
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
     found = {name: metadata.version(name) for name in ("numpy", "zstandard", "ray")}
