@@ -208,8 +208,12 @@ def training_exhibit(results: Results, subjects: Sequence[Subject]) -> Exhibit:
     span = span_of(len(shown[0].steps))
     words = f"Training loss by step: raw (faint), and the running mean over {span} steps (dark)."
     if others:
-        which = f"the {MOST_OTHERS} of the best trials among {len(others)}" if len(others) > MOST_OTHERS else "all"
-        words += f" Grey: other trainings, {which}."
+        some = (
+            f"those of the next best trials, {MOST_OTHERS} of {len(others)}"
+            if len(others) > MOST_OTHERS
+            else "all others"
+        )
+        words += f" Grey: {some}."
     words += " Trials that share a training are one line."
     words += " Losses at equal steps compare only before the first warmdown starts."
     if not any(training.validation for training in shown):
@@ -243,8 +247,8 @@ def search_exhibit(results: Results) -> Exhibit:
         return Exhibit(name, title, None, "no searched field has more than one value here.")
     ways = [Way(parameters(entry), finished_bpb(entry), ending_of(entry)) for entry in results.trials]
     words = (
-        "Each line is a trial, from field to field to its BPB. Dark: the best tenth of the finished ones. Dashed: trials "
-        "without a BPB, by how they ended. Lines through one choice lie side by side, the best lowest."
+        "Each line is a trial, from field to field to its BPB. Dark: the best tenth of the finished ones. Dashed: "
+        "trials without a BPB, by how they ended. Lines through one choice lie side by side, the best lowest."
     )
     return Exhibit(name, title, draw_ways(ways, fields), words)
 
@@ -279,9 +283,9 @@ def artifact_exhibit(results: Results) -> Exhibit:
     known = size is not None and cap is not None
     whole = f" {size:,.0f} of {cap:,} bytes." if known else ""
     words = (
-        f"{clean(name_of(entry), 120)} ({trial_of(entry)}, {ending_of(entry)}).{whole} Percentages: packed bytes against "
-        "the order-0 entropy of the group's codes. Packed bytes hold the scales too, and are shares of the compressed "
-        "whole; they fall below the entropy where the codec finds order between codes."
+        f"{clean(name_of(entry), 120)} ({trial_of(entry)}, {ending_of(entry)}).{whole} Percentages: packed bytes "
+        "against the order-0 entropy of the group's codes. Packed bytes hold the scales too, and are shares of the "
+        "compressed whole; they fall below the entropy where the codec finds order between codes."
     )
     room = float(cap - size) if size is not None and cap is not None else None
     return Exhibit(name, title, draw_bytes(groups, metric(entry, "code_bytes"), room), words)

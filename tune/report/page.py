@@ -32,7 +32,7 @@ class Document:
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #000; background: #fff;
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+  max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 0.5rem; }
 p { margin: 0.5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
@@ -48,8 +48,10 @@ th { border-bottom: 1.5px solid #000; font-weight: 600; white-space: nowrap; }
 td { max-width: 26rem; overflow-wrap: anywhere; }
 td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.short { white-space: nowrap; }
+td.long { min-width: 15rem; }
 summary { cursor: pointer; font-size: 0.875rem; }
 pre { font-size: 0.8125rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+@page { margin: 14mm; }
 @media print {
   body { margin: 0; max-width: none; font-size: 10pt; }
   figure, tr { break-inside: avoid; }
@@ -57,8 +59,11 @@ pre { font-size: 0.8125rem; white-space: pre-wrap; overflow-wrap: anywhere; }
   thead { display: table-header-group; }
   figure svg { min-width: 0; }
   .scroll { overflow: visible; }
-  table { font-size: 7.5pt; }
-  th, td { padding-right: 0.6rem; }
+  figure svg { max-width: 16cm; }
+  table { font-size: 6.5pt; }
+  th, td { padding-right: 0.45rem; }
+  th { white-space: normal; }
+  td.long { min-width: 6rem; }
 }
 """
 _SHORT = 24
@@ -118,7 +123,9 @@ def _html_table(table: Table) -> Iterator[str]:
 
 
 def _class(table: Table, column: int, cell: str) -> str:
-    return ' class="n"' if column in table.numbers else ' class="short"' if 0 < len(cell) <= _SHORT else ""
+    if column in table.numbers:
+        return ' class="n"'
+    return "" if not cell else ' class="short"' if len(cell) <= _SHORT else ' class="long"'
 
 
 def _safe(text: str) -> str:

@@ -38,6 +38,8 @@ _MOST_RINGS = 40
 """Trials in one row that are drawn as rings; more as thin strokes."""
 _MOST_CHOICES = 8
 """Different numbers of a field up to which each has its own place on the axis."""
+_LEAST_APART = 1.02
+"""Inches between the axes of fields, whose names stand below them."""
 _DARK_SHARE = 0.1
 """Finished trials that are drawn dark."""
 
@@ -239,13 +241,13 @@ def draw_ways(ways: Sequence[Way], fields: Sequence[str]) -> Figure:
 
     Args: ways: one or more; fields: those that vary.
     """
-    width = max(WIDTH, 1.02 * (len(fields) + 1) + 0.6)
-    figure = sheet(4.2, width)
     last = len(fields)
     done = sorted((way for way in ways if way.bpb is not None), key=lambda way: way.bpb or 0.0)
     stopped = list(dict.fromkeys(way.status for way in ways if way.bpb is None))
     scales = [_scale([way.point.get(field) for way in ways]) for field in fields]
-    left = max(0.45, *(length_of(text, SMALL) + 0.15 for _, text in scales[0].ticks))
+    left, *others = (max(length_of(text, SMALL) for _, text in scale.ticks) for scale in scales)
+    left, apart = max(0.45, left + 0.15), max([_LEAST_APART, *(length + 0.15 for length in others)])
+    figure = sheet(4.2, max(WIDTH, left + apart * last + 0.95))
     axes = panel(figure, left, 0.62, 0.95, 0.15)
     axes.set_xlim(0, last)
     room = 0.09 * len(stopped)
@@ -308,7 +310,7 @@ def _draw_end(
 def broken(field: str) -> str:
     """A field's name in lines of about 13 letters, broken after dots and underscores."""
     lines = [""]
-    for part in clean(field, 60).replace(".", ".\n").replace("_", "_\n").split("\n"):
+    for part in clean(field, 40).replace(".", ".\n").replace("_", "_\n").split("\n"):
         for start in range(0, len(part), 14):
             piece = part[start : start + 14]
             if len(lines[-1]) + len(piece) > 14:

@@ -4,6 +4,7 @@ Results enter, tables of texts leave. Texts are as users wrote them: whoever pri
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -202,13 +203,14 @@ def trials_table(results: Results) -> Table:
 
 
 def causes_table(entries: Sequence[Entry]) -> Table:
-    """Why trials ended without a result, equal causes together."""
+    """Why trials have no result, like causes together: those that differ in their numbers or their details only."""
     causes: dict[tuple[str, str], list[str]] = {}
     for entry in sorted(entries, key=lambda entry: (ending_of(entry), str(entry.get("cause")))):
         if finished_bpb(entry) is None:
-            causes.setdefault((ending_of(entry), str(entry.get("cause") or "unknown")), []).append(trial_of(entry))
-    rows = tuple((status, str(len(ids)), cause, ", ".join(ids)) for (status, cause), ids in causes.items())
-    return Table("Trials without a result, by cause", ("status", "trials", "cause", "which"), rows, frozenset({1}))
+            cause = re.sub(r"\d[\d,.]*", "\u2026", str(entry.get("cause") or "unknown").partition(": ")[0])
+            causes.setdefault((ending_of(entry), cause), []).append(trial_of(entry))
+    rows = tuple((status, cause, str(len(ids)), ", ".join(ids)) for (status, cause), ids in causes.items())
+    return Table("Why trials have no result", ("status", "cause", "trials", "which"), rows, frozenset({2}))
 
 
 def best_tables(results: Results) -> list[Table]:
