@@ -16,7 +16,17 @@ from tune.report.canvas import svg_file
 from tune.report.exhibits import Exhibit, exhibits_of
 from tune.report.page import Document, html_of, markdown_of
 from tune.report.results import Book, Results
-from tune.report.tables import Table, damage_table, front_table, mixtures, overview_table, seeds_table, tables_of
+from tune.report.tables import (
+    Table,
+    damage_table,
+    front_table,
+    mixtures,
+    outdated,
+    overview_table,
+    seeds_table,
+    tables_of,
+    verdict_tables,
+)
 
 HTML, MARKDOWN = "html", "md"
 FORMATS = (HTML, MARKDOWN)
@@ -28,18 +38,16 @@ def document_of(book: Book, results: Results, baseline: Results | None, command:
 
     Args: command: what makes it again.
     """
-    warnings = mixtures(results.trials)
+    warnings = [*mixtures(results.trials), *outdated(results)]
     if book.damaged:
         lines = ", ".join(str(line.line_number) for line in book.damaged[:20])
         more = ", ..." if len(book.damaged) > 20 else ""
-        warnings.append(
-            f"The ledger has {len(book.damaged)} damaged lines, which are not in this report: {lines}{more}."
-        )
+        warnings.append(f"Lines of the ledger that are damaged and not in this report: {lines}{more}.")
     beside = {
         "bytes": [] if results.is_study else [front_table(results)],
         "seeds": [seeds_table(results)],
     }
-    parts: list[Table | Exhibit] = [overview_table(results)]
+    parts: list[Table | Exhibit] = [overview_table(results), *verdict_tables(results.verdict)]
     for exhibit in exhibits_of(results, baseline):
         parts += [exhibit, *(table for table in beside.get(exhibit.name, []) if table.rows)]
     damage = damage_table(book.damaged)

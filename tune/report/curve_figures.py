@@ -30,9 +30,11 @@ from tune.report.canvas import (
 )
 
 Floats = NDArray[np.float64]
+Line = tuple[Floats, Floats]
+"""(x, y)."""
 MOST_OTHERS = 40
 """Trainings beside those that are named."""
-_SPANS = 40
+SPANS = 40
 """The running mean is over one so-many-th of the steps."""
 _MOST_POINTS = 400
 _MOST_FAINT_POINTS = 100
@@ -56,19 +58,16 @@ class Training:
     warmdown_start: int | None
 
 
-def smoothed(values: Floats) -> Floats:
-    """The running mean over an odd number of points around each, fewer at the ends."""
-    half = len(values) // _SPANS // 2
+def smoothed(steps: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """The running mean over an odd number of points, at the steps that have them all around: no end is bent."""
+    span = span_of(len(values))
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(len(values))
-    # As many on the left as on the right, so that a slope is not bent at the ends.
-    reach = np.minimum(half, np.minimum(places, len(values) - 1 - places))
-    return (sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1)
+    return steps[span // 2 : len(steps) - span // 2], (sums[span:] - sums[:-span]) / span
 
 
 def span_of(num_points: int) -> int:
-    """Points under one running mean."""
-    return 2 * (num_points // _SPANS // 2) + 1
+    """Points under one running mean: 1 where they are few."""
+    return 2 * (num_points // SPANS // 2) + 1
 
 
 @styled
@@ -86,12 +85,12 @@ def draw_trainings(trainings: Sequence[Training]) -> Figure:
     axes = panel(figure, 0.85, below, right, 0.35)
     last = max(float(training.steps[-1]) for training in trainings)
     axes.set_xlim(0, max(last, 1.0))
-    lines = [smoothed(training.loss_nats) for training in trainings]
+    lines = [smoothed(training.steps, training.loss_nats) for training in trainings]
     _limit(axes, trainings, lines)
     for place, (training, line) in reversed(list(enumerate(zip(trainings, lines, strict=True)))):
         _draw_training(axes, training, line, place)
     named = [(training, line) for training, line in zip(trainings, lines, strict=True) if training.label]
-    label_ends(axes, [(float(t.steps[-1]), float(line[-1]), clean(t.label, 30)) for t, line in named])
+    label_ends(axes, [(float(x[-1]), float(y[-1]), clean(training.label, 30)) for training, (x, y) in named])
     axes.set_ylabel("training loss (nats per token)")
     number_axis(axes, "y", 6)
     if any(training.warmdown_start is not None for training in trainings):
@@ -106,28 +105,28 @@ def draw_trainings(trainings: Sequence[Training]) -> Figure:
     return figure
 
 
-def _limit(axes: Axes, trainings: Sequence[Training], lines: Sequence[Floats]) -> None:
+def _limit(axes: Axes, trainings: Sequence[Training], lines: Sequence[Line]) -> None:
     """An axis that ends where training has got going: the first steps fall from ln(vocabulary)."""
     shown = []
-    for training, line in zip(trainings, lines, strict=True):
-        settled = min(int(_SKIPPED_SHARE * len(line)), len(line) - 1)
-        shown += [float(line[settled]), float(line.min())]
+    for training, (_, means) in zip(trainings, lines, strict=True):
+        settled = min(int(_SKIPPED_SHARE * len(means)), len(means) - 1)
+        shown += [float(means[settled]), float(means.min())]
         if training.label:
             shown.append(float(np.quantile(training.loss_nats[settled:], 0.01)))
     axes.set_ylim(*limits(shown, 0.05))
 
 
-def _draw_training(axes: Axes, training: Training, line: Floats, place: int) -> None:
+def _draw_training(axes: Axes, training: Training, line: Line, place: int) -> None:
     """Raw faint and smoothed dark for a named one; a grey line for one of many."""
     named = training.label is not None
-    if named and span_of(len(line)) > 1:
+    if named and span_of(len(training.steps)) > 1:
         axes.plot(
             *extremes(training.steps, training.loss_nats),
             color=FAINT if place == 0 else "0.88",
             linewidth=0.6,
             zorder=1,
         )
-    x, y = thinned(training.steps, line, _MOST_POINTS if named else _MOST_FAINT_POINTS)
+    x, y = thinned(*line, _MOST_POINTS if named else _MOST_FAINT_POINTS)
     dash = (0, (4, 2)) if named and place else "-"
     width = (1.6 if place == 0 else 1.1) if named else 0.5
     alone = "o" if len(x) == 1 else None
@@ -136,7 +135,7 @@ def _draw_training(axes: Axes, training: Training, line: Floats, place: int) -> 
     )
     start = training.warmdown_start
     if start is not None and training.steps[0] <= start <= training.steps[-1]:
-        height = float(np.interp(start, training.steps, line))
+        height = float(np.interp(start, *line))
         size = 7.0 if named else 4.0
         axes.plot(
             [start], [height], "D", markersize=size, markerfacecolor="white", color=INK if named else GREY, zorder=4

@@ -14,7 +14,7 @@ from golf.record import ADAPTED
 from tune.bootstrap import MIN_CHUNKS, STREAM_CLAIM, PairedDifference, paired_bootstrap
 from tune.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, importance
 from tune.report.canvas import Floats, clean, svg_of
-from tune.report.curve_figures import MOST_OTHERS, Training, draw_trainings, span_of
+from tune.report.curve_figures import MOST_OTHERS, SPANS, Training, draw_trainings
 from tune.report.results import (
     Entry,
     Group,
@@ -118,7 +118,7 @@ def seeds_exhibit(results: Results, baseline: Results | None) -> Exhibit:
 def _seed_row(group: Group) -> SeedRow:
     values = [float(finished_bpb(entry) or 0.0) for entry in group.seeds]
     again = [float(finished_bpb(entry) or 0.0) for entry in group.repeats]
-    return SeedRow(group.name, values, again, summarise(values))
+    return SeedRow(group.name, values, again, summarise(values), len(group.lacking))
 
 
 def marks_of(results: Results) -> list[Mark]:
@@ -205,8 +205,7 @@ def training_exhibit(results: Results, subjects: Sequence[Subject]) -> Exhibit:
         return Exhibit(name, title, None, "no trial here has a training curve.")
     named = [training for training in shown if training.label]
     others = [training for training in shown if not training.label]
-    span = span_of(len(shown[0].steps))
-    words = f"Training loss by step: raw (faint), and the running mean over {span} steps (dark)."
+    words = f"Training loss by step: raw (faint), and the running mean over 1/{SPANS} of the steps (dark)."
     if others:
         some = (
             f"those of the next best trials, {MOST_OTHERS} of {len(others)}"

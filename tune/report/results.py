@@ -79,9 +79,17 @@ class Group:
 
     name: str
     seeds: tuple[Entry, ...]
-    """One a seed, finished ones only, by seed."""
+    """One a seed, finished ones only, by seed; none where only repeats are finished."""
     repeats: tuple[Entry, ...]
     """The same seeds run again: no further seeds."""
+    lacking: tuple[Entry, ...]
+    """Those that ended without a result: whoever looks at the seeds has to know of them."""
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of every artifact under this configuration, those over the cap too."""
+        sizes = (metric(entry, "artifact_bytes") for entry in (*self.seeds, *self.repeats, *self.lacking))
+        return [int(size) for size in sizes if size is not None]
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,7 @@ class Book:
                 problem = f"is the beginning of {len(ids)} trials" if ids else "is no trial, sweep or study"
                 raise ValueError(f'--baseline "{name}" {problem} of {self.path}{nearest(name, self.names)}')
             own = [e for e in self._entries if e["kind"] == "trial" and trial_of(e) in ids]
+            own = [entry for entry in own if finished_bpb(entry) is not None] or own
             digest = hashlib.sha256(canonical(own[-1])).hexdigest()
             found = Results(name_of(own[-1]), (own[-1],), None, 1, digest)
         if not found.ranked:
@@ -243,17 +252,21 @@ def ladder_of(entries: Sequence[Entry]) -> dict[str, float]:
 
 
 def groups_of(results: Results) -> list[Group]:
-    """The finished trials by what they have in common, least mean BPB first."""
+    """The trials by what they have in common, where any is finished, least mean BPB first."""
     groups: dict[str, list[Entry]] = {}
-    for entry in results.ranked:
+    for entry in results.trials:
         groups.setdefault(_likeness(entry), []).append(entry)
     made = []
-    for entries in groups.values():
+    for alike in groups.values():
+        entries = [entry for entry in alike if finished_bpb(entry) is not None]
+        if not entries:
+            continue
         by_seed = sorted(entries, key=lambda entry: (_seed(entry), parameters(entry).get(REPEAT) or 0, trial_of(entry)))
         first = {_seed(entry): entry for entry in reversed(by_seed) if not parameters(entry).get(REPEAT)}
         seeds = tuple(first[seed] for seed in sorted(first))
         repeats = tuple(entry for entry in by_seed if entry is not first.get(_seed(entry)))
-        made.append(Group(_group_name(results.name, by_seed[0]), seeds, repeats))
+        lacking = tuple(entry for entry in alike if finished_bpb(entry) is None)
+        made.append(Group(_group_name(results.name, by_seed[0]), seeds, repeats, lacking))
     return sorted(made, key=lambda group: (mean_bpb(group.seeds or group.repeats), group.name))
 
 

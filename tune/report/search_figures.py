@@ -102,6 +102,7 @@ def draw_sizes(trials: Sequence[Sized], caps: Sequence[int], with_front: bool) -
         _draw_done(axes, done, max(caps, default=high), with_front)
     else:
         axes.set_yticks([])
+        axes.tick_params(bottom=False)
         axes.spines[["left", "bottom"]].set_visible(False)
     last = axes
     if rows:

@@ -27,7 +27,7 @@ from tune.stats import Summary
 
 MOST_ROWS = 12
 """Configurations in one figure."""
-_TITLE_LETTERS = 52
+_TITLE_LETTERS = 40
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class SeedRow:
     repeats: Sequence[float]
     """BPB of a seed run again."""
     summary: Summary
+    num_lacking: int = 0
+    """Runs that ended without a result."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,13 @@ def _draw_row(axes: Axes, place: int, row: SeedRow) -> None:
     axes.plot(row.repeats, [line] * len(row.repeats), "o", markersize=6.5, color=INK, markerfacecolor="white", zorder=4)
     words = f"mean {summary.mean:.4f}"
     if summary.interval is None:
-        words += ", one seed: no interval"
+        words += ", one seed"
     else:
         half = (summary.interval[1] - summary.interval[0]) / 2
         words += f" \u00b1 {half:.4f} ({summary.level:.0%}), {summary.num_values} seeds"
-    write(axes, clean(row.title, _TITLE_LETTERS), (0, place - 0.33), (0, 0), frame="y", weight="bold")
-    write(axes, words, (1, place - 0.33), (0, 0), "right", frame="y")
+    words += f", {row.num_lacking} without a result" if row.num_lacking else ""
+    write(axes, clean(row.title, _TITLE_LETTERS), (0, place - 0.33), (0, 0), frame="y", weight="bold", behind=True)
+    write(axes, words, (1, place - 0.33), (0, 0), "right", frame="y", behind=True)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Results enter, tables of texts leave. Texts are as users wrote them: whoever pri
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tune.report.results import (
     ending_of,
     finished_bpb,
     groups_of,
+    mean_bpb,
     metric,
     name_of,
     parameters,
@@ -31,12 +33,17 @@ from tune.report.results import (
 from tune.report.run_figures import RUNG_NAMES
 from tune.report.search_figures import front_of
 from tune.runs import flat
-from tune.stats import cap_probability, summarise
+from tune.stats import P_CLAIM, P_LOOSE, cap_probability, summarise
 
 NONE = "\u2013"
 """Where there is no figure."""
 _DIGITS = 12
 """Of a digest."""
+_SAID = (
+    *("holds", "claim", "loose", "faults", "notes", "gain_nats", "gain_bpb", "baseline", "bpb", "nats", "cap", "track"),
+    *("sequential", "noise_bpb", "missing"),
+)
+"""Fields of a verdict that a reader looks for first."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,6 @@ class Table:
 def tables_of(results: Results) -> list[Table]:
     """All tables below the figures, in reading order; the empty ones left out."""
     tables = [
-        *verdict_tables(results.verdict),
         trials_table(results),
         causes_table(results.trials),
         *best_tables(results),
@@ -120,12 +126,14 @@ def seeds_table(results: Results) -> Table:
     """Mean, spread and interval of every configuration with several seeds, and its bytes against the cap."""
     groups = [group for group in groups_of(results) if len(group.seeds) > 1 or (group.seeds and results.is_study)]
     words = (
-        "Recomputed from the trials' entries. Interval: t, of the mean, for independent normal values. P(over), that a "
-        "further seed exceeds the cap: by the normal prediction interval, which knows no heavy tail."
+        "Recomputed from the trials' entries. Interval: t, of the mean, for independent normal values. Bytes: of all "
+        "artifacts, those over the cap too. P(over), that a further seed exceeds the cap: by the normal prediction "
+        "interval, which knows no heavy tail."
     )
     columns = (
         "configuration",
         "seeds",
+        "without a result",
         "mean BPB",
         "sd",
         "95 % interval",
@@ -134,18 +142,18 @@ def seeds_table(results: Results) -> Table:
         "to the cap",
         "P(over)",
     )
-    return Table("Seeds in figures", columns, tuple(map(_seeds_row, groups)), frozenset(range(2, 9)), words)
+    return Table("Seeds in figures", columns, tuple(map(_seeds_row, groups)), frozenset(range(3, 10)), words)
 
 
 def _seeds_row(group: Group) -> tuple[str, ...]:
     summary = summarise([float(finished_bpb(entry) or 0.0) for entry in group.seeds])
     nats = [value for value in (metric(entry, "nats") for entry in group.seeds) if value is not None]
-    sizes = [int(size) for size in (metric(entry, "artifact_bytes") for entry in group.seeds) if size is not None]
-    cap = cap_of(group.seeds[0])
+    sizes, cap = group.sizes, cap_of(group.seeds[0])
     risk = cap_probability(sizes, cap) if sizes and cap is not None else None
     return (
         group.name,
         ", ".join(str(seed_of(entry)) for entry in group.seeds),
+        ", ".join(f"{seed_of(entry)} ({ending_of(entry)})" for entry in group.lacking) or "none",
         f"{summary.mean:.5f}",
         NONE if summary.standard_deviation is None else f"{summary.standard_deviation:.5f}",
         NONE if summary.interval is None else f"{summary.interval[0]:.5f} to {summary.interval[1]:.5f}",
@@ -157,21 +165,29 @@ def _seeds_row(group: Group) -> tuple[str, ...]:
 
 
 def verdict_tables(verdict: Entry | None) -> list[Table]:
-    """The study's verdict as the ledger holds it: its fields, and a table for every list of objects in it."""
+    """The study's verdict as the ledger holds it: what it says, its other fields, and a table for every list in it."""
     if verdict is None:
         return []
     fields = {name: value for name, value in verdict.items() if name not in (*STAMPS, "kind")}
     lists = {name: value for name, value in fields.items() if _is_table(value)}
-    plain = flat({name: value for name, value in fields.items() if name not in lists})
-    rows = tuple((name, _text(value)) for name, value in plain.items())
-    words = f"As it was written to the ledger at {verdict.get('time', 'an unknown time')}."
-    tables = [Table("The verdict", ("field", "value"), rows, words=words)]
+    said = {name: fields[name] for name in _SAID if name in fields and name not in lists}
+    rest = {name: value for name, value in fields.items() if name not in said and name not in lists}
+    words = (
+        f"As it was written to the ledger at {verdict.get('time', 'an unknown time')}. Gains are baseline minus "
+        f"candidate; p is one-sided, that a gain exceeds its margin; claim: p < {P_CLAIM}, loose: p < {P_LOOSE}."
+    )
+    tables = [Table("The verdict", ("field", "value"), _field_rows(said), words=words)] if said else []
+    tables += [Table("The verdict's other fields", ("field", "value"), _field_rows(rest), folded=True)] if rest else []
     for name, items in lists.items():
         flats = [flat(item) for item in items]
         columns = tuple(dict.fromkeys(column for item in flats for column in item))
         body = tuple(tuple(_text(item.get(column)) for column in columns) for item in flats)
         tables.append(Table(f"The verdict: {name}", columns, body))
     return tables
+
+
+def _field_rows(fields: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _text(value)) for name, value in flat(fields).items())
 
 
 def _is_table(value: Any) -> bool:
@@ -255,6 +271,18 @@ def mixtures(entries: Sequence[Entry]) -> list[str]:
     return found
 
 
+def outdated(results: Results) -> list[str]:
+    """A warning where the verdict judged other runs than the ledger now holds under this name."""
+    judged = ((results.verdict or {}).get("bpb") or {}).get("mean")
+    groups = [group for group in groups_of(results) if group.seeds]
+    if not isinstance(judged, float) or not groups:
+        return []
+    means = [mean_bpb(group.seeds) for group in groups]
+    if any(math.isclose(mean, judged, abs_tol=1e-9) for mean in means):
+        return []
+    return [f"The verdict is of other runs than those shown here: its mean is {judged:.5f} BPB, theirs {means[0]:.5f}."]
+
+
 def damage_table(damaged: Sequence[DamagedLine]) -> Table:
     """Lines of the ledger that could not be read."""
     rows = tuple((str(line.line_number), line.reason, line.text[:80]) for line in damaged)
@@ -275,9 +303,14 @@ def _room(entry: Entry) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return "; ".join(value) or NONE
-    return NONE if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A plain value in words; a figure with seven digits."""
+    if isinstance(value, list) and value and not any(isinstance(item, (list, Mapping)) for item in value):
+        return ("; " if any(isinstance(item, str) for item in value) else ", ").join(map(_text, value))
+    if value is None or value == []:
+        return NONE
+    if isinstance(value, float):
+        return f"{value:.7g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _moment(unix_seconds: float) -> str:

@@ -63,16 +63,16 @@ def test_the_waterfall_ends_at_the_last_rung(values: list[float]) -> None:
 
 @pytest.mark.parametrize("num", [1, 2, 39, 80, 1001])
 def test_smoothing(num: int) -> None:
-    """Fault: a running mean that leans to one side, or bends a straight line at its ends."""
-    line = np.linspace(3.0, 1.0, num)
-    assert np.allclose(smoothed(line), line)
+    """Fault: a running mean that leans to one side, or stands at another step than its own."""
+    steps = np.arange(num) * 10.0
+    x, y = smoothed(steps, 3.0 - steps)
+    assert np.allclose(y, 3.0 - x)
     noise = np.random.default_rng(0).normal(size=num)
+    x, y = smoothed(steps, noise)
     half = span_of(num) // 2
-    expected = []
-    for place in range(num):
-        reach = min(half, place, num - 1 - place)
-        expected.append(noise[place - reach : place + reach + 1].mean())
-    assert np.allclose(smoothed(noise), expected)
+    expected = {steps[n]: noise[n - half : n + half + 1].mean() for n in range(half, num - half)}
+    assert np.allclose(x, list(expected))
+    assert np.allclose(y, list(expected.values()))
 
 
 def test_thinned_lines_keep_what_is_seen() -> None:

@@ -175,8 +175,25 @@ def test_a_study_and_its_verdict(tmp_path: Path) -> None:
     assert "Pareto" not in text
     values = [entry["metrics"]["bpb"] for entry in entries[:3]]
     row = next(cells for cells in page.cells if cells[:2] == ["st", "42, 1337, 2025"])
-    assert row[2] == f"{sum(values) / 3:.5f}"
+    assert row[3] == f"{sum(values) / 3:.5f}"
     assert "gain\\_bpb.p" in markdown
+
+
+def test_seeds_without_a_result_are_not_forgotten(tmp_path: Path) -> None:
+    """Fault: a mean of the seeds that fit, and the cap's risk from them alone; a verdict that is out of date."""
+    entries = made_study("st", [1, 2, 3, 4])
+    over = made_trial("st", 3, "infeasible", {"seed": 4}, seed=4)
+    entries[3] = over | {"config": entries[3]["config"], "trial": entries[3]["trial"]}
+    judged = verdict("st") | {"bpb": {"mean": 2.5}}
+    page, _ = report(tmp_path, [*entries, judged], "st")
+    row = next(cells for cells in page.cells if cells[:2] == ["st", "1, 2, 3"])
+    assert row[2] == "4 (over the cap)"
+    size = over["metrics"]["artifact_bytes"]
+    assert row[7] == f"{size:,}"
+    assert row[8] == f"\u2212{size - 430_000:,}"
+    text = "".join(page.text)
+    assert "3 seeds, 1 without a result" in text
+    assert "other runs than those shown" in text
 
 
 def test_a_study_has_the_baseline_of_its_verdict(tmp_path: Path) -> None:
@@ -221,7 +238,7 @@ def test_ledgers_of_nothing_and_of_long_ago(tmp_path: Path) -> None:
 
 def test_the_same_ledger_gives_the_same_bytes_without_ray_or_mlflow(tmp_path: Path) -> None:
     """Fault: an order of a set, a date, a random id in a file; a report that starts Ray or needs MLflow."""
-    write_ledger(tmp_path / "ledger.jsonl", [*made_sweep("s", 25, MIXED), *made_study("st", [1, 2, 3])])
+    write_ledger(tmp_path / "ledger.jsonl", [*made_sweep("s", 12, MIXED), *made_study("st", [1, 2, 3])])
     first = {path: path.read_bytes() for name in ("s", "st") for path in write_report(Storage(tmp_path), name)}
     program = (
         "import sys; from tune.report.__main__ import main\n"
@@ -266,7 +283,7 @@ def test_damage_and_mixtures_are_told(tmp_path: Path, capsys: pytest.CaptureFixt
     page = Page((tmp_path / "reports" / "s" / "report.html").read_text())
     assert_harmless(page)
     text = "".join(page.text)
-    assert "1 damaged line" in text
+    assert "damaged and not in this report: 2." in text
     assert "2 different datasets" in text
     assert any(row[0] == "2" and "whole JSON" in row[1] for row in page.cells)
 
