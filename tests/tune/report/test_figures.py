@@ -64,8 +64,8 @@ def test_the_waterfall_ends_at_the_last_rung(values: list[float]) -> None:
 @pytest.mark.parametrize("num", [1, 2, 39, 80, 1001])
 def test_smoothing(num: int) -> None:
     """Fault: a running mean that leans to one side, or stands at another step than its own."""
-    steps = np.arange(num) * 10.0
-    x, y = smoothed(steps, 3.0 - steps)
+    steps = 10.0 * np.arange(num, dtype=np.float64)
+    x, y = smoothed(steps, np.asarray(3.0 - steps, dtype=np.float64))
     assert np.allclose(y, 3.0 - x)
     noise = np.random.default_rng(0).normal(size=num)
     x, y = smoothed(steps, noise)
