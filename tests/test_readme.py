@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from golf.__main__ import main, parse
+from tune.report.__main__ import parse as parse_report
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -111,6 +112,14 @@ def test_sweep_commands_parse() -> None:
     for words in (["demo", "--dry-run"], *sweep_commands()):
         with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
             parse_sweep(placeholders_filled([word for word in words if not word.startswith("$(")]))
+
+
+def test_report_commands_parse() -> None:
+    """Fault: a document shows a report with an option that is not there."""
+    shown = commands("-m tune.report")
+    assert shown
+    for words in shown:
+        parse_report(words)
 
 
 def test_help_of_the_sweep() -> None:

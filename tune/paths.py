@@ -1,5 +1,7 @@
 """Where everything below the storage root lies. The only place that joins these names."""
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,12 @@ class Storage:
     def screened(self, sweep: str) -> Path:
         """What trials of a sweep scored on the first chunks, in the ledger's form."""
         return self.sweep(sweep) / "screened.jsonl"
+
+    def report(self, name: str) -> Path:
+        """The folder of the report on a sweep or seed study; a name that is no plain word is a folder all the same."""
+        plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._=+-]{0,99}", name) and not name.endswith(" ")
+        mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
+        return self.root / "reports" / (name if plain else f"_{mark}")
 
     def ray(self, sweep: str) -> Path:
         """Ray's own bookkeeping of a sweep; can be deleted at any time."""

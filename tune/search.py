@@ -182,7 +182,7 @@ class _TPE:
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM_FIRST)
         self._study = optuna.create_study(sampler=sampler)
         self._space = space
-        self._distributions = {field: _distribution(choices) for field, choices in space.items()}
+        self._distributions = {field: distribution_of(choices) for field, choices in space.items()}
         self._asked: dict[tuple[Any, ...], optuna.Trial] = {}
 
     def ask(self, is_open: Callable[[Point], Trial | None], cost: Cost | None) -> Trial | None:
@@ -238,7 +238,7 @@ class _TPE:
         return list(self._space[field]).index(choice) if ordinal else choice
 
 
-def _distribution(choices: Any) -> BaseDistribution:
+def distribution_of(choices: Any) -> BaseDistribution:
     """The place among ascending numbers, else one of unordered choices."""
     numbers = all(isinstance(choice, (int, float)) and not isinstance(choice, bool) for choice in choices)
     if numbers and list(choices) == sorted(set(choices)):

@@ -1,0 +1,1 @@
+"""Reports of a sweep or a seed study, made from the ledger alone: `python -m tune.report`."""
