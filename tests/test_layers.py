@@ -45,12 +45,20 @@ ORDER = (
     "tune.failures",
     "tune.trial",
     "tune.runs",
+    "tune.seeds",
+    "tune.baseline",
+    "tune.protocol",
+    "tune.verdict",
+    "tune.noise",
+    "tune.paired",
     "tune.tracking",
     "tune.console",
+    "tune.statement",
     "tune.forecast",
     "tune.cluster",
     "tune.ddp",
     "tune.sweep",
+    "tune.command",
 )
 """Every module imports only from those before it."""
 

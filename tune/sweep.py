@@ -31,7 +31,7 @@ from tune.ledger import Ledger
 from tune.paths import Storage
 from tune.screening import Screening
 from tune.search import Search
-from tune.space import Point, Trial
+from tune.space import REPEAT, Point, Trial
 from tune.stages import TrialStages, code_digest, stages_of
 from tune.store import Store
 from tune.tree import branch_points, training_key
@@ -66,6 +66,8 @@ class SweepSettings:
     """Path or URI of the store; None: below the storage root."""
     budget_bytes: int | None = None
     """Size that the store is kept below; None: no limit."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Tags of every trial's entry."""
 
 
 class Watcher(Protocol):
@@ -188,7 +190,9 @@ class Book:
         if screening is not None:
             ledger = {"sweep": self.settings.name, "ledger": str(self.storage.ledger)}
             spec |= {"screening": dataclasses.asdict(screening), **ledger}
-        return spec | (self._sharing(trial) if self.settings.reuse else {})
+        # The noise of a repeat is what it is run for: another's result must not stand for it.
+        alone = trial.parameters.get(REPEAT, 0) > 0 or not self.settings.reuse
+        return spec | ({} if alone else self._sharing(trial))
 
     def stages(self, trial: Trial) -> TrialStages:
         """The stages of a trial and their keys."""
@@ -220,7 +224,11 @@ class Book:
         path = self.storage.trial(self.settings.name, name) / OUTCOME
         left = path.exists() and error is None
         outcome = read_json(path) if left else failed(explain(error or "its process ended without a result"))
-        entry = self.entry(self.trials[name]) | outcome | {"tags": environment() | outcome["tags"]}
+        entry = (
+            self.entry(self.trials[name])
+            | outcome
+            | {"tags": {**environment(), **outcome["tags"], **self.settings.tags}}
+        )
         self.ledger.append(entry)
         self.search.tell(entry)
         for watcher in self.watchers:
