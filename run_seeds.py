@@ -8,32 +8,29 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from golf.commands import changed, read_config
-from golf.config import RunConfig, from_plain, to_plain
-from golf.data.corpus import CORPUS_NAME
-from golf.data.dataset import Dataset, open_dataset
+from golf.config import to_plain
+from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
 from tune.allocation import nominal_levels
 from tune.baseline import Baseline, baseline_of
-from tune.command import Parser, Session, add_machines, add_places, open_data
+from tune.command import Parser, Session, add_machines, add_places
 from tune.console import dry_table
 from tune.ledger import STAMPS, Ledger
-from tune.noise import FINEWEB_BYTES_PER_TOKEN, PUBLISHED, Noise, ledger_nats_per_bpb, needed, pooled
+from tune.noise import PUBLISHED, Noise, needed, pooled
 from tune.paired import compare
 from tune.paths import Storage
 from tune.protocol import SEEDS, Plan, Sequential, agreed, entry_of, fixed_seeds, plan_in
 from tune.search import Search
-from tune.seeds import Study, best_trial, check_unmixed, config_key, find_trial, study_of, trials_of
+from tune.seeds import Study, check_unmixed, config_key, study_of, trials_of
 from tune.space import REPEAT, SEED, Space
 from tune.stages import code_digest
 from tune.statement import comparison_text, power_text, verdict_text
 from tune.stats import MARGIN_NATS, P_CLAIM
 from tune.sweep import finished, versions
+from tune.target import Target, dataset_nats_per_bpb, find_data, find_target, stream_factor
 from tune.tracking import runs_page
 from tune.verdict import MIN_SEEDS, NON_RECORD, TRACKS, VERDICT, due, judge, plain
 
@@ -47,18 +44,6 @@ examples:
   run_seeds.py --compare demo-seeds demo-int5-mlp-seeds   two studies, chunk by chunk and seed by seed
 """
 MAX_SEEDS = 10
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is run under several seeds."""
-
-    config: RunConfig
-    preset: str
-    name: str
-    """Of the study, unless --name gives another."""
-    data: str | None
-    """Digest of the dataset that it has to be; None: the user's choice."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -99,44 +84,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def find_target(parsed: argparse.Namespace, entries: Sequence[dict[str, Any]]) -> Target:
-    """The configuration that the command line names.
-
-    Raises: ValueError for none, two, or one that is not there.
-    """
-    word = parsed.preset
-    if (word is None) == (parsed.from_sweep is None):
-        raise ValueError("give a preset, a config.json, a trial's id, or --from-sweep NAME --best: exactly one of them")
-    if (parsed.from_sweep is not None) != parsed.best:
-        raise ValueError("--from-sweep NAME and --best go together")
-    changes = [parsed.split] if parsed.split else []
-    changes += [re.sub(r"[^\w.]+", "-", text.rpartition(".")[2]) for text in parsed.set]
-    if word is not None and (word in PRESETS or word.endswith(".json") or not re.fullmatch("[0-9a-f]{4,12}", word)):
-        stem = Path(word).stem
-        return Target(read_config(parsed), stem, "-".join([stem, *changes, "seeds"]), None)
-    entry = best_trial(parsed.from_sweep, entries) if word is None else find_trial(word, entries)
-    config = changed(from_plain(RunConfig, entry["config"]), parsed)
-    preset, trial = str(entry["preset"]), str(entry["trial"])[:8]
-    return Target(config, preset, "-".join([preset, trial, *changes, "seeds"]), entry.get("data"))
-
-
-def find_data(parsed: argparse.Namespace, target: Target, storage: Storage) -> Dataset:
-    """The dataset of the target.
-
-    Raises: ValueError when a trial's own is not there, or another is given.
-    """
-    if target.data is None:
-        return open_data(parsed, target.config, storage)
-    folders = [parsed.data.resolve()] if parsed.data else sorted(storage.data.glob("*"))
-    for folder in folders:
-        dataset = open_dataset(folder, target.config.model.vocab_size) if folder.is_dir() or parsed.data else None
-        if dataset is not None and dataset.digest == target.data:
-            return dataset
-        if parsed.data and dataset is not None:
-            raise ValueError(f"{folder} has digest {dataset.digest[:12]}, the trial ran on {target.data[:12]}")
-    raise ValueError(f"no dataset below {storage.data} has the trial's digest {target.data[:12]}; give it with --data")
-
-
 def make_plan(parsed: argparse.Namespace, target: Target, dataset: Dataset, baseline: Baseline | None) -> Plan:
     """The plan that the command line asks for.
 
@@ -166,11 +113,6 @@ def margin_of(parsed: argparse.Namespace, default: float = MARGIN_NATS) -> float
     if not math.isfinite(margin):
         raise ValueError(f"--margin-nats must be finite, got {margin}")
     return float(margin)
-
-
-def dataset_nats_per_bpb(dataset: Dataset) -> float:
-    """Nats per token that are 1 BPB on the whole validation stream."""
-    return math.log(2) * float(dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]).mean())
 
 
 def study(parsed: argparse.Namespace) -> int:
@@ -289,19 +231,6 @@ def show_power(parsed: argparse.Namespace) -> int:
         texts.append(power_text(noise, table, margin * factor, factor, stream, num_baseline))
     print("\n\n".join(texts))
     return 0
-
-
-def stream_factor(
-    parsed: argparse.Namespace, entries: Sequence[dict[str, Any]], preset: str, storage: Storage
-) -> tuple[float, str]:
-    """Nats per token that are 1 BPB, and of which stream; nothing is prepared for it."""
-    folder = parsed.data or storage.data / CORPUS_NAME
-    found = None if parsed.data else ledger_nats_per_bpb(entries, preset)
-    if found is not None:
-        return found, "the stream of its runs in the ledger"
-    if parsed.data or folder.is_dir():
-        return dataset_nats_per_bpb(open_dataset(folder.resolve())), f"the validation stream of {folder.name}"
-    return math.log(2) * FINEWEB_BYTES_PER_TOKEN, "FineWeb's validation stream"
 
 
 def main(arguments: list[str]) -> int:

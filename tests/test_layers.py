@@ -59,6 +59,7 @@ ORDER = (
     "tune.ddp",
     "tune.sweep",
     "tune.command",
+    "tune.target",
 )
 """Every module imports only from those before it."""
 

@@ -7,9 +7,10 @@ judges, reads or writes.
 """
 
 import contextlib
+import difflib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,7 @@ Entry = Mapping[str, Any]
 """A ledger entry."""
 TRIAL = "trial"
 """Kind of the entries that this reads."""
+_SHOWN_NAMES = 12
 MIN_PREFIX = 4
 """Characters by which a trial may be named."""
 
@@ -138,7 +140,7 @@ def named(name: str, entries: Sequence[Entry]) -> list[Entry]:
         return latest([e for e in trials if e.get("sweep") == sweep and configuration_of(e) == key])
     if any(len(name) >= MIN_PREFIX and str(entry.get("trial")).startswith(name) for entry in trials):
         return [find_trial(name, entries)]
-    raise ValueError(f'the ledger has no study, sweep or trial "{name}"{nearest(name, sweeps)}')
+    raise ValueError(f'the ledger has no study, sweep or trial "{name}"{near(name, sweeps)}')
 
 
 def group(name: str, mine: Sequence[Entry], trials: Sequence[Entry]) -> Study:
@@ -168,6 +170,15 @@ def group(name: str, mine: Sequence[Entry], trials: Sequence[Entry]) -> Study:
     )
 
 
+def near(name: str, known: Collection[str]) -> str:
+    """End of an error message: the nearest right name; all names where they are few."""
+    if not known:
+        return ": the ledger holds no trial yet"
+    return nearest(
+        name, sorted(known) if len(known) <= _SHOWN_NAMES else difflib.get_close_matches(name, known, 3, 0.0)
+    )
+
+
 def find_trial(prefix: str, entries: Sequence[Entry], sweep: str | None = None) -> Entry:
     """The last entry of the trial whose id begins with `prefix`, a finished one first.
 
@@ -178,9 +189,7 @@ def find_trial(prefix: str, entries: Sequence[Entry], sweep: str | None = None) 
     ids = {str(entry["trial"]): entry for entry in found}
     where = f' of sweep "{sweep}"' if sweep is not None else ""
     if not ids:
-        raise ValueError(
-            f'the ledger has no trial "{prefix}"{where}{nearest(prefix, {str(e["trial"]) for e in trials})}'
-        )
+        raise ValueError(f'the ledger has no trial "{prefix}"{where}{near(prefix, {str(e["trial"]) for e in trials})}')
     if len(ids) > 1:
         raise ValueError(f'"{prefix}" begins several trials{where}: {", ".join(sorted(ids))}; give more characters')
     done = [entry for entry in found if entry.get("status") == DONE]
@@ -191,7 +200,7 @@ def best_trial(sweep: str, entries: Sequence[Entry]) -> Entry:
     """The entry of a sweep's best trial under the cap. Raises: ValueError when it has none."""
     trials = trials_of(entries)
     if not any(entry.get("sweep") == sweep for entry in trials):
-        raise ValueError(f'the ledger has no sweep "{sweep}"{nearest(sweep, {str(e.get("sweep")) for e in trials})}')
+        raise ValueError(f'the ledger has no sweep "{sweep}"{near(sweep, {str(e.get("sweep")) for e in trials})}')
     done = [e for e in latest(trials) if e.get("sweep") == sweep and e.get("status") == DONE]
     if not done:
         raise ValueError(f'sweep "{sweep}" has no finished trial under its cap; run it to an end first')
@@ -216,6 +225,7 @@ def check_unmixed(name: str, entries: Sequence[Entry], coming: Entry | None = No
         if len(values) > 1:
             mixed[field] = values
     if mixed:
+        mixed = {field: mixed[field] for field in sorted(mixed, key=lambda field: field.count("."))}
         field, values = next(iter(mixed.items()))
         shown = ", ".join(f"{value} ({_seeds(seeds)})" for value, seeds in values.items())
         more = f" (and in {', '.join(list(mixed)[1:5])})" if len(mixed) > 1 else ""
@@ -310,7 +320,7 @@ def _text(facts: Mapping[str, Any], field: str) -> str:
     if value is None and _is_fact(field):
         return "unknown"
     if field not in facts:
-        return "not there"
+        return "given" if any(other.startswith(f"{field}.") for other in facts) else "not there"
     return value if isinstance(value, str) else json.dumps(value)
 
 

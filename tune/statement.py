@@ -76,9 +76,10 @@ def comparison_text(comparisons: Sequence[Comparison]) -> str:
             lines.append(_labelled("", f"no intervals: they need {MIN_CHUNKS} chunks or more"))
         lines.append(_labelled("test", one.test))
         if one.gain_nats is not None and one.gain_bpb is not None:
-            lines += [_labelled("gain", text) for text in _gains(one.gain_bpb, one.gain_nats)]
+            gains = _gains(one.gain_bpb, one.gain_nats)
+            lines += [_labelled("" if n else "gain", text) for n, text in enumerate(gains)]
             holm = "" if one.p_holm is None else f"; {_p(one.p_holm)} with Holm's correction for {len(comparisons)}"
-            lines.append(_labelled("p", f"{_p(one.gain_nats.p)} that it exceeds {one.gain_nats.margin:.4f} nats{holm}"))
+            lines.append(_labelled("", f"exceeds {one.gain_nats.margin:.4f} nats/token: {_p(one.gain_nats.p)}{holm}"))
         lines += [_labelled("note", note) for note in one.notes]
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, textwrap.fill(STREAM_CLAIM, WIDTH)])
@@ -203,9 +204,9 @@ def _test(verdict: Verdict) -> str:
         lines.append(_labelled("test", f"none that the gain exceeds {margin}: one value or no spread"))
     else:
         freedom = f"{gain.degrees_of_freedom:.1f} degrees of freedom"
-        lines.append(_labelled("test", f"one-sided {test} that the gain exceeds {margin}, {freedom}: {_p(gain.p)}"))
+        lines.append(_labelled("test", f"one-sided {test} that the gain exceeds {margin}, {freedom}"))
         answers = (f"p < {level}: {'yes' if shown else 'no'}" for level, shown in _levels(verdict))
-        lines.append(_labelled("", "    ".join(answers)))
+        lines.append(_labelled("", "    ".join([_p(gain.p), *answers])))
     if verdict.sequential is not None:
         lines.append(_looks(verdict.sequential))
     return "\n".join(lines)
@@ -217,9 +218,11 @@ def _levels(verdict: Verdict) -> tuple[tuple[float, bool | None], ...]:
 
 def _looks(looks: Looks) -> str:
     """The looks of the planned test so far."""
-    lines = [_labelled("looks", "the planned test, valid under repeated looks (Lan and DeMets 1983; Jennison and")]
-    lines.append(_labelled("", "Turnbull 1991); its levels replace those above"))
-    rows = [["", "seeds", "gain nats or BPB", "p gain", "level", "p no gain", "level"]]
+    source = "(Lan and DeMets 1983; Jennison and Turnbull 1991)"
+    lines = [
+        _labelled("looks", f"the planned test, valid under repeated looks {source}; its levels replace those above")
+    ]
+    rows = [["seeds", "gain", "p gain", "level", "p no gain", "level"]]
     for look in looks.looks:
         p_values = [
             f"{look.num_seeds}",
@@ -227,9 +230,8 @@ def _looks(looks: Looks) -> str:
             _figure(look.p_gain, ".4f"),
             f"{look.gain_level:.4f}",
         ]
-        rows.append(["", *p_values, _figure(look.p_no_gain, ".4f"), f"{look.no_gain_level:.4f}"])
-    rows[0][2] = "gain"
-    return "\n".join([*lines, textwrap.indent(aligned(rows, ()), " " * (_LABEL - 3))] if looks.looks else lines)
+        rows.append([*p_values, _figure(look.p_no_gain, ".4f"), f"{look.no_gain_level:.4f}"])
+    return "\n".join([*lines, textwrap.indent(aligned(rows, ()), " " * _LABEL)] if looks.looks else lines)
 
 
 def _others(verdict: Verdict) -> str:

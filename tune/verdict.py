@@ -101,11 +101,13 @@ def judge(
     """The verdict on a study.
 
     Args: plan: as the ledger holds it; history: the study's earlier verdicts in the ledger.
-    Raises: ValueError when the baseline was scored on another stream.
+    Raises: ValueError when the baseline was scored on another stream, or is the study itself.
     """
+    if baseline is not None and baseline.study is not None and _share(study, baseline.study):
+        raise ValueError(f'"{baseline.name}" shares runs with "{study.name}": a baseline has to be other runs')
     values = values_by_seed(study)
     factor = None if study.stream is None else study.stream.nats_per_bpb
-    sizes = [run.artifact_bytes for run in (*study.rows, *study.repeats) if run.artifact_bytes is not None]
+    sizes = [run.artifact_bytes for run in study.rows if run.artifact_bytes is not None]
     gain, looks = None, None
     if baseline is not None and values and factor is not None:
         gain = gain_over(list(values.values()), baseline, margin_nats / factor)
@@ -138,6 +140,10 @@ def judge(
         faults=(*_faults(study, missing, looks), *_over_time(study, track)),
         notes=(*_notes(study, track), *_notes_on_test(study, plan, baseline, looks, history)),
     )
+
+
+def _share(study: Study, other: Study) -> bool:
+    return not {(run.sweep, run.trial) for run in study.rows}.isdisjoint((run.sweep, run.trial) for run in other.rows)
 
 
 def gain_over(values: Sequence[float], baseline: Baseline, margin: float) -> Gain:
