@@ -7,7 +7,7 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from golf.config import to_plain
@@ -22,7 +22,17 @@ from tune.ledger import STAMPS, Ledger
 from tune.noise import PUBLISHED, Noise, needed, pooled
 from tune.paired import compare
 from tune.paths import Storage
-from tune.protocol import SEEDS, Plan, Sequential, agreed, entry_of, fixed_seeds, plan_in
+from tune.protocol import (
+    SEEDS,
+    Plan,
+    Sequential,
+    agreed,
+    entry_of,
+    fixed_seeds,
+    fresh_seeds,
+    known_seeds,
+    plan_in,
+)
 from tune.search import Search
 from tune.seeds import Study, check_unmixed, config_key, study_of, trials_of
 from tune.space import REPEAT, SEED, Space
@@ -56,7 +66,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--best", action="store_true", help="the sweep's best trial under the cap")
     parser.add_argument("--dry-run", action="store_true", help="print the runs with their work and stop")
     runs = parser.add_argument_group("runs")
-    runs.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="(42 1337 2025)")
+    runs.add_argument("--seeds", type=int, nargs="+", help=f"({' '.join(map(str, SEEDS))})")
     runs.add_argument("--split", help="another quantisation split")
     runs.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE", help="fields to change")
     runs.add_argument("--repeat", type=int, default=0, metavar="K", help="run the first seed K more times")
@@ -84,22 +94,31 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def make_plan(parsed: argparse.Namespace, target: Target, dataset: Dataset, baseline: Baseline | None) -> Plan:
+def make_plan(
+    parsed: argparse.Namespace,
+    target: Target,
+    dataset: Dataset,
+    baseline: Baseline | None,
+    known: Mapping[int, str],
+    earlier: Plan | None,
+) -> Plan:
     """The plan that the command line asks for.
 
+    Args: known: see `fresh_seeds`; earlier: the study's own.
     Raises: ValueError for options that do not fit each other.
     """
     if any(text.partition("=")[0] == SEED for text in parsed.set):
         raise ValueError("--set seed=... is not for a study: give the seeds with --seeds")
     if parsed.repeat < 0 or parsed.repeat == 1:
         raise ValueError(f"--repeat takes 2 or more runs, one shows no noise; got {parsed.repeat}")
-    sequential, seeds = None, fixed_seeds(parsed.seeds, len(parsed.seeds))
+    sequential, given = None, SEEDS if parsed.seeds is None else parsed.seeds
+    seeds = fixed_seeds(given, len(given))
     if parsed.until_decided:
         if baseline is None:
             raise ValueError("--until-decided needs a --baseline: a study, its values or a published mean")
         if parsed.max_seeds < MIN_SEEDS:
             raise ValueError(f"--max-seeds must be at least {MIN_SEEDS}, got {parsed.max_seeds}")
-        seeds = fixed_seeds(parsed.seeds, parsed.max_seeds)
+        seeds = fresh_seeds(parsed.seeds, parsed.max_seeds, known, earlier)
         looks = tuple(range(MIN_SEEDS, parsed.max_seeds + 1))
         nominal_levels(None if baseline.published else len(baseline.bpb), looks, P_CLAIM)
         sequential = Sequential(looks, baseline.name, baseline.bpb, baseline.published, margin_of(parsed))
@@ -129,11 +148,11 @@ def study(parsed: argparse.Namespace) -> int:
     baseline = None
     if parsed.baseline:
         baseline = baseline_of(parsed.baseline, entries, factor, parsed.baseline_nats)
-    known, wanted = finished(name, storage), make_plan(parsed, target, dataset, baseline)
+    known, earlier = finished(name, storage), plan_in(name, entries)
+    wanted = make_plan(parsed, target, dataset, baseline, known_seeds(target.config, name, entries), earlier)
     if known:
         same = {field: known[-1].get(field) for field in ("code", "environment")}
         check_unmixed(name, known, coming(target, dataset) | same)
-    earlier = plan_in(name, entries)
     plan = agreed(name, earlier, wanted, len(trials_of(entries, name)))
     if parsed.dry_run:
         planned = make_search(target, dataset, plan, plan.seeds, known).planned()

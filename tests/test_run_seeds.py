@@ -17,7 +17,8 @@ from run_seeds import main
 from tests.tune.test_seeds import entry, study_entries
 from tune.ledger import Ledger
 from tune.paths import Storage
-from tune.protocol import PLAN, fixed_seeds
+from tune.protocol import PLAN, Plan, Sequential, entry_of, fixed_seeds
+from tune.seeds import config_key
 from tune.stages import code_digest
 from tune.sweep import entries_of, versions
 
@@ -39,15 +40,15 @@ def test_a_study_and_the_same_again(
     storage = Storage(tmp_path / "storage")
     write_json(tmp_path / "tiny.json", to_plain(tiny))
     places = ["--data", str(data), "--storage", str(storage.root)]
-    arguments = [str(tmp_path / "tiny.json"), "--set", "adapt=null", "validate_every=null", "--seeds", "1", "2", "3"]
+    arguments = [str(tmp_path / "tiny.json"), "--set", "adapt=null", "validate_every=null", "--seeds", "1", "2"]
     arguments += ["--repeat", "2", "--name", "study", "--baseline", "9.0", *places]
     code, said = run([*arguments, "--concurrent", "2"])
     assert code == 0, said
     assert "Traceback" not in said
     entries = {json.dumps(one["parameters"], sort_keys=True): one for one in entries_of("study", storage)}
-    points = ['{"repeat": 1, "seed": 1}', '{"repeat": 2, "seed": 1}', '{"seed": 1}', '{"seed": 2}', '{"seed": 3}']
+    points = ['{"repeat": 1, "seed": 1}', '{"repeat": 2, "seed": 1}', '{"seed": 1}', '{"seed": 2}']
     assert sorted(entries) == points
-    assert len({one["trial"] for one in entries.values()}) == 5
+    assert len({one["trial"] for one in entries.values()}) == 4
     for point, one in entries.items():
         assert one["status"] == "done", one["cause"]
         assert one["tags"]["study"] == "study"
@@ -57,7 +58,7 @@ def test_a_study_and_the_same_again(
     assert entries[points[0]]["metrics"]["bpb"] == entries[points[2]]["metrics"]["bpb"]
     assert entries[points[0]]["files"]["artifact"] != entries[points[2]]["files"]["artifact"]
     (verdict,) = Ledger(storage.ledger).find(kind="seeds", study="study")
-    assert verdict["holds"] is True
+    assert (verdict["claim"], verdict["holds"]) == (True, False)  # two seeds are no claim
     assert [row["bpb"] for row in verdict["rows"]] == [entries[point]["metrics"]["bpb"] for point in points[2:]]
     assert verdict["noise_bpb"]["repeat_sd"] == 0.0
     lines = storage.ledger.read_text()
@@ -104,8 +105,11 @@ def test_until_decided_by_what_is_there(
     arguments += ["--until-decided", "--max-seeds", "6", "--baseline", "2.05", "2.0504", "2.0497"]
     assert main([*arguments, "--dry-run"]) == 0
     assert not ledger.path.exists()
-    planned = plan_and_plant(arguments, ledger, planted(tiny, data, values, 6))
-    assert planned["plan"]["seeds"] == list(fixed_seeds((42, 1337, 2025), 6))
+    seeds = fixed_seeds((42, 1337, 2025), 6)
+    test = Sequential((3, 4, 5, 6), "2.05 2.0504 2.0497 BPB", (2.05, 2.0504, 2.0497), False)
+    plan = Plan(digest(config_key(tiny)), open_dataset(data).digest, seeds, sequential=test)
+    for one in (entry_of("tiny-seeds", plan), *planted(tiny, data, values, 6)):
+        ledger.append(one)
     capsys.readouterr()
     assert main(arguments) == 0
     assert told in capsys.readouterr().out
@@ -116,16 +120,6 @@ def test_until_decided_by_what_is_there(
         assert main([*arguments, *change]) == 2
         assert "this command asks for" in capsys.readouterr().err
     assert len(ledger.find(kind=PLAN)) == 1
-
-
-def plan_and_plant(arguments: list[str], ledger: Ledger, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Let the command write its plan, stopped before it starts anything; then append the entries."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("run_seeds.run_due", lambda *ignored: None)
-        assert main(arguments) == 0
-    for one in entries:
-        ledger.append(one)
-    return ledger.find(kind=PLAN)[0]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tune.allocation import PUBLISHED_SEED_SD, Baseline, seeds_needed
-from tune.seeds import Entry, check_unmixed, configuration_of, latest, repeat_of, run_of, seed_of, stream_of, trials_of
+from tune.seeds import Entry, configuration_of, latest, repeat_of, run_of, seed_of, stream_of, trials_of
 from tune.stats import P_CLAIM, P_LOOSE, summarise
 
 FINEWEB_BYTES_PER_TOKEN = 151_080_891 / 62_021_846
@@ -64,7 +64,6 @@ def pooled(entries: Sequence[Entry], preset: str) -> Noise | None:
         return None
     squares = freedom = 0.0
     for group in groups:
-        check_unmixed(preset, group)
         values = [float(entry["metrics"]["bpb"]) for entry in group]
         squares += (summarise(values).standard_deviation or 0.0) ** 2 * (len(values) - 1)
         freedom += len(values) - 1

@@ -5,10 +5,12 @@ the plan that it began with only, so that a changed one is refused here. Nothing
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from golf.config import RunConfig
+from tune.seeds import Entry, config_key, configuration_of, run_of, seed_of, trials_of
 from tune.stats import MARGIN_NATS, P_CLAIM
 
 PLAN = "plan"
@@ -52,18 +54,48 @@ class Plan:
     sequential: Sequential | None = None
 
 
-def fixed_seeds(given: Sequence[int], num: int) -> tuple[int, ...]:
-    """`given` continued to `num` seeds, always by the same ones.
+def fixed_seeds(given: Sequence[int], num: int, avoid: Collection[int] = ()) -> tuple[int, ...]:
+    """`given` continued to `num` seeds, always by the same ones but those to avoid.
 
-    Raises: ValueError for a seed that comes twice or is negative, none at all, or more than `num`.
+    Raises: ValueError for a seed that comes twice or is negative, or more of them than `num`.
     """
-    if not given or len(set(given)) < len(given) or min(given) < 0:
-        raise ValueError(f"seeds must be different whole numbers from 0 on, got {' '.join(map(str, given)) or 'none'}")
+    if len(set(given)) < len(given) or min(given, default=0) < 0:
+        raise ValueError(f"seeds must be different whole numbers from 0 on, got {' '.join(map(str, given))}")
     if len(given) > num:
         raise ValueError(f"{len(given)} seeds are given, more than --max-seeds {num}; raise it or give fewer")
-    seeds = list(given)
-    seeds += [seed for seed in (*SEEDS, *_FURTHER, *range(1, num + len(given) + 1)) if seed not in given]
-    return tuple(dict.fromkeys(seeds))[:num]
+    further = (*SEEDS, *_FURTHER, *range(1, num + len(given) + len(avoid) + 1))
+    return tuple(dict.fromkeys((*given, *(seed for seed in further if seed not in avoid))))[:num]
+
+
+def fresh_seeds(
+    given: Sequence[int] | None, num: int, known: Mapping[int, str], earlier: Plan | None
+) -> tuple[int, ...]:
+    """The seeds of a sequential plan: none whose value was in the ledger before the plan was.
+
+    Args: given: the first ones, None: the usual ones that are not known; num: the maximum; known: where a seed's value
+        under this configuration is known from, other studies only; earlier: the study's own plan.
+    Raises: ValueError naming a known seed; as `fixed_seeds`.
+    """
+    first = () if given is None else tuple(given)
+    if earlier is not None and earlier.sequential is not None and earlier.seeds[: len(first)] == first:
+        return fixed_seeds(earlier.seeds[:num], num, known)
+    told = [f'{seed} (in "{known[seed]}")' for seed in first if seed in known]
+    if told:
+        raise ValueError(
+            f"the ledger has the values of seeds {', '.join(told)} already, and a plan made after values were seen "
+            f"does not keep its error rate; give fresh ones, e.g. --seeds {_list(fixed_seeds((), 3, known))}"
+        )
+    return fixed_seeds(first, num, known)
+
+
+def known_seeds(config: RunConfig, study: str, entries: Sequence[Entry]) -> dict[int, str]:
+    """Seeds whose result under this configuration other studies and sweeps hold, and which one does."""
+    key = config_key(config)
+    return {
+        seed_of(entry): str(entry.get("sweep"))
+        for entry in trials_of(entries)
+        if entry.get("sweep") != study and configuration_of(entry) == key and run_of(entry).bpb is not None
+    }
 
 
 def entry_of(study: str, plan: Plan) -> dict[str, Any]:

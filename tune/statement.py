@@ -29,7 +29,7 @@ def verdict_text(verdict: Verdict) -> str:
     said = [_labelled("fault" if not n else "", fault) for n, fault in enumerate(verdict.faults)]
     said += [_labelled("note" if not n else "", note) for n, note in enumerate(verdict.notes)]
     blocks += ["\n".join(said)] if said else []
-    return "\n\n".join([*blocks, conclusion(verdict)])
+    return "\n\n".join([*blocks, textwrap.fill(conclusion(verdict), WIDTH, subsequent_indent=" " * 9)])
 
 
 def conclusion(verdict: Verdict) -> str:
@@ -99,7 +99,9 @@ def power_text(
     lines = [
         _labelled("noise", f"{noise.sd_bpb:.5f} BPB from seed to seed: {noise.source}{freedom}"),
         _labelled("margin", f"{margin} ({nats_per_bpb:.4f} nats/token to 1 BPB: {stream})"),
-        _labelled("seeds", f"for a probability of {' / '.join(f'{t:.0%}' for t in TARGETS)} that p is below the level"),
+        _labelled(
+            "seeds", f"for a probability of {' / '.join(f'{t * 100:.0f} %' for t in TARGETS)} that p is below the level"
+        ),
     ]
     against = {"equal": "as many", "published": "a mean"}
     head = [["true gain", "", *(f"p < {level}" for level in LEVELS for _ in range(2 + (num_baseline is not None)))]]
@@ -256,7 +258,7 @@ def _summary(summary: Summary, unit: str) -> str:
     if summary.standard_deviation is None:
         return f"{text} of one seed"
     spread = f"standard deviation {summary.standard_deviation:.5f}"
-    return f"{text}, {spread}, {summary.level:.0%} interval of the mean {_span(summary.interval)}"
+    return f"{text}, {spread}, {summary.level * 100:.0f} % interval of the mean {_span(summary.interval)}"
 
 
 def _labelled(label: str, text: str) -> str:

@@ -5,6 +5,7 @@ trial is run again as it was: on the data of its digest, under its own cap and p
 """
 
 import argparse
+import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def find_target(parsed: argparse.Namespace, entries: Sequence[dict[str, Any]]) -
         return Target(read_config(parsed), stem, "-".join([stem, *changes, "seeds"]), None)
     entry = best_trial(parsed.from_sweep, entries) if word is None else find_trial(word, entries)
     config = changed(from_plain(RunConfig, entry["config"]), parsed)
-    preset, trial = str(entry["preset"]), str(entry["trial"])[:8]
+    preset, trial = str(entry.get("preset") or "trial"), str(entry["trial"])[:8]
     return Target(config, preset, "-".join([preset, trial, *changes, "seeds"]), entry.get("data"))
 
 
@@ -63,13 +64,16 @@ def find_data(parsed: argparse.Namespace, target: Target, storage: Storage) -> D
     """
     if target.data is None:
         return open_data(parsed, target.config, storage)
-    folders = [parsed.data.resolve()] if parsed.data else sorted(storage.data.glob("*"))
-    for folder in folders:
-        dataset = open_dataset(folder, target.config.model.vocab_size) if folder.is_dir() or parsed.data else None
-        if dataset is not None and dataset.digest == target.data:
-            return dataset
-        if parsed.data and dataset is not None:
-            raise ValueError(f"{folder} has digest {dataset.digest[:12]}, the trial ran on {target.data[:12]}")
+    if parsed.data:
+        dataset = open_dataset(parsed.data.resolve(), target.config.model.vocab_size)
+        if dataset.digest != target.data:
+            raise ValueError(f"{dataset.folder} has digest {dataset.digest[:12]}, the trial ran on {target.data[:12]}")
+        return dataset
+    for folder in sorted(storage.data.glob("*")):
+        with contextlib.suppress(ValueError, OSError):  # another dataset, or one that is half written
+            dataset = open_dataset(folder, target.config.model.vocab_size)
+            if dataset.digest == target.data:
+                return dataset
     raise ValueError(f"no dataset below {storage.data} has the trial's digest {target.data[:12]}; give it with --data")
 
 

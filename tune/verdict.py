@@ -6,7 +6,7 @@ has to know. The statistics are those of `tune.stats` and `tune.allocation`; non
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -197,7 +197,7 @@ def _faults(study: Study, missing: Sequence[int], looks: Looks | None) -> list[s
         f"repeat {run.repeat} of seed {run.seed}: {run.status}, {run.cause}" for run in study.repeats if run.bpb is None
     ]
     if len(study.counted) < MIN_SEEDS:
-        faults.append(f"{len(study.counted)} seeds have a result, a claim needs {MIN_SEEDS}")
+        faults.append(f"results of {len(study.counted)} seeds, a claim needs {MIN_SEEDS}")
     if looks is not None and looks.next_look is not None:
         faults.append(f"the planned test is not decided: its next look is at {looks.next_look} seeds")
     return faults
@@ -261,7 +261,8 @@ def _notes_on_test(
     elif len(baseline.bpb) < 2:
         notes.append("one baseline run shows no spread, so there is no test: run more seeds of it")
     if looks is None:
-        before = sorted({num for entry in history if (num := _counted(entry)) < len(study.counted)})
+        seen = {sum(row.get("bpb") is not None for row in e["rows"]) for e in history if e.get("baseline") is not None}
+        before = sorted(num for num in seen if num < len(study.counted))
         if before:
             notes.append(
                 f"a verdict was seen before at {', '.join(map(str, before))} seeds; p makes no allowance for that: "
@@ -270,10 +271,3 @@ def _notes_on_test(
     if plan is not None and plan.sequential is not None and plan.sequential.baseline_bpb != baseline.bpb:
         notes.append(f"the planned test is against {plan.sequential.baseline} as it was then, not as it is now")
     return notes
-
-
-def _counted(entry: Mapping[str, Any]) -> int:
-    """Seeds with a result in an earlier verdict that compared; none that did not count as many as any."""
-    if entry.get("baseline") is None:
-        return 10**9
-    return sum(row.get("bpb") is not None for row in entry.get("rows") or ())

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from golf.config import RunConfig, override_all
+from tests.tune.test_seeds import entry
 from tune.ledger import Ledger
-from tune.protocol import SEEDS, Plan, Sequential, agreed, entry_of, fixed_seeds, plan_in
+from tune.protocol import SEEDS, Plan, Sequential, agreed, entry_of, fixed_seeds, fresh_seeds, known_seeds, plan_in
 
 TEST = Sequential((3, 4, 5), "base", (1.21, 1.2103), False)
 PLAN = Plan("config", "data", (1, 2, 3, 4, 5), sequential=TEST)
@@ -72,6 +74,26 @@ def test_seeds_go_on_in_one_order() -> None:
         assert fixed_seeds(SEEDS, num + 5)[:num] == seeds
         assert fixed_seeds((2025, 3), num)[:2] == (2025, 3)
         assert len(set(fixed_seeds((2025, 3), num))) == num
-    for wrong in ([1, 1], [], [-1], [1, 2, 3, 4]):
+    for wrong in ([1, 1], [-1], [1, 2, 3, 4]):
         with pytest.raises(ValueError, match="seeds"):
             fixed_seeds(wrong, 3)
+
+
+def test_a_sequential_plan_takes_fresh_seeds() -> None:
+    """Fault: a plan of looks at values that another study has shown already, under the names of the same seeds."""
+    config = override_all(RunConfig(), {"cap_bytes": 1000})
+    entries = [entry("sweep", 42, 1.2), entry("other", 7, 1.2), entry("s", 5, 1.2), entry("other", 9, None)]
+    entries.append(entry("other", 11, 1.2, set={"schedule.steps": 8000}))
+    known = known_seeds(config, "s", entries)
+    assert known == {42: "sweep", 7: "other"}
+    seeds = fresh_seeds(None, 12, known, None)
+    assert len(set(seeds)) == 12
+    assert not set(seeds) & set(known)
+    assert seeds[:2] == (1337, 2025)
+    assert fresh_seeds((3, 4), 6, known, None)[:2] == (3, 4)
+    with pytest.raises(ValueError, match=r'42 \(in "sweep"\)'):
+        fresh_seeds((3, 42), 6, known, None)
+    for given in (None, (1, 2)):  # the plan was there before another study ran its seeds
+        assert fresh_seeds(given, 5, {1: "later"}, PLAN) == PLAN.seeds
+    everything = dict.fromkeys(fixed_seeds(SEEDS, 30), "other")
+    assert not set(fresh_seeds(None, 9, everything, None)) & set(everything)
