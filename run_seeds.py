@@ -49,7 +49,7 @@ examples:
   run_seeds.py demo                                       three seeds, and what they show
   run_seeds.py demo --split int5-mlp --baseline demo-seeds    three of another split against them
   run_seeds.py --from-sweep demo --best --seeds 7 8 9     of the winner of a sweep
-  run_seeds.py pr598 --baseline 1.1194 --until-decided --max-seeds 8
+  run_seeds.py pr598 --baseline 1.12 --until-decided --max-seeds 8
   run_seeds.py demo --power --gain-nats 0.01              how many seeds that gain needs; runs nothing
   run_seeds.py --compare demo-seeds demo-int5-mlp-seeds   two studies, chunk by chunk and seed by seed
 """

@@ -17,8 +17,8 @@ FINEWEB_BYTES_PER_TOKEN = 151_080_891 / 62_021_846
 TARGETS = (0.8, 0.95)
 """Probabilities of showing the gain."""
 LEVELS = (P_CLAIM, P_LOOSE)
-_EXCESSES = (1.0, 2.0, 3.0, 5.0)
-"""Gains of the table beyond the margin, in standard deviations, where none is asked for."""
+_GAINS = (1.2, 1.5, 2.0, 3.0, 5.0)
+"""Gains of the table where none is asked for, in margins; without a margin in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def needed(
             )
     baselines: list[Baseline] = ["equal", "published", *([] if num_baseline is None else [num_baseline])]
     table = []
-    for gain in gains_bpb or [margin_bpb + excess * sd_bpb for excess in _EXCESSES]:
+    for gain in gains_bpb or [(margin_bpb if margin_bpb > 0 else sd_bpb) * factor for factor in _GAINS]:
         cells = {
             (level, baseline): tuple(
                 seeds_needed(gain, sd_bpb, margin_bpb, level, target, baseline) for target in TARGETS

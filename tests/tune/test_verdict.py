@@ -195,6 +195,14 @@ def test_another_stream_is_refused() -> None:
         judged(entries, ["base"])
 
 
+def test_a_study_is_not_its_own_baseline() -> None:
+    """Fault: a gain of nothing over itself, tested as if the runs were independent."""
+    entries = study_entries("s", VALUES)
+    for name in ("s", entries[0]["trial"]):
+        with pytest.raises(ValueError, match="shares runs"):
+            judged(entries, [name])
+
+
 def test_what_differs_from_the_baseline_and_what_was_seen_before_is_told() -> None:
     """Fault: a gain of other code or machines, of a seed that was chosen by its value, or of the third try."""
     entries = [*study_entries("s", VALUES), *study_entries("base", OTHERS, code="other")]
