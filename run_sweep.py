@@ -12,13 +12,12 @@ import torch
 
 from golf.commands import assignment_of, read_config
 from golf.config import RunConfig, nearest
-from golf.data.corpus import CORPUS_NAME, documents
-from golf.data.dataset import Dataset, open_dataset
-from golf.data.text import prepare_text
+from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import LADDER
-from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
-from tune.console import Console, best_of, dry_table, say, table
+from tune.cluster import Workers
+from tune.command import Parser, Session, add_machines, add_places, open_data
+from tune.console import best_of, dry_table, table
 from tune.forecast import Forecast, forecast
 from tune.ledger import Ledger
 from tune.pace import PACK
@@ -29,8 +28,8 @@ from tune.screening import Screening, first_chunks_of
 from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
 from tune.space import space_of
 from tune.store import Store
-from tune.sweep import SweepSettings, entries_of, finished, run_sweep
-from tune.tracking import SweepTracker, Tracker, default_uri, runs_page, sync
+from tune.sweep import entries_of, finished, outdated
+from tune.tracking import runs_page, sync
 from tune.tree import branch_points, draw, grow
 
 EXAMPLES = """
@@ -41,14 +40,12 @@ examples:
   run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
 """
 DEMO_TRIALS = 6
-MAX_SLOTS = 64
-"""Trials at a time that a Ray started here can be asked for."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("run_sweep.py", description=__doc__, epilog=EXAMPLES, formatter_class=form)
+    parser = Parser("run_sweep.py", description=__doc__, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
@@ -83,21 +80,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="share of the stream to screen on (%(default)s)",
     )
     search.add_argument("--top", type=float, default=0.5, help="share of the trials that go on from it (%(default)s)")
-    places = parser.add_argument_group("places")
-    places.add_argument("--name", help="the sweep's name (the preset's); the same name continues")
-    places.add_argument("--data", type=Path, help="a prepared dataset (the built-in corpus, made when missing)")
-    places.add_argument("--storage", type=Path, default=Path("storage"), help="folder for all results (%(default)s)")
-    places.add_argument("--tracking-uri", help="an MLflow server (a SQLite file in the storage)")
-    places.add_argument("--store", help="where shared stages are kept: a folder or s3://, gs:// (in the storage)")
-    places.add_argument("--store-gigabytes", type=float, help="size that the store is kept below (no limit)")
+    places = add_places(parser, "the sweep's name (the preset's); the same name continues")
     places.add_argument("--no-reuse", action="store_true", help="compute every trial alone, share nothing")
-    work = parser.add_argument_group("machines")
-    work.add_argument("--address", help="a running Ray cluster, e.g. auto; by default Ray is started here")
-    work.add_argument("--workers", type=int, default=1, help="processes of a trial: 1, 2, 4 or 8 (%(default)s)")
-    work.add_argument("--cpus-per-worker", type=float, default=1.0, help="(%(default)s)")
-    work.add_argument("--gpus-per-worker", type=float, help="(1 where there are GPUs)")
-    work.add_argument("--concurrent", type=int, help="trials at a time (as many as fit)")
-    work.add_argument("--save-seconds", type=float, default=60.0, help="between saved training states (%(default)s)")
+    add_machines(parser)
     return parser.parse_args(arguments)
 
 
@@ -116,22 +101,6 @@ def make_search(parsed: argparse.Namespace, base: RunConfig, dataset: Dataset, k
     return Search(base, space, parsed.search, trials, parsed.seed, dataset.digest, known)
 
 
-def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> Dataset:
-    """The dataset, the built-in one being made when it is missing; it must have training shards."""
-    if parsed.data is None:
-        prepare_text(documents(), storage.data / CORPUS_NAME, CORPUS_NAME)
-    dataset = open_dataset((parsed.data or storage.data / CORPUS_NAME).resolve(), base.model.vocab_size)
-    if dataset.train is None:
-        raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); add them or give another --data")
-    return dataset
-
-
-def make_workers(parsed: argparse.Namespace) -> Workers:
-    """The processes of one trial; Ray must be up."""
-    gpus = parsed.gpus_per_worker if parsed.gpus_per_worker is not None else float(has_gpus())
-    return Workers(parsed.workers, parsed.cpus_per_worker, gpus)
-
-
 def sweep(parsed: argparse.Namespace) -> int:
     """Run or continue the sweep and show what came out."""
     base, storage = read_config(parsed), Storage(parsed.storage.resolve())
@@ -148,38 +117,12 @@ def sweep(parsed: argparse.Namespace) -> int:
     if parsed.plan:
         show_plan(parsed, search, planned, storage.sweep(name))
         return 0
-    uri = parsed.tracking_uri or default_uri(storage.root)
-    stopped = False
-    start_ray(parsed.address, MAX_SLOTS)
-    try:
-        workers = make_workers(parsed)
-        concurrent = min(parsed.concurrent or MAX_SLOTS, trials_at_once(workers), search.num_trials)
-        settings = SweepSettings(
-            name,
-            parsed.preset,
-            dataset.folder,
-            workers,
-            concurrent,
-            save_seconds=parsed.save_seconds,
-            screening=screening,
-            reuse=not parsed.no_reuse,
-            store=parsed.store,
-            budget_bytes=None if parsed.store_gigabytes is None else int(parsed.store_gigabytes * 1e9),
-        )
-        say(f"sweep {name}: {search.num_trials} trials, {concurrent} at a time, cap {base.cap_bytes:,} bytes")
-        ours = [entry for entry in known if entry["trial"] in search.given]
-        sync(entries_of(name, storage), uri, parsed.preset)
-        tracker = Tracker(uri, parsed.preset)
-        try:
-            console = Console(search.num_trials, concurrent, ours)
-            run_sweep(settings, search, storage, [console, SweepTracker(tracker, name, parsed.preset)])
-        except KeyboardInterrupt:
-            stopped = True
-        finally:
-            tracker.close(30.0)
-    finally:
-        stop_ray()
-    result = show(parsed, base, search, storage, uri, stopped)
+    again = sum(map(outdated, entries_of(name, storage)))
+    if again:
+        print(f"{again} trials ran with other code or another torch: they are run again, as far as it changes them")
+    with Session(parsed, storage, parsed.preset) as session:
+        session.run(name, search, dataset, known, screening=screening, reuse=not parsed.no_reuse)
+    result = show(parsed, base, search, storage, session.uri, session.stopped)
     print(beside(planned, [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]))
     return result
 

@@ -46,8 +46,15 @@ ORDER = (
     "tune.failures",
     "tune.trial",
     "tune.runs",
+    "tune.seeds",
+    "tune.baseline",
+    "tune.protocol",
+    "tune.verdict",
+    "tune.noise",
+    "tune.paired",
     "tune.tracking",
     "tune.console",
+    "tune.statement",
     "tune.forecast",
     "tune.quote",
     "tune.cluster",
@@ -64,6 +71,8 @@ ORDER = (
     "tune.report.tables",
     "tune.report.page",
     "tune.report.__main__",
+    "tune.command",
+    "tune.target",
 )
 """Every module imports only from those before it."""
 

@@ -18,7 +18,7 @@ from tune.report.__main__ import parse as parse_report
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-SOURCES = sorted([*ROOT.glob("golf/**/*.py"), *ROOT.glob("tune/**/*.py"), ROOT / "run_sweep.py"])
+SOURCES = sorted([*ROOT.glob("golf/**/*.py"), *ROOT.glob("tune/**/*.py"), ROOT / "run_sweep.py", ROOT / "run_seeds.py"])
 
 
 def shell_lines(text: str) -> Iterator[str]:
@@ -60,9 +60,9 @@ def parses(words: list[str]) -> bool:
     return True
 
 
-def load_sweep() -> ModuleType:
-    """run_sweep.py as a module."""
-    spec = importlib.util.spec_from_file_location("run_sweep", ROOT / "run_sweep.py")
+def load(name: str) -> ModuleType:
+    """A script at the top as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -108,7 +108,7 @@ def sweep_commands() -> list[list[str]]:
 
 def test_sweep_commands_parse() -> None:
     """Fault: a document or the Makefile starts a sweep with an option that is not there."""
-    parse_sweep = load_sweep().parse
+    parse_sweep = load("run_sweep").parse
     for words in (["demo", "--dry-run"], *sweep_commands()):
         with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
             parse_sweep(placeholders_filled([word for word in words if not word.startswith("$(")]))
@@ -122,9 +122,23 @@ def test_report_commands_parse() -> None:
         parse_report(words)
 
 
-def test_help_of_the_sweep() -> None:
+def test_seeds_commands_parse() -> None:
+    """Fault: the README or the examples of --help start a seed study with an option that is not there."""
+    seeds = load("run_seeds")
+    shown = [
+        *commands("run_seeds.py"),
+        *(words.split() for words in re.findall(r"run_seeds\.py (.*?)  ", seeds.EXAMPLES)),
+    ]
+    assert len(shown) >= 10
+    for words in shown:
+        if words:
+            seeds.parse(words)
+
+
+@pytest.mark.parametrize("script", ["run_sweep.py", "run_seeds.py"])
+def test_help_of_the_scripts(script: str) -> None:
     """Fault: a format character in a help text breaks --help, or it needs a cluster."""
-    command = [sys.executable, str(ROOT / "run_sweep.py"), "--help"]
+    command = [sys.executable, str(ROOT / script), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "PRESET" in done.stdout.upper()

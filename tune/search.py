@@ -8,7 +8,7 @@ told how far over it a trial was, and such a trial never counts as good. Source 
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import optuna
@@ -51,15 +51,16 @@ class Search:
     def __init__(
         self,
         base: RunConfig,
-        space: Space,
+        space: Space | Sequence[Space],
         strategy: str,
         num_trials: int | None,
         seed: int,
         data: str,
         known: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        """Args: strategy: one of STRATEGIES; num_trials: how many at most, those in `known` included (None: all of a
-        grid, DEFAULT_TRIALS otherwise); data: the dataset's digest; known: ledger entries of finished trials.
+        """Args: space: of several, all are searched (not by TPE); strategy: one of STRATEGIES; num_trials: how many at
+        most, those in `known` included (None: all of a grid, DEFAULT_TRIALS otherwise); data: the dataset's digest;
+        known: ledger entries of finished trials.
 
         Raises: ValueError on an unknown strategy, field or choice.
         """
@@ -67,27 +68,32 @@ class Search:
             raise ValueError(f'unknown search "{strategy}"{nearest(strategy, STRATEGIES)}')
         if num_trials is not None and num_trials < 1:
             raise ValueError(f"the number of trials must be at least 1, got {num_trials}")
-        check_space(base, space)
-        size = math.prod(len(choices) for choices in space.values())
+        spaces = [space] if isinstance(space, Mapping) else list(space)
+        if strategy == "tpe" and len(spaces) != 1:
+            raise ValueError(f"TPE searches one space, got {len(spaces)}; use grid or random")
+        for one in spaces:
+            check_space(base, one)
+        size = sum(math.prod(len(choices) for choices in one.values()) for one in spaces)
         if size > _LARGEST_SPACE:
             raise ValueError(f"the space has {size:,} combinations, more than {_LARGEST_SPACE:,}; give fewer choices")
-        self._base, self.data = base, data
+        self.base, self.data = base, data
         self._trials: dict[tuple[Any, ...], Trial | None] = {}
-        self._order = list(points_of(space))
+        self._order = [point for one in spaces for point in points_of(one)]
         if strategy != "grid":
             random.Random(seed).shuffle(self._order)
         self._limit = num_trials or (len(self._order) if strategy == "grid" else DEFAULT_TRIALS)
         self.given: dict[str, Trial] = {}
         """The trials given so far and those finished before, by their id."""
-        self._tpe = _TPE(space, seed) if strategy == "tpe" else None
+        self._tpe = _TPE(spaces[0], seed) if strategy == "tpe" else None
         self._again: list[Trial] = []
         self._cost: Cost | None = None
         for entry in known:
-            self._remember(entry, space)
+            self._remember(entry, spaces)
 
-    def _remember(self, entry: Mapping[str, Any], space: Space) -> None:
+    def _remember(self, entry: Mapping[str, Any], spaces: Sequence[Space]) -> None:
         """Count a finished trial of this very search."""
-        if entry["parameters"].keys() != space.keys():
+        space = next((one for one in spaces if one.keys() == entry["parameters"].keys()), None)
+        if space is None:
             return
         point = {field: entry["parameters"][field] for field in space}
         if (
@@ -160,13 +166,13 @@ class Search:
 
     def _valid(self, point: Point) -> Trial | None:
         """The point's trial; None for combinations such as a warmdown after the last step."""
-        values = tuple(point.values())
-        if values not in self._trials:
+        items = tuple(point.items())
+        if items not in self._trials:
             try:
-                self._trials[values] = make_trial(self._base, point, self.data)
+                self._trials[items] = make_trial(self.base, point, self.data)
             except ValueError:
-                self._trials[values] = None
-        return self._trials[values]
+                self._trials[items] = None
+        return self._trials[items]
 
     def _open(self, point: Point) -> Trial | None:
         """The point's trial if it is valid and was not given yet."""

@@ -1,7 +1,8 @@
 """What a sweep searches: dotted fields of a configuration with their choices, and the points made of them.
 
 A preset and a space enter, trials leave: the same point is always the same trial with the same id, which is what
-lets an interrupted sweep go on. "split" stands for a named quantisation split.
+lets an interrupted sweep go on. "split" stands for a named quantisation split, "repeat" for the number of a run that
+is done again: from 1 on it has an id of its own, and nobody else's results may stand for it.
 """
 
 import itertools
@@ -18,6 +19,8 @@ Space = Mapping[str, Sequence[Any]]
 Point = Mapping[str, Any]
 """Dotted field -> one choice."""
 SPLIT = "split"
+REPEAT = "repeat"
+SEED = "seed"
 
 SPACES: dict[str, Space] = {
     "demo": {
@@ -94,9 +97,13 @@ def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
     Args: data: the dataset's digest.
     Raises: ValueError naming a wrong field or value, also of a combination.
     """
-    values = {field: value for field, value in point.items() if field != SPLIT}
+    values = {field: value for field, value in point.items() if field not in (SPLIT, REPEAT)}
     config = override_all(with_split(base, point[SPLIT]) if SPLIT in point else base, values)
-    return Trial(digest(to_plain(config), data)[:12], dict(point), config)
+    repeat = point.get(REPEAT, 0)
+    if type(repeat) is not int or repeat < 0:
+        raise ValueError(f"{REPEAT} must be a whole number from 0 on, got {repeat!r}")
+    again = [{REPEAT: repeat}] if repeat else []
+    return Trial(digest(to_plain(config), data, *again)[:12], dict(point), config)
 
 
 def check_space(base: RunConfig, space: Space) -> None:

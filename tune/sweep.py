@@ -34,7 +34,7 @@ from tune.pace import Pace
 from tune.paths import Storage
 from tune.screening import Screening, first_chunks_of
 from tune.search import Search
-from tune.space import Point, Trial
+from tune.space import REPEAT, Point, Trial
 from tune.stages import TrialStages, code_digest, stages_of
 from tune.store import Store
 from tune.tree import branch_points, training_key
@@ -67,6 +67,8 @@ class SweepSettings:
     """Path or URI of the store; None: below the storage root."""
     budget_bytes: int | None = None
     """Size that the store is kept below; None: no limit."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Tags of every trial's entry."""
 
 
 class Watcher(Protocol):
@@ -206,7 +208,9 @@ class Book:
         if screening is not None:
             kept = str(self.storage.screened(self.settings.name))
             spec |= {"screening": dataclasses.asdict(screening), "screened": kept}
-        return spec | (self._sharing(trial) if self.settings.reuse else {})
+        # The noise of a repeat is what it is run for: another's result must not stand for it.
+        alone = trial.parameters.get(REPEAT, 0) > 0 or not self.settings.reuse
+        return spec | ({} if alone else self._sharing(trial))
 
     def stages(self, trial: Trial) -> TrialStages:
         """The stages of a trial and their keys."""
@@ -234,7 +238,7 @@ class Book:
 
     def recall(self, spec: Mapping[str, Any]) -> bool:
         """End a trial all of whose results are stored; False when something of it has to be computed."""
-        if not self.settings.reuse or not recall(spec):
+        if "store" not in spec or not recall(spec):
             return False
         self.end(spec["trial"], None)
         return True
@@ -255,7 +259,11 @@ class Book:
         path = self.storage.trial(self.settings.name, name) / OUTCOME
         left = path.exists() and error is None
         outcome = read_json(path) if left else failed(explain(error or "its process ended without a result"))
-        entry = self.entry(self.trials[name]) | outcome | {"tags": environment() | outcome["tags"]}
+        entry = (
+            self.entry(self.trials[name])
+            | outcome
+            | {"tags": {**environment(), **outcome["tags"], **self.settings.tags}}
+        )
         self.ledger.append(entry)
         self.search.tell(entry)
         if self.waiting.pop(name, None) is not None:

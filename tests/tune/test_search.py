@@ -97,3 +97,22 @@ def test_presets_spaces_are_valid() -> None:
     """Fault: a preset whose own sweep does not start."""
     for preset, base in PRESETS.items():
         assert Search(base, space_of(preset, {}), "grid", None, 0, "data").num_trials > 8
+
+
+def test_several_spaces_are_one_search() -> None:
+    """Fault: a point of the second space lost, or a finished one given again because the first has other fields."""
+    spaces: list[Space] = [{"seed": [1, 2]}, {"seed": [1], "repeat": [1, 2]}]
+    search = Search(BASE, spaces, "grid", None, 0, "data")
+    given = search.planned()
+    assert [dict(trial.parameters) for trial in given] == [
+        {"seed": 1},
+        {"seed": 2},
+        {"seed": 1, "repeat": 1},
+        {"seed": 1, "repeat": 2},
+    ]
+    known = [entry_of(given[1], 2.0), entry_of(given[3], 2.0)]
+    known[1]["parameters"] = {"repeat": 2, "seed": 1}  # the ledger sorts names
+    again = Search(BASE, spaces, "grid", None, 0, "data", known)
+    assert [trial.trial for trial in again.planned()] == [given[0].trial, given[2].trial]
+    with pytest.raises(ValueError, match="one space"):
+        Search(BASE, spaces, "tpe", None, 0, "data")

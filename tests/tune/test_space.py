@@ -36,3 +36,15 @@ def test_choices_replace_the_presets() -> None:
     space = space_of("demo", {"schedule.steps": [7]})
     assert space["schedule.steps"] == [7]
     assert space.keys() == space_of("demo", {}).keys()
+
+
+def test_a_repeat_is_the_same_run_under_another_id() -> None:
+    """Fault: a run that shall be done again is found finished, or is another configuration."""
+    base = PRESETS["demo"]
+    first, again, third = (make_trial(base, {"seed": 7, "repeat": repeat}, "data") for repeat in (0, 1, 2))
+    assert first.trial == make_trial(base, {"seed": 7}, "data").trial
+    assert len({first.trial, again.trial, third.trial}) == 3
+    assert first.config == again.config == third.config
+    for wrong in (-1, True, 1.0, "1"):
+        with pytest.raises(ValueError, match="repeat"):
+            make_trial(base, {"repeat": wrong}, "data")

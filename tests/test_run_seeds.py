@@ -1,0 +1,212 @@
+"""The command itself: a real study, then again; decisions, comparisons and power without running anything."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from golf.config import RunConfig, override_all, to_plain
+from golf.data.dataset import open_dataset
+from golf.files import write_json
+from golf.record import digest
+from run_seeds import main
+from tests.tune.test_seeds import entry, study_entries
+from tune.ledger import Ledger
+from tune.paths import Storage
+from tune.protocol import PLAN, Plan, Sequential, entry_of, fixed_seeds
+from tune.seeds import config_key
+from tune.stages import code_digest
+from tune.sweep import entries_of, versions
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
+
+
+def run(arguments: list[str]) -> tuple[int, str]:
+    """The command in a process of its own: exit code and all that it said."""
+    command = [sys.executable, str(ROOT / "run_seeds.py"), *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, check=False)
+    return done.returncode, done.stdout
+
+
+def test_a_study_and_the_same_again(
+    tiny: RunConfig, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault: a seed lost, run twice or shared where it must not be; a verdict of other numbers than the ledger's."""
+    storage = Storage(tmp_path / "storage")
+    write_json(tmp_path / "tiny.json", to_plain(tiny))
+    places = ["--data", str(data), "--storage", str(storage.root)]
+    arguments = [str(tmp_path / "tiny.json"), "--set", "adapt=null", "validate_every=null", "--seeds", "1", "2"]
+    arguments += ["--repeat", "2", "--name", "study", "--baseline", "9.0", *places]
+    code, said = run([*arguments, "--concurrent", "2"])
+    assert code == 0, said
+    assert "Traceback" not in said
+    entries = {json.dumps(one["parameters"], sort_keys=True): one for one in entries_of("study", storage)}
+    points = ['{"repeat": 1, "seed": 1}', '{"repeat": 2, "seed": 1}', '{"seed": 1}', '{"seed": 2}']
+    assert sorted(entries) == points
+    assert len({one["trial"] for one in entries.values()}) == 4
+    for point, one in entries.items():
+        assert one["status"] == "done", one["cause"]
+        assert one["tags"]["study"] == "study"
+        # On one CPU a seed run again gives the same bits, and must have been computed to be worth anything.
+        assert ("keys" in one) == ("repeat" not in point)
+        assert one["metrics"]["train_seconds"] > 0
+    assert entries[points[0]]["metrics"]["bpb"] == entries[points[2]]["metrics"]["bpb"]
+    assert entries[points[0]]["files"]["artifact"] != entries[points[2]]["files"]["artifact"]
+    (verdict,) = Ledger(storage.ledger).find(kind="seeds", study="study")
+    assert (verdict["claim"], verdict["holds"]) == (True, False)  # two seeds are no claim
+    assert [row["bpb"] for row in verdict["rows"]] == [entries[point]["metrics"]["bpb"] for point in points[2:]]
+    assert verdict["noise_bpb"]["repeat_sd"] == 0.0
+    lines = storage.ledger.read_text()
+
+    assert main(arguments) == 0  # no Ray is up in this process: nothing may be run
+    assert storage.ledger.read_text() == lines
+    again = capsys.readouterr().out
+    assert said.split("\nstudy study of tiny")[1].split("every number")[0] in again
+
+    trial = entries[points[3]]["trial"]
+    assert main([trial[:8], "--storage", str(storage.root), "--seeds", "2", "--dry-run", "--data", str(data)]) == 0
+    assert re.search(rf"\b{trial}\b", capsys.readouterr().out)
+    assert main([trial[:8], "--storage", str(storage.root), "--dry-run"]) == 2
+    assert "give it with --data" in capsys.readouterr().err
+    assert main([*arguments, "--split", "int4"]) == 2
+    assert "differ in" in capsys.readouterr().err
+    assert main([*arguments, "--cold"]) == 2
+    assert "cold False, this command asks for True" in capsys.readouterr().err
+    assert storage.ledger.read_text() == lines
+
+
+def planted(tiny: RunConfig, data: Path, values: list[float], looks: int) -> list[dict[str, Any]]:
+    """Entries of the first seeds of a study of `tiny`, as this program and machine would write them."""
+    found, dataset = [], open_dataset(data)
+    facts = {"data": dataset.digest, "code": code_digest(), "environment": versions()}
+    for seed, value in zip(fixed_seeds((42, 1337, 2025), looks), values, strict=False):
+        config = override_all(tiny, {"seed": seed})
+        trial = digest(to_plain(config), dataset.digest)[:12]
+        found.append(entry("tiny-seeds", seed, value) | facts | {"config": to_plain(config), "trial": trial})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("values", "told", "seen"),
+    [([2.0, 2.001, 2.0005], "is shown by the planned test", 3), ([2.1, 2.101, 2.1004], "is denied by the planned", 3)],
+)
+def test_until_decided_by_what_is_there(
+    values: list[float], told: str, seen: int, tiny: RunConfig, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Fault: seeds run after the decision, a decision by other values than the plan's, a plan that may change."""
+    write_json(tmp_path / "tiny.json", to_plain(tiny))
+    ledger = Ledger(tmp_path / "storage" / "ledger.jsonl")
+    arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(tmp_path / "storage")]
+    arguments += ["--until-decided", "--max-seeds", "6", "--baseline", "2.05", "2.0504", "2.0497"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert not ledger.path.exists()
+    seeds = fixed_seeds((42, 1337, 2025), 6)
+    test = Sequential((3, 4, 5, 6), "2.05 2.0504 2.0497 BPB", (2.05, 2.0504, 2.0497), False)
+    plan = Plan(digest(config_key(tiny)), open_dataset(data).digest, seeds, sequential=test)
+    for one in (entry_of("tiny-seeds", plan), *planted(tiny, data, values, 6)):
+        ledger.append(one)
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert told in capsys.readouterr().out
+    (verdict,) = ledger.find(kind="seeds")
+    assert len(verdict["sequential"]["looks"]) == seen - 2
+    assert verdict["missing"] == []
+    for change in (["--max-seeds", "7"], ["--margin-nats", "0"], ["--baseline", "2.05", "2.04"], ["--seeds", "5"]):
+        assert main([*arguments, *change]) == 2
+        assert "this command asks for" in capsys.readouterr().err
+    assert len(ledger.find(kind=PLAN)) == 1
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder whose ledger holds studies and a sweep."""
+    root = tmp_path_factory.mktemp("filled")
+    entries = [*study_entries("one", [1.21, 1.2103, 1.2096]), *study_entries("two", [1.2051, 1.2049, 1.2058])]
+    for one in entries[3:]:
+        one["config"]["schedule"]["steps"] = 6000
+    for one in [
+        *entries,
+        entry("sweep", 5, 1.3, set={"schedule.steps": 5000}),
+        entry("sweep", 6, 1.2, set={"schedule.steps": 8000}),
+    ]:
+        Ledger(root / "ledger.jsonl").append(one | {"preset": "demo"})
+    return root
+
+
+def test_power_and_comparison_run_nothing(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault: Ray or a dataset made for a question; the ledger's noise not used; a gain in the wrong unit."""
+    places = ["--storage", str(filled)]
+    before = sorted(filled.rglob("*"))
+    assert main(["demo", "--power", "--gain-nats", "0.01", "--baseline", "one", *places]) == 0
+    said = capsys.readouterr().out
+    assert "4 degrees of freedom" in said
+    assert len(re.findall(r"^ *0\.0100 ", said, re.MULTILINE)) == 2
+    assert main(["--compare", "one", "two", "sweep:" + trial_of(filled, 6), *places]) == 0
+    said = capsys.readouterr().out
+    assert "mean of 3" in said
+    assert "noise of training" in said
+    assert sorted(filled.rglob("*")) == before
+
+
+def trial_of(root: Path, seed: int) -> str:
+    """The beginning of the id of the sweep's trial of a seed."""
+    found = Ledger(root / "ledger.jsonl").find(sweep="sweep", parameters={"seed": seed})
+    return str(found[0]["trial"][:6])
+
+
+WRONG = [
+    (["dmeo"], 'did you mean "demo"'),
+    ([], "exactly one of them"),
+    (["demo", "--from-sweep", "sweep", "--best"], "exactly one of them"),
+    (["--from-sweep", "sweep"], "go together"),
+    (["--from-sweep", "swepe", "--best"], 'did you mean "sweep"'),
+    (["--from-sweep", "sweep", "--best"], "give it with --data"),
+    (["abcdef012345"], "has no trial"),
+    (["demo", "--seeds", "1", "1"], "different whole numbers"),
+    (["demo", "--set", "seed=3"], "--seeds"),
+    (["demo", "--set", "schedule.stesp=3"], 'did you mean "steps"'),
+    (["demo", "--split", "int9"], "did you mean"),
+    (["demo", "--repeat", "1"], "2 or more"),
+    (["demo", "--until-decided"], "needs a --baseline"),
+    (["demo", "--until-decided", "--baseline", "1.2", "--max-seeds", "2"], "at least 3"),
+    (["demo", "--until-decided", "--baseline", "sweep:TRIAL"], "one baseline seed"),
+    (["demo", "--baseline", "onee"], 'did you mean "one"'),
+    (["demo", "--baseline", "sweep"], "differ in schedule.steps"),
+    (["demo", "--baseline", "1.2", "one"], "one name or some values"),
+    (["demo", "--name", "a/b"], "letters"),
+    (["demo", "--margin-nats", "nan"], "finite"),
+    (["demo", "--power", "--gain-nats", "0.004"], "not above the margin"),
+    (["demo", "--power", "--noise-bpb", "0"], "above 0"),
+    (["--compare", "one"], "two or more"),
+    (["--compare", "one", "tow"], 'did you mean "two"'),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
+def test_wrong_arguments_are_one_line(
+    arguments: list[str], told: str, filled: Path, data: Path, tiny: RunConfig, tmp_path: Path, capsys: Any
+) -> None:
+    """Fault: a traceback, or Ray started for what cannot run."""
+    write_json(tmp_path / "demo.json", to_plain(tiny))
+    runs = "--power" not in arguments and "--compare" not in arguments
+    given = [argument.replace("TRIAL", trial_of(filled, 6)) for argument in arguments]
+    if runs and given[:1] == ["demo"] and "--from-sweep" not in given:
+        given = [str(tmp_path / "demo.json"), *given[1:], "--data", str(data), "--dry-run"]
+    assert main([*given, "--storage", str(filled)]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+    assert told in errors[0]
+
+
+def test_what_argparse_refuses_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault: a page of usage around the one word that was wrong."""
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--seeds", "x"])
+    assert ended.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,166 @@
+"""What the commands that run trials have in common: their places and machines, and Ray with MLflow around the runs.
+
+A parsed command line enters; a dataset, settings and finished trials leave. What is searched and what is said of it is
+the command's own.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from golf.config import RunConfig
+from golf.data.corpus import CORPUS_NAME, documents
+from golf.data.dataset import Dataset, open_dataset
+from golf.data.text import prepare_text
+from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
+from tune.console import Console, say
+from tune.ledger import Ledger
+from tune.paths import Storage
+from tune.screening import Screening
+from tune.search import Search
+from tune.sweep import SweepSettings, run_sweep
+from tune.tracking import SweepTracker, Tracker, default_uri, sync
+
+MAX_SLOTS = 64
+"""Trials at a time that a Ray started here can be asked for."""
+_SENDING_SECONDS = 30.0
+"""That MLflow gets at the end to take what waits."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with that line and exit code 2."""
+        self.exit(2, f"error: {message} (--help lists all options)\n")
+
+
+def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
+    """Add the options that say where things are; the group, for a command's own.
+
+    Args: name: help of --name.
+    """
+    places = parser.add_argument_group("places")
+    places.add_argument("--name", help=name)
+    places.add_argument("--data", type=Path, help="a prepared dataset (the built-in corpus, made when missing)")
+    places.add_argument("--storage", type=Path, default=Path("storage"), help="folder for all results (%(default)s)")
+    places.add_argument("--tracking-uri", help="an MLflow server (a SQLite file in the storage)")
+    places.add_argument("--store", help="where shared stages are kept: a folder or s3://, gs:// (in the storage)")
+    places.add_argument("--store-gigabytes", type=float, help="size that the store is kept below (no limit)")
+    return places
+
+
+def add_machines(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what a trial runs on."""
+    work = parser.add_argument_group("machines")
+    work.add_argument("--address", help="a running Ray cluster, e.g. auto; by default Ray is started here")
+    work.add_argument("--workers", type=int, default=1, help="processes of a trial: 1, 2, 4 or 8 (%(default)s)")
+    work.add_argument("--cpus-per-worker", type=float, default=1.0, help="(%(default)s)")
+    work.add_argument("--gpus-per-worker", type=float, help="(1 where there are GPUs)")
+    work.add_argument("--concurrent", type=int, help="trials at a time (as many as fit)")
+    work.add_argument("--save-seconds", type=float, default=60.0, help="between saved training states (%(default)s)")
+
+
+def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> Dataset:
+    """The dataset, the built-in one being made when it is missing; it must have training shards."""
+    if parsed.data is None:
+        prepare_text(documents(), storage.data / CORPUS_NAME, CORPUS_NAME)
+    dataset = open_dataset((parsed.data or storage.data / CORPUS_NAME).resolve(), base.model.vocab_size)
+    if dataset.train is None:
+        raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); add them or give another --data")
+    return dataset
+
+
+def make_workers(parsed: argparse.Namespace) -> Workers:
+    """The processes of one trial; Ray must be up."""
+    gpus = parsed.gpus_per_worker if parsed.gpus_per_worker is not None else float(has_gpus())
+    return Workers(parsed.workers, parsed.cpus_per_worker, gpus)
+
+
+class Session:
+    """Ray and MLflow for as long as the block lasts, started with the first trials: without any, nothing is started."""
+
+    def __init__(self, parsed: argparse.Namespace, storage: Storage, preset: str) -> None:
+        """Args: parsed: with the options of `add_places` and `add_machines`; preset: names the MLflow experiment."""
+        self.parsed, self.storage, self.preset = parsed, storage, preset
+        self.uri = parsed.tracking_uri or default_uri(storage.root)
+        self.stopped = False
+        """Whether Ctrl-C ended the runs."""
+        self._workers: Workers | None = None
+        self._tracker: Tracker | None = None
+        self._ray = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._tracker is not None:
+                self._tracker.close(_SENDING_SECONDS)
+        finally:
+            if self._ray:
+                stop_ray()
+
+    def run(
+        self,
+        name: str,
+        search: Search,
+        dataset: Dataset,
+        known: list[dict[str, Any]],
+        *,
+        what: str = "sweep",
+        screening: Screening | None = None,
+        reuse: bool = True,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run what `search` gives under the sweep's `name`, each to its entry in the ledger; nothing where all is there.
+
+        Args: known: entries of earlier starts; what: the kind of thing that is run, for the screen; tags: of every
+            entry.
+        """
+        if len(search.given) >= search.num_trials:
+            return
+        if not self._ray:
+            self._ray = True
+            start_ray(self.parsed.address, MAX_SLOTS)
+        workers = self._workers = self._workers or make_workers(self.parsed)
+        budget = self.parsed.store_gigabytes
+        concurrent = min(self.parsed.concurrent or MAX_SLOTS, trials_at_once(workers), search.num_trials)
+        settings = SweepSettings(
+            name,
+            self.preset,
+            dataset.folder,
+            workers,
+            concurrent,
+            save_seconds=self.parsed.save_seconds,
+            screening=screening,
+            reuse=reuse,
+            store=self.parsed.store,
+            budget_bytes=None if budget is None else int(budget * 1e9),
+            tags=tags or {},
+        )
+        trials, cap = f"{search.num_trials} trials, {concurrent} at a time", search.base.cap_bytes
+        say(f"{what} {name}: {trials}, cap {cap:,} bytes")
+        ours = [entry for entry in known if entry["trial"] in search.given]
+        if self._tracker is None:
+            self.send(name)
+            self._tracker = Tracker(self.uri, self.preset)
+        console = Console(search.num_trials, concurrent, ours)
+        try:
+            run_sweep(settings, search, self.storage, [console, SweepTracker(self._tracker, name, self.preset)])
+        except KeyboardInterrupt:
+            self.stopped = True
+
+    def send(self, name: str) -> str | None:
+        """Complete a sweep's or study's runs in MLflow; what to tell the user if that failed."""
+        ledger = Ledger(self.storage.ledger).entries()
+        ours = [entry for entry in ledger if name in (entry.get("sweep"), entry.get("study"))]
+        return sync([entry for entry in ours if entry.get("kind") in SHOWN], self.uri, self.preset).problem
+
+
+SHOWN = ("trial", "seeds")
+"""Kinds of entries that MLflow shows."""
