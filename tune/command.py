@@ -117,7 +117,7 @@ class Session:
         reuse: bool = True,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Run what `search` gives under the sweep's `name`, each to its entry in the ledger; nothing where all is there.
+        """Run what `search` gives under the sweep's `name`, each to its ledger entry; nothing where all are there.
 
         Args: known: entries of earlier starts; what: the kind of thing that is run, for the screen; tags: of every
             entry.
