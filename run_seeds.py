@@ -15,7 +15,7 @@ from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
 from tune.allocation import nominal_levels
-from tune.baseline import Baseline, baseline_of
+from tune.baseline import Baseline, baseline_of, check_same_text
 from tune.command import Parser, Session, add_machines, add_places
 from tune.console import dry_table
 from tune.ledger import STAMPS, Ledger
@@ -40,7 +40,7 @@ from tune.stages import code_digest
 from tune.statement import comparison_text, power_text, verdict_text
 from tune.stats import MARGIN_NATS, P_CLAIM
 from tune.sweep import finished, versions
-from tune.target import Target, dataset_nats_per_bpb, find_data, find_target, stream_factor
+from tune.target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
 from tune.tracking import runs_page
 from tune.verdict import MIN_SEEDS, NON_RECORD, TRACKS, VERDICT, due, judge, plain
 
@@ -148,6 +148,8 @@ def study(parsed: argparse.Namespace) -> int:
     baseline = None
     if parsed.baseline:
         baseline = baseline_of(parsed.baseline, entries, factor, parsed.baseline_nats)
+        if baseline.study is not None and baseline.study.stream is not None:
+            check_same_text(name, size_of(dataset), baseline.name, baseline.study.stream.size)
     known, earlier = finished(name, storage), plan_in(name, entries)
     wanted = make_plan(parsed, target, dataset, baseline, known_seeds(target.config, name, entries), earlier)
     if known:

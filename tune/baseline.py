@@ -55,24 +55,29 @@ def baseline_of(
 
 
 def differences(study: Study, other: Study) -> tuple[str, ...]:
-    """What two studies on one stream do not have in common beside their configurations: names of facts.
-
-    Raises: ValueError when they were scored on different streams.
-    """
-    check_same_stream(study.name, study.stream, other.name, other.stream)
+    """What two studies do not have in common beside their configurations: names of facts."""
     fields = {**study.facts, **other.facts}
     return tuple(field for field in fields if other.facts.get(field) != study.facts.get(field))
 
 
-def check_same_stream(name: str, stream: Stream | None, other_name: str, other: Stream | None) -> None:
+def check_same_text(name: str, size: tuple[int, int], other_name: str, other: tuple[int, int]) -> None:
+    """Raises: ValueError unless both were scored on as many tokens and bytes."""
+    if size != other:
+        shown = [f"{tokens:,} tokens of {num_bytes:,} bytes" for tokens, num_bytes in (size, other)]
+        raise ValueError(
+            f'"{name}" and "{other_name}" are not scored on the same validation stream: {shown[0]} against {shown[1]}; '
+            "run one of them on the other's data"
+        )
+
+
+def check_same_chunks(name: str, stream: Stream, other_name: str, other: Stream) -> None:
     """Raises: ValueError unless both have the same tokens and bytes in every chunk."""
-    if stream is None or other is None or stream == other:
-        return
-    sums = [f"{len(s.tokens):,} chunks, {sum(s.tokens):,} tokens, {sum(s.num_bytes):,} bytes" for s in (stream, other)]
-    raise ValueError(
-        f'"{name}" and "{other_name}" were not scored on the same validation stream in the same chunks: {sums[0]} '
-        f"against {sums[1]}; run one of them on the other's data and score.chunk_tokens"
-    )
+    check_same_text(name, stream.size, other_name, other.size)
+    if stream != other:
+        raise ValueError(
+            f'"{name}" and "{other_name}" are not scored on the same validation stream in the same chunks: '
+            f"{len(stream.tokens):,} chunks against {len(other.tokens):,}; run one with the other's score.chunk_tokens"
+        )
 
 
 def values_by_seed(study: Study) -> Mapping[int, float]:

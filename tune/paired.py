@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tune.baseline import check_same_stream, differences, values_by_seed
+from tune.baseline import check_same_chunks, differences, values_by_seed
 from tune.bootstrap import PairedDifference, paired_bootstrap
 from tune.seeds import Entry, Stream, Study, group, named, repeat_of, rung_of, seed_of, stream_of, trials_of
 from tune.stats import Gain, holm, paired_by_seed, welch_gain
@@ -87,11 +87,10 @@ def _statuses(study: Study) -> str:
 
 def _against(candidate: _Side, baseline: _Side, margin_nats: float) -> Comparison:
     """One candidate against the baseline."""
-    for run in candidate.runs.values():
-        for other in baseline.runs.values():
-            check_same_stream(candidate.study.name, stream_of(run), baseline.study.name, stream_of(other))
-    stream = stream_of(next(iter(candidate.runs.values())))
-    assert stream is not None
+    stream = _stream(next(iter(candidate.runs.values())))
+    for side in (candidate, baseline):
+        for run in side.runs.values():
+            check_same_chunks(candidate.study.name, stream, side.study.name, _stream(run))
     gain, test = _by_seed(candidate.study, baseline.study, margin_nats / stream.nats_per_bpb)
     differ = differences(candidate.study, baseline.study)
     notes = [f"{candidate.study.name} differs from {baseline.study.name} in {', '.join(differ)}"] if differ else []
@@ -134,6 +133,12 @@ def _by_seed(candidate: Study, baseline: Study, margin: float) -> tuple[Gain | N
         return paired_by_seed(values, others, margin), f"paired t test of {len(values)} seeds"
     reason = f"seeds {', '.join(map(str, alone))} ran on one side only"
     return welch_gain(list(values.values()), list(others.values()), margin), f"Welch's test, unpaired because {reason}"
+
+
+def _stream(entry: Entry) -> Stream:
+    stream = stream_of(entry)
+    assert stream is not None, entry.get("trial")
+    return stream
 
 
 def _nats(entry: Entry) -> NDArray[np.float64]:

@@ -62,9 +62,14 @@ class Stream:
     num_bytes: tuple[int, ...]
 
     @property
+    def size(self) -> tuple[int, int]:
+        """All tokens and bytes, whatever the chunks."""
+        return sum(self.tokens), sum(self.num_bytes)
+
+    @property
     def nats_per_bpb(self) -> float:
         """Nats per token that are 1 BPB: ln 2 * bytes per token."""
-        return math.log(2) * sum(self.num_bytes) / sum(self.tokens)
+        return math.log(2) * self.size[1] / self.size[0]
 
 
 @dataclass(frozen=True)

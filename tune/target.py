@@ -77,9 +77,16 @@ def find_data(parsed: argparse.Namespace, target: Target, storage: Storage) -> D
     raise ValueError(f"no dataset below {storage.data} has the trial's digest {target.data[:12]}; give it with --data")
 
 
+def size_of(dataset: Dataset) -> tuple[int, int]:
+    """Tokens and bytes of the whole validation stream, as they are scored."""
+    counts = dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:])
+    return len(counts), int(counts.sum())
+
+
 def dataset_nats_per_bpb(dataset: Dataset) -> float:
     """Nats per token that are 1 BPB on the whole validation stream."""
-    return math.log(2) * float(dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]).mean())
+    tokens, num_bytes = size_of(dataset)
+    return math.log(2) * num_bytes / tokens
 
 
 def stream_factor(

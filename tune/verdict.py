@@ -13,7 +13,7 @@ from typing import Any
 from tune.allocation import Sequential as Looks
 from tune.allocation import Verdict as Decision
 from tune.allocation import sequential_decision
-from tune.baseline import Baseline, differences, values_by_seed
+from tune.baseline import Baseline, check_same_text, differences, values_by_seed
 from tune.protocol import Plan
 from tune.seeds import Entry, Other, Run, Study
 from tune.stats import (
@@ -103,8 +103,8 @@ def judge(
     Args: plan: as the ledger holds it; history: the study's earlier verdicts in the ledger.
     Raises: ValueError when the baseline was scored on another stream, or is the study itself.
     """
-    if baseline is not None and baseline.study is not None and _share(study, baseline.study):
-        raise ValueError(f'"{baseline.name}" shares runs with "{study.name}": a baseline has to be other runs')
+    if baseline is not None and baseline.study is not None:
+        _check_baseline(study, baseline.study)
     values = values_by_seed(study)
     factor = None if study.stream is None else study.stream.nats_per_bpb
     sizes = [run.artifact_bytes for run in study.rows if run.artifact_bytes is not None]
@@ -142,8 +142,12 @@ def judge(
     )
 
 
-def _share(study: Study, other: Study) -> bool:
-    return not {(run.sweep, run.trial) for run in study.rows}.isdisjoint((run.sweep, run.trial) for run in other.rows)
+def _check_baseline(study: Study, other: Study) -> None:
+    """Raises: ValueError unless the baseline's runs are other ones on the same text."""
+    if not {(run.sweep, run.trial) for run in study.rows}.isdisjoint((run.sweep, run.trial) for run in other.rows):
+        raise ValueError(f'"{other.name}" shares runs with "{study.name}": a baseline has to be other runs')
+    if study.stream is not None and other.stream is not None:
+        check_same_text(study.name, study.stream.size, other.name, other.stream.size)
 
 
 def gain_over(values: Sequence[float], baseline: Baseline, margin: float) -> Gain:

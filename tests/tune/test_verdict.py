@@ -193,6 +193,10 @@ def test_another_stream_is_refused() -> None:
             chunks[5][2] += 1
     with pytest.raises(ValueError, match="not scored on the same validation stream"):
         judged(entries, ["base"])
+    for one in entries[3:]:
+        for chunks in one["chunks"].values():
+            chunks[6][2] -= 1  # other chunks of the same text are what a change of score.chunk_tokens makes
+    assert judged(entries, ["base"]).gain_bpb is not None
 
 
 def test_a_study_is_not_its_own_baseline() -> None:
