@@ -45,6 +45,10 @@ ORDER = (
     "tune.failures",
     "tune.trial",
     "tune.runs",
+    "tune.parents",
+    "tune.views",
+    "tune.reach",
+    "tune.experiment",
     "tune.tracking",
     "tune.console",
     "tune.forecast",
@@ -56,7 +60,7 @@ ORDER = (
 
 HOMES = {
     "ray": {"tune.ddp", "tune.sweep", "tune.cluster"},
-    "mlflow": {"tune.tracking"},
+    "mlflow": {"tune.reach", "tune.experiment"},
     "optuna": {"tune.search"},
     "pyarrow": {"tune.place"},
     "matplotlib": {"tune.pictures"},
@@ -68,7 +72,7 @@ HOMES = {
 }
 """Modules that may import a library."""
 
-ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.tracking", "tune.cluster"}
+ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster"}
 """Modules that may touch os.environ."""
 
 
