@@ -135,11 +135,7 @@ class Experiment:
         self._describe(run, parameters_of(entry), tags_of(entry))
         self._send(run_id, [Metric(*result) for result in results_of(metrics_of(entry), curves, ended)])
         self._send(run_id, self._unsent(run_id, curves))
-        dataset = dataset_of(entry)
-        if dataset is not None:
-            name, digest, source = dataset
-            inputs = DatasetInput(Dataset(name, digest, "local", source), [InputTag("mlflow.data.context", "training")])
-            self.client.log_inputs(run_id, [inputs])
+        self._read(run_id, entry)
         for path in files_of(entry):
             self.client.log_artifact(run_id, str(path))
         self._complete(run_id, entry, entry.get("name"), RUN_STATUS.get(entry.get("status", ""), "FINISHED"), ended)
@@ -159,6 +155,7 @@ class Experiment:
             return False
         run_id, figures = run.info.run_id, figures_of(verdict)
         self._describe(run, shared_parameters(trials), study_tags(verdict))
+        self._read(run_id, trials[-1] if trials else {})
         stale = {name: math.nan for name in run.data.metrics if name not in map(key_of, figures)}
         # A metric cannot be taken back: what this verdict does not say is no number. A later verdict has a later time.
         when = milliseconds(spoken_of(verdict) or ended)
@@ -213,6 +210,14 @@ class Experiment:
             token = runs.token
             if not token:
                 return found
+
+    def _read(self, run_id: str, entry: Mapping[str, Any]) -> None:
+        """Note the dataset that the run read; the same one again changes nothing."""
+        dataset = dataset_of(entry)
+        if dataset is not None:
+            name, digest, source = dataset
+            inputs = DatasetInput(Dataset(name, digest, "local", source), [InputTag("mlflow.data.context", "training")])
+            self.client.log_inputs(run_id, [inputs])
 
     def _complete(self, run_id: str, entry: Mapping[str, Any], name: str | None, status: str, ended: float) -> None:
         if name:

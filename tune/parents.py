@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tune.runs import NOTE, flat, parameters_of, text_of
+from tune.ledger import STAMPS
+from tune.runs import BREAK, NOTE, flat, parameters_of, room_of, text_of
 
 VERDICT = "seeds"
 """Kind of a verdict's entry, and of its run."""
-_LISTED = ("kind", "study", "preset", "facts", "rows", "repeats", "others", "missing", "sequential", "faults", "notes")
+_LISTED = {"kind", "study", "preset", "facts", "rows", "repeats", "others", "missing", "sequential", "faults", "notes"}
 """Fields of a verdict that are no figures of its own."""
 
 
@@ -46,7 +47,8 @@ def study_tags(verdict: Mapping[str, Any]) -> dict[str, str]:
     }
     preset = {"preset": str(verdict["preset"])} if verdict.get("preset") else {}
     tags = {**facts, **words, **preset, "kind": VERDICT, "study": study, "sweep": study, "status": "done"}
-    return {**tags, NOTE: study_words(verdict)}
+    against = (verdict.get("baseline") or {}).get("name")
+    return {**tags, **({"baseline": str(against)} if against else {}), NOTE: study_words(verdict)}
 
 
 def study_words(verdict: Mapping[str, Any]) -> str:
@@ -55,14 +57,14 @@ def study_words(verdict: Mapping[str, Any]) -> str:
     lines = [f"Seed study of {len(rows)} seeds" if rows else "Seed study"]
     if "mean" in bpb:
         lines[0] += f": **{bpb['mean']:.4f} BPB**" + _spread(bpb)
-    if "largest_bytes" in cap:
-        room = f"largest artifact {cap['largest_bytes']:,} bytes, {cap.get('margin_bytes', 0):,} below the cap"
-        chance = cap.get("probability")
-        lines.append(room + ("" if chance is None else f"; a further seed exceeds it with probability {chance:.2g}"))
     lines += _gain(verdict)
-    lines += [f"- Forbids a claim: {fault}" for fault in verdict.get("faults") or []]
-    lines += [f"- {note}" for note in verdict.get("notes") or []]
-    return "\n\n".join(lines)
+    if "largest_bytes" in cap:
+        chance = cap.get("probability")
+        size = f"Largest artifact {room_of(cap['largest_bytes'], cap.get('margin_bytes'))}"
+        lines.append(size + ("" if chance is None else f"; a further seed exceeds it with probability {chance:.2g}"))
+    remarks = [f"- Forbids a claim: {fault}" for fault in verdict.get("faults") or []]
+    remarks += [f"- {note}" for note in verdict.get("notes") or []]
+    return BREAK.join(lines) + ("\n\n" + "\n".join(remarks) if remarks else "")
 
 
 def spoken_of(verdict: Mapping[str, Any]) -> float | None:
@@ -84,7 +86,7 @@ def shared_parameters(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _own(verdict: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in verdict.items() if name not in _LISTED}
+    return {name: value for name, value in verdict.items() if name not in _LISTED.union(STAMPS)}
 
 
 def _is_number(value: Any) -> bool:

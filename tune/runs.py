@@ -22,6 +22,8 @@ MARGIN = "margin_bytes"
 """Metric: bytes left below the cap; negative above it."""
 NOTE = "mlflow.note.content"
 """Tag that MLflow shows as a description, in Markdown."""
+BREAK = "  \n"
+"""A new line in Markdown, closer than a paragraph."""
 VALUE_CHARACTERS = 6000
 """MLflow's limit for one value."""
 _NAME_CHARACTERS = 250
@@ -67,13 +69,13 @@ def description_of(entry: Mapping[str, Any]) -> str:
     outcome = f"**{status}**" + (f": {entry['cause']}" if entry.get("cause") else "")
     if "bpb" in metrics:
         outcome = f"**{metrics['bpb']:.4f} BPB**, {status}"
-    size = _size(metrics, margin_of(entry))
+    size = room_of(metrics["artifact_bytes"], margin_of(entry)) if "artifact_bytes" in metrics else ""
     rungs = [f"{rung} {metrics[f'bpb_{rung}']:.4f}" for rung in LADDER if f"bpb_{rung}" in metrics]
     varied = [f"{name} = {text_of(value)}" for name, value in (entry.get("parameters") or {}).items()]
     lines = [outcome + (f"; {size}" if size else "")]
     lines += [f"Ladder in BPB: {', '.join(rungs)}"] if rungs else []
     lines += [f"Varied: `{', '.join(varied)}`"] if varied else []
-    return "\n\n".join(lines)
+    return BREAK.join(lines)
 
 
 def margin_of(entry: Mapping[str, Any]) -> int | None:
@@ -147,10 +149,7 @@ def milliseconds(unix_seconds: float) -> int:
     return round(unix_seconds * 1000)
 
 
-def _size(metrics: Mapping[str, Any], margin: int | None) -> str:
-    if "artifact_bytes" not in metrics:
-        return ""
-    size = f"{int(metrics['artifact_bytes']):,} bytes"
-    if margin is None:
-        return size
-    return f"{size}, {abs(margin):,} {'below' if margin >= 0 else 'over'} the cap"
+def room_of(size: float, margin: float | None) -> str:
+    """An artifact's bytes in words, and how far from the cap they are."""
+    words = f"{int(size):,} bytes"
+    return words if margin is None else f"{words}, {abs(int(margin)):,} {'below' if margin >= 0 else 'over'} the cap"

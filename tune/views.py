@@ -28,10 +28,12 @@ of the configuration are parameters such as `schedule.steps`; the tag `searched`
 - A seed study is a parent run (its verdict) with the seeds as children.
 
 The ledger in the storage folder is the source of every number here."""
+_WIDTHS = {"attributes.`Run Name`": 330, "runDateAndNestInfo": 130}
+"""First columns and their widths in pixels."""
 _SECTIONS = (
-    ("ladder", "Ladder (BPB by rung: 0 live, 1 EMA, 2 quantised, 3 sliding, 4 TTT) and size", 2, 330),
-    ("curves", "Training loss (nats per token) by step, and TTT running BPB by chunk", 2, 330),
-    ("fields", "Searched fields, bytes and BPB", 1, 380),
+    ("ladder", "BPB: 0 live, 1 EMA, 2 quantised, 3 sliding, 4 TTT", 2, 330),
+    ("curves", "Training loss by step, TTT's BPB by chunk", 2, 330),
+    ("fields", "Searched fields", 1, 380),
     ("differences", "Differences", 1, 420),
 )
 """Identity, heading, charts a row, height in pixels."""
@@ -53,9 +55,9 @@ def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str
     """
     summary = ["bpb.mean", "bpb.standard_deviation", "gain_bpb.gain", "gain_bpb.p"] if study else []
     columns = [
-        *(f"metrics.`{name}`" for name in ("bpb", *summary, "artifact_bytes", MARGIN, "train_seconds")),
-        *(f"params.`{key_of(name)}`" for name in searched),
+        *(f"metrics.`{name}`" for name in ("bpb", *summary, "artifact_bytes", MARGIN)),
         *(f"tags.`{name}`" for name in ("status", "feasible")),
+        *(f"params.`{key_of(name)}`" for name in searched),
     ]
     state = {
         "searchFilter": f"tags.sweep = {quoted(sweep)}",
@@ -66,6 +68,8 @@ def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
+        "columnOrder": [*_WIDTHS, *columns],
+        "columnWidths": {**dict.fromkeys(columns, 105), **_WIDTHS},
         "runsHiddenMode": "FIRST_20_RUNS",
         "isAccordionReordered": True,
         "compareRunSections": [_section(*section) for section in _SECTIONS],
