@@ -73,7 +73,7 @@ def test_values_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory,
     write_table(rows, (), path)
     found = read(path)
     assert found == rows
-    types = [[[type(value) for value in row.values()] for row in table] for table in (found, rows)]
+    types = [[{name: type(value) for name, value in row.items()} for row in table] for table in (found, rows)]
     assert types[0] == types[1]
 
 
