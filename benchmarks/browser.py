@@ -74,6 +74,23 @@ class Browser:
         self.until("return localStorage.getItem('mlflow.assistant.panelOpen_v1')")
         self.driver.execute_script("localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')")
 
+    def resize(self, width: int, height: int) -> None:
+        """Make the page so large, in pixels."""
+        inner = "return [window.outerWidth - window.innerWidth, window.outerHeight - window.innerHeight]"
+        extra = self.driver.execute_script(inner)
+        self.driver.set_window_size(width + extra[0], height + extra[1])
+
+    def settle(self, script: str, seconds: float = 2.0) -> None:
+        """Run `script` and wait until the page has not changed for a while."""
+        self.driver.execute_script(script)
+        last, since = "", time.monotonic()
+        deadline = since + _PAGE_SECONDS
+        while time.monotonic() < min(deadline, since + seconds):
+            now = self.driver.execute_script("return document.body.innerHTML")
+            if now != last:
+                last, since = now, time.monotonic()
+            time.sleep(0.1)
+
     def open(self, url: str) -> None:
         """Load a page anew: of two addresses that differ behind the # only, a browser would load one."""
         self.driver.get("about:blank")
@@ -112,8 +129,8 @@ def open_browser(profile: Path, width: int, height: int) -> Iterator[Browser]:
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
-        # The window's frame is not part of the page.
-        driver.set_window_size(width, height + 143)
-        yield Browser(driver)
+        browser = Browser(driver)
+        browser.resize(width, height)
+        yield browser
     finally:
         driver.quit()

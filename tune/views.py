@@ -17,8 +17,9 @@ VIEW_TAG = "mlflow.sharedViewState."
 _MODE = "workflowType=machine_learning"
 """Without it MLflow 3 shows its menus for language-model applications."""
 _HOW_TO_READ = """\
-One run per trial; `metrics.bpb` (bits per byte, lower is better) is the last rung of the ladder. The menu **Views** \
-has a view per sweep: its columns, best first, and (second button above the table) its charts.
+One run per trial; `bpb` (bits per byte, lower is better) is its last rung. **Views** has each sweep, best first.
+
+A view holds the sweep's columns and, by the second button above the table, its charts.
 
 - `ladder_bpb` by step: 0 live weights, 1 EMA, 2 quantised (the artifact read back), 3 sliding windows, 4 test-time \
 training. `train_loss` is in nats per token by optimiser step, `ttt_bpb` the running BPB by chunk.
