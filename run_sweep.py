@@ -204,7 +204,7 @@ def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: S
         print(f"no trial fits under the cap of {base.cap_bytes:,} bytes")
     sent = sync(entries_of(name, storage), uri, parsed.preset)
     print(f"every number: {storage.ledger}")
-    print(sent.problem or runs_page(uri, parsed.preset))
+    print(sent.problem or runs_page(uri, parsed.preset, name))
     if stopped:
         print("stopped: what was finished is kept; the same command continues")
         return 130

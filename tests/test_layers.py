@@ -27,6 +27,8 @@ ORDER = (
     "tune.bootstrap",
     "tune.allocation",
     "tune.ledger",
+    "tune.tables",
+    "tune.reading",
     "tune.paths",
     "tune.fingerprint",
     "tune.place",
@@ -52,6 +54,10 @@ ORDER = (
     "tune.verdict",
     "tune.noise",
     "tune.paired",
+    "tune.parents",
+    "tune.views",
+    "tune.reach",
+    "tune.experiment",
     "tune.tracking",
     "tune.console",
     "tune.statement",
@@ -78,9 +84,9 @@ ORDER = (
 
 HOMES = {
     "ray": {"tune.ddp", "tune.sweep", "tune.cluster"},
-    "mlflow": {"tune.tracking"},
+    "mlflow": {"tune.reach", "tune.experiment"},
     "optuna": {"tune.search", "tune.importance"},
-    "pyarrow": {"tune.place"},
+    "pyarrow": {"tune.place", "tune.tables"},
     "matplotlib": {
         "tune.pictures",
         "tune.report.canvas",
@@ -98,7 +104,7 @@ HOMES = {
 }
 """Modules that may import a library."""
 
-ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.tracking", "tune.cluster"}
+ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster"}
 """Modules that may touch os.environ."""
 
 

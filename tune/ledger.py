@@ -10,6 +10,7 @@ import fcntl
 import json
 import math
 import os
+import runpy
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -197,3 +198,8 @@ def _check_json(value: Any, path: str) -> None:
             )
     elif value is not None and not isinstance(value, (str, int)):
         raise ValueError(f"{path} is of type {type(value).__name__}; give text, a number, a list, an object or null")
+
+
+if __name__ == "__main__":
+    # By name: the commands import this module, which everything else imports too.
+    runpy.run_module("tune.reading", run_name="__main__")

@@ -283,6 +283,7 @@ class Book:
             "parameters": dict(trial.parameters),
             "config": to_plain(trial.config),
             "data": self.search.data,
+            "dataset": self.settings.data.name,
             "code": code_digest(),
             "environment": versions(),
             "started": self.started.get(trial.trial, time.time()),

@@ -1,0 +1,162 @@
+"""Pictures of MLflow's own pages, made from a ledger: what a person sees who opens MLflow after a sweep and its seeds.
+
+    python -m benchmarks.mlflow_pages storage/ledger.jsonl docs
+
+A ledger enters; `mlflow-table.png`, `mlflow-chart.png`, `mlflow-compare.png` and `mlflow-study.png` leave. The server
+and its database live as long as the run. Nothing on a page is changed but what floats over it.
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from PIL import Image
+
+from benchmarks.browser import Browser, free_port, mlflow_server, open_browser
+from tune.ledger import Ledger
+from tune.runs import LADDER_CURVE
+from tune.tables import latest
+from tune.tracking import sync
+from tune.views import compare_url, run_url, runs_url
+
+EXPERIMENT = "demo"
+WIDTH, WIDE = 1400, 1800
+_CALM = """
+for (const one of document.querySelectorAll('.modebar, button')) {
+  let above = one;
+  while (above && getComputedStyle(above).position !== 'fixed') above = above.parentElement;
+  if (above || one.matches('.modebar')) one.style.display = 'none';
+}
+"""
+"""Plots' tools and the assistant's button lie over what is to be seen."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the pictures show."""
+
+    sweep: str
+    study: str | None
+    pair: tuple[str, str] | None
+    """Trials to compare."""
+
+
+def subject_of(entries: Sequence[Mapping[str, Any]], pair: Sequence[str] | None) -> Subject:
+    """The sweep with most trials, the last study with a verdict, and two trials of different configurations."""
+    studies = [str(entry["study"]) for entry in entries if entry.get("kind") == "seeds"]
+    trials = latest(entries)
+    flat = [str(entry["sweep"]) for entry in trials if entry["sweep"] not in studies]
+    done = sorted(
+        (e for e in trials if e["status"] == "done"), key=lambda e: (e["sweep"] in studies, e["metrics"]["bpb"])
+    )
+    other = next((e for e in done[1:] if _recipe(e) != _recipe(done[0])), None)
+    if pair is None and other is not None:
+        pair = (str(done[0]["trial"]), str(other["trial"]))
+    sweep = max(flat, key=flat.count) if flat else studies[-1]
+    return Subject(sweep, studies[-1] if studies else None, None if pair is None else (pair[0], pair[1]))
+
+
+def _recipe(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry["config"].items() if name != "seed"}
+
+
+def take(browser: Browser, url: str, ready: str, height: int, width: int = WIDTH) -> Image.Image:
+    """The page once `ready` holds and its plots stand still."""
+    browser.resize(width, height)
+    browser.open(url)
+    browser.until(ready)
+    return picture(browser)
+
+
+def picture(browser: Browser) -> Image.Image:
+    """The page as it is, once it stands still."""
+    browser.settle(_CALM)
+    return Image.open(io.BytesIO(browser.driver.get_screenshot_as_png())).convert("RGB")
+
+
+def below(parts: Sequence[Image.Image], gap: int = 6) -> Image.Image:
+    """The parts one below the other."""
+    whole = Image.new("RGB", (parts[0].width, sum(part.height + gap for part in parts) - gap), "black")
+    top = 0
+    for part in parts:
+        whole.paste(part, (0, top))
+        top += part.height + gap
+    return whole
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write a small PNG."""
+    image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path}: {image.width} x {image.height}, {path.stat().st_size:,} bytes")
+
+
+def shoot(browser: Browser, address: str, subject: Subject, entries: Iterable[Mapping[str, Any]], out: Path) -> None:
+    """Take all pictures."""
+    client = MlflowClient(address)
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    runs = client.search_runs([experiment])
+    done = [str(entry["sweep"]) for entry in latest(entries) if entry["status"] == "done"]
+    row, plots = (
+        "return document.querySelector('.ag-row')",
+        "return document.querySelectorAll('.js-plotly-plot').length",
+    )
+    save(take(browser, runs_url(address, experiment, subject.sweep), row, 600, WIDE), out / "mlflow-table.png")
+    charts = runs_url(address, experiment, max(dict.fromkeys(done), key=done.count), charts=True)
+    save(take(browser, charts, f"{plots} >= 4", 1130), out / "mlflow-chart.png")
+    by_trial = {run.data.tags.get("trial"): run.info.run_id for run in runs}
+    if subject.pair is not None:
+        page = compare_url(address, experiment, [by_trial[trial] for trial in subject.pair])
+        take(browser, page, "return document.body.innerText.includes('bpb_ttt')", 1790)
+        browser.click("label, button[role=switch]", "Show diff only")
+        browser.driver.execute_script("for (const one of document.querySelectorAll('*')) one.scrollTop = 0")
+        parts = [picture(browser)]
+        browser.click("a[href*='/metric']", LADDER_CURVE)
+        ladder = f"{browser.driver.current_url}&workflowType=machine_learning".replace(
+            "show_point=false", "show_point=true"
+        )
+        for metric in (ladder, ladder.replace(LADDER_CURVE, "ttt_bpb")):
+            parts.append(take(browser, metric, f"{plots} >= 1", 500))
+        save(below(parts), out / "mlflow-compare.png")
+    parents = {run.data.tags["study"]: run.info.run_id for run in runs if run.data.tags["kind"] == "seeds"}
+    if subject.study is not None:
+        browser.resize(WIDTH, 480)
+        browser.open(runs_url(address, experiment))
+        browser.click(".ag-row [role=button], .ag-row button")
+        browser.until("return document.querySelectorAll('.ag-center-cols-container .ag-row').length > 3")
+        tree = picture(browser)
+        page = run_url(address, experiment, parents[subject.study])
+        study = take(browser, page, "return document.body.innerText.includes('Child runs')", 800)
+        save(below([tree, study]), out / "mlflow-study.png")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the ledger's trials, look at them, end the server."""
+    parser = argparse.ArgumentParser("python -m benchmarks.mlflow_pages", description=__doc__.partition("\n")[0])
+    parser.add_argument("ledger", type=Path)
+    parser.add_argument("out", type=Path, help="folder of the pictures")
+    parser.add_argument("--compare", nargs=2, metavar="TRIAL", help="ids (two of the best)")
+    parser.add_argument("--without", nargs="*", default=[], metavar="SWEEP", help="sweeps to leave out")
+    parsed = parser.parse_args(arguments)
+    entries = [entry for entry in Ledger(parsed.ledger).entries() if entry.get("sweep") not in parsed.without]
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        address = f"http://127.0.0.1:{port}"
+        with (
+            mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder, port),
+            open_browser(folder / "profile", WIDTH, 800) as browser,
+        ):
+            print(sync(entries, address, EXPERIMENT))
+            browser.visit(address)
+            shoot(browser, address, subject_of(entries, parsed.compare), entries, parsed.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
