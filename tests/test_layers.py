@@ -76,6 +76,7 @@ ORDER = (
     "tune.report.exhibits",
     "tune.report.tables",
     "tune.report.page",
+    "tune.report.document",
     "tune.report.__main__",
     "tune.command",
     "tune.target",

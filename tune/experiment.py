@@ -16,7 +16,7 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from tune.parents import VERDICT, figures_of, shared_parameters, spoken_of, study_tags
+from tune.parents import figures_of, shared_parameters, spoken_of, study_tags
 from tune.reach import connect, database_path, opened_alone
 from tune.runs import (
     NOTE,
@@ -35,6 +35,7 @@ from tune.runs import (
     tags_of,
     text_of,
 )
+from tune.verdict import VERDICT
 from tune.views import experiment_tags, quoted, view_tag
 
 RUN_STATUS = {"done": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}

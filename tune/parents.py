@@ -11,9 +11,8 @@ from typing import Any
 
 from tune.ledger import STAMPS
 from tune.runs import BREAK, NOTE, flat, parameters_of, room_of, text_of
+from tune.verdict import VERDICT
 
-VERDICT = "seeds"
-"""Kind of a verdict's entry, and of its run."""
 _LISTED = {"kind", "study", "preset", "facts", "rows", "repeats", "others", "missing", "sequential", "faults", "notes"}
 """Fields of a verdict that are no figures of its own."""
 

@@ -19,12 +19,13 @@ from typing import Any
 
 from golf.config import to_plain
 from tune.experiment import Experiment, Start
-from tune.parents import VERDICT, studies_in
+from tune.parents import studies_in
 from tune.reach import AWAY, complaint, connect, database_path, is_refusal
 from tune.reach import default_uri as default_uri
 from tune.runs import digest_of, flat, identity_of
 from tune.space import Trial
 from tune.trial import CURVES
+from tune.verdict import VERDICT
 from tune.views import runs_url
 
 _WAITING_POINTS = 50_000

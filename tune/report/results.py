@@ -15,16 +15,14 @@ from typing import Any
 from golf.config import nearest
 from golf.record import LADDER
 from tune.ledger import DamagedLine, Ledger, canonical
+from tune.space import REPEAT, SEED
 from tune.trial import DONE, FAILED, INFEASIBLE, SCREENED
+from tune.verdict import VERDICT
 
 Entry = Mapping[str, Any]
 STATUS_WORDS = {DONE: "finished", SCREENED: "screened out", INFEASIBLE: "over the cap", FAILED: "failed"}
 """How a trial ended, in words, in the order in which trials are listed."""
 STATUSES = tuple(STATUS_WORDS)
-SEED, REPEAT = "seed", "repeat"
-"""Parameters of a seed study; a trial with the second is the same seed run again."""
-VERDICT = "seeds"
-"""The kind of an entry that holds a seed study's verdict."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.tune.made_ledger import made_study, made_sweep, made_trial, write_ledger
 from tune.paths import Storage
-from tune.report.__main__ import main, write_report
+from tune.report.__main__ import main
+from tune.report.document import write_report
 from tune.report.results import Book
+from tune.tracking import default_uri, sync
 
 ROOT = Path(__file__).resolve().parents[3]
 MIXED = ("done", "done", "screened", "infeasible", "done", "screened", "failed")
@@ -241,15 +244,36 @@ def test_the_same_ledger_gives_the_same_bytes_without_ray_or_mlflow(tmp_path: Pa
     write_ledger(tmp_path / "ledger.jsonl", [*made_sweep("s", 12, MIXED), *made_study("st", [1, 2, 3])])
     first = {path: path.read_bytes() for name in ("s", "st") for path in write_report(Storage(tmp_path), name)}
     program = (
-        "import sys; from tune.report.__main__ import main\n"
-        "status = [main([name, '--storage', sys.argv[1]]) for name in ('s', 'st')]\n"
-        "sys.exit(any(status) or bool({'ray', 'mlflow'} & set(sys.modules)))"
+        "import sys; from pathlib import Path\n"
+        "from tune.paths import Storage; from tune.report.document import write_report\n"
+        "for name in ('s', 'st'): print(*write_report(Storage(Path(sys.argv[1])), name))\n"
+        "sys.exit(bool({'ray', 'mlflow'} & set(sys.modules)))"
     )
     command = [sys.executable, "-W", "error", "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={"PYTHONHASHSEED": "7"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(path) for path in first]
     assert {path: path.read_bytes() for path in first} == first
+
+
+def test_the_report_is_in_mlflow_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault: a report that MLflow's users never see, or a trial too many in their table."""
+    entries = made_sweep("s", 3)
+    write_ledger(tmp_path / "ledger.jsonl", entries)
+    where, uri = ["--storage", str(tmp_path)], default_uri(tmp_path)
+    assert main(["s", *where]) == 0
+    assert not (tmp_path / "mlflow.db").exists(), "there was no MLflow to take it"
+    assert sync(entries, uri, entries[0]["preset"]).problem is None
+    assert main(["s", *where]) == main(["s", *where]) == 0
+    client = MlflowClient(tracking_uri=uri)
+    found = client.search_runs([client.get_experiment_by_name(entries[0]["preset"]).experiment_id])
+    (run,) = (run for run in found if run.data.tags["kind"] == "report")
+    kept = {Path(item.path).name for item in client.list_artifacts(run.info.run_id, "report")}
+    assert {"report.html", "report.md", "bytes.svg"} <= kept
+    assert len(found) == 4
+    capsys.readouterr()
+    assert main(["s", *where, "--tracking-uri", "http://127.0.0.1:9"]) == 0
+    assert "127.0.0.1:9" in capsys.readouterr().err
 
 
 def test_what_goes_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
