@@ -14,15 +14,18 @@ from golf.config import to_plain
 from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
-from tune.allocation import nominal_levels
-from tune.baseline import Baseline, baseline_of, check_same_text
 from tune.command import Parser, Session, add_machines, add_places
 from tune.console import dry_table
-from tune.ledger import STAMPS, Ledger
-from tune.noise import PUBLISHED, Noise, needed, pooled
-from tune.paired import compare
+from tune.ledger.ledger import STAMPS, Ledger
 from tune.paths import Storage
-from tune.protocol import (
+from tune.search import Search
+from tune.space import REPEAT, SEED, Space
+from tune.stages import code_digest
+from tune.study.allocation import nominal_levels
+from tune.study.baseline import Baseline, baseline_of, check_same_text
+from tune.study.noise import PUBLISHED, Noise, needed, pooled
+from tune.study.paired import compare
+from tune.study.protocol import (
     SEEDS,
     Plan,
     Sequential,
@@ -33,16 +36,13 @@ from tune.protocol import (
     known_seeds,
     plan_in,
 )
-from tune.search import Search
-from tune.seeds import Study, check_unmixed, config_key, study_of, trials_of
-from tune.space import REPEAT, SEED, Space
-from tune.stages import code_digest
-from tune.statement import comparison_text, power_text, verdict_text
-from tune.stats import MARGIN_NATS, P_CLAIM
+from tune.study.seeds import Study, check_unmixed, config_key, study_of, trials_of
+from tune.study.statement import comparison_text, power_text, verdict_text
+from tune.study.stats import MARGIN_NATS, P_CLAIM
+from tune.study.target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
+from tune.study.verdict import MIN_SEEDS, NON_RECORD, TRACKS, VERDICT, due, judge, plain
 from tune.sweep import finished, versions
-from tune.target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
-from tune.tracking import runs_page
-from tune.verdict import MIN_SEEDS, NON_RECORD, TRACKS, VERDICT, due, judge, plain
+from tune.tracking.tracker import runs_page
 
 EXAMPLES = """
 examples:

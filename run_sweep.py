@@ -19,7 +19,7 @@ from tune.cluster import Workers
 from tune.command import Parser, Session, add_machines, add_places, open_data
 from tune.console import best_of, dry_table, table
 from tune.forecast import Forecast, forecast
-from tune.ledger import Ledger
+from tune.ledger.ledger import Ledger
 from tune.pace import PACK
 from tune.paths import Storage
 from tune.pictures import draw_tree
@@ -27,9 +27,9 @@ from tune.quote import beside, words
 from tune.screening import Screening, first_chunks_of
 from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
 from tune.space import space_of
-from tune.store import Store
+from tune.store.store import Store
 from tune.sweep import entries_of, finished, outdated
-from tune.tracking import runs_page, sync
+from tune.tracking.tracker import runs_page, sync
 from tune.tree import branch_points, draw, grow
 
 EXAMPLES = """

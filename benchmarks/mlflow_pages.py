@@ -19,11 +19,11 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from benchmarks.browser import Browser, free_port, mlflow_server, open_browser
-from tune.ledger import Ledger
-from tune.runs import LADDER_CURVE
-from tune.tables import latest
-from tune.tracking import sync
-from tune.views import compare_url, run_url, runs_url
+from tune.ledger.ledger import Ledger
+from tune.ledger.tables import latest
+from tune.tracking.runs import LADDER_CURVE
+from tune.tracking.tracker import sync
+from tune.tracking.views import compare_url, run_url, runs_url
 
 EXPERIMENT = "demo"
 WIDTH, WIDE = 1400, 1800

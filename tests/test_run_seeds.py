@@ -14,12 +14,12 @@ from golf.data.dataset import open_dataset
 from golf.files import write_json
 from golf.record import digest
 from run_seeds import main
-from tests.tune.test_seeds import entry, study_entries
-from tune.ledger import Ledger
+from tests.tune.study.test_seeds import entry, study_entries
+from tune.ledger.ledger import Ledger
 from tune.paths import Storage
-from tune.protocol import PLAN, Plan, Sequential, entry_of, fixed_seeds
-from tune.seeds import config_key
 from tune.stages import code_digest
+from tune.study.protocol import PLAN, Plan, Sequential, entry_of, fixed_seeds
+from tune.study.seeds import config_key
 from tune.sweep import entries_of, versions
 
 ROOT = Path(__file__).resolve().parents[1]

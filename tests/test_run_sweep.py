@@ -15,7 +15,7 @@ from golf.files import write_json
 from run_sweep import main
 from tune.paths import Storage
 from tune.sweep import entries_of
-from tune.tracking import default_uri
+from tune.tracking.tracker import default_uri
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables

@@ -16,12 +16,12 @@ from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, say
-from tune.ledger import Ledger
+from tune.ledger.ledger import Ledger
 from tune.paths import Storage
 from tune.screening import Screening
 from tune.search import Search
 from tune.sweep import SweepSettings, run_sweep
-from tune.tracking import SweepTracker, Tracker, default_uri, sync
+from tune.tracking.tracker import SweepTracker, Tracker, default_uri, sync
 
 MAX_SLOTS = 64
 """Trials at a time that a Ray started here can be asked for."""

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from golf.files import read_json
-from tune.entries import Damaged, Entry
-from tune.lease import Claimer, Lease
 from tune.stages import Wanted
-from tune.store import INTERIOR, Store
+from tune.store.entries import Damaged, Entry
+from tune.store.lease import Claimer, Lease
+from tune.store.store import INTERIOR, Store
 
 Compute = Callable[[Sequence[Wanted]], None]
 """Leaves the files of the wanted results in the trial's folder."""

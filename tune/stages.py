@@ -15,7 +15,7 @@ from golf.config import RunConfig, ScheduleConfig, to_plain
 from golf.plan import make_plan, rows_digest
 from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING, digest
 from golf.stages import rungs_of
-from tune.fingerprint import source_digest, stage_key
+from tune.store.fingerprint import source_digest, stage_key
 from tune.tree import training_arguments
 
 _CODE = {

@@ -29,14 +29,14 @@ from tune.cluster import TRIAL_SLOT, Workers
 from tune.cost import Costs
 from tune.ddp import in_this_process, on_workers
 from tune.failures import DIVERGED, explain
-from tune.ledger import Ledger
+from tune.ledger.ledger import Ledger
 from tune.pace import Pace
 from tune.paths import Storage
 from tune.screening import Screening, first_chunks_of
 from tune.search import Search
 from tune.space import REPEAT, Point, Trial
 from tune.stages import TrialStages, code_digest, stages_of
-from tune.store import Store
+from tune.store.store import Store
 from tune.tree import branch_points, training_key
 from tune.trial import CONFIG, FAILED, OUTCOME, POINT, SCREENED, failed, recall, run_trial
 

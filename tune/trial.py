@@ -22,14 +22,14 @@ from golf.files import read_json, write_json
 from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
 from golf.score.sliding import ChunkScore, Scored
 from golf.stages import Event, RunFolder, measure, pack_trained, run_stages, rungs_of, train_stage, with_code
-from tune.entries import Damaged
 from tune.failures import explain
-from tune.lease import Patience
-from tune.ledger import Ledger
+from tune.ledger.ledger import Ledger
 from tune.reuse import Reuse
 from tune.screening import Screening, Standing, first_chunks_of, stand
 from tune.stages import SCREENED_RUNGS, Wanted, code_digest, stages_of
-from tune.store import Store
+from tune.store.entries import Damaged
+from tune.store.lease import Patience
+from tune.store.store import Store
 
 DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
 TRAIN, EVALUATE = "train", "evaluate"

@@ -10,7 +10,7 @@ from typing import Any
 
 from golf.config import RunConfig, to_plain
 from golf.record import LADDER
-from tune.ledger import LEDGER_VERSION, encode
+from tune.ledger.ledger import LEDGER_VERSION, encode
 
 SPACE: dict[str, list[Any]] = {
     "schedule.steps": [130, 200],

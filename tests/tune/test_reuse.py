@@ -21,7 +21,7 @@ from golf.stages import RunFolder, train_stage
 from golf.train.state import read_tensors
 from tests.tune.test_trial import here, spec_of
 from tune.space import Space, Trial, make_trial, points_of
-from tune.store import Store
+from tune.store.store import Store
 from tune.tree import branch_points, grow, naive_steps, training_key
 from tune.trial import MADE_BY, OUTCOME, ignore, recall, run_trial
 

@@ -12,7 +12,7 @@ from golf.config import RunConfig, override_all
 from golf.files import read_json
 from tests.tune.test_reuse import figures, shared_spec
 from tests.tune.test_trial import here, spec_of
-from tune.ledger import Ledger
+from tune.ledger.ledger import Ledger
 from tune.screening import Screening, stand
 from tune.space import Trial
 from tune.trial import OUTCOME, run_trial

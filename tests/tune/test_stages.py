@@ -8,8 +8,8 @@ import pytest
 
 from golf.config import RunConfig, override_all, to_plain
 from golf.plan import make_plan
-from tune.fingerprint import source_digest
 from tune.stages import _CODE, TrialStages, stages_of
+from tune.store.fingerprint import source_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = {"ranks": 1, "cpus": 1, "device": "cpu"}

@@ -19,7 +19,7 @@ from golf.data.dataset import open_dataset
 from golf.files import read_json, write_json
 from tests.tune.test_trial import here, spec_of
 from tune.cluster import Workers, trials_at_once
-from tune.ledger import Ledger
+from tune.ledger.ledger import Ledger
 from tune.paths import Storage
 from tune.search import Search
 from tune.space import Space, Trial

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tune.paths import Storage
-from tune.reach import database_path, default_uri
 from tune.report.document import FORMATS, PROGRAM, write_report
 from tune.report.results import Book
-from tune.tracking import attach
+from tune.tracking.reach import database_path, default_uri
+from tune.tracking.tracker import attach
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

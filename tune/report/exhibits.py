@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from golf.record import ADAPTED
-from tune.bootstrap import MIN_CHUNKS, STREAM_CLAIM, PairedDifference, paired_bootstrap
 from tune.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, importance
 from tune.report.canvas import Floats, clean, svg_of
 from tune.report.curve_figures import MOST_OTHERS, SPANS, Training, draw_trainings
@@ -39,7 +38,8 @@ from tune.report.results import (
 from tune.report.run_figures import Ladder, StreamRun, draw_ladders, draw_stream
 from tune.report.search_figures import Sized, Way, draw_importance, draw_sizes, draw_ways
 from tune.report.seed_figures import MOST_ROWS, GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds
-from tune.stats import summarise
+from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM, PairedDifference, paired_bootstrap
+from tune.study.stats import summarise
 
 
 @dataclass(frozen=True)

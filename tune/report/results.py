@@ -14,10 +14,10 @@ from typing import Any
 
 from golf.config import nearest
 from golf.record import LADDER
-from tune.ledger import DamagedLine, Ledger, canonical
+from tune.ledger.ledger import DamagedLine, Ledger, canonical
 from tune.space import REPEAT, SEED
+from tune.study.verdict import VERDICT
 from tune.trial import DONE, FAILED, INFEASIBLE, SCREENED
-from tune.verdict import VERDICT
 
 Entry = Mapping[str, Any]
 STATUS_WORDS = {DONE: "finished", SCREENED: "screened out", INFEASIBLE: "over the cap", FAILED: "failed"}

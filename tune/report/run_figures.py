@@ -15,7 +15,6 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
-from tune.bootstrap import PairedDifference
 from tune.report.canvas import (
     FAINT,
     GREY,
@@ -35,6 +34,7 @@ from tune.report.canvas import (
     thinned,
     write,
 )
+from tune.study.bootstrap import PairedDifference
 
 RUNG_NAMES = {LIVE: "live", AVERAGED: "EMA", QUANTISED: "quantised", SLIDING: "sliding", ADAPTED: "TTT"}
 """Rungs as people call them."""

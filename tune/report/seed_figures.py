@@ -23,7 +23,7 @@ from tune.report.canvas import (
     styled,
     write,
 )
-from tune.stats import Summary
+from tune.study.stats import Summary
 
 MOST_ROWS = 12
 """Configurations in one figure."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from golf.record import LADDER
-from tune.ledger import STAMPS, DamagedLine
+from tune.ledger.ledger import STAMPS, DamagedLine
 from tune.report.canvas import signed
 from tune.report.results import (
     STATUSES,
@@ -32,8 +32,8 @@ from tune.report.results import (
 )
 from tune.report.run_figures import RUNG_NAMES
 from tune.report.search_figures import front_of
-from tune.runs import flat
-from tune.stats import P_CLAIM, P_LOOSE, cap_probability, summarise
+from tune.study.stats import P_CLAIM, P_LOOSE, cap_probability, summarise
+from tune.tracking.runs import flat
 
 NONE = "\u2013"
 """Where there is no figure."""

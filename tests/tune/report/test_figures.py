@@ -26,7 +26,7 @@ from tune.report.results import Book
 from tune.report.run_figures import Ladder, draw_ladders, steps_of
 from tune.report.search_figures import Sized, Way, draw_sizes, draw_ways, front_of
 from tune.report.seed_figures import GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds
-from tune.stats import summarise
+from tune.study.stats import summarise
 
 POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
 MIXED = ("done", "done", "screened", "infeasible", "done", "screened", "failed")

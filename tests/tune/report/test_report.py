@@ -16,7 +16,7 @@ from tune.paths import Storage
 from tune.report.__main__ import main
 from tune.report.document import write_report
 from tune.report.results import Book
-from tune.tracking import default_uri, sync
+from tune.tracking.tracker import default_uri, sync
 
 ROOT = Path(__file__).resolve().parents[3]
 MIXED = ("done", "done", "screened", "infeasible", "done", "screened", "failed")

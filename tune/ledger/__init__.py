@@ -1,0 +1,1 @@
+"""The ledger: the source of every number, read, shown and exported."""

@@ -1,0 +1,1 @@
+"""The store of stage results: computed once however many ask."""

@@ -1,0 +1,1 @@
+"""Seed studies: their runs, statistics, verdicts and comparisons."""

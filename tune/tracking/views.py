@@ -1,0 +1,146 @@
+"""What MLflow's pages show first: the experiment's description, a saved view per sweep, addresses of pages.
+
+Names enter, experiment tags and addresses leave. MLflow's table shows no metric until a user picks columns, and draws
+a chart for every metric there is. A saved view, MLflow's own (menu "Views" of the runs page; an experiment tag), holds
+columns, filter, order and charts instead. Sorted by a metric, not by time: only then are parents and children rows of
+equal rank, whose curves are all drawn. Nothing here knows a run's values.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from tune.tracking.runs import LADDER_CURVE, MARGIN, NOTE, key_of
+
+VIEW_TAG = "mlflow.sharedViewState."
+_MODE = "workflowType=machine_learning"
+"""Without it MLflow 3 shows its menus for language-model applications."""
+_HOW_TO_READ = """\
+One run per trial; `bpb` (bits per byte, lower is better) is its last rung. **Views** has each sweep, best first.
+
+A view holds the sweep's columns and, by the second button above the table, its charts.
+
+- `ladder_bpb` by step: 0 live weights, 1 EMA, 2 quantised (the artifact read back), 3 sliding windows, 4 test-time \
+training. `train_loss` is in nats per token by optimiser step, `ttt_bpb` the running BPB by chunk.
+- `artifact_bytes` counts model and code; `margin_bytes` is what is left below the cap, negative above it.
+- Filters: `tags.feasible = 'true'`, `tags.sweep = '...'`, `tags.kind = 'trial'`, `tags.status = 'screened'`. Fields \
+of the configuration are parameters such as `schedule.steps`; the tag `searched` names those that were varied.
+- A seed study is a parent run (its verdict) with the seeds as children.
+
+The ledger in the storage folder is the source of every number here."""
+_WIDTHS = {"attributes.`Run Name`": 330, "runDateAndNestInfo": 130}
+"""First columns and their widths in pixels."""
+_SECTIONS = (
+    ("ladder", "BPB: 0 live, 1 EMA, 2 quantised, 3 sliding, 4 TTT", 2, 330),
+    ("curves", "Training loss by step, TTT's BPB by chunk", 2, 330),
+    ("fields", "Searched fields", 1, 380),
+    ("differences", "Differences", 1, 420),
+)
+"""Identity, heading, charts a row, height in pixels."""
+
+
+def experiment_tags() -> dict[str, str]:
+    """Tags of a new experiment."""
+    return {
+        NOTE: _HOW_TO_READ,
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": "bpb",
+    }
+
+
+def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str]:
+    """Key and value of the experiment tag that holds the view of one sweep or seed study.
+
+    Args: searched: parameters to show as columns; study: whether it is of seeds.
+    """
+    summary = ["bpb.mean", "bpb.standard_deviation", "gain_bpb.gain", "gain_bpb.p"] if study else []
+    columns = [
+        *(f"metrics.`{name}`" for name in ("bpb", *summary, "artifact_bytes", MARGIN)),
+        *(f"tags.`{name}`" for name in ("status", "feasible")),
+        *(f"params.`{key_of(name)}`" for name in searched),
+    ]
+    state = {
+        "searchFilter": f"tags.sweep = {quoted(sweep)}",
+        "orderByKey": "metrics.`bpb`",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": [*_WIDTHS, *columns],
+        "columnWidths": {**dict.fromkeys(columns, 105), **_WIDTHS},
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "isAccordionReordered": True,
+        "compareRunSections": [_section(*section) for section in _SECTIONS],
+        "compareRunCharts": _charts([key_of(name) for name in searched]),
+    }
+    view = {"name": sweep, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
+    return VIEW_TAG + view_key(sweep), json.dumps(view)
+
+
+def view_key(sweep: str) -> str:
+    """The view's name in addresses."""
+    return key_of(sweep)
+
+
+def runs_url(server: str, experiment_id: str, sweep: str | None = None, *, charts: bool = False) -> str:
+    """The page of an experiment's runs; with `sweep` in its view, as a table or as charts."""
+    parts = [_MODE, *([f"viewStateShareKey={quote(view_key(sweep), safe='')}"] if sweep else [])]
+    parts += ["compareRunsMode=CHART"] if charts else []
+    return f"{server}/#/experiments/{experiment_id}/runs?{'&'.join(parts)}"
+
+
+def compare_url(server: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """The page that compares runs."""
+    runs, experiments = (quote(json.dumps(list(ids))) for ids in (run_ids, [experiment_id]))
+    return f"{server}/#/compare-runs?runs={runs}&experiments={experiments}&{_MODE}"
+
+
+def run_url(server: str, experiment_id: str, run_id: str) -> str:
+    """The page of one run."""
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?{_MODE}"
+
+
+def _charts(searched: Sequence[str]) -> list[dict[str, Any]]:
+    """The charts of a view, by section."""
+    axes = {
+        side: {"key": name, "type": "METRIC", "dataAccessKey": name}
+        for side, name in (("xaxis", "artifact_bytes"), ("yaxis", "bpb"))
+    }
+    fields = {"selectedParams": list(searched), "selectedMetrics": ["artifact_bytes", "bpb"], "showAllRuns": False}
+    groups = {"compareGroups": ["Parameters", "Model metrics"], "chartName": "Runs difference view"}
+    switches = {"showChangeFromBaseline": True, "showDifferencesOnly": True, "baselineColumnUuid": ""}
+    return [
+        _line("ladder", LADDER_CURVE),
+        _chart("ladder", "size", "SCATTER", axes),
+        _line("curves", "train_loss"),
+        _line("curves", "ttt_bpb"),
+        _chart("fields", "parallel", "PARALLEL", fields),
+        _chart("differences", "table", "DIFFERENCE", {**groups, **switches}),
+    ]
+
+
+def _section(identity: str, heading: str, columns: int, height: int) -> dict[str, Any]:
+    flags = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
+    return {"uuid": identity, "name": heading, "columns": columns, "cardHeight": height, **flags}
+
+
+def _chart(section: str, name: str, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    flags = {"deleted": False, "isGenerated": False, "runsCountToCompare": 20}
+    return {"uuid": f"{section}-{name}", "type": kind, "metricSectionId": section, **flags, **fields}
+
+
+def _line(section: str, metric: str) -> dict[str, Any]:
+    axis = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear", "yAxisKey": "metric", "range": {}}
+    shown = {"lineSmoothness": 0, "ignoreOutliers": False, "useGlobalXaxisKey": True, "useGlobalLineSmoothing": True}
+    none = {"selectedXAxisMetricKey": "", "yAxisExpressions": []}
+    return _chart(
+        section, metric, "LINE", {"metricKey": metric, "selectedMetricKeys": [metric], **axis, **shown, **none}
+    )
+
+
+def quoted(text: str) -> str:
+    """`text` in a filter of MLflow's, which knows no escapes."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
