@@ -215,7 +215,7 @@ def conclude(
         if entry != last and not session.stopped:
             ledger.append(entry)
         problem = session.send(name)
-        print(f"every number: {ledger.path}\n{problem or runs_page(session.uri, session.preset)}")
+        print(f"every number: {ledger.path}\n{problem or runs_page(session.uri, session.preset, name)}")
     if session.stopped:
         print("stopped: what was finished is kept; the same command continues")
         return 130

@@ -20,6 +20,8 @@ from tune.ledger.ledger import Ledger
 from tune.paths import Storage
 from tune.screening import Screening
 from tune.search import Search
+from tune.study.protocol import PLAN
+from tune.study.verdict import VERDICT
 from tune.sweep import SweepSettings, run_sweep
 from tune.tracking.tracker import SweepTracker, Tracker, default_uri, sync
 
@@ -151,7 +153,8 @@ class Session:
             self._tracker = Tracker(self.uri, self.preset)
         console = Console(search.num_trials, concurrent, ours)
         try:
-            run_sweep(settings, search, self.storage, [console, SweepTracker(self._tracker, name, self.preset)])
+            shown = SweepTracker(self._tracker, name, self.preset, study="study" in settings.tags)
+            run_sweep(settings, search, self.storage, [console, shown])
         except KeyboardInterrupt:
             self.stopped = True
 
@@ -162,5 +165,5 @@ class Session:
         return sync([entry for entry in ours if entry.get("kind") in SHOWN], self.uri, self.preset).problem
 
 
-SHOWN = ("trial", "seeds")
-"""Kinds of entries that MLflow shows."""
+SHOWN = ("trial", PLAN, VERDICT)
+"""Kinds of entries that MLflow takes; a plan says that its runs are a study's."""
