@@ -45,10 +45,10 @@ SPACE: Space = {
     "schedule.steps": [70, 90],
     "split": ["mixed-int6-int8", "pure-int6", "int5-mlp"],
     "adapt.lr": [0.005, 0.02],
-    "adapt.epochs": [4, 6],
+    "adapt.epochs": [2, 3],
 }
 NUM_CPUS = 2
-SCREENING = Screening(fraction=0.1, top=0.25)
+SCREENING = Screening(fraction=0.1, top=0.35)
 RECORD_TRAIN_SECONDS, RECORD_TTT_SECONDS = 3490.0, 2194.0
 """Of one trial on 4xA100-40GB (PR #598)."""
 PUBLISHED = {7: 3.5, 9: 5, 12: 7, 15: 9, 20: 12, 25: 12, 30: 12}
@@ -268,7 +268,7 @@ def main(arguments: list[str]) -> int:
     parsed = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         root, data = Path(folder), Path(folder) / CORPUS_NAME
-        prepare_text(documents()[::4], data, CORPUS_NAME, say=lambda line: None)
+        prepare_text(documents()[::2], data, CORPUS_NAME, say=lambda line: None)
         start_ray(None, NUM_CPUS, NUM_CPUS)
         try:
             studies = [study(seed, parsed, data, root / str(seed)) for seed in parsed.seeds]
