@@ -14,10 +14,11 @@ from golf.config import to_plain
 from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
-from tune.command import Parser, Session, add_machines, add_places
+from tune.command import Parser, Session, add_machines, add_places, guarded
 from tune.console import dry_table
 from tune.ledger.ledger import STAMPS, Ledger
 from tune.paths import Storage
+from tune.provenance import versions
 from tune.search import Search
 from tune.space import REPEAT, SEED, Space
 from tune.stages import code_digest
@@ -41,7 +42,7 @@ from tune.study.statement import comparison_text, power_text, verdict_text
 from tune.study.stats import MARGIN_NATS, P_CLAIM
 from tune.study.target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
 from tune.study.verdict import MIN_SEEDS, NON_RECORD, TRACKS, VERDICT, due, judge, plain
-from tune.sweep import finished, versions
+from tune.sweep import finished
 from tune.tracking.tracker import runs_page
 
 EXAMPLES = """
@@ -257,16 +258,9 @@ def show_power(parsed: argparse.Namespace) -> int:
 def main(arguments: list[str]) -> int:
     """Run, compare or plan; errors of input are one line and exit code 2."""
     parsed = parse(arguments)
-    try:
-        if parsed.compare:
-            return show_comparison(parsed)
-        return show_power(parsed) if parsed.power else study(parsed)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped before the first trial; the same command starts again", file=sys.stderr)
-        return 130
+    if parsed.compare:
+        return guarded(show_comparison, parsed)
+    return guarded(show_power if parsed.power else study, parsed)
 
 
 if __name__ == "__main__":

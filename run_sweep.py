@@ -16,19 +16,20 @@ from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import LADDER
 from tune.cluster import Workers
-from tune.command import Parser, Session, add_machines, add_places, open_data
+from tune.command import Parser, Session, add_machines, add_places, guarded, open_data
 from tune.console import best_of, dry_table, table
 from tune.forecast import Forecast, forecast
 from tune.ledger.ledger import Ledger
 from tune.pace import PACK
 from tune.paths import Storage
 from tune.pictures import draw_tree
+from tune.provenance import outdated
 from tune.quote import beside, words
 from tune.screening import Screening, first_chunks_of
 from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
 from tune.space import space_of
 from tune.store.store import Store
-from tune.sweep import entries_of, finished, outdated
+from tune.sweep import entries_of, finished
 from tune.tracking.tracker import runs_page, sync
 from tune.tree import branch_points, draw, grow
 
@@ -213,15 +214,7 @@ def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: S
 
 def main(arguments: list[str]) -> int:
     """Run or continue a sweep; errors of input are one line and exit code 2."""
-    parsed = parse(arguments)
-    try:
-        return sweep(parsed)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped before the first trial; the same command starts again", file=sys.stderr)
-        return 130
+    return guarded(sweep, parse(arguments))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ ORDER = (
     "tune.tree",
     "tune.pictures",
     "tune.stages",
+    "tune.provenance",
     "tune.pace",
     "tune.cost",
     "tune.reuse",

@@ -17,10 +17,11 @@ from run_seeds import main
 from tests.tune.study.test_seeds import entry, study_entries
 from tune.ledger.ledger import Ledger
 from tune.paths import Storage
+from tune.provenance import versions
 from tune.stages import code_digest
 from tune.study.protocol import PLAN, Plan, Sequential, entry_of, fixed_seeds
 from tune.study.seeds import config_key
-from tune.sweep import entries_of, versions
+from tune.sweep import entries_of
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables

@@ -5,7 +5,8 @@ the command's own.
 """
 
 import argparse
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -37,6 +38,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with that line and exit code 2."""
         self.exit(2, f"error: {message} (--help lists all options)\n")
+
+
+def guarded(act: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
+    """What `act` returns; an error of input is one line and exit code 2, Ctrl-C outside the runs 130."""
+    try:
+        return act(parsed)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped before the first trial; the same command starts again", file=sys.stderr)
+        return 130
 
 
 def add_places(parser: argparse.ArgumentParser, name: str) -> Any:

@@ -7,18 +7,13 @@ sweep goes on; one over the cap is stopped before any evaluation. What was finis
 import contextlib
 import dataclasses
 import fcntl
-import functools
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -32,6 +27,7 @@ from tune.failures import DIVERGED, explain
 from tune.ledger.ledger import Ledger
 from tune.pace import Pace
 from tune.paths import Storage
+from tune.provenance import environment, outdated, versions
 from tune.screening import Screening, first_chunks_of
 from tune.search import Search
 from tune.space import REPEAT, Point, Trial
@@ -159,14 +155,6 @@ def finished(sweep: str, storage: Storage, screening: bool = False) -> list[dict
     return [entry for entry in entries_of(sweep, storage) if stands(entry)]
 
 
-def outdated(entry: Mapping[str, Any]) -> bool:
-    """Whether another program made the entry's numbers, by its code or its version of torch."""
-    code, torch_version = code_digest(), versions()["torch"]
-    return bool(
-        entry.get("code", code) != code or entry.get("environment", {}).get("torch", torch_version) != torch_version
-    )
-
-
 def unfinished(settings: SweepSettings, storage: Storage) -> list[Point]:
     """The points of trials that were begun and are not in the ledger, or failed there: they are tried first."""
     done = {entry["trial"] for entry in finished(settings.name, storage, settings.screening is not None)}
@@ -289,26 +277,6 @@ class Book:
             "started": self.started.get(trial.trial, time.time()),
             "ended": time.time(),
         }
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    found = {name: metadata.version(name) for name in ("numpy", "zstandard", "ray")}
-    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
-
-
-@functools.cache
-def environment() -> dict[str, str]:
-    """Versions, and the commit of the project where it is a checkout: "-dirty" when files differ from it."""
-    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    root = Path(__file__).resolve().parents[1]
-    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        commit = ""
-    return {"versions": packages, "host": platform.node()} | ({"git_commit": commit} if commit else {})
 
 
 class _Ask(Searcher):  # type: ignore[misc]
