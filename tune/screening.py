@@ -62,6 +62,8 @@ class Standing:
     """Whether it goes on."""
 
     def __str__(self) -> str:
+        if self.num_trials == 1:
+            return "the first to come"
         difference = f"{self.difference_bpb:+.4f} +- {self.standard_error_bpb:.4f} BPB against {self.best}"
         return f"place {self.place} of {self.num_trials}, {difference}"
 
