@@ -112,16 +112,16 @@ def recall(spec: Mapping[str, Any]) -> bool:
     config, dataset, folder = open_trial(spec)
     stages = stages_of(config, dataset.digest, spec["world"], spec["branches"], chunks_to_screen(spec, config, dataset))
     store = Store(spec["store"])
-    if store.find(stages.training[-1].key) is None or (packed := store.find(stages.pack.key)) is None:
-        return False
     try:
+        if store.find(stages.training[-1].key) is None or (packed := store.find(stages.pack.key)) is None:
+            return False
         result = json.loads(store.read(packed, "pack.json"))["result"]
         fits = with_code(result, code_bytes(config), config.cap_bytes)["fits"]
         if fits and not all(store.find(one.key) for one in (*stages.screens, *stages.rungs)):
             return False
         clear_foreign(folder, spec)
         outcome = shared(spec, _must_be_stored, _must_be_stored)
-    except (Damaged, _Missing):
+    except (Damaged, _Missing, OSError):  # run in the ordinary way, the trial alone fails, and says why
         return False
     write_json(folder.file(OUTCOME), outcome)
     return True
