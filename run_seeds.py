@@ -17,6 +17,7 @@ from golf.record import digest
 from tune.command import Parser, Session, add_machines, add_places, guarded
 from tune.console import dry_table
 from tune.ledger.ledger import STAMPS, Ledger
+from tune.ledger.trials import trials_of
 from tune.paths import Storage
 from tune.provenance import versions
 from tune.search import Search
@@ -37,7 +38,7 @@ from tune.study.protocol import (
     known_seeds,
     plan_in,
 )
-from tune.study.seeds import Study, check_unmixed, config_key, study_of, trials_of
+from tune.study.seeds import Study, check_unmixed, config_key, study_of
 from tune.study.statement import comparison_text, power_text, verdict_text
 from tune.study.stats import MARGIN_NATS, P_CLAIM
 from tune.study.target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor

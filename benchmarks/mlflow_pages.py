@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.browser import Browser, free_port, mlflow_server, open_browser
 from tune.ledger.ledger import Ledger
-from tune.ledger.tables import latest
+from tune.ledger.trials import latest
 from tune.tracking.runs import LADDER_CURVE
 from tune.tracking.tracker import sync
 from tune.tracking.views import compare_url, run_url, runs_url

@@ -27,6 +27,7 @@ ORDER = (
     "tune.study.bootstrap",
     "tune.study.allocation",
     "tune.ledger.ledger",
+    "tune.ledger.trials",
     "tune.ledger.tables",
     "tune.ledger.__main__",
     "tune.paths",

@@ -25,6 +25,7 @@ from tune.cost import Costs
 from tune.ddp import in_this_process, on_workers
 from tune.failures import DIVERGED, explain
 from tune.ledger.ledger import Ledger
+from tune.ledger.trials import TRIAL, latest
 from tune.pace import Pace
 from tune.paths import Storage
 from tune.provenance import environment, outdated, versions
@@ -135,8 +136,7 @@ def only_driver(folder: Path) -> Iterator[None]:
 
 def entries_of(sweep: str, storage: Storage) -> list[dict[str, Any]]:
     """The last ledger entry of each trial of a sweep."""
-    last = {entry["trial"]: entry for entry in Ledger(storage.ledger).find(kind="trial", sweep=sweep)}
-    return list(last.values())
+    return latest(Ledger(storage.ledger).entries(), sweep)
 
 
 def finished(sweep: str, storage: Storage, screening: bool = False) -> list[dict[str, Any]]:
@@ -175,7 +175,7 @@ class Book:
         self.num_targets = len(open_dataset(settings.data).validation) - 1
         self.waiting = {trial.trial: trial for trial in search.certain() if trial.trial not in search.given}
         if settings.reuse:
-            pace = Pace(self.ledger.find(kind="trial"), search.data, settings.workers.world)
+            pace = Pace(self.ledger.find(kind=TRIAL), search.data, settings.workers.world)
             search.price(Costs(self.stages, pace, self.stored))
             self.pin()
 
@@ -262,7 +262,7 @@ class Book:
     def entry(self, trial: Trial) -> dict[str, Any]:
         """A ledger entry without its outcome."""
         return {
-            "kind": "trial",
+            "kind": TRIAL,
             "sweep": self.settings.name,
             "trial": trial.trial,
             "key": trial.trial,

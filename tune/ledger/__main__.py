@@ -22,10 +22,10 @@ from tune.ledger.tables import (
     Row,
     chunk_rows,
     curve_rows,
-    latest,
     trial_rows,
     write_table,
 )
+from tune.ledger.trials import latest
 
 EXAMPLES = """
 examples:

@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from golf.files import write_whole
 from tune.ledger.ledger import STAMPS
+from tune.ledger.trials import latest
 
 Row = dict[str, Any]
 FORMATS = (".csv", ".json", ".parquet")
@@ -31,15 +32,6 @@ _APART = ("kind", "curves", "chunks", *STAMPS)
 """What a row of a trial leaves out: other tables hold it, or it says nothing of the trial."""
 _EXACT = 1 << 53
 """Whole numbers up to here are exact as floats."""
-
-
-def latest(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The trials among the entries, each by its last entry, in the order of their first."""
-    found: dict[tuple[Any, Any], Mapping[str, Any]] = {}
-    for entry in entries:
-        if entry.get("kind") == "trial":
-            found[entry.get("sweep"), entry.get("trial")] = entry
-    return list(found.values())
 
 
 def trial_rows(entries: Iterable[Mapping[str, Any]]) -> list[Row]:

@@ -187,7 +187,8 @@ def verdict_tables(verdict: Entry | None) -> list[Table]:
 
 
 def _field_rows(fields: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, _text(value)) for name, value in flat(fields).items())
+    """The fields that say something."""
+    return tuple((name, _text(value)) for name, value in flat(fields).items() if value is not None and value != [])
 
 
 def _is_table(value: Any) -> bool:

@@ -8,8 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tune.ledger.trials import latest, trials_of
 from tune.study.allocation import PUBLISHED_SEED_SD, Baseline, seeds_needed
-from tune.study.seeds import Entry, configuration_of, latest, repeat_of, run_of, seed_of, stream_of, trials_of
+from tune.study.seeds import Entry, configuration_of, repeat_of, run_of, seed_of, stream_of
 from tune.study.stats import P_CLAIM, P_LOOSE, summarise
 
 FINEWEB_BYTES_PER_TOKEN = 151_080_891 / 62_021_846
@@ -53,7 +54,7 @@ def pooled(entries: Sequence[Entry], preset: str) -> Noise | None:
     Returns: None when no configuration has two seeds.
     """
     by_configuration: dict[tuple[object, ...], dict[int, Entry]] = {}
-    for entry in latest(trials_of(entries)):
+    for entry in latest(entries):
         done = run_of(entry).bpb is not None and not repeat_of(entry)
         if done and entry.get("preset") == preset:
             device, versions = (entry.get("tags") or {}).get("device"), str(entry.get("environment"))

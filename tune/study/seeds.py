@@ -17,14 +17,13 @@ from typing import Any
 
 from golf.config import RunConfig, from_plain, nearest, to_plain
 from golf.record import ADAPTED, SLIDING
+from tune.ledger.trials import latest, trials_of
 from tune.space import REPEAT, SEED
 from tune.tracking.runs import flat
 from tune.trial import DONE, FAILED
 
 Entry = Mapping[str, Any]
 """A ledger entry."""
-TRIAL = "trial"
-"""Kind of the entries that this reads."""
 _SHOWN_NAMES = 12
 MIN_PREFIX = 4
 """Characters by which a trial may be named."""
@@ -109,16 +108,6 @@ class Study:
         return tuple(row for row in self.rows if row.bpb is not None)
 
 
-def trials_of(entries: Sequence[Entry], sweep: str | None = None) -> list[Entry]:
-    """The trial entries, of one sweep where it is named, in the ledger's order."""
-    return [e for e in entries if e.get("kind") == TRIAL and (sweep is None or e.get("sweep") == sweep)]
-
-
-def latest(entries: Sequence[Entry]) -> list[Entry]:
-    """The last entry of each trial of each sweep."""
-    return list({(entry.get("sweep"), entry.get("trial")): entry for entry in entries}.values())
-
-
 def study_of(name: str, entries: Sequence[Entry]) -> Study:
     """The study that `name` stands for; see `named`.
 
@@ -139,10 +128,10 @@ def named(name: str, entries: Sequence[Entry]) -> list[Entry]:
     sweeps = {str(entry.get("sweep")) for entry in trials}
     sweep, colon, prefix = name.rpartition(":")
     if name in sweeps:
-        return latest([entry for entry in trials if entry.get("sweep") == name])
+        return latest(trials, name)
     if colon and sweep in sweeps:
         key = configuration_of(find_trial(prefix, entries, sweep))
-        return latest([e for e in trials if e.get("sweep") == sweep and configuration_of(e) == key])
+        return latest(e for e in trials_of(trials, sweep) if configuration_of(e) == key)
     if any(len(name) >= MIN_PREFIX and str(entry.get("trial")).startswith(name) for entry in trials):
         return [find_trial(name, entries)]
     raise ValueError(f'the ledger has no study, sweep or trial "{name}"{near(name, sweeps)}')
@@ -206,7 +195,7 @@ def best_trial(sweep: str, entries: Sequence[Entry]) -> Entry:
     trials = trials_of(entries)
     if not any(entry.get("sweep") == sweep for entry in trials):
         raise ValueError(f'the ledger has no sweep "{sweep}"{near(sweep, {str(e.get("sweep")) for e in trials})}')
-    done = [e for e in latest(trials) if e.get("sweep") == sweep and e.get("status") == DONE]
+    done = [entry for entry in latest(trials, sweep) if entry.get("status") == DONE]
     if not done:
         raise ValueError(f'sweep "{sweep}" has no finished trial under its cap; run it to an end first')
     return min(done, key=lambda entry: entry["metrics"]["bpb"])

@@ -35,6 +35,7 @@ from tune.tracking.runs import (
     results_of,
     tags_of,
     text_of,
+    title_of,
 )
 from tune.tracking.views import experiment_tags, quoted, view_tag
 
@@ -109,11 +110,12 @@ class Experiment:
             self._viewed.add(start.sweep)
             searched = [name for name in start.tags.get("searched", "").split(", ") if name]
             self.show(start.sweep, searched, study is not None)
-        run = self._trial_run(start.sweep, start.trial, start.name, time.time())
+        title = title_of(start.name, start.trial, study)
+        run = self._trial_run(start.sweep, start.trial, title, time.time())
         active = run.info.lifecycle_stage == "active"
         if active:
             self._describe(run, start.parameters, {**start.tags, **parent, "status": "running", "complete": "false"})
-            self.client.update_run(run.info.run_id, "RUNNING", start.name)
+            self.client.update_run(run.info.run_id, "RUNNING", title)
         run_id = str(run.info.run_id) if active else None
         self._runs[start.sweep, start.trial] = run_id
         return run_id
@@ -129,7 +131,8 @@ class Experiment:
         """Complete the trial's run; False when it already was, or when the user deleted it."""
         sweep, trial = identity_of(entry)
         ended = float(entry.get("ended") or time.time())
-        run = self._trial_run(sweep, trial, entry.get("name"), float(entry.get("started") or ended))
+        title = title_of(entry.get("name"), trial, (entry.get("tags") or {}).get("study"))
+        run = self._trial_run(sweep, trial, title, float(entry.get("started") or ended))
         if not _is_due(run, entry):
             return False
         run_id, curves = run.info.run_id, curves_of(entry)
@@ -139,7 +142,7 @@ class Experiment:
         self._read(run_id, entry)
         for path in files_of(entry):
             self.client.log_artifact(run_id, str(path))
-        self._complete(run_id, entry, entry.get("name"), RUN_STATUS.get(entry.get("status", ""), "FINISHED"), ended)
+        self._complete(run_id, entry, title, RUN_STATUS.get(entry.get("status", ""), "FINISHED"), ended)
         self._sent.pop(run_id, None)
         return True
 
@@ -176,8 +179,8 @@ class Experiment:
         for path in paths:
             self.client.log_artifact(run.info.run_id, str(path), REPORT)
 
-    def _trial_run(self, sweep: str, trial: str, name: str | None, started: float) -> Any:
-        return self._find_or_create(sweep, "trial", name or trial, started, {"trial": trial})
+    def _trial_run(self, sweep: str, trial: str, title: str, started: float) -> Any:
+        return self._find_or_create(sweep, "trial", title, started, {"trial": trial})
 
     def _study_run(self, study: str, started: float) -> Any:
         return self._find_or_create(study, VERDICT, study, started, {"study": study})
@@ -220,9 +223,8 @@ class Experiment:
             inputs = DatasetInput(Dataset(name, digest, "local", source), [InputTag("mlflow.data.context", "training")])
             self.client.log_inputs(run_id, [inputs])
 
-    def _complete(self, run_id: str, entry: Mapping[str, Any], name: str | None, status: str, ended: float) -> None:
-        if name:
-            self.client.update_run(run_id, name=name)
+    def _complete(self, run_id: str, entry: Mapping[str, Any], name: str, status: str, ended: float) -> None:
+        self.client.update_run(run_id, name=name)
         self.client.set_terminated(run_id, status, milliseconds(ended))
         # Last, so that a run cut short anywhere above is sent again.
         self.client.log_batch(run_id, tags=[RunTag("entry", digest_of(entry)), RunTag("complete", "true")])

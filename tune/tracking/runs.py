@@ -38,6 +38,11 @@ def identity_of(entry: Mapping[str, Any]) -> tuple[str, str]:
     return str(entry.get("sweep") or entry.get("study") or ""), str(entry.get("trial") or "")
 
 
+def title_of(name: str | None, trial: str, study: str | None) -> str:
+    """A trial's run's name; a seed's begins with its study's, since the seeds of other studies are called alike."""
+    return f"{study} {name or trial}" if study else name or trial
+
+
 def digest_of(entry: Mapping[str, Any]) -> str:
     """Names an entry's content, the same before and after it went through the ledger."""
     bare = {name: value for name, value in entry.items() if name not in STAMPS}
