@@ -35,7 +35,7 @@ from tune.tree import branch_points, draw, grow
 
 EXAMPLES = """
 examples:
-  run_sweep.py demo                                   six trials on two cores, about five minutes
+  run_sweep.py demo                                   six trials on two cores, two to five minutes
   run_sweep.py demo --dry-run                         what would be run
   run_sweep.py demo --search grid --space split=pure-int6,int8 --space adapt.epochs=1,3
   run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
