@@ -42,7 +42,7 @@ from tune.study.seeds import Study, check_unmixed, config_key, study_of
 from tune.study.statement import comparison_text, power_text, verdict_text
 from tune.study.stats import MARGIN_NATS, P_CLAIM
 from tune.study.target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
-from tune.study.verdict import MIN_SEEDS, NON_RECORD, TRACKS, VERDICT, due, judge, plain
+from tune.study.verdict import MIN_SEEDS, NON_RECORD, TEXT, TRACKS, VERDICT, due, judge, plain
 from tune.sweep import finished
 from tune.tracking.tracker import runs_page
 
@@ -211,8 +211,9 @@ def conclude(
     history = ledger.find(kind=VERDICT, study=name)
     if found is not None:
         verdict = judge(found, plan, baseline, margin, parsed.track, history)
-        print(f"\n{verdict_text(verdict)}\n")
-        entry = plain(verdict)
+        text = verdict_text(verdict)
+        print(f"\n{text}\n")
+        entry = {**plain(verdict), TEXT: text}
         last = {field: value for field, value in history[-1].items() if field not in STAMPS} if history else None
         if entry != last and not session.stopped:
             ledger.append(entry)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,12 @@ def subject_of(entries: Sequence[Mapping[str, Any]], pair: Sequence[str] | None)
     done = sorted(
         (e for e in trials if e["status"] == "done"), key=lambda e: (e["sweep"] in studies, e["metrics"]["bpb"])
     )
-    other = next((e for e in done[1:] if _recipe(e) != _recipe(done[0])), None)
-    if pair is None and other is not None:
-        pair = (str(done[0]["trial"]), str(other["trial"]))
+    pairs = [(one, two) for one, two in combinations(done, 2) if _recipe(one) != _recipe(two)]
+    # Of one seed, or the picture shows the seeds' difference.
+    like = next((both for both in pairs if both[0]["config"]["seed"] == both[1]["config"]["seed"]), None)
+    if pair is None and pairs:
+        one, two = like or pairs[0]
+        pair = (str(one["trial"]), str(two["trial"]))
     sweep = max(flat, key=flat.count) if flat else studies[-1]
     return Subject(sweep, studies[-1] if studies else None, None if pair is None else (pair[0], pair[1]))
 

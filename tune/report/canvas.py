@@ -81,6 +81,11 @@ def clean(text: object, letters: int | None = None) -> str:
     return f"{line[: letters - 1 - tail]}\u2026{line[len(line) - tail :]}"
 
 
+def clean_lines(text: str) -> str:
+    """Several lines without control characters, their spaces as they are."""
+    return "\n".join(_CONTROL.sub("\ufffd", line).rstrip() for line in text.splitlines())
+
+
 def signed(value: float, digits: int = 4) -> str:
     """A difference with its sign, a minus as long as the plus."""
     return f"{value:+,.{digits}f}".replace("-", "\u2212")

@@ -17,6 +17,7 @@ from tune.report.page import Document, html_of, markdown_of
 from tune.report.results import Book, Results
 from tune.report.tables import (
     Table,
+    Text,
     damage_table,
     front_table,
     mixtures,
@@ -24,7 +25,7 @@ from tune.report.tables import (
     overview_table,
     seeds_table,
     tables_of,
-    verdict_tables,
+    verdict_parts,
 )
 
 HTML, MARKDOWN = "html", "md"
@@ -46,7 +47,7 @@ def document_of(book: Book, results: Results, baseline: Results | None, command:
         "bytes": [] if results.is_study else [front_table(results)],
         "seeds": [seeds_table(results)],
     }
-    parts: list[Table | Exhibit] = [overview_table(results), *verdict_tables(results.verdict)]
+    parts: list[Table | Text | Exhibit] = [overview_table(results), *verdict_parts(results.verdict)]
     for exhibit in exhibits_of(results, baseline):
         parts += [exhibit, *(table for table in beside.get(exhibit.name, []) if table.rows)]
     damage = damage_table(book.damaged)

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from tune.report.canvas import clean, inline
+from tune.report.canvas import clean, clean_lines, inline
 from tune.report.exhibits import Exhibit
-from tune.report.tables import Table
+from tune.report.tables import Table, Text
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Document:
     title: str
     warnings: tuple[str, ...]
     """What a reader has to know before any figure."""
-    parts: tuple[Table | Exhibit, ...]
+    parts: tuple[Table | Text | Exhibit, ...]
     """In reading order."""
     source: tuple[str, ...]
     """What the report was made from, in sentences."""
@@ -85,7 +85,13 @@ def _html_lines(document: Document) -> Iterator[str]:
     for warning in document.warnings:
         yield f'<p class="warning">{_safe(warning)}</p>'
     for part in document.parts:
-        yield from _html_table(part) if isinstance(part, Table) else _html_exhibit(part)
+        match part:
+            case Table():
+                yield from _html_table(part)
+            case Text():
+                yield f"<h2>{_safe(part.title)}</h2>\n<pre>{escape(clean_lines(part.text))}</pre>"
+            case Exhibit():
+                yield from _html_exhibit(part)
     yield "<h2>Source</h2>"
     for sentence in document.source:
         yield f"<p>{_safe(sentence)}</p>"
@@ -137,12 +143,22 @@ def markdown_of(document: Document) -> str:
     blocks = [f"# {_plain(document.title)}"]
     blocks += [f"**{_plain(warning)}**" for warning in document.warnings]
     for part in document.parts:
-        blocks += _markdown_table(part) if isinstance(part, Table) else _markdown_exhibit(part)
+        match part:
+            case Table():
+                blocks += _markdown_table(part)
+            case Text():
+                blocks += [f"## {_plain(part.title)}", _fenced(part.text)]
+            case Exhibit():
+                blocks += _markdown_exhibit(part)
     blocks += ["## Source", *(_plain(sentence) for sentence in document.source)]
-    # A fence longer than any run of backticks in it cannot be closed by it.
-    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", document.command)), default=0))
-    blocks.append(f"{fence}\n{clean(document.command)}\n{fence}")
+    blocks.append(_fenced(document.command))
     return "\n\n".join(blocks) + "\n"
+
+
+def _fenced(text: str) -> str:
+    """A block of lines; a fence longer than any run of backticks in it cannot be closed by it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
+    return f"{fence}\n{clean_lines(text)}\n{fence}"
 
 
 def _markdown_exhibit(exhibit: Exhibit) -> list[str]:

@@ -33,17 +33,13 @@ from tune.report.results import (
 from tune.report.run_figures import RUNG_NAMES
 from tune.report.search_figures import front_of
 from tune.study.stats import P_CLAIM, P_LOOSE, cap_probability, summarise
+from tune.study.verdict import TEXT
 from tune.tracking.runs import flat
 
 NONE = "\u2013"
 """Where there is no figure."""
 _DIGITS = 12
 """Of a digest."""
-_SAID = (
-    *("holds", "claim", "loose", "faults", "notes", "gain_nats", "gain_bpb", "baseline", "bpb", "nats", "cap", "track"),
-    *("sequential", "noise_bpb", "missing"),
-)
-"""Fields of a verdict that a reader looks for first."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,14 @@ class Table:
     """Below the table."""
     folded: bool = False
     """Whether a page shows it only when asked."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Lines as they were printed."""
+
+    title: str
+    text: str
 
 
 def tables_of(results: Results) -> list[Table]:
@@ -164,25 +168,24 @@ def _seeds_row(group: Group) -> tuple[str, ...]:
     )
 
 
-def verdict_tables(verdict: Entry | None) -> list[Table]:
-    """The study's verdict as the ledger holds it: what it says, its other fields, and a table for every list in it."""
+def verdict_parts(verdict: Entry | None) -> list[Text | Table]:
+    """The study's verdict as the ledger holds it: its text, its fields, and a table for every list in it."""
     if verdict is None:
         return []
-    fields = {name: value for name, value in verdict.items() if name not in (*STAMPS, "kind")}
+    fields = {name: value for name, value in verdict.items() if name not in (*STAMPS, "kind", TEXT)}
     lists = {name: value for name, value in fields.items() if _is_table(value)}
-    said = {name: fields[name] for name in _SAID if name in fields and name not in lists}
-    rest = {name: value for name, value in fields.items() if name not in said and name not in lists}
+    rest = {name: value for name, value in fields.items() if name not in lists}
     words = (
         f"As it was written to the ledger at {verdict.get('time', 'an unknown time')}. Gains are baseline minus "
         f"candidate; p is one-sided, that a gain exceeds its margin; claim: p < {P_CLAIM}, loose: p < {P_LOOSE}."
     )
-    tables = [Table("The verdict", ("field", "value"), _field_rows(said), words=words)] if said else []
-    tables += [Table("The verdict's other fields", ("field", "value"), _field_rows(rest), folded=True)] if rest else []
+    tables: list[Text | Table] = [Text("The verdict", str(verdict[TEXT]))] if verdict.get(TEXT) else []
+    tables.append(Table("The verdict in fields", ("field", "value"), _field_rows(rest), words=words, folded=True))
     for name, items in lists.items():
         flats = [flat(item) for item in items]
         columns = tuple(dict.fromkeys(column for item in flats for column in item))
         body = tuple(tuple(_text(item.get(column)) for column in columns) for item in flats)
-        tables.append(Table(f"The verdict: {name}", columns, body))
+        tables.append(Table(f"The verdict: {name}", columns, body, folded=True))
     return tables
 
 

@@ -31,6 +31,8 @@ from tune.study.stats import (
     welch_gain,
 )
 
+TEXT = "text"
+"""Field of a verdict's entry: all of it in words, as it was printed."""
 VERDICT = "seeds"
 """Kind of a verdict's entry in the ledger."""
 MIN_SEEDS = 3

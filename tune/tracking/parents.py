@@ -10,10 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from tune.ledger.ledger import STAMPS
-from tune.study.verdict import VERDICT
+from tune.study.verdict import TEXT, VERDICT
 from tune.tracking.runs import BREAK, NOTE, flat, parameters_of, room_of, text_of
 
-_LISTED = {"kind", "study", "preset", "facts", "rows", "repeats", "others", "missing", "sequential", "faults", "notes"}
+_LISTED = {
+    *("kind", "study", "preset", "facts", "rows", "repeats", "others", "missing", "sequential", "faults", "notes"),
+    TEXT,
+}
 """Fields of a verdict that are no figures of its own."""
 
 

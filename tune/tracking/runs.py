@@ -39,8 +39,8 @@ def identity_of(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def title_of(name: str | None, trial: str, study: str | None) -> str:
-    """A trial's run's name; a seed's begins with its study's, since the seeds of other studies are called alike."""
-    return f"{study} {name or trial}" if study else name or trial
+    """A trial's run's name; a seed's ends with its study's, since the seeds of other studies are called alike."""
+    return f"{name or trial} {study}" if study else name or trial
 
 
 def digest_of(entry: Mapping[str, Any]) -> str:

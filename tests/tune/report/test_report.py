@@ -159,6 +159,7 @@ def verdict(study: str) -> dict[str, Any]:
         "rows": [{"seed": 1, "bpb": 2.4}, {"seed": 2, "cause": "killed"}],
         "others": [],
         "sequential": None,
+        "text": "seed  BPB\n  42  2.4 <b>```\x00",
     }
 
 
@@ -168,6 +169,8 @@ def test_a_study_and_its_verdict(tmp_path: Path) -> None:
     page, markdown = report(tmp_path, entries, "st")
     assert_harmless(page)
     text = "".join(page.text)
+    assert "seed  BPB\n  42  2.4 <b>```\ufffd" in text
+    assert "````\nseed  BPB\n  42  2.4 <b>```\ufffd\n````" in markdown
     assert ["holds", "false"] in page.cells
     assert ["gain_bpb.p", "0.0421"] in page.cells
     assert ["faults", "seed 7 is over the cap; too <few> seeds"] in page.cells

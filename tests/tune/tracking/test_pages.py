@@ -241,7 +241,7 @@ def test_a_study_opens_to_its_seeds(pages: Pages) -> None:
     assert closed[0] == "night-seeds"
     pages.browser.click(".ag-row [role=button], .ag-row button")
     opened = pages.browser.until(f"const found = (() => {{{names}}})(); return found.length == 7 && found")
-    assert sorted(opened[1:4]) == [f"night-seeds seed={seed}" for seed in (1337, 2025, 42)]
+    assert sorted(opened[1:4]) == [f"seed={seed} night-seeds" for seed in (1337, 2025, 42)]
     pages.browser.open(run_url(pages.address, pages.experiment, pages.parent()))
     text = pages.browser.until("const t = document.body.innerText; return t.includes('seed=42') && t")
     for shown in ("1.5430 BPB", "seed=42", "seed=1337", "seed=2025", "bpb.mean", "words"):
