@@ -17,6 +17,22 @@ from golf.dist import Group
 from golf.plan import Row
 from golf.train.state import TrainState
 
+Notice = Callable[[], bool]
+"""Asked on every rank at every step or chunk: whether this process has been told to end soon."""
+
+
+def never() -> bool:
+    """The notice of a process that nobody ends."""
+    return False
+
+
+class Preempted(Exception):
+    """The work was told to end and has saved its state; the message says where it stands."""
+
+
+class OutOfMemory(MemoryError):
+    """A training step does not fit in memory; the message says what would."""
+
 
 class Diverged(ArithmeticError):
     """The loss or the gradient of a step is not finite."""
@@ -32,6 +48,8 @@ class Step:
     """Mean cross-entropy of the step's tokens before the update."""
     gradient_norm: float
     """Global norm before clipping."""
+    noticed: bool = False
+    """Whether any rank was told to end, by the time of this step."""
 
 
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]
@@ -47,11 +65,12 @@ def train(
     after_step: Callable[[Step], None],
     forward: nn.Module | None = None,
     micro_batches: int = MICRO_BATCHES,
+    notice: Notice = never,
 ) -> None:
     """Run the rows of `plan` from `state.step` on.
 
     Args: gradient_clip: largest global gradient norm; forward: the compiled model where there is one;
-        micro_batches: slices of a step over all ranks.
+        micro_batches: slices of a step over all ranks; notice: asked once a step, on every rank.
     Raises: Diverged naming the step, on all ranks alike; weights and optimisers are then those of the step before.
     """
     model = state.model if forward is None else forward
@@ -64,12 +83,13 @@ def train(
                 loss = model(x_BT, y_BT, qat=row.qat)
             (loss / micro_batches).backward()
             state.reduced[-1] += loss.detach() / micro_batches
-        group.sum(state.reduced)
+        state.noticed.fill_(float(notice()))
+        group.sum(state.summed)
         loss_nats, norm = clip_gradients(state, gradient_clip)
         if not (math.isfinite(loss_nats) and math.isfinite(norm)):
             raise Diverged(f"step {step}: loss {loss_nats}, gradient norm {norm}; lower the learning rates")
         update(state, row)
-        after_step(Step(step, loss_nats, norm))
+        after_step(Step(step, loss_nats, norm, bool(state.noticed > 0)))
 
 
 def clip_gradients(state: TrainState, largest: float) -> tuple[float, float]:
