@@ -53,7 +53,7 @@ class Group:
         return bool(self.sum(torch.tensor(float(told), device=self.device)))
 
     def check_same(self, number: int, what: str) -> None:
-        """Raise ValueError unless all ranks have the same `number`, as when shared storage shows an old file to some."""
+        """Raise ValueError unless all ranks have the same `number`: shared storage may show an old file to some."""
         total = self.sum(torch.tensor(float(number), dtype=torch.float64, device=self.device))
         if float(total) != number * self.world_size:
             raise ValueError(f"{what}: {number} on rank {self.rank}, others have another number; try again")

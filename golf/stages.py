@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from golf.artifact.pack import pack, read_artifact
-from golf.config import RunConfig, to_plain
+from golf.config import MICRO_BATCHES, RunConfig, to_plain
 from golf.data.batches import read_batch
 from golf.data.dataset import Dataset
 from golf.dist import Group, device_name
@@ -44,7 +44,7 @@ from golf.score.log import RungLog
 from golf.score.sliding import ChunkScore, Scored, Stream, score
 from golf.tensors import prefixed, read_tensors, unprefixed, write_tensors
 from golf.train.log import CURVES_FILE, TrainingLog
-from golf.train.loop import Notice, Step, never, train
+from golf.train.loop import Notice, Step, add_gradients, never, train
 from golf.train.saving import BY_COST, Saving
 from golf.train.state import TrainState
 
@@ -152,16 +152,22 @@ def train_stage(
 
 
 def compiled(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
-    """The model compiled on GPUs, both with and without QAT, on synthetic tokens; the model itself on CPUs."""
+    """The model compiled on GPUs, both with and without QAT, on synthetic tokens; the model itself on CPUs.
+
+    Raises: OutOfMemory when a slice of a step does not fit.
+    """
     if group.device.type != "cuda":
         return model
     forward = cast(nn.Module, torch.compile(model, dynamic=False))
     length = config.batch.sequence_length
     rows = config.batch.slice_tokens // length
     tokens_BT = torch.arange(rows * length, device=group.device).view(rows, length) % config.model.vocab_size
+    # Of gradients that are never cleared, a state that was read back must keep the stored ones.
+    gradients = [(p.grad, p.grad.clone()) for p in model.parameters() if p.grad is not None]
     for qat in (False, True) if any(row.qat for row in make_plan(config.schedule)) else (False,):
-        with torch.autocast("cuda", torch.bfloat16):
-            forward(tokens_BT, tokens_BT, qat=qat).backward()
+        add_gradients(forward, tokens_BT, tokens_BT, qat, MICRO_BATCHES)
+    for gradient, before in gradients:
+        gradient.copy_(before)
     return forward
 
 

@@ -32,6 +32,7 @@ COUNTED = (
     "golf.train.muon",
     "golf.train.groups",
     "golf.train.state",
+    "golf.train.memory",
     "golf.train.loop",
     "golf.train.saving",
     "golf.train.log",

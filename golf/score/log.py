@@ -1,8 +1,8 @@
 """What a rung of the ladder has scored so far, kept so that nothing of it is measured twice.
 
-Chunks, and for TTT what is needed to go on after them, enter one file in a folder, at borders of chunks: when it is time,
-when a notice asks for it, and after the first chunks that trials are screened on. A later call with the same identity
-goes on from it, with the same bits as if it had never stopped. Only the first rank writes.
+Chunks, and for TTT what is needed to go on after them, enter one file in a folder, at borders of chunks: when it is
+time, when a notice asks for it, and after the first chunks that trials are screened on. A later call with the same
+identity goes on from it, with the same bits as if it had never stopped. Only the first rank writes.
 """
 
 import time
