@@ -38,10 +38,11 @@ def event(curve, number, value):
     if number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
+dataset, folder = open_dataset(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
 for rung in ("sliding", "ttt"):
     child = os.fork()
     if not child:
-        measure(CONFIG, open_dataset(Path(sys.argv[1])), RunFolder(Path(sys.argv[2])), Group(), event, rung, saving=ALWAYS)
+        measure(CONFIG, dataset, folder, Group(), event, rung, saving=ALWAYS)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 """
@@ -95,8 +96,8 @@ def test_killed_rungs_go_on_with_the_same_bits(calm: RunFolder, dataset: Dataset
     assert done.returncode == 0, done.stderr
     for rung in ("sliding", "ttt"):
         spent = read_stored(killed.file(f"{rung}.safetensors"))[1]["seconds"]
-        seen: list[int] = []
-        found = measured(dataset, killed, rung, event=lambda curve, number, value: seen.append(number))
+        seen: list[float] = []
+        found = measured(dataset, killed, rung, event=lambda *point, seen=seen: seen.append(point[1]))
         wanted = measured(dataset, calm, rung)
         assert seen == list(range(2, len(wanted["chunks"])))
         for field in ("chunks", "bpb", "nats_per_token"):

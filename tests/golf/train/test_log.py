@@ -20,7 +20,7 @@ from golf.train.saving import Saving
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[3]
-CONFIG = replace(TINY, score=replace(TINY.score, chunk_tokens=256))
+CONFIG = replace(TINY, score=replace(TINY.score, chunk_tokens=128))
 WEIGHTS = ("live.safetensors", "average.safetensors")
 
 
@@ -45,8 +45,7 @@ def test_wherever_a_notice_comes_nothing_is_lost(data: Path, tmp_path: Path) -> 
             train_stage(CONFIG, dataset, told, Group(), ignore, keep=keep, notice=at_call(len(stops) + 1))
         except Preempted as stop:
             stops.append(str(stop))
-    # After one step and two more, then within the validation after the fourth.
-    assert [f"after {steps} steps" in stop for steps, stop in zip((1, 3, 4), stops, strict=True)] == [True] * 3
+    assert sum("after 4 steps" in stop for stop in stops) > 1, "within the validation, at one chunk after the other"
     for name in WEIGHTS:
         assert told.file(name).read_bytes() == calm.file(name).read_bytes()
     tensors, plain = read_stored(tmp_path / "kept" / STATE)
