@@ -20,6 +20,8 @@ STATE = f"state{TENSORS}"
 """The file of a training's state."""
 WEIGHTS = {LIVE: f"live{TENSORS}", AVERAGED: f"average{TENSORS}"}
 """Files of the rungs that are not measured from the artifact."""
+BEGUN = "-begun"
+"""Behind the name of a rung: what was scored of it so far."""
 SCREEN = "-screen"
 """Behind the name of a rung: of the first chunks only."""
 
