@@ -109,15 +109,15 @@ def train_stage(
     state = TrainState(build_model(config.model, config.seed, activation_dtype(group)), config.optimizer, group)
     log = TrainingLog(state, partial(training_identity, config, dataset), folder.path, group, event, saving, start)
 
-    def finish_step() -> None:
-        """What is done with a state, also with one that a notice saved before this was done."""
+    def finish_step(resumed: bool = False) -> None:
+        """What is done with a state, also with one that was saved on a notice before this was done."""
         every = config.validate_every
         due = every is not None and state.step % every == 0 and 0 < state.step < steps
         if due and not log.has("validation_bpb", state.step):
             stream, border = validation_stream(dataset), lambda: log.stop_when(group.any(notice()))
             scored = score(state.model, stream, config.score, group, plain=True, border=border)
             log.note("validation_bpb", state.step, scored.bpb)
-        if state.step in keep and not (keep[state.step] / STATE).exists():
+        if state.step in keep and not (resumed and (keep[state.step] / STATE).exists()):
             log.save(keep[state.step])
 
     def after_step(step: Step) -> None:
@@ -131,7 +131,7 @@ def train_stage(
         return read_batch(stream, config.batch, step, micro_batch, group.rank, group.world_size)
 
     forward = compiled(state.model, config, group)
-    finish_step()
+    finish_step(resumed=True)
     plan, clip = make_plan(config.schedule), config.optimizer.gradient_clip
     train(state, plan, batches, clip, group, after_step, forward, notice=notice)
     if group.first:
