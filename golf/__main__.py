@@ -27,7 +27,7 @@ from golf.train.saving import MTBF_HOURS
 
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, Diverged, OutOfMemory)
 """Errors whose message is for the user; everything else is a fault of the program and keeps its traceback."""
-OTHERS_WAIT_SECONDS = 3.0
+OTHERS_WAIT_SECONDS = 10.0
 """How long ranks other than the first hold their error back: torchrun ends them when the first has told the same."""
 
 EPILOG = """first steps:
