@@ -62,6 +62,8 @@ class Reader:
     """Reads it; raises AssertionError where it took what it must not take."""
     path: Path
     """The file, which every error must name."""
+    intact: bytes
+    """A file that is read without an error."""
 
 
 def make_readers(folder: Path) -> dict[str, Reader]:
@@ -102,7 +104,7 @@ def artifact_reader(folder: Path) -> Reader:
         _, weights = read_artifact(path)
         assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()), "NaN in the weights"
 
-    return Reader(spoil, read, path)
+    return Reader(spoil, read, path, intact)
 
 
 def sealed(payload: bytes, codec: int, packed: bytes | None = None, raw_bytes: int | None = None) -> bytes:
@@ -220,7 +222,7 @@ def shard_reader(folder: Path) -> Reader:
         check_ids(path, stream.shards[0], 300)
         assert stream.read(stream.num_tokens - 1, 5).max() < 300, "a token outside the vocabulary"
 
-    return Reader(spoil, read, path)
+    return Reader(spoil, read, path, intact)
 
 
 def a_trial() -> dict[str, Any]:
@@ -251,7 +253,7 @@ def a_trial() -> dict[str, Any]:
 def ledger_reader(folder: Path) -> Reader:
     """A line of the ledger between two intact ones, and what lists and exports it."""
     path = folder / "ledger.jsonl"
-    intact = [ledger_line({**a_trial(), "trial": letter * 12}) for letter in "ab"]
+    beside = [ledger_line({**a_trial(), "trial": letter * 12}) for letter in "ab"]
 
     def spoil(source: random.Random) -> bytes:
         if source.random() < 0.2:
@@ -264,7 +266,7 @@ def ledger_reader(folder: Path) -> Reader:
             return spoil_json(source, a_trial())
 
     def read(data: bytes) -> None:
-        path.write_bytes(b"\n".join((intact[0], data, intact[1], b"")))
+        path.write_bytes(b"\n".join((beside[0], data, beside[1], b"")))
         ledger = Ledger(path)
         entries = ledger.entries()
         assert {"a" * 12, "b" * 12} <= {entry.get("trial") for entry in entries}, "an intact line is lost"
@@ -273,7 +275,7 @@ def ledger_reader(folder: Path) -> Reader:
         json.dumps([trial_rows(entries), curve_rows(entries), chunk_rows(entries)])
         listing(entries, 120)
 
-    return Reader(spoil, read, path)
+    return Reader(spoil, read, path, ledger_line(a_trial()))
 
 
 def marker_reader(folder: Path) -> Reader:
@@ -305,7 +307,7 @@ def marker_reader(folder: Path) -> Reader:
         for name in entry.files:
             assert (into / name).resolve().is_relative_to(into.resolve()), "a file outside its folder"
 
-    return Reader(spoil, read, path)
+    return Reader(spoil, read, path, intact)
 
 
 def pins_reader(folder: Path) -> Reader:
@@ -314,12 +316,13 @@ def pins_reader(folder: Path) -> Reader:
     pins = Pins(place, Patience(lease_seconds=1000.0))
     place.create("pins/hostile.0", b"")
     path = folder / "store" / "pins" / "hostile.0"
+    intact = {"owner": "trial", "keys": [KEY]}
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
         assert all(isinstance(key, str) for key in pins.pinned()), "a key that is no text"
 
-    return Reader(lambda source: spoil_json(source, {"owner": "trial", "keys": [KEY]}), read, path)
+    return Reader(lambda source: spoil_json(source, intact), read, path, canonical(intact))
 
 
 def dataset_reader(folder: Path) -> Reader:
@@ -331,7 +334,7 @@ def dataset_reader(folder: Path) -> Reader:
         path.write_bytes(data)
         assert len(open_dataset(folder, 300).digest) == 64, "no digest"
 
-    return Reader(lambda source: spoil_json(source, intact), read, path)
+    return Reader(lambda source: spoil_json(source, intact), read, path, _text(intact))
 
 
 def tokenizer_reader(folder: Path, intact: bytes) -> Reader:
@@ -343,7 +346,7 @@ def tokenizer_reader(folder: Path, intact: bytes) -> Reader:
         table = ByteTable.of_tokenizer(path)
         assert table.base.min() >= 0, "a negative number of bytes"
 
-    return Reader(lambda source: spoil_bytes(source, intact), read, path)
+    return Reader(lambda source: spoil_bytes(source, intact), read, path, intact)
 
 
 def config_reader(folder: Path) -> Reader:
@@ -355,7 +358,7 @@ def config_reader(folder: Path) -> Reader:
         path.write_bytes(data)
         config_from(path)
 
-    return Reader(lambda source: spoil_json(source, intact), read, path)
+    return Reader(lambda source: spoil_json(source, intact), read, path, _text(intact))
 
 
 def result_reader(folder: Path) -> Reader:
@@ -368,4 +371,4 @@ def result_reader(folder: Path) -> Reader:
         found = read_result(path, KEY)
         assert found is None or isinstance(found, dict), "a result that is no object"
 
-    return Reader(lambda source: spoil_json(source, intact), read, path)
+    return Reader(lambda source: spoil_json(source, intact), read, path, _text(intact))

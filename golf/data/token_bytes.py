@@ -58,6 +58,6 @@ def load_tokenizer(path: Path) -> Any:
         raise ModuleNotFoundError(f"reading the tokenizer {path} needs sentencepiece: pip install sentencepiece")
     try:
         model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes() or b"empty")
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeError) as error:
         raise ValueError(f"{path} is not a SentencePiece model ({error}); prepare the dataset again") from error
     return model
