@@ -2,7 +2,8 @@
 
 Entries (plain JSON values) enter, one line each; what leaves is the list of intact entries, and beside it what could
 not be read. A line is written under a lock in one write, flushed to the disk, and carries a checksum, so that several
-sweeps may append at once and a torn or flipped line is seen. It must never change or drop an earlier line.
+sweeps may append at once and a torn or flipped line is seen. It must never change or drop an earlier line, nor hold a
+secret.
 """
 
 import contextlib
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from tune.redaction import redact_all
 
 LEDGER_VERSION = 1
 STAMPS = ("ledger_version", "time", "crc32")
@@ -57,6 +60,7 @@ class Ledger:
                 raise ValueError(f'an entry must not bring the field "{name}": the ledger writes it; remove it')
         _check_json(entry, "")
         check_trial(entry)
+        entry = redact_all(entry)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         line = encode({**entry, "ledger_version": LEDGER_VERSION, "time": now})
         try:

@@ -23,6 +23,7 @@ import pyarrow
 from pyarrow import fs
 
 from tune.ledger.ledger import flush
+from tune.redaction import redact
 
 BLOCK_BYTES = 1 << 20
 WORK = "work"
@@ -122,7 +123,7 @@ class Place(ABC):
             if isinstance(error, StoreError) or (verb == "read" and isinstance(error, FileNotFoundError)):
                 raise
             number = getattr(error, "errno", None) or errno.EIO
-            reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+            reason = redact((getattr(error, "strerror", None) or str(error)).splitlines()[0])
             message = f"cannot {verb} {self.name}/{path}: {reason}; {_remedy(number)}"
             raise StoreError(number, message) from error
 
@@ -299,9 +300,10 @@ def open_place(where: str | Path, filesystem: Any = None) -> Place:
         try:
             filesystem, path = fs.FileSystem.from_uri(text)
         except OSError as error:
-            raise StoreError(error.errno or errno.EIO, f"cannot reach {text}: {error}; check the address") from error
+            message = redact(f"cannot reach {text}: {error}; check the address", text)
+            raise StoreError(error.errno or errno.EIO, message) from None
         except (ValueError, NotImplementedError) as error:
-            raise ValueError(f"{text} is no place that pyarrow.fs reaches: {error}") from error
+            raise ValueError(redact(f"{text} is no place that pyarrow.fs reaches: {error}", text)) from None
     else:
         path = text
     # Without a user's secret and settings, which an address may hold and messages must not.
