@@ -78,7 +78,7 @@ def judge(reader: Reader, data: bytes) -> str | None:
         return f"accepted {error}"
     except (ValueError, OSError) as error:
         text = str(error)
-        if str(reader.path) not in text:
+        if not (reader.path.name in text and str(reader.path.parent) in text):
             return f"the error names no file: {type(error).__name__}: {text[:200]}"
         return None if len(text) <= LONGEST_MESSAGE else f"an error of {len(text):,} characters: {text[:200]}"
     except BaseException as error:
@@ -188,14 +188,14 @@ def run(inputs: int, seed: int, workers: int = 2, seconds: float = INPUT_SECONDS
     plan = plan_of(inputs)
     crew = [Worker(plan[first::workers], seed, seconds) for first in range(workers)]
     try:
-        waiting, told = list(crew), 0
+        waiting, told = list(crew), set[Crash]()
         while waiting:
             time.sleep(_POLL_SECONDS)
             waiting = [worker for worker in waiting if worker.attend()]
             crashes = [crash for worker in crew for crash in worker.crashes]
-            for crash in crashes[told:]:
+            for crash in set(crashes) - told:
                 print(f"--seed {seed} --only {crash.reader}:{crash.number}  {crash.what}", file=sys.stderr, flush=True)
-            told = len(crashes)
+            told |= set(crashes)
     finally:
         for worker in crew:
             worker.stop()

@@ -55,7 +55,7 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
     if address is not None:
         ray.init(address=address, **quiet)
         return
-    _ensure_token()
+    ensure_token()
     with _on_loopback():
         # The dashboard serves the State API, without which stopped trials never give their workers back.
         local = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
@@ -67,7 +67,7 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def _ensure_token() -> None:
+def ensure_token() -> None:
     """Have a token of this user's local clusters, readable by nobody else; with one, Ray asks for it by itself.
 
     Raises: ValueError when the environment switches tokens off: then anyone on this machine could run code here.
