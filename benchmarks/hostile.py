@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,6 +41,8 @@ MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 _POLL_SECONDS = 0.05
 Plan = list[tuple[str, int]]
 """(reader, number) of every input of a worker."""
+Maker = Callable[[Path], dict[str, Reader]]
+"""Makes the readers, with their files below a folder."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,11 @@ def hostile(reader: Reader, name: str, seed: int, number: int) -> bytes:
     return reader.spoil(random.Random(f"{seed}/{name}/{number}"))
 
 
-def work(plan: Plan, seed: int, progress: Any, answers: Connection) -> None:
+def work(plan: Plan, seed: int, progress: Any, answers: Connection, make: Maker) -> None:
     """What a worker process does: its inputs in order; what it is at stands in `progress`."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=MEMORY_DISK) as folder:
-        readers = make_readers(Path(folder))
+        readers = make(Path(folder))
         for reader in readers.values():
             reader.read(reader.intact)  # also loads what is loaded at the first use
         limit = _status("VmSize") + ADDRESS_BYTES
@@ -125,8 +127,8 @@ def _status(field: str) -> int:
 class Worker:
     """A worker process, started again behind the input that ended it."""
 
-    def __init__(self, plan: Plan, seed: int, seconds: float) -> None:
-        self.plan, self.seed, self.seconds = plan, seed, seconds
+    def __init__(self, plan: Plan, seed: int, seconds: float, make: Maker = make_readers) -> None:
+        self.plan, self.seed, self.seconds, self.make = plan, seed, seconds, make
         self.answers: list[Answer] = []
         self.crashes: list[Crash] = []
         self.start()
@@ -136,7 +138,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.progress = context.Array("d", [-1.0, 0.0], lock=False)
         self.pipe, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=work, args=(self.plan, self.seed, self.progress, theirs), daemon=True)
+        arguments = (self.plan, self.seed, self.progress, theirs, self.make)
+        self.process = context.Process(target=work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
 

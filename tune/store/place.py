@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 from abc import ABC, abstractmethod
@@ -139,7 +140,10 @@ class Folder(Place):
 
     def chunks(self, path: str) -> Iterator[bytes]:
         with self._explained("read", path):
-            yield from file_chunks(self.root / path)
+            file = self.root / path
+            if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            yield from file_chunks(file)
 
     def save(self, path: str, chunks: Iterable[bytes]) -> None:
         with self._explained("write", path):
