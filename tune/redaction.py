@@ -36,8 +36,9 @@ _SHORTEST = 8
 
 
 def redact(text: str, address: str = "") -> str:
-    """`text` without the secrets in it, and without those of an `address` that it is about, wherever they stand."""
-    for secret in (*_secrets(), *_parts(address)):
+    """`text` without the secrets in it, and without those of its addresses, or of the `address` that it is about,
+    wherever else they stand in it."""
+    for secret in (*_secrets(), *_parts(f"{text} {address}")):
         text = text.replace(secret, MASK)
     return _KNOWN.sub(MASK, _FIELD.sub(rf"\1{MASK}", _USER.sub(f"{MASK}@", text)))
 
@@ -64,12 +65,12 @@ def open_address(text: str) -> str:
     return text
 
 
-def _parts(address: str) -> list[str]:
-    """The secrets in an address: of its user, and in its query, as they are and decoded."""
-    user = _USER.search(address)
-    found = [field[2] for field in _FIELD.finditer(address)]
-    found += [] if user is None else [user[0][:-1], *user[0][:-1].split(":", 1)[1:]]
-    return [form for part in found for form in (part, unquote(part)) if len(part) > 3]
+def _parts(text: str) -> list[str]:
+    """The secrets in the addresses and fields of a text, as they are and decoded."""
+    users = [found[0][:-1] for found in _USER.finditer(text)]
+    parts = [field[2] for field in _FIELD.finditer(text)]
+    parts += users + [user.partition(":")[2] for user in users]
+    return [form for part in parts for form in (part, unquote(part)) if len(part) >= _SHORTEST]
 
 
 def _secrets() -> tuple[str, ...]:
