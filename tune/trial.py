@@ -22,6 +22,8 @@ from golf.files import read_json, write_json
 from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
 from golf.score.sliding import ChunkScore, Scored
 from golf.stages import Event, RunFolder, measure, pack_trained, run_stages, rungs_of, train_stage, with_code
+from golf.train.loop import Notice, never
+from golf.train.saving import MTBF_HOURS, Saving
 from tune.failures import explain
 from tune.ledger.ledger import Ledger
 from tune.reuse import Reuse
@@ -53,24 +55,26 @@ class Failed(Exception):
 def open_trial(spec: Mapping[str, Any]) -> tuple[RunConfig, Dataset, RunFolder]:
     """The configuration, data and folder that a trial's arguments name.
 
-    Args: spec: "config" (plain), "data" and "folder" (paths), "save_seconds", "world"; to share stages also "store"
-        (path or URI), "branches" (steps) and, if wanted, "budget_bytes" and "patience"; to be screened "screening"
-        (fields of Screening) and "screened" (path of what the sweep's trials scored on the first chunks).
+    Args: spec: "config" (plain), "data" and "folder" (paths), "save_seconds" (None: chosen from what a save costs and
+        "mtbf_hours"), "world"; to share stages also "store" (path or URI), "branches" (steps) and, if wanted,
+        "budget_bytes" and "patience"; to be screened "screening" (fields of Screening) and "screened" (path of what
+        the sweep's trials scored on the first chunks).
     """
     config = from_plain(RunConfig, spec["config"])
     return config, open_dataset(Path(spec["data"]), config.model.vocab_size), RunFolder(Path(spec["folder"]))
 
 
-def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event) -> None:
+def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Notice = never) -> None:
     """Run TRAIN or EVALUATE on this rank of `group`; the results are left in the trial's folder."""
     config, dataset, folder = open_trial(spec)
+    saving = Saving(seconds=spec["save_seconds"], mtbf_hours=spec.get("mtbf_hours", MTBF_HOURS))
     if stage == TRAIN:
         start = Path(spec["start"]) if spec.get("start") else None
         keep = {int(steps): Path(place) for steps, place in spec.get("keep", {}).items()}
-        train_stage(config, dataset, folder, group, event, spec["save_seconds"], start, keep)
+        train_stage(config, dataset, folder, group, event, saving, start, keep, notice)
     else:
         for rung in spec["rungs"]:
-            measure(config, dataset, folder, group, event, rung, spec.get("first_chunks"))
+            measure(config, dataset, folder, group, event, rung, spec.get("first_chunks"), saving, notice)
 
 
 def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
