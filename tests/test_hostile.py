@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.hostile import Reader, Worker, hostile, judge, plan_of, summary
-from benchmarks.readers import KEY, MODEL, a_trial, make_readers, sealed, tokenizer_reader
+from benchmarks.hostile import Worker, hostile, judge, plan_of, summary
+from benchmarks.model_readers import KEY, MODEL, Reader, sealed
+from benchmarks.readers import a_trial, make_readers, tokenizer_reader
 from golf.artifact.container import LARGEST_PAYLOAD, ArtifactError
 from golf.artifact.pack import unpack
 from golf.config import to_plain
