@@ -27,6 +27,7 @@ from golf.commands import config_from
 from golf.config import RunConfig, to_plain
 from golf.data.dataset import DATASET_MANIFEST, open_dataset
 from golf.data.shards import check_ids, token_stream, write_shard
+from golf.data.text import prepare_text
 from golf.data.token_bytes import ByteTable
 from golf.record import read_result
 from tune.ledger.__main__ import listing

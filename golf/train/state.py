@@ -84,7 +84,7 @@ class TrainState:
         tensors, plain = read_stored(path)
         if plain.get("format") != STATE_FORMAT:
             raise ValueError(
-                f"{path}: state format must be {STATE_FORMAT}, got {str(plain.get('format'))[:80]}; delete it"
+                f"{path}: state format must be {STATE_FORMAT}, got {str(plain.get('format'))[:9]}; delete it"
             )
         step, saved = plain.get("step"), plain.get("identity")
         if type(step) is not int or step < 0 or not isinstance(saved, dict):
@@ -92,7 +92,7 @@ class TrainState:
         for field, value in identity_at(step).items():
             if saved.get(field) != value:
                 raise ValueError(
-                    f"{path} is the state of another run: {field} was {str(saved.get(field))[:80]}, now {str(value)[:80]}; "
+                    f"{path} is the state of another run: {field} was {str(saved.get(field))[:80]}, now {value!r}; "
                     "train into another folder, or delete this one to start again"
                 )
         self._fill(path, tensors)
