@@ -35,7 +35,21 @@ STRANGE: tuple[Any, ...] = (
     *([], {}, [[]], [{}], {"": None}, [1] * 1000, {"__class__": "os.system", "py/reduce": ["os.system", "id"]}),
 )
 """JSON values of every kind, at their limits."""
-_TOKENS = (b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\", b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"NaN")
+_TOKENS: tuple[bytes, ...] = (
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b",",
+    b":",
+    b'"',
+    b"\\",
+    b"\0",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"\xef\xbb\xbf",
+    b"NaN",
+)
 _TOKENS += (b"-Infinity", b"1e999", b"9" * 5000, b"0x10", b"\\ud800", b"null", b"true", b"'", b"/*", b"\n", b"\r")
 
 

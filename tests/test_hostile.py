@@ -24,6 +24,7 @@ from golf.data.token_bytes import ByteTable
 from golf.record import read_result
 from tune.ledger.ledger import Ledger
 from tune.ledger.ledger import encode as ledger_line
+from tune.paths import Storage
 from tune.store.entries import decode
 from tune.store.fingerprint import canonical
 from tune.store.lease import Claimer, Patience, Pins
@@ -263,6 +264,16 @@ def test_a_manifest_that_describes_nothing(readers: dict[str, Reader], described
     path.write_text(json.dumps({**manifest, "files": {**manifest["files"], name: described}}))
     with pytest.raises(ValueError, match="no manifest"):
         open_dataset(path.parent)
+
+
+@pytest.mark.parametrize("name", ["..", "../../x", "/etc", "a/b", ".", "", "a\0b", "x" * 256])
+def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
+    """Fault: a sweep, a study or a trial of an entry writes outside of the storage."""
+    storage = Storage(tmp_path)
+    for place in (storage.sweep, storage.ray, storage.screened, lambda trial: storage.trial("demo", trial)):
+        with pytest.raises(ValueError, match="one folder's name"):
+            place(name)
+    assert storage.report(name).parent == tmp_path / "reports"
 
 
 @pytest.mark.parametrize("result", [[], 5, None, "text"])
