@@ -88,7 +88,7 @@ class Ledger:
                 found.append(decode(line))
             except ValueError as error:
                 text = line.decode(errors="replace")[:_SHOWN_CHARACTERS]
-                self.damaged.append(DamagedLine(number, text, str(error)))
+                self.damaged.append(DamagedLine(number, text, str(error)[:_SHOWN_CHARACTERS]))  # which may quote it
         return found
 
     def find(self, **equal: Any) -> list[dict[str, Any]]:
