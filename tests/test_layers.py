@@ -26,6 +26,7 @@ ORDER = (
     "tune.study.stats",
     "tune.study.bootstrap",
     "tune.study.allocation",
+    "tune.redaction",
     "tune.ledger.ledger",
     "tune.ledger.trials",
     "tune.ledger.tables",
@@ -108,7 +109,7 @@ HOMES = {
 }
 """Modules that may import a library."""
 
-ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster"}
+ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster", "tune.redaction"}
 """Modules that may touch os.environ."""
 
 

@@ -1,17 +1,22 @@
-"""One Ray for the laptop and the cluster, started quietly and checked before anything is launched.
+"""One Ray for the laptop and the cluster, started quietly and closed to others, checked before anything is launched.
 
 A trial's driver takes a `trial_slot` and no CPU, so that it never competes with its own training workers. What a
-trial asks for must fit the cluster: that is refused at once here, because Ray would wait for ever.
+trial asks for must fit the cluster: that is refused at once here, because Ray would wait for ever. A Ray that is
+started here answers only who has this user's token, and listens on the loopback alone.
 """
 
+import contextlib
 import logging
 import os
 import secrets
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 TRIAL_SLOT = "trial_slot"
 
@@ -50,9 +55,11 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
     if address is not None:
         ray.init(address=address, **quiet)
         return
-    _ensure_token()
-    # The dashboard serves the State API, without which stopped trials never give their workers back.
-    ray.init(num_cpus=num_cpus, resources={TRIAL_SLOT: trial_slots}, include_dashboard=True, **quiet)
+    ensure_token()
+    with _on_loopback():
+        # The dashboard serves the State API, without which stopped trials never give their workers back.
+        local = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+        ray.init(num_cpus=num_cpus, resources={TRIAL_SLOT: trial_slots}, **local, **quiet)
 
 
 def stop_ray() -> None:
@@ -60,16 +67,40 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def _ensure_token() -> None:
-    """Make the token of this user's local clusters, readable by nobody else, unless there is one."""
+def ensure_token() -> None:
+    """Have a token of this user's local clusters, readable by nobody else; with one, Ray asks for it by itself.
+
+    Raises: ValueError when the environment switches tokens off: then anyone on this machine could run code here.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        raise ValueError(
+            f"RAY_AUTH_MODE is {os.environ['RAY_AUTH_MODE']!r}; unset it: Ray is started with a token only"
+        )
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         return
     path = Path.home() / ".ray" / "auth_token"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32))
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:  # as Ray itself makes it
+        path.chmod(0o600)
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that is started inside have the loopback as its address: all its processes then listen only there.
+
+    With an outer address they listen on every interface of the machine, and Ray replaces 127.0.0.1 by an outer one
+    wherever clusters are enabled. This is the switch by which they are not, on Windows and macOS.
+    """
+    enabled = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
 
 
 def has_gpus() -> bool:

@@ -29,11 +29,11 @@ class Storage:
 
     def sweep(self, sweep: str) -> Path:
         """The folder of one sweep."""
-        return self.root / "sweeps" / sweep
+        return self.root / "sweeps" / one_name(sweep)
 
     def trial(self, sweep: str, trial: str) -> Path:
         """The run folder of one trial."""
-        return self.sweep(sweep) / "trials" / trial
+        return self.sweep(sweep) / "trials" / one_name(trial)
 
     def screened(self, sweep: str) -> Path:
         """What trials of a sweep scored on the first chunks, in the ledger's form."""
@@ -47,4 +47,11 @@ class Storage:
 
     def ray(self, sweep: str) -> Path:
         """Ray's own bookkeeping of a sweep; can be deleted at any time."""
-        return self.root / "ray" / sweep
+        return self.root / "ray" / one_name(sweep)
+
+
+def one_name(name: str) -> str:
+    """`name`, which is that of one folder and leads nowhere else. Raises: ValueError."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name or len(name.encode(errors="replace")) > 255:
+        raise ValueError(f"{name[:80]!r} must be one folder's name: without /, not . or .., at most 255 bytes")
+    return name

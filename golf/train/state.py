@@ -83,14 +83,16 @@ class TrainState:
         """
         tensors, plain = read_stored(path)
         if plain.get("format") != STATE_FORMAT:
-            raise ValueError(f"{path}: state format must be {STATE_FORMAT}, got {plain.get('format')!r}; delete it")
+            raise ValueError(
+                f"{path}: state format must be {STATE_FORMAT}, got {str(plain.get('format'))[:9]}; delete it"
+            )
         step, saved = plain.get("step"), plain.get("identity")
         if type(step) is not int or step < 0 or not isinstance(saved, dict):
             raise ValueError(f"{path} says neither its step nor what it is the state of; delete it")
         for field, value in identity_at(step).items():
             if saved.get(field) != value:
                 raise ValueError(
-                    f"{path} is the state of another run: {field} was {saved.get(field)!r}, now {value!r}; "
+                    f"{path} is the state of another run: {field} was {str(saved.get(field))[:80]}, now {value!r}; "
                     "train into another folder, or delete this one to start again"
                 )
         self._fill(path, tensors)

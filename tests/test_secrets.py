@@ -1,0 +1,140 @@
+"""Secrets stay where they are: in the environment and in the address that a person typed."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from golf.config import RunConfig, to_plain
+from golf.files import write_json
+from run_sweep import main
+from tune.failures import explain
+from tune.ledger.ledger import Ledger
+from tune.paths import Storage
+from tune.redaction import redact, redact_all
+from tune.store.place import StoreError, open_place
+from tune.sweep import entries_of
+from tune.tracking.reach import complaint
+from tune.tracking.tracker import default_uri, sync
+
+ROOT = Path(__file__).resolve().parents[1]
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIA5TESTTESTTEST123",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYzzzKEY",
+    "AWS_SESSION_TOKEN": "FwoGZXIvYXdzEXAMPLEsessionTOKEN==",
+    "HF_TOKEN": "hf_QwErTyUiOpAsDfGhJkLzXcVbNm1234567",
+    "MLFLOW_TRACKING_PASSWORD": "correct-horse-battery",
+    "PGPASSWORD": "staple-postgres-9",
+    "RAY_AUTH_TOKEN": "5e" * 32,
+}
+PASSWORD, QUERY = "pa55-w0rd-of-mlflow", "tok3n-in-the-query"
+
+
+def in_bytes(secret: str, data: bytes) -> bool:
+    """Whether a secret stands in `data`, in any form that text is kept in here."""
+    return any(secret.encode(encoding) in data for encoding in ("utf-8", "utf-16-le", "utf-32-le"))
+
+
+def leaks(folder: Path, *texts: str) -> list[tuple[str, str]]:
+    """(where, which) of every secret in the files below `folder`, their names and the texts."""
+    found = []
+    places = {"text": "\n".join(texts).encode()}
+    for path in folder.rglob("*"):
+        places[str(path)] = str(path).encode() + (path.read_bytes() if path.is_file() else b"")
+    for where, data in places.items():
+        found += [(where, name) for name, secret in SECRETS.items() if in_bytes(secret, data)]
+        found += [(where, secret) for secret in (PASSWORD, QUERY) if in_bytes(secret, data)]
+    return found
+
+
+def run(arguments: list[str], environment: dict[str, str]) -> str:
+    """All that the command says."""
+    command = [sys.executable, str(ROOT / "run_sweep.py"), *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | environment, timeout=400
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_sweep_with_secrets(tiny: RunConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: a byte of a secret of the environment or of MLflow's address in the storage, MLflow or on the screen."""
+    write_json(tmp_path / "tiny.json", to_plain(tiny))
+    storage = Storage(tmp_path / "storage")
+    arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(storage.root), "--search", "grid"]
+    arguments += ["--space", "seed=1", "split=int4", "--no-screening"]
+    with socket.socket() as taken:  # bound and deaf: nobody answers there
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://sweeper:{PASSWORD}@127.0.0.1:{taken.getsockname()[1]}/?access_token={QUERY}"
+        told = run([*arguments, "--tracking-uri", address], SECRETS)
+    assert "***@127.0.0.1" in told
+    assert [entry["status"] for entry in entries_of("tiny", storage)] == ["done"]
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    assert sync(entries_of("tiny", storage), default_uri(storage.root), "tiny").sent == 1
+    assert leaks(tmp_path, told) == []
+
+
+@pytest.mark.parametrize("address", ["s3://KEY1:{}@bucket/x", "s3://bucket/x?region=us&secret_key={}"])
+def test_a_store_address_with_a_secret_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], address: str
+) -> None:
+    """Fault: a secret in the arguments of every trial, which Ray writes to its files; or the refusal tells it."""
+    with pytest.raises(SystemExit):
+        main(["demo", "--storage", str(tmp_path), "--store", address.format(PASSWORD)])
+    told = capfd.readouterr()
+    assert "AWS_SECRET_ACCESS_KEY" in told.err
+    assert leaks(tmp_path, told.out, told.err) == []
+
+
+def test_errors_of_other_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Fault: what MLflow, a database, pyarrow or a worker says is passed on with the password in it."""
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    uri = f"postgresql://me:{PASSWORD}@db.example:5432/runs?sslpassword={QUERY}"
+    inner = f'connection to "{uri}" failed: password "{PASSWORD}" of {SECRETS["PGPASSWORD"]} is wrong'
+    told = [complaint(uri, MlflowException(inner)), complaint(uri, OSError(5, inner), "the run")]
+    told += [explain(RuntimeError(f"Authorization: Bearer {SECRETS['RAY_AUTH_TOKEN']} was refused"))]
+    told += [explain(f"botocore: {SECRETS['AWS_ACCESS_KEY_ID']} {SECRETS['AWS_SECRET_ACCESS_KEY']}")]
+    for bad in (
+        f"s3x://a:{PASSWORD}@b",
+        f"s3://a:{PASSWORD}@b?nonsense={QUERY}&secret_key={QUERY}",
+        f"x://{PASSWORD}@",
+    ):
+        with pytest.raises((ValueError, StoreError)) as caught:
+            open_place(bad)
+        told.append(str(caught.value))
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    texts = {name: f"the value is {secret}" for name, secret in SECRETS.items()}
+    ledger.append({"kind": "trial", "trial": "a", "tags": texts, "cause": inner, "metrics": {"bpb": 1.25}})
+    assert ledger.entries()[0]["metrics"] == {"bpb": 1.25}
+    assert leaks(tmp_path, *told) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sqlite:////work/storage/mlflow.db",
+        "http://127.0.0.1:5000/#/experiments/1",
+        "file:///a/b@c",
+        "steps=130 warmdown_start=60 split=int5-mlp seed=3",
+        "token id 700 is outside the tokenizer's vocabulary of 300",
+        "train_tokens=786432 tokenizer=fineweb_1024_bpe.model",
+        "author: me, key=1f0023382a2b, digest " + "ab" * 32,
+        "",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    """Fault: a name, an address or a digest in the ledger is blotted out, so that runs are no longer found."""
+    assert redact(text) == text
+
+
+def test_a_ledger_entry_keeps_its_values(tiny: RunConfig) -> None:
+    """Fault: redaction changes a number, a type or a field's name."""
+    entry: dict[str, Any] = {"config": to_plain(tiny), "curves": {"train_loss": [[1, 2.5, None]]}, "keys": ["ab" * 32]}
+    assert redact_all(entry) == entry
