@@ -24,7 +24,7 @@ from tune.sweep import SweepSettings, entries_of, finished
 
 NAME = "faults"
 VOCABULARY = 300
-_UNTIMED = ("started", "ended", "files", "computed", "standings")
+_UNTIMED = ("time", "started", "ended", "files", "computed", "standings")
 
 
 @dataclass(frozen=True)
