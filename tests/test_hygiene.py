@@ -27,13 +27,18 @@ SETTLE_SECONDS = 20.0
 SHARED_MEMORY = Path("/dev/shm")
 
 
+def segments() -> set[Path]:
+    """All segments of shared memory; folders there are someone's files."""
+    return {path for path in SHARED_MEMORY.iterdir() if not path.is_dir()}
+
+
 class Room:
     """Commands with a temporary folder and a mark of their own, by which all their processes are known."""
 
     def __init__(self, root: Path, temporary: Path) -> None:
         self.root, self.temporary, self.mark = root, temporary, uuid.uuid4().hex
         self.storage = Storage(root / "storage")
-        self.segments = set(SHARED_MEMORY.iterdir())
+        self.segments = segments()
 
     def start(self, config: RunConfig, name: str, data: Path, *space: str) -> "subprocess.Popen[str]":
         """run_sweep.py on a grid."""
@@ -58,7 +63,7 @@ class Room:
 
     def leaked_memory(self) -> list[str]:
         """New segments of shared memory that no process has mapped."""
-        new = {str(path) for path in set(SHARED_MEMORY.iterdir()) - self.segments}
+        new = {str(path) for path in segments() - self.segments}
         maps = ""
         for process in Path("/proc").glob("[0-9]*/maps") if new else ():
             try:

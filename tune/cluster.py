@@ -1,12 +1,17 @@
 """One Ray for the laptop and the cluster, started quietly and checked before anything is launched.
 
 A trial's driver takes a `trial_slot` and no CPU, so that it never competes with its own training workers. What a
-trial asks for must fit the cluster: that is refused at once here, because Ray would wait for ever.
+trial asks for must fit the cluster: that is refused at once here, because Ray would wait for ever. What a Ray started
+here writes lies in a folder of its own and goes with it, also when this process is killed.
 """
 
+import contextlib
 import logging
 import os
 import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,22 @@ from typing import Any
 import ray
 
 TRIAL_SLOT = "trial_slot"
+_LONGEST_PLACE = 16
+"""Characters of a temporary folder in which the paths of Ray's sockets stay below the 107 that a system takes."""
+_KEEPER = """
+read -r line
+for turn in 1 2 3 4 5 6 7 8 9; do
+  found=$(grep -lsxz "TMPDIR=$1" /proc/[0-9]*/environ)
+  for file in $found; do pid=${file#/proc/}; kill -9 "${pid%/environ}"; done
+  rm -rf "$1"
+  if [ -z "$found" ] && [ ! -e "$1" ]; then exit; fi
+  sleep 0.3
+done
+"""
+"""Waits for the end of its input, which is the end of this process, and ends what has the folder for its temporary
+files: some of Ray's processes live on for minutes after a driver that was killed."""
+_folders: "list[_Folder]" = []
+"""Of the Ray that was started here."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +73,46 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
         return
     _ensure_token()
     # The dashboard serves the State API, without which stopped trials never give their workers back.
-    ray.init(num_cpus=num_cpus, resources={TRIAL_SLOT: trial_slots}, include_dashboard=True, **quiet)
+    _folders.append(_Folder())
+    own = {"resources": {TRIAL_SLOT: trial_slots}, "include_dashboard": True, "_temp_dir": str(_folders[-1].path)}
+    with _temporary(_folders[-1].path):
+        ray.init(num_cpus=num_cpus, **own, **quiet)
 
 
 def stop_ray() -> None:
-    """Leave the cluster; end the Ray that was started here."""
+    """Leave the cluster; end the Ray that was started here, and remove what it wrote for itself."""
     ray.shutdown()
+    while _folders:
+        _folders.pop().remove()
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[None]:
+    """Processes that are started here have `folder` for their temporary files."""
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+
+
+class _Folder:
+    """The folder of a Ray's sockets, logs and temporary files; a shell removes it when this process is gone."""
+
+    def __init__(self) -> None:
+        place = tempfile.gettempdir()
+        self.path = Path(tempfile.mkdtemp(prefix="golf-ray-", dir=place if len(place) <= _LONGEST_PLACE else "/tmp"))
+        command = ["/bin/sh", "-c", _KEEPER, "sh", str(self.path)]
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+        # In a session of its own: Ctrl-C reaches all processes of the terminal's.
+        self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **quiet)
+
+    def remove(self) -> None:
+        """Remove it now."""
+        self._keeper.communicate()
 
 
 def _ensure_token() -> None:

@@ -33,6 +33,8 @@ from tune.screening import Screening, first_chunks_of
 from tune.search import Search
 from tune.space import REPEAT, Point, Trial
 from tune.stages import TrialStages, code_digest, stages_of
+from tune.store.inventory import tidy
+from tune.store.place import StoreError
 from tune.store.store import Store
 from tune.tree import branch_points, training_key
 from tune.trial import CONFIG, FAILED, OUTCOME, POINT, SCREENED, failed, recall, run_trial
@@ -114,6 +116,8 @@ def run_sweep(settings: SweepSettings, search: Search, storage: Storage, watcher
             ),
         ).fit()
         book.store.unpin(f"sweep {settings.name}")
+        with contextlib.suppress(StoreError):
+            tidy(book.store, book.store.patience)
         shutil.rmtree(ray_folder, ignore_errors=True)
 
 

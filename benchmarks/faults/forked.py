@@ -3,7 +3,7 @@
 A grid and a random generator enter, kills and an account leave. The driver is the sweep's `Book`: the same search,
 ledger, store, leases and resume; in the place of Ray it forks a process for every trial and starts one that dies again.
 A child of a fork has torch imported already, so that a start costs 0.1 s and not 5. The parent must have no threads.
-Every 1.2 s on average one of these gets a kill -9: a random trial, the trial that holds a lease of the store, or the
+Now and then one of these gets a kill -9: a random trial, the trial that holds a lease of the store, or the
 driver, whose trials die with it; the driver is then started again as a person would.
 """
 
@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.faults.grid import NAME, Grid, ledger_of
+from benchmarks.faults.processes import end
 from benchmarks.faults.work import Account, Death, account, watch_packing, watched_run_stage
 from golf.config import override_all
 from golf.data.dataset import open_dataset
@@ -37,6 +38,8 @@ from tune.trial import ignore, run_trial
 CONCURRENT = 3
 KINDS = {"trial": 0.6, "lease holder": 0.25, "driver": 0.15}
 """What is killed, with its share."""
+MOST_FAILURES = 2
+"""Errors, as against kills, after which a trial is recorded as failed."""
 PATIENCE = {"lease_seconds": 2.0, "poll_seconds": 0.1}
 _PDEATHSIG = 1
 _LIMIT_SECONDS = 900.0
@@ -99,6 +102,7 @@ def drive(grid: Grid, storage: Storage) -> None:
     with only_driver(storage.sweep(NAME)):
         search.resume(unfinished(settings, storage))
         book, running = Book(settings, storage, search, []), dict[int, dict[str, Any]]()
+        failures: Counter[str] = Counter()
 
         def start(spec: dict[str, Any]) -> None:
             running[forked(lambda: trial(spec))] = spec
@@ -113,8 +117,11 @@ def drive(grid: Grid, storage: Storage) -> None:
                 return
             pid, status = os.wait()
             spec = running.pop(pid)
+            failures[spec["trial"]] += os.WIFEXITED(status) and status != 0
             if status == 0:
                 book.end(spec["trial"], None)
+            elif failures[spec["trial"]] > MOST_FAILURES:
+                book.end(spec["trial"], "its process ended with an error again and again")
             else:
                 start(spec)
 
@@ -145,9 +152,10 @@ def undisturbed(grid: Grid, root: Path) -> Killed:
     return run(grid, root, None, 0)
 
 
-def run(grid: Grid, root: Path, chance: random.Random | None, most: int) -> Killed:
+def run(grid: Grid, root: Path, chance: random.Random | None, most: int, every_seconds: float = 1.2) -> Killed:
     """The sweep in a fresh storage below `root`, killed at random by `chance` at most `most` times.
 
+    Args: every_seconds: mean time between two kills.
     Raises: RuntimeError when the driver fails or the sweep does not end.
     """
     storage, killed = Storage(root / "storage"), Killed()
@@ -155,7 +163,7 @@ def run(grid: Grid, root: Path, chance: random.Random | None, most: int) -> Kill
     began = time.monotonic()
     driver = forked(lambda: drive(grid, storage))
     try:
-        due = _next(chance)
+        due = _next(chance, every_seconds)
         while True:
             pid, status = os.waitpid(driver, os.WNOHANG)
             if pid and status == 0:
@@ -166,23 +174,22 @@ def run(grid: Grid, root: Path, chance: random.Random | None, most: int) -> Kill
                 raise RuntimeError(f"the driver failed with status {status}")
             if time.monotonic() - began > _LIMIT_SECONDS:
                 raise RuntimeError(f"the sweep in {root} does not end")
-            if chance is not None and time.monotonic() >= due and len(killed.deaths) < most * (1 + CONCURRENT):
-                if sum(killed.kinds.values()) < most:
-                    _kill(chance, driver, storage, killed)
-                due = _next(chance)
+            if chance is not None and time.monotonic() >= due and sum(killed.kinds.values()) < most:
+                _kill(chance, driver, storage, killed)
+                due = _next(chance, every_seconds)
             time.sleep(0.01)
     finally:
         for pid in (*children(driver), driver):
-            _end(pid)
+            end(pid)
     killed.seconds = time.monotonic() - began
     killed.entries = ledger_of(storage)
     killed.account = account(root, storage.store, killed.deaths)
     return killed
 
 
-def _next(chance: random.Random | None) -> float:
+def _next(chance: random.Random | None, every_seconds: float) -> float:
     """When the next kill is due."""
-    return time.monotonic() + (0.0 if chance is None else min(chance.expovariate(1 / 1.0), 4.0) + 0.2)
+    return time.monotonic() + (0.0 if chance is None else min(chance.expovariate(1 / every_seconds), 4 * every_seconds))
 
 
 def _kill(chance: random.Random, driver: int, storage: Storage, killed: Killed) -> None:
@@ -198,13 +205,6 @@ def _kill(chance: random.Random, driver: int, storage: Storage, killed: Killed) 
         target = chance.choice(choice)
         victims = [target]
     now = time.time()
-    _end(target)
+    end(target)
     killed.kinds[kind] += 1
     killed.deaths += [Death(now, pid) for pid in victims]
-
-
-def _end(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

@@ -60,7 +60,8 @@ class Grid:
 
 def make_data(folder: Path) -> Path:
     """A dataset of made-up sentences."""
-    words = "the quick brown fox jumps over a lazy dog while seven wizards brew potions near old castle walls".split()
+    text = "the quick brown fox jumps over a lazy dog while seven wizards brew potions near old castle walls"
+    words = text.split(" ")
     texts = [(f"d{n}", " ".join(words[(n * 7 + i * i * (n % 5 + 1)) % 18] for i in range(60))) for n in range(160)]
     prepare_text(texts, folder / "words", "words", vocab_size=VOCABULARY, say=lambda line: None)
     return folder / "words"
@@ -120,7 +121,7 @@ def ledger_of(storage: Storage) -> dict[str, dict[str, Any]]:
 
 
 def differences(reference: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """"TRIAL FIELD" of all in which two ledgers differ; a trial that one of them lacks differs as a whole."""
+    """ "TRIAL FIELD" of all in which two ledgers differ; a trial that one of them lacks differs as a whole."""
     found = []
     for trial in sorted({*reference, *other}):
         one, two = reference.get(trial, {}), other.get(trial, {})

@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import golf.stages
+import tune.ddp
 import tune.trial
 from golf.dist import Group
 from golf.record import SCREEN
 from golf.stages import Event
 from tune.stages import TrialStages, stages_of
-from tune.trial import chunks_to_screen, open_trial
+from tune.trial import Runner, chunks_to_screen, open_trial, run_trial
 
 LOG = "work.log"
 BEGIN, DID, END = "begin", "did", "end"
-_run_stage, _pack_stage = tune.trial.run_stage, golf.stages.pack_stage
+_run_stage, _pack_stage, _work = tune.trial.run_stage, golf.stages.pack_stage, tune.ddp.work
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,19 @@ def watch_packing(spec: Mapping[str, Any]) -> None:
     golf.stages.pack_stage = pack
 
 
+def watched_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
+    """`tune.trial.run_trial` in a process of Ray's, its work noted there and on its training workers."""
+    watch_packing(spec)
+    tune.ddp.run_stage, tune.ddp.work = watched_run_stage, watched_worker
+    run_trial(spec, train, evaluate)
+
+
+def watched_worker(arguments: dict[str, Any]) -> Any:
+    """`tune.ddp.work` on a training worker, its work noted."""
+    tune.ddp.run_stage = watched_run_stage
+    return _work(arguments)
+
+
 @dataclass(frozen=True)
 class Death:
     """A process that was killed."""
@@ -190,5 +204,3 @@ def account(folder: Path, store: Path, deaths: list[Death]) -> Account:
         max(seconds.values(), default=0.0),
         working,
     )
-
-

@@ -7,7 +7,8 @@ A place, a key and patience enter; the right to compute leaves. Each holder writ
 
 and renews it from a background thread ("beats 7"). The holder is whoever has the highest generation. A waiter that has
 seen no change in it for the lease's time, by its own monotonic clock, takes the next generation; clocks of nodes are
-never compared. On the holder's own machine a waiter need not wait: it sees whether that process is there. A holder that was replaced, paused and then woke, touches only its own file, so it disturbs nobody.
+never compared. On the holder's own machine nobody waits: there it shows whether that process is alive. A holder that
+was replaced, paused and then woke, touches only its own file, so it disturbs nobody.
 
 A folder gives a generation to one claimer by exclusive creation. In a bucket a claimer looks (a taken generation is
 left alone), writes its claim, waits the settle time and looks again: the lowest name has it, the others withdraw.
@@ -146,7 +147,9 @@ class Claimer:
             if not (silent or all(content.startswith(_RELEASED) or _is_dead(content) for content in state.values())):
                 return None
             held = ", ".join(content.decode(errors="replace").partition("  machine")[0] for content in state.values())
-            self._say(f"the process computing {self.key[:12]} is {'silent' if silent else 'dead'} ({held}): computing it")
+            self._say(
+                f"the process computing {self.key[:12]} is {'silent' if silent else 'dead'} ({held}): computing it"
+            )
         path = f"{LEASES}/{self.key}.{generation + 1:06d}"
         if self.place.exclusive:
             won = self.place.create(path, _content(0))
@@ -252,6 +255,12 @@ def _claims(place: Place, key: str) -> list[tuple[str, int]]:
     return [(f"{LEASES}/{name}", int(name.split(".")[1])) for name in names]
 
 
+def is_over(place: Place, path: str) -> bool:
+    """Whether a lease was given up, or its holder is a process of this machine that is gone."""
+    content = place.read(path) or _RELEASED
+    return content.startswith(_RELEASED) or _is_dead(content)
+
+
 def _content(beats: int) -> bytes:
     """What a holder's file says; always as long, so that it can be replaced in place."""
     pid = os.getpid()
@@ -272,7 +281,7 @@ def _machine() -> str:
     """Names what process ids mean something in: this start of this kernel, and the container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}.{os.stat('/proc/self/ns/pid').st_ino}"
+        return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return uuid.uuid4().hex
 
