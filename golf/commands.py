@@ -208,7 +208,7 @@ def config_from(path: Path) -> RunConfig:
     try:
         return from_plain(RunConfig, values)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {str(error)[:1000]}") from error  # which quotes the file
 
 
 def read_config(arguments: argparse.Namespace) -> RunConfig:

@@ -53,4 +53,4 @@ def read_result(path: Path, identity: str) -> dict[str, Any] | None:
         return None
     stored = read_json(path)
     same = isinstance(stored, dict) and stored.get("identity") == identity
-    return stored.get("result") if same else None
+    return stored["result"] if same and isinstance(stored.get("result"), dict) else None

@@ -26,6 +26,7 @@ ORDER = (
     "tune.study.stats",
     "tune.study.bootstrap",
     "tune.study.allocation",
+    "tune.redaction",
     "tune.ledger.ledger",
     "tune.ledger.trials",
     "tune.ledger.tables",
@@ -66,6 +67,7 @@ ORDER = (
     "tune.study.statement",
     "tune.forecast",
     "tune.quote",
+    "tune.keeper",
     "tune.cluster",
     "tune.ddp",
     "tune.sweep",
@@ -108,7 +110,7 @@ HOMES = {
 }
 """Modules that may import a library."""
 
-ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster"}
+ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster", "tune.redaction"}
 """Modules that may touch os.environ."""
 
 

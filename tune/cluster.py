@@ -1,40 +1,28 @@
-"""One Ray for the laptop and the cluster, started quietly and checked before anything is launched.
+"""One Ray for the laptop and the cluster, started quietly and closed to others, checked before anything is launched.
 
 A trial's driver takes a `trial_slot` and no CPU, so that it never competes with its own training workers. What a
-trial asks for must fit the cluster: that is refused at once here, because Ray would wait for ever. What a Ray started
-here writes lies in a folder of its own and goes with it, also when this process is killed.
+trial asks for must fit the cluster: that is refused at once here, because Ray would wait for ever. A Ray that is
+started here answers only who has this user's token, and listens on the loopback alone.
 """
 
 import contextlib
 import logging
 import os
 import secrets
-import subprocess
-import tempfile
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
+
+from tune.keeper import Kept
 
 TRIAL_SLOT = "trial_slot"
-_LONGEST_PLACE = 16
-"""Characters of a temporary folder in which the paths of Ray's sockets stay below the 107 that a system takes."""
-_KEEPER = """
-read -r line
-for turn in 1 2 3 4 5 6 7 8 9; do
-  found=$(grep -lsxz "TMPDIR=$1" /proc/[0-9]*/environ)
-  for file in $found; do pid=${file#/proc/}; kill -9 "${pid%/environ}"; done
-  rm -rf "$1"
-  if [ -z "$found" ] && [ ! -e "$1" ]; then exit; fi
-  sleep 0.3
-done
-"""
-"""Waits for the end of its input, which is the end of this process, and ends what has the folder for its temporary
-files: some of Ray's processes live on for minutes after a driver that was killed."""
-_folders: "list[_Folder]" = []
-"""Of the Ray that was started here."""
+_kept: list[Kept] = []
+"""Folders of Rays that were started here."""
 
 
 @dataclass(frozen=True)
@@ -71,60 +59,56 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
     if address is not None:
         ray.init(address=address, **quiet)
         return
-    _ensure_token()
-    # The dashboard serves the State API, without which stopped trials never give their workers back.
-    _folders.append(_Folder())
-    own = {"resources": {TRIAL_SLOT: trial_slots}, "include_dashboard": True, "_temp_dir": str(_folders[-1].path)}
-    with _temporary(_folders[-1].path):
-        ray.init(num_cpus=num_cpus, **own, **quiet)
+    ensure_token()
+    _kept.append(Kept("golf-ray-"))
+    with _on_loopback(), _kept[-1].used():
+        # The dashboard serves the State API, without which stopped trials never give their workers back.
+        local = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+        local |= {"_temp_dir": str(_kept[-1].path)}
+        ray.init(num_cpus=num_cpus, resources={TRIAL_SLOT: trial_slots}, **local, **quiet)
 
 
 def stop_ray() -> None:
     """Leave the cluster; end the Ray that was started here, and remove what it wrote for itself."""
     ray.shutdown()
-    while _folders:
-        _folders.pop().remove()
+    while _kept:
+        _kept.pop().remove()
 
 
-@contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[None]:
-    """Processes that are started here have `folder` for their temporary files."""
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = str(folder)
-    try:
-        yield
-    finally:
-        del os.environ["TMPDIR"]
-        if before is not None:
-            os.environ["TMPDIR"] = before
+def ensure_token() -> None:
+    """Have a token of this user's local clusters, readable by nobody else; with one, Ray asks for it by itself.
 
-
-class _Folder:
-    """The folder of a Ray's sockets, logs and temporary files; a shell removes it when this process is gone."""
-
-    def __init__(self) -> None:
-        place = tempfile.gettempdir()
-        self.path = Path(tempfile.mkdtemp(prefix="golf-ray-", dir=place if len(place) <= _LONGEST_PLACE else "/tmp"))
-        command = ["/bin/sh", "-c", _KEEPER, "sh", str(self.path)]
-        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
-        # In a session of its own: Ctrl-C reaches all processes of the terminal's.
-        self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **quiet)
-
-    def remove(self) -> None:
-        """Remove it now."""
-        self._keeper.communicate()
-
-
-def _ensure_token() -> None:
-    """Make the token of this user's local clusters, readable by nobody else, unless there is one."""
+    Raises: ValueError when the environment switches tokens off: then anyone on this machine could run code here.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        raise ValueError(
+            f"RAY_AUTH_MODE is {os.environ['RAY_AUTH_MODE']!r}; unset it: Ray is started with a token only"
+        )
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         return
     path = Path.home() / ".ray" / "auth_token"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32))
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:  # as Ray itself makes it
+        path.chmod(0o600)
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that is started inside have the loopback as its address: all its processes then listen only there.
+
+    With an outer address they listen on every interface of the machine, and Ray replaces 127.0.0.1 by an outer one
+    wherever clusters are enabled. This is the switch by which they are not, on Windows and macOS.
+    """
+    enabled = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
 
 
 def has_gpus() -> bool:

@@ -19,6 +19,7 @@ from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, say
 from tune.ledger.ledger import Ledger
 from tune.paths import Storage
+from tune.redaction import open_address, redact
 from tune.screening import Screening
 from tune.search import Search
 from tune.study.protocol import PLAN
@@ -45,7 +46,7 @@ def guarded(act: Callable[[argparse.Namespace], int], parsed: argparse.Namespace
     try:
         return act(parsed)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped before the first trial; the same command starts again", file=sys.stderr)
@@ -62,7 +63,9 @@ def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
     places.add_argument("--data", type=Path, help="a prepared dataset (the built-in corpus, made when missing)")
     places.add_argument("--storage", type=Path, default=Path("storage"), help="folder for all results (%(default)s)")
     places.add_argument("--tracking-uri", help="an MLflow server (a SQLite file in the storage)")
-    places.add_argument("--store", help="where shared stages are kept: a folder or s3://, gs:// (in the storage)")
+    places.add_argument(
+        "--store", type=open_address, help="where shared stages are kept: a folder or s3://, gs:// (in the storage)"
+    )
     places.add_argument("--store-gigabytes", type=float, help="size that the store is kept below (no limit)")
     return places
 

@@ -9,6 +9,7 @@ import re
 import torch
 
 from golf.train.loop import Diverged
+from tune.redaction import redact
 
 FINAL = (ValueError, TypeError, LookupError, AssertionError, MemoryError, torch.OutOfMemoryError, Diverged)
 """Errors that come again when the same work is tried again; others may be a dead peer's."""
@@ -42,7 +43,7 @@ def explain(error: BaseException | str) -> str:
     inner = getattr(error, "worker_failures", None)
     if inner:
         return explain(next(iter(inner.values())))
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    text = redact(error if isinstance(error, str) else f"{type(error).__name__}: {error}")
     last = _last_line(text)
     for pattern, kind, remedy in _KINDS:
         if re.search(pattern, text):

@@ -25,8 +25,8 @@ ARTIFACT_HEADER = struct.Struct("<4sHBQQ32s")
 """Magic, version, codec's number, raw bytes, packed bytes, SHA-256 of the packed bytes."""
 ARTIFACT_CODECS = ("zstd", "lzma", "zlib")
 """A codec's number is its place."""
-LARGEST_PAYLOAD = 2**30
-"""Bytes after unpacking."""
+LARGEST_PAYLOAD = 2**28
+"""Bytes after unpacking; the weights in float32 take four times as much at most."""
 LARGEST_INDEX = 2**20
 """Bytes of the JSON index."""
 MOST_DIMENSIONS = 4

@@ -77,4 +77,4 @@ def _codes(rows: Tensor, scale: Tensor, largest: int) -> Tensor:
 def dequantise(quantised: Quantised) -> Tensor:
     """Codes times scales, float32 (rows, columns)."""
     scale = quantised.scale.float()
-    return quantised.codes.float() * (scale[:, None] if scale.ndim else scale)
+    return quantised.codes.float().mul_(scale[:, None] if scale.ndim else scale)

@@ -20,6 +20,8 @@ from golf.model.gepa import GEPA
 LARGEST_ARTIFACT = 64 << 20
 """Bytes; a larger file is refused before it is read."""
 FLOAT_GROUP = "float"
+SHOWN = 300
+"""Characters of an error's cause, which may quote the file."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:
     plain, weights = decode(data)
     try:
         model = from_plain(ModelConfig, plain)
-    except (ValueError, OverflowError) as error:
-        raise ArtifactError(f"the model's shape is not valid: {error}") from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ArtifactError(f"the model's shape is not valid: {str(error)[:SHOWN]}") from error
     _check_weights(model, weights)
     return model, weights
 
@@ -121,8 +123,11 @@ def _check_weights(model: ModelConfig, weights: Mapping[str, Tensor]) -> None:
     """Raise ArtifactError unless the weights are those of the model; nothing is allocated for it."""
     if model.num_layers > len(weights):  # before so many layers are built, even without memory
         raise ArtifactError(f"the model has {model.num_layers:,} layers, the artifact only {len(weights)} tensors")
-    with torch.device("meta"):
-        wanted = {name: tuple(parameter.shape) for name, parameter in GEPA(model).named_parameters()}
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(parameter.shape) for name, parameter in GEPA(model).named_parameters()}
+    except (RuntimeError, TypeError) as error:  # torch's words for sizes beyond 64 bits
+        raise ArtifactError(f"no model has this shape: {str(error)[:SHOWN]}") from error
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):

@@ -99,9 +99,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     whole = (
         isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) and {"name", "complete"} <= set(manifest)
     )
-    if not whole or not all(isinstance(f, dict) and {"bytes", "sha256"} <= set(f) for f in manifest["files"].values()):
+    if not whole or not all(map(_is_sum, manifest["files"].values())):
         raise ValueError(f"{path} is no manifest of a dataset; delete it and prepare the dataset again")
     return manifest
+
+
+def _is_sum(value: Any) -> bool:
+    """Whether a manifest's value says a file's size and SHA-256."""
+    return (
+        isinstance(value, dict)
+        and type(value.get("bytes")) is int
+        and re.fullmatch("[0-9a-f]{64}", str(value.get("sha256"))) is not None
+    )
 
 
 def _find_parts(folder: Path) -> tuple[list[Path], list[Path], Path]:

@@ -7,6 +7,7 @@ from one revision, and `dataset.json` says that the folder is complete only when
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -33,6 +34,10 @@ FINEWEB_NAME = "fineweb10B_sp1024"
 """The dataset's name in the repository's manifest."""
 FINEWEB_VALIDATION_TOKENS = 62_021_846
 """Tokens of the whole validation split."""
+_MOST_VALIDATION_SHARDS = 1000
+"""More are no split of this size."""
+_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+"""A Git hash or a SHA-256."""
 _ROOT = "datasets"
 _PARTS = ".download"
 
@@ -124,7 +129,9 @@ def _wanted(folder: Path, remote: Remote, train_shards: int) -> tuple[list[str],
         tokenizer = next(item for item in published["tokenizers"] if item["name"] == entry["tokenizer_name"])
         model = str(tokenizer.get("model_path") or tokenizer["path"])
         limit, validation = int(entry["stats"]["files_train"]), int(entry["stats"]["files_val"])
-    except (KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
+        if {"", ".", ".."} & set(model.split("/")) or not 0 < validation <= _MOST_VALIDATION_SHARDS:
+            raise ValueError(f"tokenizer {model[:80]!r} or {validation} validation shards")
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError, StopIteration) as error:
         raise DownloadError(f"{path} of {FINEWEB_REPOSITORY} does not describe {FINEWEB_NAME} ({error!r})") from error
     if train_shards > limit:
         raise ValueError(f"{FINEWEB_NAME} has {limit} training shards, {train_shards} were asked for")
@@ -169,7 +176,12 @@ def _fetch(
             os.replace(part, target)
             size = target.stat().st_size
             tokens = "" if vocab_size is None else f", {read_shard(target).size:,} tokens"
-            say(f"{label}{target.name}: {size:,} bytes{tokens}, {size / seconds / 1e6:.1f} MB/s")
+            known = (
+                ""
+                if _HASH.fullmatch(metadata.etag or "")
+                else "; the server states no hash, its content alone is right"
+            )
+            say(f"{label}{target.name}: {size:,} bytes{tokens}, {size / seconds / 1e6:.1f} MB/s{known}")
             return _describe_file(target)
         part.unlink()
         say(f"{label}{target.name} is damaged: {fault}{'; downloading it again' if attempt == 1 else ''}")
@@ -186,8 +198,11 @@ def _fault(path: Path, metadata: Any, vocab_size: int | None) -> str | None:
     size = path.stat().st_size
     if metadata.size is not None and size != metadata.size:
         return f"it has {size} bytes, the server states {metadata.size}"
-    if re.fullmatch(r"[0-9a-f]{64}", metadata.etag or "") and hash_file(path) != metadata.etag:
+    stated = metadata.etag or ""
+    if re.fullmatch(r"[0-9a-f]{64}", stated) and hash_file(path) != stated:
         return "its SHA-256 is not the one that the server states"
+    if re.fullmatch(r"[0-9a-f]{40}", stated) and _git_hash(path) != stated:
+        return "its Git hash is not the one that the server states"
     try:
         if vocab_size is None:
             ByteTable.of_tokenizer(path)
@@ -196,6 +211,12 @@ def _fault(path: Path, metadata: Any, vocab_size: int | None) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def _git_hash(path: Path) -> str:
+    """What Git calls the file: how the Hub states files that are too small for its large-file storage."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
 def _check_validation(folder: Path, wanted: int) -> None:

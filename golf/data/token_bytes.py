@@ -38,11 +38,14 @@ class ByteTable:
         model = load_tokenizer(path)
         ids = range(model.vocab_size())
         boundary = [model.is_control(i) or model.is_unknown(i) or model.is_unused(i) for i in ids]
-        pieces = ["" if boundary[i] else "?" if model.is_byte(i) else model.id_to_piece(i) for i in ids]
-        # A mark that is not the first one is a space as well: one byte, not the mark's three.
-        base = [len(piece.removeprefix(SPACE_MARK).replace(SPACE_MARK, " ").encode()) for piece in pieces]
-        leading = [piece.startswith(SPACE_MARK) for piece in pieces]
-        return ByteTable(np.array(base, np.int16), np.array(leading), np.array(boundary))
+        try:
+            pieces = ["" if boundary[i] else "?" if model.is_byte(i) else model.id_to_piece(i) for i in ids]
+            # A mark that is not the first one is a space as well: one byte, not the mark's three.
+            base = [len(piece.removeprefix(SPACE_MARK).replace(SPACE_MARK, " ").encode()) for piece in pieces]
+            leading = [piece.startswith(SPACE_MARK) for piece in pieces]
+            return ByteTable(np.array(base, np.int16), np.array(leading), np.array(boundary))
+        except (UnicodeError, OverflowError) as error:
+            raise ValueError(f"{path} has a piece that is no text ({error}); prepare the dataset again") from error
 
     def count(self, previous: npt.NDArray[Any], target: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Bytes of each `target` id after its `previous` id: int64, of their shape (integer arrays, equal shapes)."""
@@ -58,6 +61,6 @@ def load_tokenizer(path: Path) -> Any:
         raise ModuleNotFoundError(f"reading the tokenizer {path} needs sentencepiece: pip install sentencepiece")
     try:
         model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes() or b"empty")
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeError) as error:
         raise ValueError(f"{path} is not a SentencePiece model ({error}); prepare the dataset again") from error
     return model

@@ -2,7 +2,8 @@
 
 Entries (plain JSON values) enter, one line each; what leaves is the list of intact entries, and beside it what could
 not be read. A line is written under a lock in one write, flushed to the disk, and carries a checksum, so that several
-sweeps may append at once and a torn or flipped line is seen. It must never change or drop an earlier line.
+sweeps may append at once and a torn or flipped line is seen. It must never change or drop an earlier line, nor hold a
+secret.
 """
 
 import contextlib
@@ -11,16 +12,20 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tune.redaction import redact_all
+
 LEDGER_VERSION = 1
 STAMPS = ("ledger_version", "time", "crc32")
 """Fields that the ledger adds to every line; an entry may not bring its own."""
 _SHOWN_CHARACTERS = 200
+_LARGEST = 1e300
+"""Magnitude of a number: a larger whole one is no float."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Ledger:
             if name in entry:
                 raise ValueError(f'an entry must not bring the field "{name}": the ledger writes it; remove it')
         _check_json(entry, "")
+        check_trial(entry)
+        entry = redact_all(entry)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         line = encode({**entry, "ledger_version": LEDGER_VERSION, "time": now})
         try:
@@ -101,17 +108,77 @@ def decode(line: bytes) -> dict[str, Any]:
     """
     try:
         record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        if not isinstance(record, dict) or "crc32" not in record:
+            raise ValueError("not a ledger line: it has no crc32")
+        del record["crc32"]
+        again = encode(record)
+    except json.JSONDecodeError as error:
         raise ValueError("not a whole JSON value") from error
-    if not isinstance(record, dict) or "crc32" not in record:
-        raise ValueError("not a ledger line: it has no crc32")
-    del record["crc32"]
+    except (UnicodeError, RecursionError) as error:
+        raise ValueError("not a JSON value that any entry has") from error
     # The text is compared and not only the sum, so that no changed byte passes because it parses to an equal value.
-    if encode(record) != line:
+    if again != line:
         raise ValueError("its checksum does not fit: some of its bytes have changed")
     if record.get("ledger_version") != LEDGER_VERSION:
-        raise ValueError(f"ledger_version is {record.get('ledger_version')!r}, this program reads {LEDGER_VERSION}")
+        version = str(record.get("ledger_version"))[:20]
+        raise ValueError(f"ledger_version is {version}, this program reads {LEDGER_VERSION}")
+    _check_json(record, "")
+    check_trial(record)
     return record
+
+
+def check_trial(record: Mapping[str, Any]) -> None:
+    """Raise ValueError naming the field that no trial's entry can have so; a missing one is none.
+
+    A right checksum says that a line is whole, not that an honest program wrote it.
+    """
+    if record.get("kind") != "trial":
+        return
+    for name, (holds, rule) in _TRIAL_FIELDS.items():
+        value = record.get(name)
+        if value is not None and not holds(value):
+            raise ValueError(f"a trial's {name} must be {rule}, got {str(value)[:40]}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(item is None or _is_number(item) for item in value.values())
+
+
+def _are_rows(value: Any) -> bool:
+    """Whether it is lists of three numbers by name."""
+    return isinstance(value, Mapping) and all(
+        isinstance(rows, Sequence)
+        and all(isinstance(row, Sequence) and len(row) == 3 for row in rows)
+        and all(_is_number(item) for row in rows for item in row)
+        for rows in value.values()
+    )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(item, str) for item in value)
+
+
+_TRIAL_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("sweep", "trial", "name", "preset", "status", "cause", "data", "code"), (_is_text, "text")),
+    **dict.fromkeys(("started", "ended"), (_is_number, "a number")),
+    **dict.fromkeys(("parameters", "config", "environment", "tags", "files", "ledger"), (_is_object, "an object")),
+    **dict.fromkeys(("metrics", "computed"), (_are_numbers, "numbers by name")),
+    **dict.fromkeys(("curves", "chunks"), (_are_rows, "lists of three numbers by name")),
+    "keys": (_are_texts, "a list of texts"),
+}
+"""What the fields of a trial's entry hold, as every reader of the ledger takes for granted."""
 
 
 def canonical(value: Any) -> bytes:

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -30,6 +31,12 @@ FILES = "files"
 USES = "uses"
 ENTRY_VERSION = 1
 _TRIES = 5
+_FOLDER = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{12}")
+"""What `publish` calls the folder of an entry's files."""
+_LONGEST_NAME = 255
+"""Bytes of one part of a path on any file system."""
+_SHOWN = 80
+"""Characters of a hostile name in a message."""
 
 
 class Damaged(Exception):
@@ -91,11 +98,28 @@ def decode(key: str, data: bytes) -> Entry:
     if not intact:
         raise ValueError("its marker has changed, or another version wrote it")
     if entry.key != key:
-        raise ValueError(f"its marker belongs to {entry.key}")
-    for name in (str(entry.folder), *files):
-        if {"", ".", ".."} & set(name.split("/")):
-            raise ValueError(f"its marker names {name!r}, which leads elsewhere")
+        raise ValueError(f"its marker belongs to {str(entry.key)[:64]!r}")
+    if not isinstance(entry.folder, str) or not _FOLDER.fullmatch(entry.folder) or not entry.folder.startswith(key):
+        raise ValueError(f"its marker names the folder {str(entry.folder)[:_SHOWN]!r}, which is not its own")
+    for name, file in files.items():
+        _check_file(name, file)
     return entry
+
+
+def _check_file(name: str, file: FileSum) -> None:
+    """Raise ValueError when a file of a marker leads elsewhere or is no file's description."""
+    if {"", ".", ".."} & set(name.split("/")) or "\0" in name or not _is_writable(name):
+        raise ValueError(f"its marker names {name[:_SHOWN]!r}, which leads elsewhere")
+    if type(file.num_bytes) is not int or file.num_bytes < 0 or not re.fullmatch("[0-9a-f]{64}", str(file.sha256)):
+        raise ValueError(f"its marker gives no size and checksum of {name[:_SHOWN]!r}")
+
+
+def _is_writable(name: str) -> bool:
+    """Whether a file system can have a file of this name."""
+    try:
+        return all(len(os.fsencode(part)) <= _LONGEST_NAME for part in name.split("/"))
+    except UnicodeEncodeError:
+        return False
 
 
 class Entries:

@@ -226,8 +226,7 @@ class Pins:
         fresh = [name for name, state in files.items() if state.modified_ns >= oldest_ns]
         keys: set[str] = set()
         for name in fresh:
-            with contextlib.suppress(ValueError):  # unpinned meanwhile
-                keys |= set(json.loads(self.place.read(f"{PINS}/{name}") or b"")["keys"])
+            keys |= _pinned_keys(self.place.read(f"{PINS}/{name}") or b"")
         return keys
 
     def _beat(self) -> bool:
@@ -244,6 +243,15 @@ class Pins:
         return [f"{PINS}/{name}" for name in self.place.files(PINS) if name.split(".")[0] == _file_name(owner)]
 
 
+def _pinned_keys(data: bytes) -> set[str]:
+    """The keys in a pin; none in what is no pin, such as one that was removed meanwhile."""
+    try:
+        keys = json.loads(data)["keys"]
+        return {check_key(key) for key in keys}
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return set()
+
+
 def _file_name(owner: str) -> str:
     """A name that every file system takes for an owner of any name."""
     return hashlib.sha256(owner.encode()).hexdigest()[:16]
@@ -251,7 +259,7 @@ def _file_name(owner: str) -> str:
 
 def _claims(place: Place, key: str) -> list[tuple[str, int]]:
     """(path, generation) of every claim on a key."""
-    names = [name for name in place.files(LEASES) if name.startswith(f"{key}.")]
+    names = [name for name in place.files(LEASES) if re.fullmatch(rf"{key}\.[0-9]{{6,12}}(\.[0-9a-f]+)?", name)]
     return [(f"{LEASES}/{name}", int(name.split(".")[1])) for name in names]
 
 

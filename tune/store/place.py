@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 from abc import ABC, abstractmethod
@@ -23,6 +24,7 @@ import pyarrow
 from pyarrow import fs
 
 from tune.ledger.ledger import flush
+from tune.redaction import redact
 
 BLOCK_BYTES = 1 << 20
 WORK = "work"
@@ -122,7 +124,7 @@ class Place(ABC):
             if isinstance(error, StoreError) or (verb == "read" and isinstance(error, FileNotFoundError)):
                 raise
             number = getattr(error, "errno", None) or errno.EIO
-            reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+            reason = redact((getattr(error, "strerror", None) or str(error)).splitlines()[0])
             message = f"cannot {verb} {self.name}/{path}: {reason}; {_remedy(number)}"
             raise StoreError(number, message) from error
 
@@ -138,7 +140,10 @@ class Folder(Place):
 
     def chunks(self, path: str) -> Iterator[bytes]:
         with self._explained("read", path):
-            yield from file_chunks(self.root / path)
+            file = self.root / path
+            if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            yield from file_chunks(file)
 
     def save(self, path: str, chunks: Iterable[bytes]) -> None:
         with self._explained("write", path):
@@ -299,9 +304,10 @@ def open_place(where: str | Path, filesystem: Any = None) -> Place:
         try:
             filesystem, path = fs.FileSystem.from_uri(text)
         except OSError as error:
-            raise StoreError(error.errno or errno.EIO, f"cannot reach {text}: {error}; check the address") from error
+            message = redact(f"cannot reach {text}: {error}; check the address", text)
+            raise StoreError(error.errno or errno.EIO, message) from None
         except (ValueError, NotImplementedError) as error:
-            raise ValueError(f"{text} is no place that pyarrow.fs reaches: {error}") from error
+            raise ValueError(redact(f"{text} is no place that pyarrow.fs reaches: {error}", text)) from None
     else:
         path = text
     # Without a user's secret and settings, which an address may hold and messages must not.

@@ -16,6 +16,7 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
+from tune.redaction import redact
 from tune.study.verdict import VERDICT
 from tune.tracking.parents import figures_of, shared_parameters, spoken_of, study_tags
 from tune.tracking.reach import connect, database_path, opened_alone
@@ -237,7 +238,7 @@ class Experiment:
             key_of(name): text_of(value) for name, value in parameters.items() if key_of(name) not in run.data.params
         }
         parts = [Param(name, value) for name, value in missing.items()]
-        labels = [RunTag(key_of(name), str(value)[:VALUE_CHARACTERS]) for name, value in tags.items()]
+        labels = [RunTag(key_of(name), redact(str(value))[:VALUE_CHARACTERS]) for name, value in tags.items()]
         self.client.log_batch(run.info.run_id, params=parts[:_BATCH_PARAMS], tags=labels)
         for begin in range(_BATCH_PARAMS, len(parts), _BATCH_PARAMS):
             self.client.log_batch(run.info.run_id, params=parts[begin : begin + _BATCH_PARAMS])

@@ -6,7 +6,6 @@ so that two sweeps in one process do not mix. Must know nothing of runs.
 
 import contextlib
 import logging
-import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from tune.ledger.ledger import locked
+from tune.redaction import redact
 
 AWAY = (MlflowException, SQLAlchemyError, OSError)
 """What an MLflow call raises; the errors of `requests` are OSErrors."""
@@ -66,7 +66,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def complaint(uri: str, error: Exception, what: str | None = None) -> str:
-    """One line for the user, without a password that `uri` may hold."""
+    """One line for the user, without a secret that `uri` may hold."""
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
@@ -74,7 +74,7 @@ def complaint(uri: str, error: Exception, what: str | None = None) -> str:
     reason = (str(told).strip() or type(told).__name__).splitlines()[0][:200]
     fault = "does not answer" if what is None else f"refused {what}"
     line = f"MLflow at {uri} {fault} ({reason}); the runs are kept in the ledger and sent at the next start"
-    return re.sub(r"//[^/@\s]*@", "//***@", line)
+    return redact(line, uri)
 
 
 def _prepare() -> None:

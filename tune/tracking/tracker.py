@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.config import to_plain
+from tune.redaction import redact
 from tune.space import Trial
 from tune.study.verdict import VERDICT
 from tune.tracking.experiment import Experiment, Start
@@ -235,7 +236,7 @@ def runs_page(uri: str, experiment: str, sweep: str | None = None) -> str:
         found = connect(uri).get_experiment_by_name(experiment)
     except AWAY:
         found = None
-    return f"in a browser: {runs_url(uri, found.experiment_id, sweep) if found else uri}"
+    return redact(f"in a browser: {runs_url(uri, found.experiment_id, sweep) if found else uri}", uri)
 
 
 def _send(runs: Experiment, entry: Mapping[str, Any], latest: Iterable[Mapping[str, Any]]) -> bool:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ class Hub(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list[str]] = {}
         self.asked: list[tuple[str, str | None]] = []
-        self.stated_hashes = True
+        self.stated_hashes: bool | str = True
 
     @property
     def endpoint(self) -> str:
@@ -38,6 +39,14 @@ class Hub(ThreadingHTTPServer):
     def downloads(self) -> list[str]:
         """Names of the files sent, once per answer."""
         return [path.rsplit("/", 1)[1] for path, _ in self.asked]
+
+
+STATED: dict[object, Any] = {
+    True: hashlib.sha256,
+    False: hashlib.md5,
+    "git": lambda content: hashlib.sha1(b"blob " + str(len(content)).encode() + b"\0" + content),
+}
+"""What a server states as a file's hash: of a large file, none that says anything, of a small file."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -67,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         content, asked = self.server.files[path], self.headers["Range"]
-        digest = hashlib.sha256(content).hexdigest() if self.server.stated_hashes else hashlib.md5(content).hexdigest()
+        digest = STATED[self.server.stated_hashes](content).hexdigest()
         faults = self.server.faults.get(path, [])
         fault = faults.pop(0) if body and faults else ""
         if body:
@@ -165,8 +174,12 @@ def test_a_cut_transfer_is_resumed(hub: Hub, tmp_path: Path) -> None:
     assert (tmp_path / name).read_bytes() == hub.files[SHARDS + name]
 
 
-@pytest.mark.parametrize(("fault", "stated_hashes"), [("flip", True), ("header", True), ("header", False)])
-def test_a_damaged_file_is_downloaded_once_more(hub: Hub, tmp_path: Path, fault: str, stated_hashes: bool) -> None:
+@pytest.mark.parametrize(
+    ("fault", "stated_hashes"), [("flip", True), ("flip", "git"), ("header", True), ("header", False)]
+)
+def test_a_damaged_file_is_downloaded_once_more(
+    hub: Hub, tmp_path: Path, fault: str, stated_hashes: bool | str
+) -> None:
     """Catches flipped bits or a foreign header kept under a shard's name, with and without the server's hash."""
     name, lines = "fineweb_train_000000.bin", list[str]()
     hub.stated_hashes = stated_hashes
@@ -225,6 +238,25 @@ def test_a_missing_file_is_named(hub: Hub, tmp_path: Path, missing: str) -> None
     del hub.files[missing]
     with pytest.raises(DownloadError, match=missing):
         download_fineweb(tmp_path, 0, 5000, hub.endpoint, str)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("tokenizers", "model_path", "../../../home/tokenizer.model"),
+        ("tokenizers", "model_path", "/etc/tokenizer.model"),
+        ("datasets", "stats", {"files_train": 3, "files_val": 10**12}),
+        ("datasets", "stats", {"files_train": float("inf"), "files_val": 1}),
+        ("datasets", "stats", {"files_train": 3, "files_val": -1}),
+    ],
+)
+def test_a_hostile_manifest(hub: Hub, tmp_path: Path, part: str, field: str, value: object) -> None:
+    """Catches a repository that names files outside of it, or more of them than memory has room for."""
+    manifest = json.loads(hub.files["datasets/manifest.json"])
+    manifest[part][1][field] = value
+    hub.files["datasets/manifest.json"] = json.dumps(manifest).encode()
+    with pytest.raises(DownloadError, match="does not describe"):
+        download_fineweb(tmp_path / "data", 1, 5000, hub.endpoint, str)
 
 
 def test_more_shards_than_there_are(hub: Hub, tmp_path: Path) -> None:

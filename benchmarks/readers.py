@@ -1,0 +1,374 @@
+"""The readers of files that others may have written, each with intact samples and the ways to spoil them.
+
+A random source enters, spoiled bytes leave; `read` gives them to the real reader in a folder of its own. Checksums are
+sealed again for most of them, because a reader that only its checksum defends is not defended from an author.
+A reader must return, or raise one of its errors with the file's name in a message of bounded length.
+"""
+
+import hashlib
+import json
+import lzma
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zstandard
+
+from benchmarks.mutations import EXTREMES, HUGE, spoil_bytes, spoil_json, spoil_value
+from golf.artifact.container import ARTIFACT_CODECS, ARTIFACT_HEADER, ARTIFACT_MAGIC
+from golf.artifact.pack import pack, read_artifact
+from golf.commands import config_from
+from golf.config import ModelConfig, QuantConfig, RunConfig, to_plain
+from golf.data.dataset import DATASET_MANIFEST, open_dataset
+from golf.data.shards import check_ids, token_stream, write_shard
+from golf.data.text import prepare_text
+from golf.data.token_bytes import ByteTable
+from golf.model.gepa import build_model
+from golf.record import read_result
+from tune.ledger.__main__ import listing
+from tune.ledger.ledger import Ledger
+from tune.ledger.ledger import encode as ledger_line
+from tune.ledger.tables import chunk_rows, curve_rows, trial_rows
+from tune.store.entries import Entry, FileSum, decode
+from tune.store.entries import encode as marker
+from tune.store.fingerprint import canonical
+from tune.store.lease import Patience, Pins
+from tune.store.place import Folder
+
+MODEL = ModelConfig(
+    **{"vocab_size": 300, "num_layers": 2, "model_dim": 32, "num_heads": 4, "num_kv_heads": 2, "mlp_hidden": 48},
+    **{"rope_dims": 4, "rope_train_length": 16, "bigram_buckets": 64, "bigram_dim": 8, "xsa_layers": 1},
+    value_dim=8,
+    value_layers=(1,),
+)
+LONGEST_MESSAGE = 2000
+"""Characters of an error that still says something."""
+KEY = hashlib.sha256(b"a stage").hexdigest()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader and how its files are spoiled."""
+
+    spoil: Callable[[random.Random], bytes]
+    """A hostile file."""
+    read: Callable[[bytes], object]
+    """Reads it; raises AssertionError where it took what it must not take."""
+    path: Path
+    """The file, which every error must name."""
+    intact: bytes
+    """A file that is read without an error."""
+
+
+def make_readers(folder: Path) -> dict[str, Reader]:
+    """Every reader by name, with its files below `folder`."""
+    data = folder / "data"
+    text = random.Random(1)
+    words = ["".join(text.choices("etaoinshrdlu", k=text.randint(2, 8))) for _ in range(60)]
+    texts = [(str(number), " ".join(text.choices(words, k=60))) for number in range(40)]
+    prepare_text(texts, data, "words", vocab_size=MODEL.vocab_size, say=lambda line: None)
+    return {
+        "artifact": artifact_reader(folder),
+        "shard": shard_reader(folder),
+        "ledger": ledger_reader(folder),
+        "marker": marker_reader(folder),
+        "pins": pins_reader(folder),
+        "dataset": dataset_reader(data),
+        "tokenizer": tokenizer_reader(folder, next(data.glob("*.model")).read_bytes()),
+        "config": config_reader(folder),
+        "result": result_reader(folder),
+    }
+
+
+def artifact_reader(folder: Path) -> Reader:
+    """An artifact: its header, its packed stream, its index and its tensors."""
+    path = folder / "artifact.golf"
+    weights = {name: parameter.detach() for name, parameter in build_model(MODEL, 1).named_parameters()}
+    intact = pack(weights, MODEL, QuantConfig(float_elements=300)).data
+    payload = zstandard.ZstdDecompressor().decompress(intact[ARTIFACT_HEADER.size :])
+    end = 4 + int.from_bytes(payload[:4], "little")
+    index, body = json.loads(payload[4:end]), payload[end:]
+    kinds = (_spoil_file, _spoil_header, _spoil_stream, _spoil_payload, _spoil_index, _spoil_index, _spoil_model, _bomb)
+
+    def spoil(source: random.Random) -> bytes:
+        return source.choice(kinds)(source, intact, index, body)
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        _, weights = read_artifact(path)
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()), "NaN in the weights"
+
+    return Reader(spoil, read, path, intact)
+
+
+def sealed(payload: bytes, codec: int, packed: bytes | None = None, raw_bytes: int | None = None) -> bytes:
+    """An artifact around a payload, or around any packed bytes, with a right checksum."""
+    if packed is None:
+        packed = compressed(payload, codec)
+    size = len(payload) if raw_bytes is None else raw_bytes
+    check = hashlib.sha256(packed).digest()
+    return ARTIFACT_HEADER.pack(ARTIFACT_MAGIC, 1, codec, size % 2**64, len(packed), check) + packed
+
+
+def compressed(payload: bytes, codec: int) -> bytes:
+    """By the container's codec of that number."""
+    if ARTIFACT_CODECS[codec] == "zstd":
+        return zstandard.ZstdCompressor(level=1).compress(payload)
+    if ARTIFACT_CODECS[codec] == "lzma":
+        return lzma.compress(payload, check=lzma.CHECK_NONE, preset=0)
+    return zlib.compress(payload, 1)
+
+
+def _codec(source: random.Random) -> int:
+    return source.choice((0, 0, 0, 0, 1, 2, 2, 2))
+
+
+def _framed(index: bytes, body: bytes) -> bytes:
+    return struct.pack("<I", len(index)) + index + body
+
+
+def _text(index: Any) -> bytes:
+    return json.dumps(index, separators=(",", ":")).encode()
+
+
+def _spoil_file(source: random.Random, intact: bytes, index: Any, body: bytes) -> bytes:
+    return spoil_bytes(source, intact)
+
+
+def _spoil_header(source: random.Random, intact: bytes, index: Any, body: bytes) -> bytes:
+    fields: list[Any] = list(ARTIFACT_HEADER.unpack_from(intact))
+    limits = {1: 2**16, 2: 2**8, 3: 2**64, 4: 2**64}
+    for place in source.sample(list(limits), source.randint(1, 3)):
+        fields[place] = source.choice((*EXTREMES, *HUGE, fields[place] + 1, fields[place] - 1)) % limits[place]
+    return ARTIFACT_HEADER.pack(*fields) + intact[ARTIFACT_HEADER.size :]
+
+
+def _spoil_stream(source: random.Random, intact: bytes, index: Any, body: bytes) -> bytes:
+    payload, codec = _framed(_text(index), body), _codec(source)
+    raw_bytes = len(payload) if source.random() < 0.7 else source.choice((*EXTREMES, *HUGE))
+    return sealed(payload, codec, spoil_bytes(source, compressed(payload, codec)), raw_bytes)
+
+
+def _spoil_payload(source: random.Random, intact: bytes, index: Any, body: bytes) -> bytes:
+    payload = spoil_bytes(source, _framed(_text(index), body))
+    if source.random() < 0.2:
+        payload = struct.pack("<I", source.choice(EXTREMES) % 2**32) + payload[4:]
+    return sealed(payload, _codec(source))
+
+
+def _spoil_index(source: random.Random, intact: bytes, index: Any, body: bytes) -> bytes:
+    text = spoil_json(source, index)
+    if source.random() < 0.1:
+        body = body[len(body) // 2 :] + body[: len(body) // 2]
+    return sealed(_framed(text, body), _codec(source))
+
+
+def _spoil_model(source: random.Random, intact: bytes, index: Any, body: bytes) -> bytes:
+    """One or two fields of the model's shape; the tensors stay, so that only the model is at fault."""
+    model = json.loads(_text(index["model"]))
+    for name in source.sample(list(model), source.choice((1, 1, 2))):
+        model[name] = source.choice((*EXTREMES, *HUGE, -1, 0.5, float("inf"), float("nan"), None, True, [], [0] * 5000))
+    return sealed(_framed(_text({**index, "model": model}), body), _codec(source))
+
+
+def _bomb(source: random.Random, intact: bytes, index: Any, body: bytes) -> bytes:
+    """A payload that unpacks to far more than its bytes, or than its header says; a model far larger than it is."""
+    rows = source.choice((2**10, 2**18, 2**22))
+    kind, width = source.choice((("q", 1), ("qr", 1), ("f16", 2), ("f32", 4)))
+    shape = [1, rows] if kind == "q" else [rows, 1] if kind == "qr" else [rows]
+    heads = {"q": 2, "qr": 2 * rows}.get(kind, 0)
+    payload = _framed(_text({"model": index["model"], "tensors": [["bomb", kind, shape]]}), bytes(heads + width * rows))
+    right, codec = len(payload), source.choice((0, 0, 0, 2))
+    raw_bytes = source.choice((right, right, 100, right - 1, right + 1, 2**28, 2**30))
+    packed = compressed(payload, codec)
+    if codec == 0 and source.random() < 0.5:  # the frame repeats what the header says
+        frame = zstandard.get_frame_parameters(packed)
+        at = packed.find(frame.content_size.to_bytes(4, "little"))
+        packed = packed[:at] + struct.pack("<I", raw_bytes % 2**32) + packed[at + 4 :] if at > 0 else packed
+    return sealed(payload, codec, packed, raw_bytes)
+
+
+def shard_reader(folder: Path) -> Reader:
+    """A shard of tokens."""
+    path = folder / "words_val_000000.bin"
+    write_shard(path, np.arange(700, dtype=np.uint16) % 300)
+    intact = path.read_bytes()
+
+    def spoil(source: random.Random) -> bytes:
+        kind = source.randrange(4)
+        if kind == 0:
+            return spoil_bytes(source, intact)
+        header, tokens = list(struct.unpack("<256i", intact[:1024])), intact[1024:]
+        if kind == 1:
+            tokens = spoil_bytes(source, tokens)
+            header[2] = len(tokens) // 2
+        else:
+            for place in source.sample(range(4), source.choice((1, 1, 2))):
+                header[place] = (source.choice((*EXTREMES, *HUGE, -1, -(2**31))) + 2**31) % 2**32 - 2**31
+            if kind == 3:
+                header[:2] = struct.unpack("<2i", intact[:8])
+                tokens = tokens[: 2 * max(0, min(header[2], 700))] + source.randbytes(source.choice((0, 1, 2)))
+        return struct.pack("<256i", *header) + tokens
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        stream = token_stream([path], 300)
+        check_ids(path, stream.shards[0], 300)
+        assert stream.read(stream.num_tokens - 1, 5).max() < 300, "a token outside the vocabulary"
+
+    return Reader(spoil, read, path, intact)
+
+
+def a_trial() -> dict[str, Any]:
+    """A trial's entry as a sweep writes it, small."""
+    metrics = {"bpb": 1.2, "bpb_ema": 1.3, "artifact_bytes": 900, "model_bytes": 800, "code_bytes": 100, "seconds": 2.5}
+    return {
+        **{"kind": "trial", "sweep": "demo", "trial": "0123456789ab", "key": "0123456789ab", "name": "steps=6"},
+        **{
+            "preset": "demo",
+            "parameters": {"schedule.steps": 6},
+            "config": to_plain(RunConfig()),
+            "data": KEY,
+            "code": KEY,
+        },
+        **{"environment": {"torch": "2.13.0"}, "started": 1.5e9, "ended": 1.5e9 + 3, "status": "done", "cause": None},
+        **{"metrics": metrics, "curves": {"train_loss": [[0, 1.5e9, 5.5], [1, 1.5e9, 5.4]]}, "tags": {"host": "here"}},
+        **{"chunks": {"sliding": [[90.5, 128, 300]]}, "ledger": {"mlp": {"elements": 3.0}}, "files": {"config": "c"}},
+        **{
+            "keys": [KEY],
+            "computed": {"pack": 0.5},
+            "standings": {},
+            "ledger_version": 1,
+            "time": "2026-01-01T00:00:00Z",
+        },
+    }
+
+
+def ledger_reader(folder: Path) -> Reader:
+    """A line of the ledger between two intact ones, and what lists and exports it."""
+    path = folder / "ledger.jsonl"
+    beside = [ledger_line({**a_trial(), "trial": letter * 12}) for letter in "ab"]
+
+    def spoil(source: random.Random) -> bytes:
+        if source.random() < 0.2:
+            return spoil_bytes(source, ledger_line(a_trial()))
+        if source.random() < 0.2:
+            return spoil_json(source, a_trial())
+        try:
+            return ledger_line(spoil_value(source, spoil_value(source, a_trial())))
+        except (ValueError, TypeError, RecursionError):
+            return spoil_json(source, a_trial())
+
+    def read(data: bytes) -> None:
+        path.write_bytes(b"\n".join((beside[0], data, beside[1], b"")))
+        ledger = Ledger(path)
+        entries = ledger.entries()
+        assert {"a" * 12, "b" * 12} <= {entry.get("trial") for entry in entries}, "an intact line is lost"
+        assert all(len(line.reason) + len(line.text) <= LONGEST_MESSAGE for line in ledger.damaged), "a long message"
+        ledger.find(kind="trial")
+        json.dumps([trial_rows(entries), curve_rows(entries), chunk_rows(entries)])
+        listing(entries, 120)
+
+    return Reader(spoil, read, path, ledger_line(a_trial()))
+
+
+def marker_reader(folder: Path) -> Reader:
+    """The marker of a store entry."""
+    into, path = folder / "into", folder / f"{KEY}.json"
+    files = {"live.pt": FileSum(10, KEY), "a/b.json": FileSum(3, KEY)}
+    intact = marker(Entry(KEY, f"{KEY}.0123456789ab", files, {"stage": "train", "seconds": 2.5, "parents": [KEY]}))
+
+    def spoil(source: random.Random) -> bytes:
+        if source.random() < 0.2:
+            return spoil_bytes(source, intact)
+        content = json.loads(intact)
+        try:
+            content = spoil_value(source, content)
+            if isinstance(content, dict):
+                content.pop("sha256", None)
+                content["sha256"] = hashlib.sha256(canonical(content)).hexdigest()
+            return canonical(content) + b"\n"
+        except (ValueError, TypeError, RecursionError):
+            return spoil_json(source, json.loads(intact))
+
+    def read(data: bytes) -> None:
+        try:
+            entry = decode(KEY, data)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error  # as its caller says it
+        assert entry.num_bytes >= 0, "a negative size"
+        assert entry.folder.startswith(KEY), "another entry's folder"
+        for name in entry.files:
+            assert (into / name).resolve().is_relative_to(into.resolve()), "a file outside its folder"
+
+    return Reader(spoil, read, path, intact)
+
+
+def pins_reader(folder: Path) -> Reader:
+    """A pin: which keys an unfinished trial needs."""
+    place = Folder(folder / "store")
+    pins = Pins(place, Patience(lease_seconds=1000.0))
+    place.create("pins/hostile.0", b"")
+    path = folder / "store" / "pins" / "hostile.0"
+    intact = {"owner": "trial", "keys": [KEY]}
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        assert all(isinstance(key, str) for key in pins.pinned()), "a key that is no text"
+
+    return Reader(lambda source: spoil_json(source, intact), read, path, canonical(intact))
+
+
+def dataset_reader(folder: Path) -> Reader:
+    """A prepared folder whose manifest is hostile."""
+    path = folder / DATASET_MANIFEST
+    intact = json.loads(path.read_bytes())
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        assert len(open_dataset(folder, 300).digest) == 64, "no digest"
+
+    return Reader(lambda source: spoil_json(source, intact), read, path, _text(intact))
+
+
+def tokenizer_reader(folder: Path, intact: bytes) -> Reader:
+    """A tokenizer's model."""
+    path = folder / "words.model"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        table = ByteTable.of_tokenizer(path)
+        assert table.base.min() >= 0, "a negative number of bytes"
+
+    return Reader(lambda source: spoil_bytes(source, intact), read, path, intact)
+
+
+def config_reader(folder: Path) -> Reader:
+    """The configuration of a run."""
+    path = folder / "config.json"
+    intact = to_plain(RunConfig())
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        config_from(path)
+
+    return Reader(lambda source: spoil_json(source, intact), read, path, _text(intact))
+
+
+def result_reader(folder: Path) -> Reader:
+    """A stage's kept result."""
+    path = folder / "train.json"
+    intact = {"identity": KEY, "result": {"seconds": 2.5, "steps": 6, "tokens": 768, "device": "1 x cpu"}}
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        found = read_result(path, KEY)
+        assert found is None or isinstance(found, dict), "a result that is no object"
+
+    return Reader(lambda source: spoil_json(source, intact), read, path, _text(intact))
