@@ -27,7 +27,7 @@ from golf.plan import make_plan, rows_digest
 from golf.record import ADAPTED, AVERAGED, LADDER, LIVE, SCREEN, SLIDING, Rung, digest, read_result, write_result
 from golf.score.adapt import Adapted, adapt
 from golf.score.sliding import ChunkScore, Scored, Stream, score
-from golf.train.loop import Step, train
+from golf.train.loop import Preempted, Step, train
 from golf.train.state import TrainState, read_tensors, save_tensors
 
 Event = Callable[[str, int, float], None]
@@ -68,6 +68,7 @@ def train_stage(
     save_seconds: float = 60.0,
     start: Path | None = None,
     keep: Mapping[int, Path] = MappingProxyType({}),
+    notice=lambda: False,
 ) -> dict[str, Any]:
     """Train to the last step and write the live and the averaged weights.
 
@@ -95,6 +96,12 @@ def train_stage(
             log.note("validation_bpb", state.step, scored.bpb)
         if state.step in keep:
             log.save(keep[state.step])
+        told = torch.tensor(float(notice()))
+        group.sum(told)
+        if told > 0:
+            log.save(folder.path)
+            group.wait()
+            raise Preempted(f"saved at step {state.step}")
         if not last:
             log.after_step()
 
@@ -369,6 +376,7 @@ def measure(
     event: Event,
     rung: str,
     first_chunks: int | None = None,
+    notice=lambda: False,
 ) -> dict[str, Any]:
     """One rung of the ladder, kept in the folder; with `first_chunks` only so much of it, under a name of its own."""
     stage = adapt_stage if rung == ADAPTED else partial(score_stage, rung=rung)

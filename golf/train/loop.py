@@ -18,6 +18,10 @@ from golf.plan import Row
 from golf.train.state import TrainState
 
 
+class Preempted(Exception):
+    """stub"""
+
+
 class Diverged(ArithmeticError):
     """The loss or the gradient of a step is not finite."""
 

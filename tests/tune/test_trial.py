@@ -25,7 +25,7 @@ def spec_of(config: RunConfig, data: Path, folder: Path) -> dict[str, Any]:
 
 def here(stage: str, spec: Mapping[str, Any]) -> None:
     """A runner in this process."""
-    run_stage(stage, spec, Group(), lambda curve, step, value: None)
+    run_stage(stage, spec, Group(), lambda curve, step, value: None, lambda: False)
 
 
 def outcome_of(spec: Mapping[str, Any], train: Any = here, evaluate: Any = here) -> dict[str, Any]:
