@@ -40,21 +40,29 @@ class Endurance:
 
 
 class Attempts:
-    """What became of the attempts so far."""
+    """What became of a trial's attempts so far."""
 
     def __init__(self, asked: int, endurance: Endurance) -> None:
         """Args: asked: workers that are wanted."""
         self.asked, self.endurance = asked, endurance
+        self.last = asked
+        """Workers of the last attempt that got its places."""
         self.waits = 0
         self.failures: Counter[str] = Counter()
         self.furthest: Progress = ()
 
+    def begin(self) -> None:
+        """Another stage begins; what the cluster gave last is still known."""
+        self.waits, self.furthest = 0, ()
+        self.failures.clear()
+
     def size(self, free: int, whole: int) -> int:
-        """Workers of the next attempt: all that are wanted, fewer only after a wait in vain for what nodes took along.
+        """Workers of the next attempt: all that are wanted, or fewer where nodes were lost and none came in time.
 
         Args: free: workers that the cluster has places for now; whole: that it would have with nothing else on it.
         """
-        if self.waits == 0 or whole >= self.asked:  # what others hold comes free; what is lost may not come back
+        # What others hold comes free again; a node that is gone may be back soon, one that was waited for may not.
+        if whole >= self.asked or (self.waits == 0 and self.last == self.asked):
             return self.asked
         return next((size for size in SIZES if size <= min(free, self.asked)), self.asked)
 
@@ -63,9 +71,12 @@ class Attempts:
         self.waits += 1
         return self.waits < self.endurance.most_waits
 
-    def failed(self, kind: str, progress: Progress) -> bool:
-        """The last attempt ended by a cause of this kind, so far on; whether there is another one."""
-        self.waits = 0
+    def failed(self, kind: str, progress: Progress, workers: int) -> bool:
+        """The last attempt, on so many workers, ended by a cause of this kind; whether there is another one.
+
+        Args: progress: how far the stage is now; a step further than ever before makes its failures forgotten.
+        """
+        self.waits, self.last = 0, workers
         if progress > self.furthest:
             self.failures.clear()
             self.furthest = progress

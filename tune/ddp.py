@@ -34,7 +34,7 @@ from golf.stages import Event, RunFolder
 from golf.train.loop import Diverged, Preempted
 from tune.attempts import Attempts, Endurance
 from tune.cluster import Workers, leaving, room_for, set_train_limits
-from tune.failures import NO_RESOURCES, PREEMPTED, explain, is_final, kind_of
+from tune.failures import NO_RESOURCES, PREEMPTED, LastWords, explain, is_final, kind_of
 from tune.ranks import begin_turn
 from tune.trial import STOPPED, Failed, Runner, progress, run_stage, unfinished, write_log
 
@@ -148,22 +148,23 @@ def _words_of(stderr: str) -> tuple[str, int]:
     return text, _oom_kills()
 
 
-def _last_words(folder: Path) -> tuple[dict[str, str], int]:
-    """What the workers of the last attempt wrote last, by a title for each, and the kernel's kills meanwhile."""
+def _last_words(folder: Path) -> LastWords:
+    """What the workers of the last attempt left, where their nodes still answer."""
     processes = {path.stem: read_json(path) for path in sorted((folder / _PROCESSES).glob("*.json"))}
     asked = {rank: _ask_for_words(process) for rank, process in processes.items()}
     if asked:
         ray.wait(list(asked.values()), num_returns=len(asked), timeout=_FETCH_SECONDS)
-    parts, kills = {}, 0
+    words, kills, lost = {}, 0, False
     for rank, process in processes.items():
         try:
             text, after = ray.get(asked[rank], timeout=0)
             kills = max(kills, after - process["oom_kills"])
         except ray.exceptions.RayError as error:
-            text = f"(its node does not answer: {type(error).__name__})"
+            lost = True
+            text = f"(its machine does not answer: {type(error).__name__})"
             ray.cancel(asked[rank], force=True)
-        parts[f"rank {rank}, process {process['pid']}, standard error"] = text
-    return parts, kills
+        words[f"rank {rank}, process {process['pid']}, standard error"] = text
+    return LastWords(words, kills, lost)
 
 
 def _ask_for_words(process: Mapping[str, Any]) -> Any:
@@ -176,22 +177,23 @@ def on_workers(workers: Workers, folder: Path, endurance: Endurance) -> Runner:
 
     Args: folder: Ray Train's bookkeeping of this trial.
     """
+    attempts = Attempts(workers.num_workers, endurance)
 
     def run(stage: str, spec: Mapping[str, Any]) -> None:
-        attempts, own = Attempts(workers.num_workers, endurance), RunFolder(Path(spec["folder"]))
+        own, again, cause = Path(spec["folder"]), True, None
         set_train_limits(endurance.patience_seconds, endurance.timeout_seconds)
-        again, cause = True, None
+        attempts.begin()
         while again:
             room = room_for(workers)
             ranks = attempts.size(room.free, room.whole)
             for name, at in unfinished(stage, spec).items():
-                begin_turn(own.path, name, ranks, at)
-            shutil.rmtree(own.path / _PROCESSES, ignore_errors=True)
+                begin_turn(own, name, ranks, at)
+            shutil.rmtree(own / _PROCESSES, ignore_errors=True)
             cause = _attempt(workers, ranks, folder, stage, spec, endurance)
             if cause is None:
                 return
-            no_place = kind_of(cause) == NO_RESOURCES
-            again = attempts.waited() if no_place else attempts.failed(kind_of(cause), progress(stage, spec))
+            kind = kind_of(cause)
+            again = attempts.waited() if kind == NO_RESOURCES else attempts.failed(kind, progress(stage, spec), ranks)
         raise Failed(cause)
 
     return run
@@ -228,12 +230,13 @@ def _attempt(
         preempted = trainer.fit().return_value
         cause = None if preempted is None else f"{PREEMPTED}: {preempted}"
     except TrainingFailedError as error:
-        words, oom_kills = _last_words(own.path)
-        cause = explain(error, "\n".join(words.values()), oom_kills)
-        write_log(own, cause, {"error": str(error)} | words)
+        if kind_of(cause := explain(error)) != NO_RESOURCES:
+            words = _last_words(own.path)
+            cause = explain(error, words)
+            write_log(own, cause, {"error": str(error), **words.by_process})
     if own.file(STOPPED).exists():
         stopped = read_json(own.file(STOPPED))
-        write_log(own, stopped["cause"], {"traceback": stopped["trace"]} | _last_words(own.path)[0])
+        write_log(own, stopped["cause"], {"traceback": stopped["trace"], **_last_words(own.path).by_process})
         raise Failed(stopped["cause"])
     return cause
 

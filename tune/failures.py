@@ -9,10 +9,11 @@ import errno
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
-from golf.train.loop import Diverged
+from golf.train.loop import Diverged, OutOfMemory
 
 FINAL = (ValueError, TypeError, LookupError, AssertionError, MemoryError, torch.OutOfMemoryError, Diverged)
 """Errors that come again when the same work is tried again; others may be a dead peer's."""
@@ -27,6 +28,9 @@ PREEMPTED, KILLED, LOST_PEER, NO_RESOURCES, ERROR = "preempted", "killed", "lost
 _TAIL_LINES = 100
 _LINE_CHARACTERS, _CAUSE_CHARACTERS = 400, 600
 
+_MONITOR = r"running low on memory|NODE_OUT_OF_MEMORY|memory monitor"
+_NODE = r"node has died|node was terminated|NodeDied"
+_GONE = re.compile(r"closed by (remote )?peer|reset by peer|Broken pipe", re.IGNORECASE)
 _MEMORY = r"out ?of ?memory|MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc"
 _DEAD = (
     r"ActorDied|ActorUnavailable|actor (has )?died|WorkerDied|worker died|SYSTEM_ERROR|UnhealthyWorker|SIGKILL"
@@ -34,12 +38,12 @@ _DEAD = (
 )
 _PEER = (
     r"DistBackendError|DistNetworkError|ncclRemoteError|ncclSystemError|NCCL\b.*(timeout|timed out|error)"
-    r"|Watchdog caught|\bgloo\b|Connection (closed|reset) by (remote )?peer|Broken pipe|Timed out waiting|collective operation timeout"
-    r"|CollectiveTimeoutError|SynchronizationBarrierReset"
+    r"|Watchdog caught|\bgloo\b|Connection (closed|reset) by (remote )?peer|Broken pipe|Timed out waiting"
+    r"|collective operation timeout|CollectiveTimeoutError|SynchronizationBarrierReset"
 )
 _KINDS = (
-    (r"running low on memory|NODE_OUT_OF_MEMORY|memory monitor", OUT_OF_MEMORY),
-    (r"node has died|node was terminated|NodeDied", KILLED),
+    (_MONITOR, OUT_OF_MEMORY),
+    (_NODE, KILLED),
     (_MEMORY, OUT_OF_MEMORY),
     (r"No space left on device|Disk quota exceeded", DISK_FULL),
     (r"Read-only file system|Permission denied|Operation not permitted", NOT_WRITABLE),
@@ -71,6 +75,26 @@ _SIGNALS = (
 """What a dying process writes, and the signal that it is by; SIGKILL alone leaves no words."""
 
 
+@dataclass(frozen=True)
+class LastWords:
+    """What is known of the processes of a worker group after its end."""
+
+    by_process: Mapping[str, str] = field(default_factory=dict)
+    """The end of what each wrote to its standard error."""
+    oom_kills: int = 0
+    """Processes that the kernel of one of their machines killed for memory meanwhile."""
+    node_lost: bool = False
+    """Whether one of their machines is gone."""
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The words of those that did not end by an exception."""
+        return tuple(text for text in self.by_process.values() if "Traceback (most recent call last)" not in text)
+
+
+SILENCE = LastWords()
+
+
 def is_final(error: BaseException) -> bool:
     """Whether trying again is in vain."""
     if isinstance(error, OSError) and error.errno in _FINAL_NUMBERS:
@@ -83,46 +107,48 @@ def kind_of(cause: str) -> str:
     return cause.partition(":")[0]
 
 
-def explain(error: BaseException | str, words: str = "", oom_kills: int = 0) -> str:
+def explain(error: BaseException | str, words: LastWords = SILENCE) -> str:
     """The failure in one line: its kind, what happened, what to do.
 
-    Args: words: what its worker wrote last; oom_kills: processes that the kernel of its machine killed for memory.
+    Args: words: what is known of the processes of a worker group whose end the error is.
     """
     if isinstance(error, Diverged):
         return f"{DIVERGED}: {error}"
     inner = getattr(error, "worker_failures", None)
     if inner:
-        return min((explain(one, words, oom_kills) for one in inner.values()), key=_order)
+        return min((explain(one, words) for one in inner.values()), key=_order)
     within = getattr(error, "controller_failure", None)
     if within is not None:
-        return explain(within, words, oom_kills)
+        return explain(within, words)
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     last = _last_line(text)
     kind = next((kind for pattern, kind in _KINDS if re.search(pattern, text, re.IGNORECASE)), ERROR)
-    if kind == KILLED:
-        return _killed(text, words, oom_kills)
-    if kind == OUT_OF_MEMORY and re.search(_KINDS[0][0], text):
+    if kind == KILLED or (kind == LOST_PEER and (words.node_lost or (_GONE.search(text) and words.silent))):
+        return _killed(text, words)
+    if kind == OUT_OF_MEMORY and re.search(_MONITOR, text, re.IGNORECASE):
         return f"{kind}: Ray's memory monitor killed a worker, its machine ran low on memory; {_REMEDIES[kind]}"
-    if kind == ERROR:
-        return f"{kind}: {last}"
+    if isinstance(error, OutOfMemory) or kind == ERROR:
+        return f"{kind}: {error if isinstance(error, OutOfMemory) else last}"
+    if kind == NO_RESOURCES:
+        last = last.partition(". ")[0]  # Ray's advice for its own settings follows
     return f"{kind}: {last}; {_REMEDIES[kind]}"[:_CAUSE_CHARACTERS]
 
 
-def _killed(text: str, words: str, oom_kills: int) -> str:
+def _killed(text: str, words: LastWords) -> str:
     """The cause of a process that is gone: what it wrote last says more than that it is gone."""
-    if re.search(_KINDS[1][0], text, re.IGNORECASE):
+    if words.node_lost or re.search(_NODE, text, re.IGNORECASE):
         return f"{KILLED}: its machine was lost; {_REMEDIES[KILLED]}"
-    if oom_kills:
+    if words.oom_kills:
         return f"{OUT_OF_MEMORY}: the kernel's OOM killer ended a process of it; {_REMEDIES[OUT_OF_MEMORY]}"
+    told = "\n".join(words.silent)
     for pattern, kind in _KINDS:
-        found = re.search(f"^.*({pattern}).*$", words, re.IGNORECASE | re.MULTILINE)
+        found = re.search(f"^.*({pattern}).*$", told, re.IGNORECASE | re.MULTILINE)
         if found and kind in (OUT_OF_MEMORY, DISK_FULL, LOST_PEER):
             return f"{kind}: {found[0].strip()[:_LINE_CHARACTERS]}; {_REMEDIES[kind]}"
-    told = words + (
-        "SIGTERM" if "receives a SIGTERM" in text else ""
-    )  # Ray's text names SIGSEGV as one of many guesses
+    # Of what Ray tells itself only this is seen; the rest of its text is guesses, SIGSEGV among them.
+    told += "SIGTERM" if "receives a SIGTERM" in text else ""
     signal = next((name for pattern, name in _SIGNALS if re.search(pattern, told)), None)
-    by = signal or "SIGKILL, without a last word: by hand, or by its machine's end"
+    by = signal or "SIGKILL, which leaves no last word"
     return f"{KILLED}: its process was ended by {by}; {_REMEDIES[KILLED]}"
 
 
@@ -138,7 +164,7 @@ def _last_line(text: str) -> str:
     return lines[-1][:_LINE_CHARACTERS] if lines else "no message"
 
 
-def last_words(cause: str, parts: Mapping[str, str]) -> str:
+def log_text(cause: str, parts: Mapping[str, str]) -> str:
     """The text of a failure's log: when, the cause, then the end of each part under its title."""
     lines = [f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}  {cause}"]
     for title, text in parts.items():

@@ -27,7 +27,7 @@ from golf.score.sliding import ChunkScore, Scored
 from golf.stages import Event, RunFolder, measure, pack_trained, run_stages, rungs_of, train_stage, with_code
 from golf.train.loop import Preempted
 from tune.attempts import Progress
-from tune.failures import explain, last_words
+from tune.failures import explain, log_text
 from tune.ledger.ledger import Ledger
 from tune.ranks import ranks_said
 from tune.reuse import Reuse
@@ -319,7 +319,7 @@ def failed(cause: str, folder: RunFolder) -> dict[str, Any]:
 def write_log(folder: RunFolder, cause: str, parts: Mapping[str, str]) -> None:
     """Keep the last words of a failure; a disk that does not take them must not hide why."""
     with contextlib.suppress(OSError):
-        folder.file(LOG).write_text(last_words(cause, parts))
+        folder.file(LOG).write_text(log_text(cause, parts))
 
 
 def outcome_of(
