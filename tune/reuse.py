@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.files import read_json
+from golf.record import STATE
 from tune.ranks import keep_turns, turns_of
 from tune.stages import Wanted
 from tune.store.entries import Damaged, Entry
@@ -105,7 +106,7 @@ class Reuse:
             spent = before
             while waiting:
                 last = ended.is_set()
-                while waiting and (self.folder / waiting[0].name / "state.pt").exists():
+                while waiting and (self.folder / waiting[0].name / STATE).exists():
                     one = waiting.pop(0)
                     seconds = _seconds_at(self.folder / one.name)
                     self._publish(one, seconds - spent)

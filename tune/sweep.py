@@ -21,6 +21,7 @@ from golf.config import to_plain
 from golf.data.dataset import open_dataset
 from golf.files import read_json, write_json
 from golf.stages import RunFolder
+from golf.train.saving import MTBF_HOURS
 from tune.attempts import Endurance
 from tune.cluster import TRIAL_SLOT, Workers
 from tune.cost import Costs
@@ -56,8 +57,10 @@ class SweepSettings:
     """Trials at a time."""
     endurance: Endurance = field(default_factory=Endurance)
     """What a trial puts up with: failures, lost nodes, hung workers."""
-    save_seconds: float = 60.0
-    """Between the saved states of a training."""
+    save_seconds: float | None = None
+    """Between the saved states of a stage; None: chosen from what a save costs."""
+    mtbf_hours: float = MTBF_HOURS
+    """Mean time between failures of a trial's machines together, for that choice."""
     screening: Screening | None = None
     """How trials are screened on the first chunks; None: all run in full."""
     reuse: bool = True
@@ -192,8 +195,8 @@ class Book:
         write_json(folder / POINT, dict(trial.parameters))
         (folder / OUTCOME).unlink(missing_ok=True)
         places = {"data": str(self.settings.data), "folder": str(folder)}
-        spec = {"trial": trial.trial, "config": plain, **places, "save_seconds": self.settings.save_seconds}
-        spec |= {"world": self.settings.workers.world}
+        spec: dict[str, Any] = {"trial": trial.trial, "config": plain, **places, "world": self.settings.workers.world}
+        spec |= {"save_seconds": self.settings.save_seconds, "mtbf_hours": self.settings.mtbf_hours}
         screening = self.settings.screening
         if screening is not None:
             kept = str(self.storage.screened(self.settings.name))

@@ -22,10 +22,13 @@ from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
-from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
+from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING, STATE, TENSORS
 from golf.score.sliding import ChunkScore, Scored
 from golf.stages import Event, RunFolder, measure, pack_trained, run_stages, rungs_of, train_stage, with_code
-from golf.train.loop import Preempted
+from golf.tensors import read_stored
+from golf.train.log import CURVES_FILE
+from golf.train.loop import Notice, Preempted, never
+from golf.train.saving import MTBF_HOURS, Saving
 from tune.attempts import Progress
 from tune.failures import explain, log_text
 from tune.ledger.ledger import Ledger
@@ -61,28 +64,30 @@ class Failed(Exception):
 def open_trial(spec: Mapping[str, Any]) -> tuple[RunConfig, Dataset, RunFolder]:
     """The configuration, data and folder that a trial's arguments name.
 
-    Args: spec: "config" (plain), "data" and "folder" (paths), "save_seconds", "world"; to share stages also "store"
-        (path or URI), "branches" (steps) and, if wanted, "budget_bytes" and "patience"; to be screened "screening"
-        (fields of Screening) and "screened" (path of what the sweep's trials scored on the first chunks).
+    Args: spec: "config" (plain), "data" and "folder" (paths), "save_seconds" (None: chosen from what a save costs and
+        "mtbf_hours"), "world"; to share stages also "store" (path or URI), "branches" (steps) and, if wanted,
+        "budget_bytes" and "patience"; to be screened "screening" (fields of Screening) and "screened" (path of what
+        the sweep's trials scored on the first chunks).
     """
     config = from_plain(RunConfig, spec["config"])
     return config, open_dataset(Path(spec["data"]), config.model.vocab_size), RunFolder(Path(spec["folder"]))
 
 
-def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Callable[[], bool]) -> None:
+def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Notice = never) -> None:
     """Run TRAIN or EVALUATE on this rank of `group`; the results are left in the trial's folder.
 
     Args: notice: whether this rank knows that the stage has to stop soon.
     Raises: Preempted once the state is saved after a notice.
     """
     config, dataset, folder = open_trial(spec)
+    saving = Saving(seconds=spec["save_seconds"], mtbf_hours=spec.get("mtbf_hours", MTBF_HOURS))
     if stage == TRAIN:
         start = Path(spec["start"]) if spec.get("start") else None
         keep = {int(steps): Path(place) for steps, place in spec.get("keep", {}).items()}
-        train_stage(config, dataset, folder, group, event, spec["save_seconds"], start, keep, notice=notice)
+        train_stage(config, dataset, folder, group, event, saving, start, keep, notice)
     else:
         for rung in spec["rungs"]:
-            measure(config, dataset, folder, group, event, rung, spec.get("first_chunks"), notice=notice)
+            measure(config, dataset, folder, group, event, rung, spec.get("first_chunks"), saving, notice)
 
 
 def progress(stage: str, spec: Mapping[str, Any]) -> Progress:
@@ -103,15 +108,15 @@ def unfinished(stage: str, spec: Mapping[str, Any]) -> dict[str, int]:
 
 def saved_chunks(folder: Path, name: str) -> int:
     """The chunk that an evaluation goes on from."""
-    return 0
+    files = [folder / f"{name}{TENSORS}", folder / f"{name.removesuffix(SCREEN)}{SCREEN}{TENSORS}"]
+    return max((len(read_stored(file)[1]["chunks"]) for file in files if file.exists()), default=0)
 
 
 def saved_steps(spec: Mapping[str, Any]) -> int:
     """The step that a training goes on from."""
     for place in (spec["folder"], spec.get("start")):
-        path = Path(place or spec["folder"]) / "curves.json"
-        if path.exists() and "seconds" in (curves := read_json(path)):
-            return int(curves["seconds"][0][0]) + 1
+        if place is not None and (Path(place) / STATE).exists():
+            return int(read_json(Path(place) / CURVES_FILE)["seconds"][0][0]) + 1
     return 0
 
 

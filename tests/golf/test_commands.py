@@ -30,7 +30,7 @@ from golf.config import (
 )
 from golf.data.text import prepare_text
 from golf.files import read_json, write_json
-from golf.train.state import read_tensors
+from golf.tensors import read_stored, read_tensors
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,7 +192,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_continues(place: Place, tmp_pat
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert len(errors.strip().splitlines()) == 1
-    reached = read_tensors(tmp_path / "stopped" / "state.pt")["step"]
+    reached = read_stored(tmp_path / "stopped" / "state.safetensors")[1]["step"]
     assert 0 < reached < 120
     assert main(longer) == 0
     losses = read_json(tmp_path / "stopped" / "curves.json")["train_loss"]
@@ -201,7 +201,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_continues(place: Place, tmp_pat
 
 def first_weight(folder: Path) -> torch.Tensor:
     """Some trained weights."""
-    weights = torch.load(folder / "live.pt", weights_only=True)["token_embedding.weight"]
+    weights = read_tensors(folder / "live.safetensors")["token_embedding.weight"]
     assert isinstance(weights, torch.Tensor)
     return weights
 
@@ -237,7 +237,7 @@ def test_the_built_in_corpus_is_made_when_it_is_missing(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert main(["train", "demo", "--set", *small]) == 0
     assert (tmp_path / "data/cpython-docs/dataset.json").exists()
-    assert (tmp_path / "runs/demo/live.pt").exists()
+    assert (tmp_path / "runs/demo/live.safetensors").exists()
 
 
 def test_every_field_is_listed_described_and_settable(capsys: pytest.CaptureFixture[str]) -> None:
@@ -455,12 +455,12 @@ def test_an_intact_file_of_other_tensors_is_refused(
 def test_damaged_weights_are_refused(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: weights that are cut short or a pickle with code are read by `score` or `pack`."""
     trap = tmp_path / "executed"
-    torch.save(Trap(trap), run_copy / "live.pt")
-    assert "live.pt" in refused(capsys, "score", run_copy, "--rung", "live")
+    torch.save(Trap(trap), run_copy / "live.safetensors")
+    assert "live.safetensors" in refused(capsys, "score", run_copy, "--rung", "live")
     assert not trap.exists()
-    cut(run_copy / "average.pt")
-    assert "average.pt" in refused(capsys, "pack", run_copy)
-    (run_copy / "average.pt").unlink()
+    cut(run_copy / "average.safetensors")
+    assert "average.safetensors" in refused(capsys, "pack", run_copy)
+    (run_copy / "average.safetensors").unlink()
     assert "python -m golf train" in refused(capsys, "pack", run_copy)
     (run_copy / "artifact.golf").unlink()
     assert "python -m golf pack" in refused(capsys, "adapt", run_copy)

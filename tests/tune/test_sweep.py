@@ -113,7 +113,7 @@ def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, 
     def kill_one() -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            state = list(storage.root.glob("sweeps/s/trials/*/state.pt"))
+            state = list(storage.root.glob("sweeps/s/trials/*/state.safetensors"))
             lines = [(p, " ".join(p.info["cmdline"] or [])) for p in psutil.process_iter(["cmdline"])]
             workers = [process for process, line in lines if "RayTrainWorker" in line]
             if state and workers and not (state[0].parent / "train.json").exists():

@@ -78,7 +78,7 @@ def test_a_full_disk_is_named(tiny: RunConfig, data: Path, tmp_path: Path) -> No
     """Fault: a cause that a person cannot act on."""
 
     def train(stage: str, spec: Mapping[str, Any]) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "state.pt")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "state.safetensors")
 
     assert outcome_of(spec_of(tiny, data, tmp_path), train=train)["cause"].startswith("disk full")
 
@@ -95,11 +95,11 @@ def test_a_finished_training_is_not_run_again(tiny: RunConfig, data: Path, tmp_p
         here(stage, spec)
 
     assert outcome_of(spec, counted, stopped)["status"] == "failed"
-    trained = (tmp_path / "live.pt").stat().st_mtime_ns
+    trained = (tmp_path / "live.safetensors").stat().st_mtime_ns
     time.sleep(0.01)
     assert outcome_of(spec, counted, counted)["status"] == "done"
     assert stages == [TRAIN, EVALUATE]
-    assert (tmp_path / "live.pt").stat().st_mtime_ns == trained
+    assert (tmp_path / "live.safetensors").stat().st_mtime_ns == trained
 
 
 @pytest.mark.parametrize(
