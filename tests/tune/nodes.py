@@ -17,7 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.6", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5"}
+LOOK_SECONDS = 0.5
+os.environ |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": str(LOOK_SECONDS)}
 os.environ |= {"RAY_TRAIN_METRICS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
 import ray
@@ -102,6 +103,12 @@ def turns(storage: Storage) -> list[list[int]]:
     return found
 
 
+def pid_of(rank: int, storage: Storage) -> int:
+    """The process of a rank."""
+    [path] = storage.root.glob(f"sweeps/s/trials/*/processes/{rank}.json")
+    return int(read_json(path)["pid"])
+
+
 def further(storage: Storage, number: int) -> bool:
     """Whether the training's turn of this number has come a little further."""
     found = turns(storage)
@@ -150,14 +157,19 @@ def main(config: Path, data: Path, folder: Path) -> dict[str, Any]:
     def lose_nodes() -> None:
         wait_for(lambda: saved_step(storage) >= NOTICED)
         times["notice"] = time.monotonic() - began
-        Metadata.taken = datetime.now(UTC) + timedelta(seconds=60)
+        # A stopped rank holds the others at their next sum, however long the notice takes on a busy machine.
+        held = pid_of(3, storage)
+        os.kill(held, signal.SIGSTOP)
+        Metadata.taken = datetime.now(UTC) + timedelta(seconds=100)
+        watcher.wait()
+        time.sleep(4 * LOOK_SECONDS)
+        os.kill(held, signal.SIGCONT)
         wait_for(lambda: further(storage, 2))
         times["kill"] = time.monotonic() - began
         cluster.remove_node(nodes[0], allow_graceful=False)
         wait_for(lambda: further(storage, 3))
         times["sigterm"] = time.monotonic() - began
-        [process] = storage.root.glob("sweeps/s/trials/*/processes/0.json")
-        os.kill(read_json(process)["pid"], signal.SIGTERM)
+        os.kill(pid_of(0, storage), signal.SIGTERM)
 
     threading.Thread(target=lose_nodes, daemon=True).start()
     search = Search(base, {"seed": [1]}, "grid", None, 0, open_dataset(data).digest, [])
@@ -170,7 +182,7 @@ def main(config: Path, data: Path, folder: Path) -> dict[str, Any]:
     ray.shutdown()
     cluster.shutdown()
     times["down"] = time.monotonic() - began
-    log = (storage.trial("s", entry["trial"]) / LOG).read_text()
+    log = "\n".join(path.read_text() for path in storage.trial("s", entry["trial"]).glob(LOG))
     return {"entry": entry, "steps": seen.steps, "told": told, "times": times, "log": log}
 
 
