@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -112,13 +112,12 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition("/")
-        if name not in needed or not index.isdecimal() or int(index) >= len(parameters):
-            raise ValueError(f"optimiser tensor {key[:80]!r} belongs to none of {len(parameters)} parameters")
-        if tensor.shape != (torch.Size() if name == "step" else parameters[int(index)].shape):
-            raise ValueError(f"optimiser tensor {key[:80]!r} has another shape than its parameter")
+        owner = parameters[int(index)] if index.isdecimal() and int(index) < len(parameters) else None
+        if owner is None or name not in needed or tensor.shape != (torch.Size() if name == "step" else owner.shape):
+            raise ValueError(f"optimiser tensor {key[:80]!r} fits to no parameter")
         state.setdefault(int(index), {})[name] = tensor
     if any(values.keys() != needed for values in state.values()):
-        raise ValueError(f"optimiser tensors are missing: every parameter needs {', '.join(sorted(needed))}")
+        raise ValueError(f"a parameter lacks one of the optimiser's {sorted(needed)}")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -136,22 +135,23 @@ def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], 
     """Tensors and plain values; the file is read from front to end."""
     length = int.from_bytes(file.read(8), "little")
     if file_bytes < 8 or length > min(file_bytes - 8, TENSORS_HEADER_LIMIT):
-        raise ValueError(f"its first 8 bytes promise a header of {length:,} bytes, the file has {file_bytes:,}")
+        raise ValueError(f"it has {file_bytes} bytes, the first 8 promise a header of {length}")
     header = _parse(file.read(length))
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(PLAIN, "{}"), str):
+    text = metadata.get(PLAIN, "{}") if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
         raise ValueError("its metadata must be an object of texts")
-    plain = _parse(metadata.get(PLAIN, "{}").encode())
+    plain = _parse(text.encode())
     entries = {name: _checked(name, entry) for name, entry in header.items()}
     order = sorted(entries, key=lambda name: entries[name][2:])
     at = 0
     for name in order:
         _, _, begin, end = entries[name]
         if begin != at:
-            raise ValueError(f"tensor {name[:80]!r} begins at byte {begin:,} of the data, not at {at:,}")
+            raise ValueError(f"tensor {name[:80]!r} begins at byte {begin} of the data, not at {at}")
         at = end
     if at != file_bytes - 8 - length:
-        raise ValueError(f"its header describes {at:,} bytes of tensors, {file_bytes - 8 - length:,} are there")
+        raise ValueError(f"its header describes {at} bytes of tensors, {file_bytes - 8 - length} are there")
     tensors: dict[str, Tensor] = {}
     for name in order:
         dtype, shape, _, _ = entries[name]
@@ -164,45 +164,35 @@ def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], 
 
 def _checked(name: str, entry: Any) -> tuple[torch.dtype, list[int], int, int]:
     """Type, shape, begin and end of a header's entry, which fit together."""
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"tensor {name[:80]!r} must have dtype, shape and data_offsets")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in TENSOR_TYPES:
-        raise ValueError(f"tensor {name[:80]!r} is of unknown type {str(dtype)[:20]!r}")
-    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
-        raise ValueError(f"tensor {name[:80]!r} has an impossible shape or place")
-    wanted = math.prod(shape) * TENSOR_TYPES[dtype].itemsize
-    if math.prod(max(size, 1) for size in shape) >= LARGEST_SIZE or offsets[1] - offsets[0] != wanted:
-        raise ValueError(f"tensor {name[:80]!r} has {offsets[1] - offsets[0]:,} bytes, its shape needs {wanted:,}")
-    return TENSOR_TYPES[dtype], shape, offsets[0], offsets[1]
-
-
-def _are_sizes(values: Any) -> bool:
-    """Whether it is a short list of integers from 0 that a size can be."""
-    return (
-        isinstance(values, list) and len(values) <= 8 and all(type(v) is int and 0 <= v < LARGEST_SIZE for v in values)
-    )
+    fields = entry if isinstance(entry, dict) else {}
+    kind, shape, place = (fields.get(field) for field in ("dtype", "shape", "data_offsets"))
+    dtype = TENSOR_TYPES.get(kind) if isinstance(kind, str) else None
+    if dtype and isinstance(shape, list) and isinstance(place, list) and len(place) == 2 and len(shape) <= 8:
+        sizes = all(type(size) is int and 0 <= size < LARGEST_SIZE for size in (*shape, *place))
+        # A size of 0 must not hide others whose product overflows.
+        sizes = sizes and math.prod(max(size, 1) for size in shape) < LARGEST_SIZE
+        if sizes and place[1] - place[0] == math.prod(shape) * dtype.itemsize:
+            return dtype, shape, place[0], place[1]
+    raise ValueError(f"tensor {name[:80]!r} has an impossible type, shape or place: {str(entry)[:200]!r}")
 
 
 def _parse(text: bytes) -> dict[str, Any]:
     """The JSON object in `text`; a key that is there twice, NaN and infinity are refused."""
-    value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refused)
     if not isinstance(value, dict):
         raise ValueError("its header must be a JSON object")
     return value
 
 
-def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"its header has {key[:80]!r} twice")
-        found[key] = value
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("its header has a key twice")
     return found
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"its header holds {constant}, which JSON does not have")
+def _refused(constant: str) -> Any:
+    raise ValueError(f"its header holds {constant}")
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -24,8 +24,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def what_fits(run: Callable[[int], object], sequences: int, length: int, slices: int) -> str:
     """What was asked, what fits, and which field to change.
 
-    Args: run: computes the gradients of so many of the slice's `sequences`; length: of a sequence, in tokens; slices: of
-        a step.
+    Args: run: computes the gradients of so many of the slice's `sequences`; length: tokens of a sequence; slices: of a
+        step.
     """
 
     def fits(tried: int) -> bool:
