@@ -7,14 +7,14 @@ here is one attempt and the next one is decided in `on_workers`. Before a node t
 workers save. An error that would come again is written down instead of tried again.
 """
 
+import contextlib
 import functools
 import os
 import shutil
 import signal
 import threading
-import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ import ray.train
 import ray.train.torch
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.execution.context import get_train_context
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -31,7 +30,7 @@ from golf.config import RunConfig, from_plain
 from golf.dist import Group, current_group
 from golf.files import read_json, write_json
 from golf.stages import Event, RunFolder
-from golf.train.loop import Diverged, Preempted
+from golf.train.loop import Diverged, Notice, Preempted
 from tune.attempts import Attempts, Endurance
 from tune.cluster import Workers, leaving, room_for, set_train_limits
 from tune.failures import NO_RESOURCES, PREEMPTED, LastWords, explain, is_final, kind_of
@@ -44,7 +43,7 @@ _STEPS_BETWEEN, _CHUNKS_BETWEEN = 50, 16
 """Steps and chunks between the reports of a long stage."""
 _PROCESSES = "processes"
 """Folder of what the workers say of themselves, in the trial's."""
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
 """Between two looks whether this process's node is being taken away."""
 _FETCH_SECONDS = 20.0
 """That a node gets to send a dead worker's last words."""
@@ -93,13 +92,26 @@ def _listen() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: _terminated.set())
 
 
-def _notice() -> bool:
-    """Whether this rank knows that its group has to stop: Ray Train's word that a node is taken away, or a SIGTERM.
+@contextlib.contextmanager
+def noticing() -> Iterator[Notice]:
+    """Gives whether this process has to end soon: it got a SIGTERM, or Ray knows that its node is being taken away.
 
-    `ray.train.get_preemption_info` waits for all ranks at each call, which a training step must not; what it tells is
-    read from where Ray Train's watcher left it.
+    Each rank looks for itself, beside its training: `ray.train.get_preemption_info` makes all ranks wait for each other
+    at every call, and Ray Train's watcher behind it is one more process of each group.
     """
-    return _terminated.is_set() or get_train_context().preemption_context.preemption_info is not None
+    node, told, ended = ray.get_runtime_context().get_node_id(), threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            with contextlib.suppress(Exception):  # a head that does not answer has no notice to give
+                if leaving(node):
+                    told.set()
+
+    threading.Thread(target=look, name="notice", daemon=True).start()
+    try:
+        yield lambda: told.is_set() or _terminated.is_set()
+    finally:
+        ended.set()
 
 
 def work(arguments: dict[str, Any]) -> str | None:
@@ -111,7 +123,8 @@ def work(arguments: dict[str, Any]) -> str | None:
     _introduce(folder.path / _PROCESSES / f"{group.rank}.json")
     try:
         event = reporter(from_plain(RunConfig, spec["config"]), ray.train.report)
-        run_stage(arguments["stage"], spec, group, event, _notice)
+        with noticing() as notice:
+            run_stage(arguments["stage"], spec, group, event, notice)
     except Preempted as preempted:
         return str(preempted)
     except Exception as error:
@@ -247,15 +260,10 @@ def in_this_process(report: Callable[[dict[str, Any]], None]) -> Runner:
     When this process's node is being taken away the stage saves and Preempted passes on to Ray Tune, which starts the
     trial again elsewhere.
     """
-    node, looked = ray.get_runtime_context().get_node_id(), [0.0, False]
-
-    def notice() -> bool:
-        if time.monotonic() - looked[0] > _LOOK_SECONDS:
-            looked[:] = [time.monotonic(), leaving(node)]
-        return bool(looked[1])
 
     def run(stage: str, spec: Mapping[str, Any]) -> None:
         event = reporter(from_plain(RunConfig, spec["config"]), report)
-        run_stage(stage, spec, Group(), event, notice)
+        with noticing() as notice:
+            run_stage(stage, spec, Group(), event, notice)
 
     return run

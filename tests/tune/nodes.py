@@ -17,10 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-LOOK_SECONDS = 0.5
-os.environ |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": str(LOOK_SECONDS)}
-os.environ |= {"RAY_TRAIN_METRICS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-
 import ray
 from ray.cluster_utils import Cluster
 
@@ -162,7 +158,7 @@ def main(config: Path, data: Path, folder: Path) -> dict[str, Any]:
         os.kill(held, signal.SIGSTOP)
         Metadata.taken = datetime.now(UTC) + timedelta(seconds=100)
         watcher.wait()
-        time.sleep(4 * LOOK_SECONDS)
+        time.sleep(3.0)
         os.kill(held, signal.SIGCONT)
         wait_for(lambda: further(storage, 2))
         times["kill"] = time.monotonic() - began
