@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ray.cluster_utils import Cluster
 from golf.config import RunConfig, from_plain
 from golf.data.dataset import open_dataset
 from golf.files import read_json
+from tests.tune.test_notice import Metadata
 from tune.attempts import Endurance
 from tune.cluster import TRIAL_SLOT, Workers
 from tune.paths import Storage
@@ -35,34 +36,6 @@ SMALL = {"object_store_memory": 80_000_000}
 NOTICED, FURTHER = 2, 2
 """Saved steps after which a node gets its notice; more steps on what is left, after which the next thing happens."""
 SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-
-
-class Metadata(BaseHTTPRequestHandler):
-    """A spot machine's metadata service, Amazon's second version."""
-
-    taken: datetime | None = None
-
-    def do_PUT(self) -> None:
-        """Give a token to whoever names its lifetime."""
-        named = self.path == "/latest/api/token" and "X-aws-ec2-metadata-token-ttl-seconds" in self.headers
-        self.answer(200 if named else 400, b"token")
-
-    def do_GET(self) -> None:
-        """Tell whoever has the token."""
-        known = self.headers.get("X-aws-ec2-metadata-token") == "token"
-        if not known or self.path != "/latest/meta-data/spot/instance-action" or self.taken is None:
-            return self.answer(404 if known else 401, b"")
-        notice = {"action": "terminate", "time": self.taken.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        return self.answer(200, json.dumps(notice).encode())
-
-    def answer(self, status: int, body: bytes) -> None:
-        """Send it."""
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing."""
 
 
 class Seen:
