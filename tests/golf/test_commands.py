@@ -178,25 +178,30 @@ def test_a_budget_becomes_a_plan_once(place: Place, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "none").exists()
 
 
-def test_ctrl_c_is_one_line_and_the_same_command_continues(place: Place, tmp_path: Path) -> None:
-    """Fault: a traceback, or a folder that an interrupted command leaves unusable."""
-    short = ["train", str(place.config), "--data", str(place.data), "--out", str(tmp_path / "stopped")]
-    longer = [*short, "--set", "schedule.steps=120"]
-    command = [sys.executable, "-m", "golf", *longer]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        assert "Ctrl-C" in process.stdout.readline()
-        process.stdout.readline()  # it trains
-        process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert len(errors.strip().splitlines()) == 1
-    reached = read_stored(tmp_path / "stopped" / "state.safetensors")[1]["step"]
-    assert 0 < reached < 120
-    assert main(longer) == 0
+def test_a_signal_is_one_line_and_the_same_command_continues(place: Place, tmp_path: Path) -> None:
+    """Fault: a traceback, a wrong exit code, or a folder that is unusable afterwards or ends with other bits."""
+    longer = ["train", str(place.config), "--data", str(place.data), "--set", "schedule.steps=150", "--out"]
+    command = [sys.executable, "-m", "golf", *longer, str(tmp_path / "stopped")]
+    reached = [0]
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            assert "Ctrl-C" in process.stdout.readline()
+            process.stdout.readline()  # it trains
+            process.send_signal(number)
+            errors = process.communicate(timeout=60)[1]
+        assert process.returncode == code
+        assert "Traceback" not in errors
+        assert len(errors.strip().splitlines()) == 1
+        reached.append(read_stored(tmp_path / "stopped" / "state.safetensors")[1]["step"])
+    assert reached == sorted(set(reached))
+    assert reached[-1] < 150
+    assert main([*longer, str(tmp_path / "stopped")]) == 0
     losses = read_json(tmp_path / "stopped" / "curves.json")["train_loss"]
-    assert [point[0] for point in losses] == list(range(120))
+    assert [point[0] for point in losses] == list(range(150))
+    assert main([*longer, str(tmp_path / "calm")]) == 0
+    calm = (tmp_path / "calm" / "average.safetensors").read_bytes()
+    assert (tmp_path / "stopped" / "average.safetensors").read_bytes() == calm
 
 
 def first_weight(folder: Path) -> torch.Tensor:
