@@ -3,7 +3,6 @@
 import argparse
 import math
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -23,9 +22,10 @@ from golf.commands import (
 )
 from golf.presets import PRESETS, SPLITS
 from golf.record import LADDER
-from golf.train.loop import Diverged
+from golf.train.loop import Diverged, OutOfMemory
+from golf.train.saving import MTBF_HOURS
 
-USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, Diverged)
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, Diverged, OutOfMemory)
 """Errors whose message is for the user; everything else is a fault of the program and keeps its traceback."""
 OTHERS_WAIT_SECONDS = 3.0
 """How long ranks other than the first hold their error back: torchrun ends them when the first has told the same."""
@@ -75,6 +75,14 @@ def _add_choices(parser: argparse.ArgumentParser, split: bool = True) -> None:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help=fields)
     if split:
         parser.add_argument("--split", metavar="NAME", help=f"quantisation split: {', '.join(SPLITS)}")
+
+
+def _add_saving(parser: argparse.ArgumentParser) -> None:
+    """--save-seconds and --mtbf-hours."""
+    fixed = "save the state every S seconds (chosen from what a save takes: the square root of 2 * save * mtbf)"
+    parser.add_argument("--save-seconds", type=float, metavar="S", help=fixed)
+    often = "mean time between failures of the machines together (%(default)g)"
+    parser.add_argument("--mtbf-hours", type=float, default=MTBF_HOURS, metavar="H", help=often)
 
 
 def _add_preset(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +141,7 @@ def _add_running(kinds: Any) -> None:
             help="train for about so long: a few steps are measured first and the number of steps fixed by them",
         )
         _add_choices(parser)
+        _add_saving(parser)
     pack = _add(
         kinds,
         "pack",
@@ -174,6 +183,7 @@ def _add_evaluating(kinds: Any) -> None:
         parser.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
         parser.add_argument("--out", type=Path, metavar="FOLDER", help="where results are kept (FOLDER/scored)")
         _add_choices(parser, split=False)
+        _add_saving(parser)
 
 
 def _add_data(sources: Any) -> None:
@@ -232,6 +242,7 @@ def main(arguments: list[str]) -> int:
     """Run one command.
 
     Returns: 0; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C.
+    Raises: SystemExit when a signal ended a stage whose state was saved.
     """
     rank = int(os.environ.get("RANK", "0"))
     try:
@@ -248,8 +259,6 @@ def main(arguments: list[str]) -> int:
         if not rank:
             print("\nstopped; what was finished or saved is kept, and the same command continues", file=sys.stderr)
         return 130
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     return 0
 
 

@@ -25,14 +25,13 @@ from golf.describe import config_facts, fact_lines, field_notes, note_lines
 from golf.dist import Group, join
 from golf.files import read_json, write_json
 from golf.presets import find_preset, with_split
-from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, digest
-from golf.solo import Progress, print_ladder
-from golf.stages import RunFolder, adapt_stage, kept, pack_stage, run_stages, score_stage, train_stage, with_code
+from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, WEIGHTS, digest
+from golf.solo import Progress, noticed_signals, print_ladder
+from golf.stages import RunFolder, measure, pack_stage, run_stages, train_stage, with_code
+from golf.train.saving import Saving
 
 DEFAULT_DATA = Path("data") / CORPUS_NAME
 """The built-in corpus, which is prepared where it is missing."""
-WEIGHTS = {LIVE: "live.pt", AVERAGED: "average.pt"}
-"""Files of the rungs that are not measured from the artifact."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,15 @@ def fineweb_command(arguments: argparse.Namespace) -> None:
 def run_command(arguments: argparse.Namespace) -> None:
     """All stages."""
     wanted, folder = read_config(arguments), run_folder(arguments)
-    with join() as group:
+    with join() as group, noticed_signals(group.first) as notice:
         config, dataset = begin(wanted, folder, arguments, group)
-        progress = Progress(not group.first, config.schedule.steps)
-        results = run_stages(config, dataset, folder, group, code_bytes(config), progress)
+        progress, saving = Progress(not group.first, config.schedule.steps), saving_of(arguments)
+        size = code_bytes(config)
+        results = run_stages(config, dataset, folder, group, size, progress, saving=saving, notice=notice)
         if group.first:
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
             print_ladder(results)
+            print_saves(results["train"])
             print(f"artifact, weights and results are in {folder.path} (all numbers: {folder.file('record.json')})")
             print(f"next: python -m golf adapt {folder.path} --set adapt.lr=0.005")
 
@@ -91,19 +92,32 @@ def run_command(arguments: argparse.Namespace) -> None:
 def train_command(arguments: argparse.Namespace) -> None:
     """Training alone."""
     wanted, folder = read_config(arguments), run_folder(arguments)
-    with join() as group:
+    with join() as group, noticed_signals(group.first) as notice:
         config, dataset = begin(wanted, folder, arguments, group)
-        trained = train_stage(config, dataset, folder, group, Progress(not group.first, config.schedule.steps))
+        progress = Progress(not group.first, config.schedule.steps)
+        trained = train_stage(config, dataset, folder, group, progress, saving_of(arguments), notice=notice)
         if group.first:
             print(f"trained {trained['steps']} steps in {trained['seconds']:.1f} s; the weights are in {folder.path}")
+            print_saves(trained)
             print(f"next: python -m golf pack {folder.path}")
+
+
+def saving_of(arguments: argparse.Namespace) -> Saving:
+    """--save-seconds and --mtbf-hours."""
+    return Saving(seconds=arguments.save_seconds, mtbf_hours=arguments.mtbf_hours)
+
+
+def print_saves(trained: dict[str, Any]) -> None:
+    """What saving the training's state cost, where it was saved at all."""
+    if trained.get("saves"):
+        print(f"a save takes {trained['save_seconds']:.2g} s: every {trained['save_interval_seconds']:.0f} s")
 
 
 def pack_command(arguments: argparse.Namespace) -> None:
     """Packing alone. Another split or codec becomes the folder's configuration."""
     folder = RunFolder(arguments.folder)
     config = change_only(stored_config(folder), arguments, ("quant", "cap_bytes"))
-    need_file(folder, "average.pt", "train")
+    need_file(folder, WEIGHTS[AVERAGED], "train")
     with join() as group:
         if group.first:
             folder.file("pack.json").unlink(missing_ok=True)  # it speaks of the artifact that is replaced now
@@ -138,15 +152,15 @@ def evaluate(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> None:
         need_file(folder, *((WEIGHTS[rung], "train") if rung in WEIGHTS else ("artifact.golf", "pack")))
     scored = RunFolder(arguments.out or default_scored(folder))
     settings = settings_of(folder)
-    with join() as group:
+    with join() as group, noticed_signals(group.first) as notice:
         dataset = find_dataset(arguments.data or settings.get("data"), config, group)
+        progress = Progress(not group.first, config.schedule.steps)
+        one = partial(measure, config, dataset, folder, group, progress, place=scored)
         for rung in rungs:
-            stage = partial(adapt_stage) if rung == ADAPTED else partial(score_stage, rung=rung)
-            progress = Progress(not group.first, config.schedule.steps)
             weights = hash_file(folder.file(WEIGHTS.get(rung, "artifact.golf")))
             plain = to_plain(config)
             identity = digest(weights, dataset.validation_digest, plain["score"], rung == ADAPTED and plain["adapt"])
-            result = kept(scored, rung, identity, group, partial(stage, config, dataset, folder, group, progress))
+            result = one(rung, saving=saving_of(arguments), notice=notice, identity=identity)
             if group.first:
                 scores = f"{result['bpb']:.6f} BPB  {result['nats_per_token']:.6f} nats/token"
                 print(f"{rung:10s} {result['seconds']:9.1f} s  {scores}  {scored.file(rung + '.json')}", flush=True)

@@ -48,6 +48,16 @@ class Group:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def any(self, told: bool) -> bool:
+        """Whether it is so on any rank."""
+        return bool(self.sum(torch.tensor(float(told), device=self.device)))
+
+    def check_same(self, number: int, what: str) -> None:
+        """Raise ValueError unless all ranks have the same `number`: shared storage may show an old file to some."""
+        total = self.sum(torch.tensor(float(number), dtype=torch.float64, device=self.device))
+        if float(total) != number * self.world_size:
+            raise ValueError(f"{what}: {number} on rank {self.rank}, others have another number; try again")
+
     def wait(self) -> None:
         """Wait until every rank is here."""
         if self.world_size > 1:

@@ -6,21 +6,10 @@ A reader sees the old file or the new one, never a part; a full disk or a kill l
 import contextlib
 import json
 import os
-import pickle
-import struct
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import torch
-
-_UNREADABLE = (
-    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError),
-    *(pickle.UnpicklingError, struct.error),
-)
-"""What torch.load raises on damaged files, weights only."""
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -54,20 +43,6 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON, whole; NaN and infinity are refused (ValueError)."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
-
-
-def load_plain(source: Path | BinaryIO) -> Any:
-    """What torch.save wrote to `source`, on the CPU; nothing in it is executed.
-
-    Raises: FileNotFoundError; ValueError when it is damaged or holds anything but tensors and plain values.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(source, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except _UNREADABLE as error:
-        raise ValueError(f"damaged, or more than tensors and plain values ({error})") from error
 
 
 def read_json(path: Path) -> Any:

@@ -15,6 +15,11 @@ from golf.files import read_json, write_json
 LIVE, AVERAGED, QUANTISED, SLIDING, ADAPTED = "live", "ema", "quantised", "sliding", "ttt"
 LADDER = (LIVE, AVERAGED, QUANTISED, SLIDING, ADAPTED)
 """The rungs every run reports, each measured from the stage before it."""
+TENSORS = ".safetensors"
+STATE = f"state{TENSORS}"
+"""The file of a training's state."""
+WEIGHTS = {LIVE: f"live{TENSORS}", AVERAGED: f"average{TENSORS}"}
+"""Files of the rungs that are not measured from the artifact."""
 SCREEN = "-screen"
 """Behind the name of a rung: of the first chunks only."""
 

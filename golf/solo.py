@@ -5,9 +5,11 @@ torchrun. The code it counts is its own file.
 """
 
 import argparse
+import contextlib
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from golf.config import RunConfig, from_plain, override_all
 from golf.data.dataset import open_dataset
 from golf.dist import join
 from golf.stages import RunFolder, run_stages
+from golf.train.loop import Notice, Preempted
 
 
 def print_ladder(results: dict[str, Any]) -> None:
@@ -32,30 +35,44 @@ def print_ladder(results: dict[str, Any]) -> None:
 
 
 class Progress:
-    """Prints a line for a curve's points, at most one in `every` seconds, on the first rank only.
-
-    After Ctrl-C it raises KeyboardInterrupt at the next point, where a training saves its state; a second one at once.
-    """
+    """Prints a line for a curve's points, at most one in `every` seconds, on the first rank only."""
 
     def __init__(self, quiet: bool, steps: int, every: float = 5.0) -> None:
-        self.quiet, self.steps, self.every, self.printed, self.stopping = quiet, steps, every, 0.0, False
-        signal.signal(signal.SIGINT, self.stop)
-
-    def stop(self, *_: object) -> None:
-        """Ask for an end after this step."""
-        if self.stopping:
-            raise KeyboardInterrupt
-        self.stopping = True
+        self.quiet, self.steps, self.every, self.printed = quiet, steps, every, 0.0
 
     def __call__(self, curve: str, step: int, value: float) -> None:
         """Take one point."""
-        if self.stopping:
-            raise KeyboardInterrupt
         if self.quiet or (time.monotonic() - self.printed < self.every and curve != "validation_bpb"):
             return
         self.printed = time.monotonic()
         of = f"/{self.steps}" if curve in ("train_loss", "validation_bpb") else ""
         print(f"{curve:15s} {step:6d}{of} {value:.4f}", flush=True)
+
+
+@contextlib.contextmanager
+def noticed_signals(first: bool) -> Iterator[Notice]:
+    """Ctrl-C and SIGTERM as a notice for the block; a second Ctrl-C ends it at once.
+
+    Args: first: whether this rank tells the user.
+    Raises: SystemExit with the shell's code of the signal (130, 143), once the notice was heeded.
+    """
+    seen: list[int] = []
+
+    def take(number: int, frame: object) -> None:
+        if seen and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    except Preempted as stop:
+        if first:
+            print(f"\n{stop}; the same command continues", file=sys.stderr)
+        raise SystemExit(128 + (seen or [signal.SIGTERM])[0]) from stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(config_json: dict[str, Any]) -> None:
@@ -70,10 +87,10 @@ def main(config_json: dict[str, Any]) -> None:
     config = from_plain(RunConfig, config_json)
     if arguments.seed is not None:
         config = override_all(config, {"seed": arguments.seed})
-    with join() as group:
+    with join() as group, noticed_signals(group.first) as notice:
         dataset = open_dataset(arguments.data, config.model.vocab_size)
         code_bytes = Path(sys.argv[0]).stat().st_size
         progress = Progress(not group.first, config.schedule.steps)
-        results = run_stages(config, dataset, RunFolder(arguments.out), group, code_bytes, progress)
+        results = run_stages(config, dataset, RunFolder(arguments.out), group, code_bytes, progress, notice=notice)
         if group.first:
             print_ladder(results)

@@ -17,18 +17,36 @@ import torch
 from torch import Tensor, nn
 
 from golf.artifact.pack import pack, read_artifact
-from golf.config import RunConfig, to_plain
+from golf.config import MICRO_BATCHES, RunConfig, to_plain
 from golf.data.batches import read_batch
 from golf.data.dataset import Dataset
 from golf.dist import Group, device_name
-from golf.files import read_json, write_bytes, write_json
+from golf.files import write_bytes, write_json
 from golf.model.gepa import GEPA, build_model
 from golf.plan import make_plan, rows_digest
-from golf.record import ADAPTED, AVERAGED, LADDER, LIVE, SCREEN, SLIDING, Rung, digest, read_result, write_result
+from golf.record import (
+    ADAPTED,
+    AVERAGED,
+    LADDER,
+    LIVE,
+    SCREEN,
+    SLIDING,
+    STATE,
+    TENSORS,
+    WEIGHTS,
+    Rung,
+    digest,
+    read_result,
+    write_result,
+)
 from golf.score.adapt import Adapted, adapt
+from golf.score.log import RungLog
 from golf.score.sliding import ChunkScore, Scored, Stream, score
-from golf.train.loop import Step, train
-from golf.train.state import TrainState, read_tensors, save_tensors
+from golf.tensors import prefixed, read_tensors, unprefixed, write_tensors
+from golf.train.log import CURVES_FILE, TrainingLog
+from golf.train.loop import Notice, Step, add_gradients, never, train
+from golf.train.saving import BY_COST, Saving
+from golf.train.state import TrainState
 
 Event = Callable[[str, int, float], None]
 """(curve, step or chunk, value): called on every rank while a stage runs."""
@@ -41,7 +59,7 @@ class RunFolder:
     path: Path
 
     def file(self, name: str) -> Path:
-        """A file of the run: "state.pt", "live.pt", "average.pt", "curves.json", "artifact.golf", "<stage>.json"."""
+        """A file of the run: STATE, WEIGHTS, "curves.json", "artifact.golf", "<stage>.json"."""
         return self.path / name
 
 
@@ -65,16 +83,19 @@ def train_stage(
     folder: RunFolder,
     group: Group,
     event: Event,
-    save_seconds: float = 60.0,
+    saving: Saving = BY_COST,
     start: Path | None = None,
     keep: Mapping[int, Path] = MappingProxyType({}),
+    notice: Notice = never,
 ) -> dict[str, Any]:
     """Train to the last step and write the live and the averaged weights.
 
-    Args: save_seconds: between states for a crash; start: folder of a state to go on from, which any run with the same
-        first rows may have kept; keep: steps -> folders that get the state after so many steps.
-    Returns: {"seconds", "steps", "tokens", "device"}; the seconds of the state it went on from are part of it.
-    Raises: Diverged; ValueError without training shards.
+    Args: saving: of states for a crash; start: folder of a state to go on from, which any run with the same
+        first rows may have kept; keep: steps -> folders that get the state after so many steps; notice: asked on every
+        rank at every step; once it is true on any, the state is saved and all raise Preempted.
+    Returns: {"seconds", "steps", "tokens", "device"} and what saving cost; the seconds of the state it went on from
+        are part of it.
+    Raises: Diverged; Preempted; OutOfMemory; ValueError without training shards.
     """
     steps = config.schedule.steps
     identity = digest(training_identity(config, dataset, steps), config.validate_every)
@@ -85,109 +106,68 @@ def train_stage(
     if stream is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
     state = TrainState(build_model(config.model, config.seed, activation_dtype(group)), config.optimizer, group)
-    log = TrainingLog(state, partial(training_identity, config, dataset), folder, group, event, save_seconds, start)
+    log = TrainingLog(state, partial(training_identity, config, dataset), folder.path, group, event, saving, start)
+
+    def finish_step() -> None:
+        """What is done with a state, also with one that a notice saved before this was done."""
+        every = config.validate_every
+        due = every is not None and state.step % every == 0 and 0 < state.step < steps
+        if due and not log.has("validation_bpb", state.step):
+            stream, border = validation_stream(dataset), lambda: log.stop_when(group.any(notice()))
+            scored = score(state.model, stream, config.score, group, plain=True, border=border)
+            log.note("validation_bpb", state.step, scored.bpb)
+        if state.step in keep and not (keep[state.step] / STATE).exists():
+            log.save(keep[state.step])
 
     def after_step(step: Step) -> None:
         log.note("train_loss", step.step, step.loss_nats)
-        every, last = config.validate_every, state.step == steps
-        if every is not None and state.step % every == 0 and not last:
-            scored = score(state.model, validation_stream(dataset), config.score, group, plain=True)
-            log.note("validation_bpb", state.step, scored.bpb)
-        if state.step in keep:
-            log.save(keep[state.step])
-        if not last:
-            log.after_step()
+        log.stop_when(step.noticed and state.step < steps)
+        finish_step()
+        if state.step < steps:
+            log.save_when_due()
 
     def batches(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
         return read_batch(stream, config.batch, step, micro_batch, group.rank, group.world_size)
 
     forward = compiled(state.model, config, group)
-    train(state, make_plan(config.schedule), batches, config.optimizer.gradient_clip, group, after_step, forward)
+    finish_step()
+    plan, clip = make_plan(config.schedule), config.optimizer.gradient_clip
+    train(state, plan, batches, clip, group, after_step, forward, notice=notice)
     if group.first:
-        save_tensors(folder.file("live.pt"), state.live_weights())
-        save_tensors(folder.file("average.pt"), state.averaged_weights())
-        write_json(folder.file("curves.json"), log.curves)
+        write_tensors(folder.file(WEIGHTS[LIVE]), state.live_weights())
+        write_tensors(folder.file(WEIGHTS[AVERAGED]), state.averaged_weights())
+        write_json(folder.file(CURVES_FILE), log.curves)
     group.wait()
     result = {
         "seconds": log.seconds,
         "steps": steps,
         "tokens": steps * config.batch.tokens_per_step,
         "device": f"{group.world_size} x {device_name(group.device)}",
+        **log.saves.facts(),
     }
     if group.first:
         write_result(folder.file("train.json"), identity, result)
-        folder.file("state.pt").unlink(missing_ok=True)
+        folder.file(STATE).unlink(missing_ok=True)
     return result
 
 
-class TrainingLog:
-    """A training's curves, time and saved states on their way to the run's folder."""
-
-    def __init__(
-        self,
-        state: TrainState,
-        identity_at: Callable[[int], dict[str, Any]],
-        folder: RunFolder,
-        group: Group,
-        event: Event,
-        save_seconds: float,
-        start: Path | None = None,
-    ) -> None:
-        """Go on from the state in the run's folder, else from the one in `start`, if there is one."""
-        self.state, self.identity_at, self.folder, self.group, self.event = state, identity_at, folder, group, event
-        self.save_seconds, self.interrupted = save_seconds, False
-        self.curves: dict[str, list[list[float]]] = {"train_loss": [], "validation_bpb": []}
-        self.before = 0.0
-        begin = folder.path if folder.file("state.pt").exists() else start
-        if begin is not None:
-            state.load(begin / "state.pt", identity_at)
-            stored = read_json(begin / "curves.json")
-            self.before = stored.pop("seconds")[0][2]
-            # A kill between the two files leaves the curves a little longer than the state.
-            last = {"train_loss": state.step - 1, "validation_bpb": state.step}
-            self.curves = {name: [p for p in points if p[0] <= last[name]] for name, points in stored.items()}
-        self.started = self.saved = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training so far, those before an interruption included."""
-        return self.before + time.perf_counter() - self.started
-
-    def note(self, curve: str, step: int, value: float) -> None:
-        """Keep and tell a point. A KeyboardInterrupt is held back until the step is whole."""
-        self.curves[curve].append([step, time.time(), value])
-        try:
-            self.event(curve, step, value)
-        except KeyboardInterrupt:
-            self.interrupted = True
-
-    def after_step(self) -> None:
-        """Save the state when it is time, or when the training was interrupted."""
-        if self.interrupted or time.perf_counter() - self.saved > self.save_seconds:
-            self.save(self.folder.path)
-            self.saved = time.perf_counter()
-        if self.interrupted:
-            raise KeyboardInterrupt
-
-    def save(self, place: Path) -> None:
-        """Write the curves, then the state, into the folder `place`."""
-        if self.group.first:
-            spent = [self.state.step - 1, time.time(), self.seconds]
-            write_json(place / "curves.json", self.curves | {"seconds": [spent]})
-            self.state.save(place / "state.pt", self.identity_at(self.state.step))
-
-
 def compiled(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
-    """The model compiled on GPUs, both with and without QAT, on synthetic tokens; the model itself on CPUs."""
+    """The model compiled on GPUs, both with and without QAT, on synthetic tokens; the model itself on CPUs.
+
+    Raises: OutOfMemory when a slice of a step does not fit.
+    """
     if group.device.type != "cuda":
         return model
     forward = cast(nn.Module, torch.compile(model, dynamic=False))
     length = config.batch.sequence_length
     rows = config.batch.slice_tokens // length
     tokens_BT = torch.arange(rows * length, device=group.device).view(rows, length) % config.model.vocab_size
+    # Of gradients that are never cleared, a state that was read back must keep the stored ones.
+    gradients = [(p.grad, p.grad.clone()) for p in model.parameters() if p.grad is not None]
     for qat in (False, True) if any(row.qat for row in make_plan(config.schedule)) else (False,):
-        with torch.autocast("cuda", torch.bfloat16):
-            forward(tokens_BT, tokens_BT, qat=qat).backward()
+        add_gradients(forward, tokens_BT, tokens_BT, qat, MICRO_BATCHES)
+    for gradient, before in gradients:
+        gradient.copy_(before)
     return forward
 
 
@@ -203,7 +183,7 @@ def pack_stage(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     Returns: {"model_bytes", "ledger" (bytes per tensor group), "seconds"}.
     """
     started = time.perf_counter()
-    packed = pack(read_tensors(folder.file("average.pt")), config.model, config.quant)
+    packed = pack(read_tensors(folder.file(WEIGHTS[AVERAGED])), config.model, config.quant)
     write_bytes(folder.file("artifact.golf"), packed.data)
     return {"model_bytes": len(packed.data), "ledger": packed.ledger, "seconds": time.perf_counter() - started}
 
@@ -220,99 +200,77 @@ def with_code(packed: dict[str, Any], code_bytes: int, cap_bytes: int) -> dict[s
 
 
 def load_model(folder: RunFolder, rung: str, config: RunConfig, group: Group) -> GEPA:
-    """The model of a rung: live or averaged weights, or the artifact read back from the disk."""
-    if rung in (LIVE, AVERAGED):
-        model = GEPA(config.model, activation_dtype(group))
-        model.load_state_dict(read_tensors(folder.file("live.pt" if rung == LIVE else "average.pt")))
+    """The model of a rung: live or averaged weights, or the artifact read back from the disk.
+
+    Raises: ValueError naming the file when it is damaged or of another model.
+    """
+    if rung in WEIGHTS:
+        file, shape = folder.file(WEIGHTS[rung]), config.model
+        weights = read_tensors(file)
     else:
-        shape, weights = read_artifact(folder.file("artifact.golf"))
-        model = GEPA(shape, activation_dtype(group))
+        file = folder.file("artifact.golf")
+        shape, weights = read_artifact(file)
+    model = GEPA(shape, activation_dtype(group))
+    try:
         model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{file} holds the weights of another model: {error}") from error
     return model.to(group.device)
-
-
-def make_rung(name: str, scored: Scored, seconds: float) -> Rung:
-    """A rung of the ladder from its scored chunks."""
-    chunks = [(chunk.nll_nats, chunk.num_tokens, chunk.num_bytes) for chunk in scored.chunks]
-    return Rung(name, scored.bpb, scored.nats_per_token, seconds, chunks)
 
 
 def rung_identity(config: RunConfig, dataset: Dataset, rung: str) -> str:
     """What a rung's figures are the figures of."""
     step = config.schedule.steps
-    weights = training_identity(config, dataset, step) if rung in (LIVE, AVERAGED) else pack_identity(config, dataset)
+    weights = training_identity(config, dataset, step) if rung in WEIGHTS else pack_identity(config, dataset)
     return digest(weights, to_plain(config.score), to_plain(config.adapt) if rung == ADAPTED else None)
 
 
-def begun(config: RunConfig, dataset: Dataset, folder: RunFolder, rung: str) -> tuple[list[ChunkScore], float]:
-    """The first chunks of a rung and their seconds, where an earlier call measured only those; else none."""
-    path = folder.file(f"{rung}{SCREEN}.json")
-    if not path.exists():
-        return [], 0.0
-    chunks = [ChunkScore(*chunk) for chunk in read_json(path)["result"]["chunks"]]
-    result = read_result(path, digest(rung_identity(config, dataset, rung), len(chunks)))
-    return ([], 0.0) if result is None else (chunks, result["seconds"])
-
-
 def score_stage(
-    config: RunConfig,
-    dataset: Dataset,
-    folder: RunFolder,
-    group: Group,
-    event: Event,
-    rung: str,
-    first_chunks: int | None = None,
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, log: RungLog
 ) -> dict[str, Any]:
     """Measure one rung below TTT: plain windows for "live", "ema" and "quantised", the stride for "sliding".
 
-    Args: first_chunks: how much of the stream, None: all; what was measured of it before is not measured again.
-    Returns: a Rung as plain values and "seconds_before", those of an earlier call, which "seconds" has in it.
+    Args: log: of the rung; what it holds is not measured again.
+    Returns: a Rung as plain values and what `log.end` tells.
     """
-    started = time.perf_counter()
-    model = load_model(folder, rung, config, group)
-    start, before = begun(config, dataset, folder, rung) if first_chunks is None else ([], 0.0)
 
     def after_chunk(number: int, chunk: ChunkScore) -> None:
-        event(f"{rung}_bpb", number, Scored((chunk,)).bpb)
+        log.note(chunk)
+        event(f"{log.rung}_bpb", number, Scored((chunk,)).bpb)
 
-    stream, plain = validation_stream(dataset), rung != SLIDING
     scored = score(
-        model,
-        stream,
+        load_model(folder, log.rung, config, group),
+        validation_stream(dataset),
         config.score,
         group,
-        plain=plain,
-        start=start,
-        stop_after=first_chunks,
+        plain=log.rung != SLIDING,
+        start=log.chunks,
+        stop_after=log.first_chunks,
         after_chunk=after_chunk,
+        border=lambda: log.border(dict),
     )
-    return _rung_result(rung, scored, started, before)
+    return rung_result(log, scored, dict)
 
 
 def adapt_stage(
-    config: RunConfig,
-    dataset: Dataset,
-    folder: RunFolder,
-    group: Group,
-    event: Event,
-    first_chunks: int | None = None,
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, log: RungLog
 ) -> dict[str, Any]:
     """Measure the last rung: sliding windows with score-first test-time training.
 
-    Args and returns: as `score_stage`. After the first chunks weights and momentum are kept, to go on from.
+    Args and returns: as `score_stage`.
     """
     if config.adapt is None:
         raise ValueError("RunConfig.adapt is None: this configuration has no test-time training")
-    started = time.perf_counter()
-    chunks, before = begun(config, dataset, folder, ADAPTED) if first_chunks is None else ([], 0.0)
-    state = folder.file(f"{ADAPTED}{SCREEN}.pt")
-    kept_state = read_tensors(state) if chunks else {}
-    start = Adapted(Scored(tuple(chunks)), kept_state["weights"], kept_state["optimizer"]) if chunks else None
-    running = list(chunks)
+    weights, momentum = (unprefixed(log.tensors, part) for part in ("weights", "optimizer"))
+    start = Adapted(Scored(tuple(log.chunks)), weights, momentum) if log.chunks else None
 
     def after_chunk(number: int, chunk: ChunkScore) -> None:
-        running.append(chunk)
-        event("ttt_bpb", number, Scored(tuple(running)).bpb)
+        log.note(chunk)
+        event("ttt_bpb", number, Scored(tuple(log.chunks)).bpb)
+
+    def to_go_on(state: Callable[[], Adapted]) -> dict[str, Tensor]:
+        reached = state()
+        return prefixed("weights", reached.weights) | prefixed("optimizer", reached.optimizer)
 
     adapted = adapt(
         load_model(folder, ADAPTED, config, group),
@@ -321,17 +279,18 @@ def adapt_stage(
         config.adapt,
         group,
         start=start,
-        stop_after=first_chunks,
+        stop_after=log.first_chunks,
         after_chunk=after_chunk,
+        border=lambda state: log.border(partial(to_go_on, state)),
     )
-    if first_chunks is not None and group.first:
-        save_tensors(state, {"weights": dict(adapted.weights), "optimizer": dict(adapted.optimizer)})
-    return _rung_result(ADAPTED, adapted.scored, started, before)
+    return rung_result(log, adapted.scored, lambda: to_go_on(lambda: adapted))
 
 
-def _rung_result(rung: str, scored: Scored, started: float, before: float) -> dict[str, Any]:
-    result = asdict(make_rung(rung, scored, before + time.perf_counter() - started))
-    return result | {"seconds_before": before}
+def rung_result(log: RungLog, scored: Scored, tensors: Callable[[], dict[str, Tensor]]) -> dict[str, Any]:
+    """A rung of the ladder from its scored chunks, as plain values, and what `log.end` tells."""
+    told = log.end(tensors)
+    chunks = [(chunk.nll_nats, chunk.num_tokens, chunk.num_bytes) for chunk in scored.chunks]
+    return asdict(Rung(log.rung, scored.bpb, scored.nats_per_token, told["seconds"], chunks)) | told
 
 
 def run_stages(
@@ -342,17 +301,20 @@ def run_stages(
     code_bytes: int,
     event: Event,
     stop_over_cap: bool = False,
+    saving: Saving = BY_COST,
+    notice: Notice = never,
 ) -> dict[str, Any]:
     """All stages in one process group, each result kept in the folder and used again if its inputs are the same.
 
-    Args: stop_over_cap: pay for no evaluation when the artifact is over the cap.
+    Args: stop_over_cap: pay for no evaluation when the artifact is over the cap; saving, notice: see `train_stage`.
     Returns: {"train": ..., "pack": ..., "ladder": [rung, ...]}.
     """
-    trained = train_stage(config, dataset, folder, group, event)
+    trained = train_stage(config, dataset, folder, group, event, saving, notice=notice)
     packed = pack_trained(config, dataset, folder, group, code_bytes)
     if stop_over_cap and not packed["fits"]:
         return {"train": trained, "pack": packed, "ladder": []}
-    ladder = [measure(config, dataset, folder, group, event, rung) for rung in rungs_of(config)]
+    one = partial(measure, config, dataset, folder, group, event, saving=saving, notice=notice)
+    ladder = [one(rung) for rung in rungs_of(config)]
     return {"train": trained, "pack": packed, "ladder": ladder}
 
 
@@ -369,14 +331,30 @@ def measure(
     event: Event,
     rung: str,
     first_chunks: int | None = None,
+    saving: Saving = BY_COST,
+    notice: Notice = never,
+    place: RunFolder | None = None,
+    identity: str | None = None,
 ) -> dict[str, Any]:
-    """One rung of the ladder, kept in the folder; with `first_chunks` only so much of it, under a name of its own."""
-    stage = adapt_stage if rung == ADAPTED else partial(score_stage, rung=rung)
-    compute = partial(stage, config, dataset, folder, group, event, first_chunks=first_chunks)
-    identity = rung_identity(config, dataset, rung)
-    if first_chunks is None:
-        return kept(folder, rung, identity, group, compute)
-    return kept(folder, rung + SCREEN, digest(identity, first_chunks), group, compute)
+    """One rung of the ladder, kept in the folder; with `first_chunks` only so much of it, under a name of its own.
+
+    Args: saving: of what was scored so far; notice: asked on every rank after every chunk; place: where it is kept;
+        identity: what it is kept as the rung of. Both are the run's own by default.
+    Raises: Preempted on all ranks, with what was scored saved, once the notice is true on any.
+    """
+    stage = adapt_stage if rung == ADAPTED else score_stage
+    where, mark = place or folder, identity or rung_identity(config, dataset, rung)
+
+    def compute() -> dict[str, Any]:
+        log = RungLog(where.path, rung, mark, group, saving, notice, first_chunks)
+        return stage(config, dataset, folder, group, event, log)
+
+    if first_chunks is not None:
+        return kept(where, rung + SCREEN, digest(mark, first_chunks), group, compute)
+    result = kept(where, rung, mark, group, compute)
+    if group.first:
+        where.file(rung + TENSORS).unlink(missing_ok=True)
+    return result
 
 
 def pack_identity(config: RunConfig, dataset: Dataset) -> str:

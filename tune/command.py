@@ -15,6 +15,7 @@ from golf.config import RunConfig
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
+from golf.train.saving import MTBF_HOURS, Saving
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, say
 from tune.ledger.ledger import Ledger
@@ -78,7 +79,9 @@ def add_machines(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--cpus-per-worker", type=float, default=1.0, help="(%(default)s)")
     work.add_argument("--gpus-per-worker", type=float, help="(1 where there are GPUs)")
     work.add_argument("--concurrent", type=int, help="trials at a time (as many as fit)")
-    work.add_argument("--save-seconds", type=float, default=60.0, help="between saved training states (%(default)s)")
+    work.add_argument("--save-seconds", type=float, help="between saved states (chosen from what a save costs)")
+    mtbf = "mean time between failures of a trial's machines together, for that choice (%(default)g)"
+    work.add_argument("--mtbf-hours", type=float, default=MTBF_HOURS, help=mtbf)
 
 
 def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> Dataset:
@@ -103,6 +106,7 @@ class Session:
     def __init__(self, parsed: argparse.Namespace, storage: Storage, preset: str) -> None:
         """Args: parsed: with the options of `add_places` and `add_machines`; preset: names the MLflow experiment."""
         self.parsed, self.storage, self.preset = parsed, storage, preset
+        self.saving = Saving(seconds=parsed.save_seconds, mtbf_hours=parsed.mtbf_hours)
         self.uri = parsed.tracking_uri or default_uri(storage.root)
         self.stopped = False
         """Whether Ctrl-C ended the runs."""
@@ -154,7 +158,8 @@ class Session:
             dataset.folder,
             workers,
             concurrent,
-            save_seconds=self.parsed.save_seconds,
+            save_seconds=self.saving.seconds,
+            mtbf_hours=self.saving.mtbf_hours,
             screening=screening,
             reuse=reuse,
             store=self.parsed.store,

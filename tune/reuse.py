@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from golf.files import read_json
+from golf.record import STATE
+from tune.ranks import keep_turns, turns_of
 from tune.stages import Wanted
 from tune.store.entries import Damaged, Entry
 from tune.store.lease import Claimer, Lease
@@ -104,7 +106,7 @@ class Reuse:
             spent = before
             while waiting:
                 last = ended.is_set()
-                while waiting and (self.folder / waiting[0].name / "state.pt").exists():
+                while waiting and (self.folder / waiting[0].name / STATE).exists():
                     one = waiting.pop(0)
                     seconds = _seconds_at(self.folder / one.name)
                     self._publish(one, seconds - spent)
@@ -145,6 +147,7 @@ class Reuse:
         except Damaged:
             return False
         self._here.setdefault(one.key, set()).update(names)
+        keep_turns(self.folder, one.name, entry.record.get("ranks", []))
         return True
 
     def _publish(self, one: Wanted, seconds: float) -> Entry:
@@ -156,6 +159,8 @@ class Reuse:
                 os.link(self.folder / name, staging / name)
             record: dict[str, Any] = {"stage": one.name, "parents": list(one.parents), "seconds": seconds}
             record |= {"trial": self.trial, "time": time.time()} | ({"kind": INTERIOR} if one.interior else {})
+            turns = turns_of(self.folder, one.name)
+            record |= {"ranks": [turn for turn in turns if turn[1] < one.steps or not one.steps]} if turns else {}
             entry = self.store.publish(one.key, staging, record, move=True)
             if entry.record == record:  # else another was first, and its files are the ones
                 self._here[one.key] = set(one.files)

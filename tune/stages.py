@@ -13,7 +13,7 @@ import torch
 
 from golf.config import RunConfig, ScheduleConfig, to_plain
 from golf.plan import make_plan, rows_digest
-from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING, digest
+from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING, STATE, TENSORS, WEIGHTS, digest
 from golf.stages import rungs_of
 from tune.store.fingerprint import source_digest, stage_key
 from tune.tree import training_arguments
@@ -96,12 +96,12 @@ def stages_of(
     ends = [(steps, False) for steps in branches] + [(config.schedule.steps, True)]
     for steps, last in ends:
         name = "train" if last else f"prefix-{steps}"
-        files = ("live.pt", "average.pt", "curves.json", "train.json")
+        files = (*WEIGHTS.values(), "curves.json", "train.json")
         arguments = {**base, "data": data, "world": place, "rows": _rows_digest(config.schedule, steps)}
         key = stage_key("train" if last else "prefix", arguments, [], code["train"])
         # The rows say all: a state does not depend on which states before it were kept.
         before = (chain[-1].key,) if chain else ()
-        inner = tuple(f"{name}/{file}" for file in ("state.pt", "curves.json"))
+        inner = tuple(f"{name}/{file}" for file in (STATE, "curves.json"))
         chain.append(Wanted(name, key, files if last else inner, before, steps))
     trained = chain[-1].key
     pack_arguments = {"quant": plain["quant"], "torch": str(torch.__version__)}
@@ -116,7 +116,7 @@ def stages_of(
         rungs.append(Wanted(rung, key, (f"{rung}.json",), (parent,)))
         if first_chunks is not None and rung in SCREENED_RUNGS:
             name = rung + SCREEN
-            files = (*((f"{name}.pt",) if rung == ADAPTED else ()), f"{name}.json")
+            files = (f"{name}{TENSORS}", f"{name}.json")
             key = stage_key(name, {**arguments, "chunks": first_chunks}, [parent], code[code_of(rung)])
             screens.append(Wanted(name, key, files, (parent,)))
     return TrialStages(tuple(chain), pack, tuple(rungs), tuple(screens))

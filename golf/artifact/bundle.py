@@ -18,6 +18,7 @@ except ModuleNotFoundError:
 
 COUNTED = (
     "golf.files",
+    "golf.tensors",
     "golf.config",
     "golf.dist",
     "golf.plan",
@@ -31,7 +32,10 @@ COUNTED = (
     "golf.train.muon",
     "golf.train.groups",
     "golf.train.state",
+    "golf.train.memory",
     "golf.train.loop",
+    "golf.train.saving",
+    "golf.train.log",
     "golf.artifact.codec",
     "golf.artifact.grid",
     "golf.artifact.container",
@@ -39,6 +43,7 @@ COUNTED = (
     "golf.score.windows",
     "golf.score.sliding",
     "golf.score.adapt",
+    "golf.score.log",
     "golf.stages",
     "golf.solo",
 )

@@ -7,7 +7,7 @@ Source: the competition's issue #1017 for the rules, PR #598 for the settings.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from golf.dist import Group
 from golf.model.gepa import GEPA
 from golf.score.sliding import ChunkScore, Scored, Stream, TokenSink, chunk_score, score_windows
 from golf.score.windows import make_windows, windows_by_chunk
+from golf.tensors import load_optimizer, optimizer_tensors
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Adapted:
     scored: Scored
     weights: Mapping[str, Tensor]
     """All weights after the last update."""
-    optimizer: Mapping[str, object]
-    """The optimiser's state dictionary: the momentum is carried over the chunks."""
+    optimizer: Mapping[str, Tensor]
+    """The optimiser's tensors: the momentum is carried over the chunks."""
 
 
 def chunk_lr(config: AdaptConfig, chunk: int, num_chunks: int) -> float:
@@ -56,11 +57,13 @@ def adapt(
     stop_after: int | None = None,
     sink: TokenSink | None = None,
     after_chunk: Callable[[int, ChunkScore], None] | None = None,
+    border: Callable[[Callable[[], Adapted]], None] | None = None,
 ) -> Adapted:
     """Score and train the stream chunk by chunk.
 
     Args: start: where an earlier call stopped; stop_after: number of chunks after which to stop, all by default;
-        sink: sees every NLL of this rank; after_chunk: called with each chunk's number and sums.
+        sink: sees every NLL of this rank; after_chunk: called with each chunk's number and sums, before it is trained
+        on; border: called between two chunks, on all ranks, with what gives the state to go on from.
     Returns: the scores of all chunks so far, and the state after the last of them.
     """
     windows = make_windows(stream.num_targets, score_config.sequence_length, score_config.stride)
@@ -70,9 +73,14 @@ def adapt(
     done: list[ChunkScore] = []
     if start is not None:
         model.load_state_dict(dict(start.weights))
-        optimizer.load_state_dict(dict(start.optimizer))
+        load_optimizer(optimizer, start.optimizer)
         done = list(start.scored.chunks)
-    for number in range(len(done), len(chunks) if stop_after is None else min(stop_after, len(chunks))):
+
+    def reached() -> Adapted:
+        return Adapted(Scored(tuple(done)), model.state_dict(), optimizer_tensors(optimizer.state_dict()))
+
+    end = len(chunks) if stop_after is None else min(stop_after, len(chunks))
+    for number in range(len(done), end):
         nats = score_windows(model, stream, chunks[number], score_config, group, sink)
         done.append(chunk_score(stream, chunks[number], nats))
         if after_chunk is not None:
@@ -81,8 +89,10 @@ def adapt(
             for settings in optimizer.param_groups:
                 settings["lr"] = chunk_lr(config, number, len(chunks))
             train_chunk(model, parameters, optimizer, stream, number, score_config, config, group)
-    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    return Adapted(Scored(tuple(done)), weights, optimizer.state_dict())
+        if border is not None and number + 1 < end:
+            border(reached)
+    last = reached()
+    return replace(last, weights={name: tensor.detach().clone() for name, tensor in last.weights.items()})
 
 
 def make_adapt_optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.optim.Optimizer:

@@ -125,12 +125,13 @@ def score(
     stop_after: int | None = None,
     sink: TokenSink | None = None,
     after_chunk: Callable[[int, ChunkScore], None] | None = None,
+    border: Callable[[], None] | None = None,
 ) -> Scored:
     """Score the stream chunk by chunk.
 
     Args: plain: windows without overlap instead of `config.stride`; start: the first chunks' sums of an earlier call;
         stop_after: number of chunks after which to stop, all by default; sink: sees every NLL of this rank;
-        after_chunk: called with each chunk's number and sums.
+        after_chunk: called with each chunk's number and sums; border: called between two chunks, on all ranks.
     """
     stride = config.sequence_length if plain else config.stride
     windows = make_windows(stream.num_targets, config.sequence_length, stride)
@@ -141,4 +142,6 @@ def score(
         chunks.append(chunk_score(stream, members[number], nats))
         if after_chunk is not None:
             after_chunk(number, chunks[-1])
+        if border is not None and number + 1 < len(members):
+            border()
     return Scored(tuple(chunks))

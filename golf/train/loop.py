@@ -15,7 +15,24 @@ from torch import Tensor, nn
 from golf.config import MICRO_BATCHES
 from golf.dist import Group
 from golf.plan import Row
+from golf.train.memory import is_out_of_memory, what_fits
 from golf.train.state import TrainState
+
+Notice = Callable[[], bool]
+"""Asked on every rank at every step or chunk: whether this process has been told to end soon."""
+
+
+def never() -> bool:
+    """The notice of a process that nobody ends."""
+    return False
+
+
+class Preempted(Exception):
+    """The work was told to end and has saved its state; the message says where it stands."""
+
+
+class OutOfMemory(MemoryError):
+    """A training step does not fit in memory; the message says what does."""
 
 
 class Diverged(ArithmeticError):
@@ -32,6 +49,8 @@ class Step:
     """Mean cross-entropy of the step's tokens before the update."""
     gradient_norm: float
     """Global norm before clipping."""
+    noticed: bool = False
+    """Whether any rank was told to end, by the time of this step."""
 
 
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]
@@ -47,12 +66,14 @@ def train(
     after_step: Callable[[Step], None],
     forward: nn.Module | None = None,
     micro_batches: int = MICRO_BATCHES,
+    notice: Notice = never,
 ) -> None:
     """Run the rows of `plan` from `state.step` on.
 
     Args: gradient_clip: largest global gradient norm; forward: the compiled model where there is one;
-        micro_batches: slices of a step over all ranks.
+        micro_batches: slices of a step over all ranks; notice: asked once a step, on every rank.
     Raises: Diverged naming the step, on all ranks alike; weights and optimisers are then those of the step before.
+        OutOfMemory on a rank whose slice does not fit.
     """
     model = state.model if forward is None else forward
     for step in range(state.step, len(plan)):
@@ -60,16 +81,39 @@ def train(
         state.clear_gradients(group)
         for micro_batch in range(micro_batches // group.world_size):
             x_BT, y_BT = (ids.to(group.device, non_blocking=True) for ids in batches(step, micro_batch))
-            with torch.autocast(group.device.type, torch.bfloat16, enabled=group.device.type == "cuda"):
-                loss = model(x_BT, y_BT, qat=row.qat)
-            (loss / micro_batches).backward()
-            state.reduced[-1] += loss.detach() / micro_batches
-        group.sum(state.reduced)
+            loss = add_gradients(model, x_BT, y_BT, row.qat, micro_batches)
+            state.reduced[-1] += loss / micro_batches
+        state.noticed.fill_(float(notice()))
+        group.sum(state.summed)
         loss_nats, norm = clip_gradients(state, gradient_clip)
         if not (math.isfinite(loss_nats) and math.isfinite(norm)):
             raise Diverged(f"step {step}: loss {loss_nats}, gradient norm {norm}; lower the learning rates")
         update(state, row)
-        after_step(Step(step, loss_nats, norm))
+        after_step(Step(step, loss_nats, norm, bool(state.noticed > 0)))
+
+
+def add_gradients(model: nn.Module, x_BT: Tensor, y_BT: Tensor, qat: bool, slices: int) -> Tensor:
+    """Add the gradients of the mean loss over a slice, one of `slices` of a step, to those of the parameters.
+
+    Returns: that loss.
+    Raises: OutOfMemory; the gradients are then worth nothing.
+    """
+
+    def run(sequences: int) -> Tensor:
+        x, y = x_BT[:sequences], y_BT[:sequences]
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+            loss = model(x, y, qat=qat)
+        (loss / slices).backward()
+        return loss.detach()
+
+    sequences, length = x_BT.shape
+    try:
+        return run(sequences)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Not in the handler: the error's traceback would keep the activations alive.
+    raise OutOfMemory(what_fits(run, sequences, length, slices))
 
 
 def clip_gradients(state: TrainState, largest: float) -> tuple[float, float]:

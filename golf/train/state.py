@@ -1,10 +1,9 @@
 """All that a training run needs to go on: weights, average, optimisers and the step, in one object.
 
-The data position is a function of the step, so the step is all of it. Saved whole and read back with
-weights-only unpickling. A saved state says what it is the state of, and is refused for anything else.
+The data position is a function of the step, so the step is all of it. Saved whole, as tensors and plain values.
+A saved state says what it is the state of, and is refused for anything else.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from torch import Tensor
 
 from golf.config import OptimizerConfig
 from golf.dist import Group
-from golf.files import load_plain, write_whole
 from golf.model.gepa import GEPA
+from golf.tensors import load_optimizer, optimizer_tensors, prefixed, read_stored, unprefixed, write_tensors
 from golf.train.groups import UNTRAINED, make_optimizers, optimizer_group
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 
 
 class TrainState:
@@ -31,8 +30,10 @@ class TrainState:
         self.muon, self.adamw = make_optimizers(self.parameters, model.num_encoder, config, group)
         self.step = 0
         sizes = [p.numel() for p in self.parameters.values()]
-        self.reduced = torch.zeros(sum(sizes) + 1, device=group.device)
-        """Every gradient and, last, the loss: one buffer, so that one sum over the ranks reduces all."""
+        self.summed = torch.zeros(sum(sizes) + 2, device=group.device)
+        """Every gradient, the loss and the notices: one buffer, so that one sum over the ranks reduces all."""
+        self.reduced, self.noticed = self.summed[:-1], self.summed[-1]
+        """The gradients and, last, the loss; how many ranks were told to stop."""
         views = zip(self.parameters.values(), self.reduced[:-1].split(sizes), strict=True)
         self.gradients = [view.view(parameter.shape) for parameter, view in views]
         for parameter, gradient in zip(self.parameters.values(), self.gradients, strict=True):
@@ -60,17 +61,18 @@ class TrainState:
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
         """Write the state to `path`, whole, with what it is the state of."""
-        state = {
-            "format": STATE_FORMAT,
-            "identity": json.dumps(identity, sort_keys=True),
-            "step": self.step,
-            "weights": {name: p.detach() for name, p in self.parameters.items()},
-            "average": self.average,
-            "momenta": self.muon.momenta,
-            "adamw": self.adamw.state_dict(),
-            "uncleared": [gradient.clone() for gradient in self.uncleared],
+        plain = {"format": STATE_FORMAT, "identity": identity, "step": self.step}
+        write_tensors(path, self._tensors(), plain)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors by name; writing into them changes the state."""
+        return {
+            **prefixed("weights", {name: p.detach() for name, p in self.parameters.items()}),
+            **prefixed("average", self.average),
+            **prefixed("momenta", {str(index): tensor for index, tensor in enumerate(self.muon.momenta)}),
+            **prefixed("uncleared", {str(index): tensor for index, tensor in enumerate(self.uncleared)}),
+            **prefixed("adamw", optimizer_tensors(self.adamw.state_dict())),
         }
-        write_whole(path, lambda file: torch.save(state, file))
 
     def load(self, path: Path, identity_at: Callable[[int], dict[str, Any]]) -> None:
         """Go on from the state in `path`.
@@ -79,42 +81,34 @@ class TrainState:
 
         Raises: ValueError when the file is damaged, of another format or another run's state.
         """
-        state = read_tensors(path)
-        if state.get("format") != STATE_FORMAT:
-            raise ValueError(f"{path}: state format must be {STATE_FORMAT}, got {state.get('format')!r}; delete it")
-        saved = json.loads(state["identity"])
-        for field, value in identity_at(state["step"]).items():
+        tensors, plain = read_stored(path)
+        if plain.get("format") != STATE_FORMAT:
+            raise ValueError(f"{path}: state format must be {STATE_FORMAT}, got {plain.get('format')!r}; delete it")
+        step, saved = plain.get("step"), plain.get("identity")
+        if type(step) is not int or step < 0 or not isinstance(saved, dict):
+            raise ValueError(f"{path} says neither its step nor what it is the state of; delete it")
+        for field, value in identity_at(step).items():
             if saved.get(field) != value:
                 raise ValueError(
                     f"{path} is the state of another run: {field} was {saved.get(field)!r}, now {value!r}; "
                     "train into another folder, or delete this one to start again"
                 )
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state["weights"][name])
-                self.average[name].copy_(state["average"][name])
-            for momentum, stored in zip(self.muon.momenta, state["momenta"], strict=True):
-                momentum.copy_(stored)
-            for gradient, stored in zip(self.uncleared, state["uncleared"], strict=True):
-                gradient.copy_(stored)
-        self.adamw.load_state_dict(state["adamw"])
-        self.step = state["step"]
+        self._fill(path, tensors)
+        self.step = step
 
-
-def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
-    """Write named tensors, or nested plain values with tensors, to `path`, whole."""
-    write_whole(path, lambda file: torch.save(tensors, file))
-
-
-def read_tensors(path: Path) -> dict[str, Any]:
-    """What `save_tensors` or a state wrote, on the CPU; nothing in the file is executed.
-
-    Raises: FileNotFoundError; ValueError naming the file when it is damaged or holds anything but plain data.
-    """
-    try:
-        loaded = load_plain(path)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a file of weights: {error}; delete it to have it made again") from error
-    if not isinstance(loaded, dict):
-        raise ValueError(f"{path} must hold a dictionary of tensors, got {type(loaded).__name__}")
-    return loaded
+    @torch.no_grad()
+    def _fill(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        """Copy stored tensors of the very same names and shapes."""
+        try:
+            load_optimizer(self.adamw, unprefixed(tensors, "adamw"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; delete it") from error
+        wanted = self._tensors()
+        if wanted.keys() != tensors.keys():
+            raise ValueError(
+                f"{path} lacks, or has too many, of {sorted(wanted.keys() ^ tensors.keys())[:3]}; delete it"
+            )
+        for name, tensor in wanted.items():
+            if tensor.shape != tensors[name].shape:
+                raise ValueError(f"{path}: {name[:80]} has shape {list(tensors[name].shape)}, not {list(tensor.shape)}")
+            tensor.copy_(tensors[name])

@@ -30,7 +30,7 @@ from golf.config import (
 )
 from golf.data.text import prepare_text
 from golf.files import read_json, write_json
-from golf.train.state import read_tensors
+from golf.tensors import read_stored, read_tensors
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,30 +178,35 @@ def test_a_budget_becomes_a_plan_once(place: Place, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "none").exists()
 
 
-def test_ctrl_c_is_one_line_and_the_same_command_continues(place: Place, tmp_path: Path) -> None:
-    """Fault: a traceback, or a folder that an interrupted command leaves unusable."""
-    short = ["train", str(place.config), "--data", str(place.data), "--out", str(tmp_path / "stopped")]
-    longer = [*short, "--set", "schedule.steps=120"]
-    command = [sys.executable, "-m", "golf", *longer]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        assert "Ctrl-C" in process.stdout.readline()
-        process.stdout.readline()  # it trains
-        process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert len(errors.strip().splitlines()) == 1
-    reached = read_tensors(tmp_path / "stopped" / "state.pt")["step"]
-    assert 0 < reached < 120
-    assert main(longer) == 0
+def test_a_signal_is_one_line_and_the_same_command_continues(place: Place, tmp_path: Path) -> None:
+    """Fault: a traceback, a wrong exit code, or a folder that is unusable afterwards or ends with other bits."""
+    longer = ["train", str(place.config), "--data", str(place.data), "--set", "schedule.steps=150", "--out"]
+    command = [sys.executable, "-m", "golf", *longer, str(tmp_path / "stopped")]
+    reached = [0]
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            assert "Ctrl-C" in process.stdout.readline()
+            process.stdout.readline()  # it trains
+            process.send_signal(number)
+            errors = process.communicate(timeout=60)[1]
+        assert process.returncode == code
+        assert "Traceback" not in errors
+        assert len(errors.strip().splitlines()) == 1
+        reached.append(read_stored(tmp_path / "stopped" / "state.safetensors")[1]["step"])
+    assert reached == sorted(set(reached))
+    assert reached[-1] < 150
+    assert main([*longer, str(tmp_path / "stopped")]) == 0
     losses = read_json(tmp_path / "stopped" / "curves.json")["train_loss"]
-    assert [point[0] for point in losses] == list(range(120))
+    assert [point[0] for point in losses] == list(range(150))
+    assert main([*longer, str(tmp_path / "calm")]) == 0
+    calm = (tmp_path / "calm" / "average.safetensors").read_bytes()
+    assert (tmp_path / "stopped" / "average.safetensors").read_bytes() == calm
 
 
 def first_weight(folder: Path) -> torch.Tensor:
     """Some trained weights."""
-    weights = torch.load(folder / "live.pt", weights_only=True)["token_embedding.weight"]
+    weights = read_tensors(folder / "live.safetensors")["token_embedding.weight"]
     assert isinstance(weights, torch.Tensor)
     return weights
 
@@ -237,7 +242,7 @@ def test_the_built_in_corpus_is_made_when_it_is_missing(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert main(["train", "demo", "--set", *small]) == 0
     assert (tmp_path / "data/cpython-docs/dataset.json").exists()
-    assert (tmp_path / "runs/demo/live.pt").exists()
+    assert (tmp_path / "runs/demo/live.safetensors").exists()
 
 
 def test_every_field_is_listed_described_and_settable(capsys: pytest.CaptureFixture[str]) -> None:
@@ -455,12 +460,12 @@ def test_an_intact_file_of_other_tensors_is_refused(
 def test_damaged_weights_are_refused(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: weights that are cut short or a pickle with code are read by `score` or `pack`."""
     trap = tmp_path / "executed"
-    torch.save(Trap(trap), run_copy / "live.pt")
-    assert "live.pt" in refused(capsys, "score", run_copy, "--rung", "live")
+    torch.save(Trap(trap), run_copy / "live.safetensors")
+    assert "live.safetensors" in refused(capsys, "score", run_copy, "--rung", "live")
     assert not trap.exists()
-    cut(run_copy / "average.pt")
-    assert "average.pt" in refused(capsys, "pack", run_copy)
-    (run_copy / "average.pt").unlink()
+    cut(run_copy / "average.safetensors")
+    assert "average.safetensors" in refused(capsys, "pack", run_copy)
+    (run_copy / "average.safetensors").unlink()
     assert "python -m golf train" in refused(capsys, "pack", run_copy)
     (run_copy / "artifact.golf").unlink()
     assert "python -m golf pack" in refused(capsys, "adapt", run_copy)

@@ -33,14 +33,14 @@ import io, resource, sys
 from pathlib import Path
 import torch
 from golf.files import write_bytes, write_json
-from golf.train.state import save_tensors
+from golf.tensors import write_tensors
 
 path = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 writers = {
     "bytes": lambda: write_bytes(path, bytes(60_000)),
     "json": lambda: write_json(path, "x" * 60_000),
-    "tensors": lambda: save_tensors(path, {str(i): torch.ones(5000) for i in range(5)}),
+    "tensors": lambda: write_tensors(path, {str(i): torch.ones(5000) for i in range(5)}),
 }
 try:
     writers[sys.argv[2]]()

@@ -18,7 +18,7 @@ from golf.dist import Group
 from golf.files import read_json, write_json
 from golf.plan import make_plan
 from golf.stages import RunFolder, train_stage
-from golf.train.state import read_tensors
+from golf.tensors import read_tensors
 from tests.tune.test_trial import here, spec_of
 from tune.space import Space, Trial, make_trial, points_of
 from tune.store.store import Store
@@ -88,7 +88,7 @@ def test_sharing_changes_no_bit_and_computes_once(tiny: RunConfig, data: Path, t
         together, apart = tmp_path / "shared" / trial.trial, tmp_path / "alone" / trial.trial
         assert figures(together) == figures(apart)
         assert (together / "artifact.golf").read_bytes() == (apart / "artifact.golf").read_bytes()
-        for file in ("live.pt", "average.pt"):
+        for file in ("live.safetensors", "average.safetensors"):
             weights, wanted = read_tensors(weights_of(together, tmp_path / "shared") / file), read_tensors(apart / file)
             assert all(weights[name].equal(tensor) for name, tensor in wanted.items())
         assert [point[::2] for point in read_json(together / OUTCOME)["curves"]["train_loss"]] == [
@@ -158,7 +158,7 @@ def test_a_killed_holder_is_replaced(tiny: RunConfig, data: Path, tmp_path: Path
     specs = [shared_spec(trial, trials, data, tmp_path, save_seconds=0.05) for trial in trials]
     holder = start(specs[0], tmp_path / "count")
     deadline = time.monotonic() + 60
-    while not (tmp_path / trials[0].trial / "state.pt").exists() and time.monotonic() < deadline:
+    while not (tmp_path / trials[0].trial / "state.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
@@ -225,7 +225,7 @@ def test_a_stored_trial_is_recalled(tiny: RunConfig, data: Path, tmp_path: Path,
         assert recalled["chunks"] == computed["chunks"]
         assert recalled["metrics"]["seconds_now"] == 0
         assert recalled["computed"] == {}
-        assert not list((tmp_path / trial.trial).glob("*.pt"))
+        assert not list((tmp_path / trial.trial).glob("*.safetensors"))
     over = {**spec, "config": to_plain(override_all(trials[-1].config, {"cap_bytes": 1000}))}
     assert recall({**over, "folder": str(tmp_path / "over")}), "the artifact alone tells that it is over the cap"
     assert read_json(tmp_path / "over" / OUTCOME)["status"] == "infeasible"
@@ -236,9 +236,9 @@ def test_only_who_computes_gets_the_weights(tiny: RunConfig, data: Path, tmp_pat
     trials = [make_trial(tiny, {"adapt.lr": lr, "split": split}, "d") for lr, split in ((0.1, "int4"), (0.2, "int4"))]
     for trial in trials:
         run_trial(shared_spec(trial, trials, data, tmp_path), here, here)
-    assert (tmp_path / trials[0].trial / "average.pt").exists()
+    assert (tmp_path / trials[0].trial / "average.safetensors").exists()
     assert (tmp_path / trials[1].trial / "artifact.golf").exists()
-    assert not list((tmp_path / trials[1].trial).glob("*.pt"))
+    assert not list((tmp_path / trials[1].trial).glob("*.safetensors"))
     assert figures(tmp_path / trials[1].trial)
 
 
@@ -251,7 +251,7 @@ def test_what_other_code_left_is_not_taken(tiny: RunConfig, data: Path, tmp_path
     right = figures(tmp_path / trial.trial)
     folder = tmp_path / trial.trial
     train_stage(override_all(tiny, {"seed": 9}), open_dataset(data), RunFolder(tmp_path / "other"), Group(), ignore)
-    for name in ("live.pt", "average.pt"):
+    for name in ("live.safetensors", "average.safetensors"):
         shutil.copy(tmp_path / "other" / name, folder / name)
     for name in ("pack", "live", "ema", "quantised", "sliding", "ttt"):
         (folder / f"{name}.json").unlink()

@@ -68,7 +68,7 @@ def timeless(entry: Mapping[str, Any]) -> dict[str, Any]:
 def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a trial lost, run twice or with other numbers than in one process; one bad trial that ends the sweep."""
     storage = Storage(tmp_path / "storage")
-    base = override_all(tiny, {"cap_bytes": 86_000})
+    base = override_all(tiny, {"cap_bytes": 96_000})
     space: Space = {"optimizer.embedding_lr": [0.035, 1e30], "split": ["int4", "int8"]}
     entries, seen = sweep(base, space, data, storage, reuse=False)
     assert {name: entry["status"] for name, entry in entries.items()} == {
@@ -113,7 +113,7 @@ def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, 
     def kill_one() -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            state = list(storage.root.glob("sweeps/s/trials/*/state.pt"))
+            state = list(storage.root.glob("sweeps/s/trials/*/state.safetensors"))
             lines = [(p, " ".join(p.info["cmdline"] or [])) for p in psutil.process_iter(["cmdline"])]
             workers = [process for process, line in lines if "RayTrainWorker" in line]
             if state and workers and not (state[0].parent / "train.json").exists():

@@ -13,8 +13,9 @@ from golf.config import ModelConfig, OptimizerConfig, ScheduleConfig
 from golf.dist import Group
 from golf.model.gepa import build_model, count_parameters
 from golf.plan import make_plan
+from golf.tensors import read_tensors
 from golf.train.loop import Diverged, Step, train
-from golf.train.state import TrainState, read_tensors
+from golf.train.state import TrainState
 
 TINY = ModelConfig(
     vocab_size=48,
@@ -63,9 +64,9 @@ def everything(state: TrainState) -> list[Tensor]:
 def test_resume_equals_no_stop_bit_for_bit(tmp_path: Path, stop: int) -> None:
     """Fault: a momentum, average or step that a resumed run does not get back."""
     whole = run(fresh(), 6)
-    run(fresh(), stop).save(tmp_path / "state.pt", IDENTITY)
+    run(fresh(), stop).save(tmp_path / "state.safetensors", IDENTITY)
     resumed = fresh()
-    resumed.load(tmp_path / "state.pt", lambda step: IDENTITY)
+    resumed.load(tmp_path / "state.safetensors", lambda step: IDENTITY)
     assert resumed.step == stop
     run(resumed, 6)
     assert all(torch.equal(a, b) for a, b in zip(everything(whole), everything(resumed), strict=True))
@@ -73,17 +74,17 @@ def test_resume_equals_no_stop_bit_for_bit(tmp_path: Path, stop: int) -> None:
 
 def test_another_runs_state_is_refused(tmp_path: Path) -> None:
     """Fault: a run silently goes on from the weights of another."""
-    fresh().save(tmp_path / "state.pt", IDENTITY)
+    fresh().save(tmp_path / "state.safetensors", IDENTITY)
     with pytest.raises(ValueError, match="seed was 1, now 2"):
-        fresh().load(tmp_path / "state.pt", lambda step: IDENTITY | {"seed": 2})
+        fresh().load(tmp_path / "state.safetensors", lambda step: IDENTITY | {"seed": 2})
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     """Fault: half a file is taken for a state, or ends in a traceback without the file's name."""
-    path = tmp_path / "state.pt"
+    path = tmp_path / "state.safetensors"
     fresh().save(path, IDENTITY)
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(ValueError, match=r"state\.pt"):
+    with pytest.raises(ValueError, match=r"state\.safetensors"):
         fresh().load(path, lambda step: IDENTITY)
 
 
@@ -97,9 +98,9 @@ class Bomb:
 def test_a_pickle_with_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: loading weights executes what a stranger put into the file."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "bomb.pt").write_bytes(pickle.dumps({"weights": Bomb()}, protocol=2))
-    with pytest.raises(ValueError, match=r"bomb\.pt"):
-        read_tensors(tmp_path / "bomb.pt")
+    (tmp_path / "bomb.safetensors").write_bytes(pickle.dumps({"weights": Bomb()}, protocol=2))
+    with pytest.raises(ValueError, match=r"bomb\.safetensors"):
+        read_tensors(tmp_path / "bomb.safetensors")
     assert not (tmp_path / "exploded").exists()
 
 

@@ -21,7 +21,7 @@ from tune.store.entries import ENTRIES, FILES, Damaged, Entries, Entry, decode, 
 from tune.store.place import WORK, Bucket, Folder, Place, StoreError, open_place
 
 KEY, OTHER = "a" * 64, "b" * 64
-CONTENT = {"state.pt": b"\x00\x01" * 3000, "deep/er/scores.json": b'{"bpb": 1.25}', "empty": b""}
+CONTENT = {"state.safetensors": b"\x00\x01" * 3000, "deep/er/scores.json": b'{"bpb": 1.25}', "empty": b""}
 RECORD = {"stage": "tail", "seconds": 12.5, "parents": [OTHER], "arguments": {"lr": 0.1}}
 
 
@@ -139,7 +139,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", ["state.pt", "deep/er/scores.json"])
+@pytest.mark.parametrize("name", ["state.safetensors", "deep/er/scores.json"])
 def test_a_damaged_file_is_never_handed_out(case: Case, tmp_path: Path, name: str, damage: str) -> None:
     """Fault: changed weights are used, or the damaged entry stays so that nobody computes it again."""
     entry = case.publish()
@@ -161,7 +161,7 @@ def test_a_damaged_file_is_never_handed_out(case: Case, tmp_path: Path, name: st
     assert len(list((case.root / FILES).iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["state.pt", "empty"])
+@pytest.mark.parametrize("name", ["state.safetensors", "empty"])
 def test_a_file_lost_after_it_was_found(case: Case, tmp_path: Path, name: str) -> None:
     """Fault: a reader takes a missing file for an empty one."""
     entry = case.publish()
@@ -227,10 +227,10 @@ def test_the_first_of_two_publishers_stays(case: Case, tmp_path: Path) -> None:
     first = case.publish()
     assert case.entries.publish(KEY, case.source, {"seconds": 1.0}) == first
     assert case.said == []
-    (case.source / "state.pt").write_bytes(b"other")
+    (case.source / "state.safetensors").write_bytes(b"other")
     assert case.publish() == first
     assert len(case.said) == 1
-    assert "state.pt" in case.said[0]
+    assert "state.safetensors" in case.said[0]
     assert len(list((case.root / FILES).iterdir())) == 1
 
 
@@ -293,7 +293,7 @@ def test_what_cannot_be_kept_is_refused(case: Case, tmp_path: Path) -> None:
     """Fault: a link is kept as what it happened to point to, or a record that no JSON holds."""
     with pytest.raises(TypeError, match=r"files\.state"):
         case.entries.publish(KEY, case.source, {"files": {"state": tmp_path}})
-    (case.source / "link").symlink_to(case.source / "state.pt")
+    (case.source / "link").symlink_to(case.source / "state.safetensors")
     with pytest.raises(ValueError, match="link"):
         case.publish()
     with pytest.raises(ValueError, match="nothing"):

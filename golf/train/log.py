@@ -1,0 +1,84 @@
+"""A training's curves, time and saved states on their way to the run's folder.
+
+A state and a folder enter; the state goes on from what the folder holds, and is saved there when it is time or when a
+notice asks for it. Only the first rank writes; the others read the same files.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from golf.dist import Group
+from golf.files import read_json, write_json
+from golf.record import STATE
+from golf.train.loop import Preempted
+from golf.train.saving import Saves, Saving
+from golf.train.state import TrainState
+
+CURVES_FILE = "curves.json"
+
+
+class TrainingLog:
+    """What a training tells and leaves behind."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        identity_at: Callable[[int], dict[str, Any]],
+        folder: Path,
+        group: Group,
+        event: Callable[[str, int, float], None],
+        saving: Saving,
+        start: Path | None = None,
+    ) -> None:
+        """Go on from the state in the run's folder, else from the one in `start`, if there is one.
+
+        Raises: ValueError when the state is damaged, of another run or not the same on all ranks.
+        """
+        self.state, self.identity_at, self.folder, self.group, self.event = state, identity_at, folder, group, event
+        self.saves, self.before, self.started = Saves(saving), 0.0, time.perf_counter()
+        self.curves: dict[str, list[list[float]]] = {"train_loss": [], "validation_bpb": []}
+        begin = folder if (folder / STATE).exists() else start
+        if begin is not None:
+            state.load(begin / STATE, identity_at)
+            stored = read_json(begin / CURVES_FILE)
+            self.before = stored.pop("seconds")[0][2]
+            # A kill between the two files leaves the curves a little longer than the state.
+            last = {"train_loss": state.step - 1, "validation_bpb": state.step}
+            self.curves = {name: [p for p in points if p[0] <= last[name]] for name, points in stored.items()}
+        group.check_same(state.step, f"steps of the state in {begin or folder}")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before an interruption included."""
+        return self.before + time.perf_counter() - self.started
+
+    def has(self, curve: str, step: int) -> bool:
+        """Whether the last point of a curve is that of `step`."""
+        return bool(self.curves[curve]) and self.curves[curve][-1][0] == step
+
+    def note(self, curve: str, step: int, value: float) -> None:
+        """Keep and tell a point."""
+        self.curves[curve].append([step, time.time(), value])
+        self.event(curve, step, value)
+
+    def save_when_due(self) -> None:
+        """Save into the run's folder if it is time."""
+        if self.group.first and self.saves.due:
+            self.saves.save(lambda: self.save(self.folder))
+
+    def stop_when(self, noticed: bool) -> None:
+        """Save and raise Preempted, on all ranks alike, if any was told to end."""
+        if noticed:
+            if self.group.first:
+                self.saves.save(lambda: self.save(self.folder))
+            self.group.wait()
+            raise Preempted(f"stopped after {self.state.step} steps, which are saved in {self.folder / STATE}")
+
+    def save(self, place: Path) -> None:
+        """Write the curves, then the state, into the folder `place`."""
+        if self.group.first:
+            spent = [self.state.step - 1, time.time(), self.seconds]
+            write_json(place / CURVES_FILE, self.curves | {"seconds": [spent]})
+            self.state.save(place / STATE, self.identity_at(self.state.step))

@@ -1,0 +1,62 @@
+"""How much of a training step fits in memory, found by trying, once a step has been found too large.
+
+A way to run so many sequences of a slice enters; the sentence that says what fits and what to change leaves. On one
+rank alone: nothing here communicates.
+"""
+
+import gc
+from collections.abc import Callable
+
+import torch
+
+MEMORY_TRIES = 6
+"""Slices that are tried after one that does not fit."""
+_ALLOCATORS = ("allocate memory", "bad_alloc", "ALLOC_FAILED")
+"""In the messages of allocators that have no error type of their own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the device or the host."""
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATORS)
+    return told or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+
+
+def what_fits(run: Callable[[int], object], sequences: int, length: int, slices: int) -> str:
+    """What was asked, what fits, and which field to change.
+
+    Args: run: computes the gradients of so many of the slice's `sequences`; length: tokens of a sequence; slices: of a
+        step.
+    """
+
+    def fits(tried: int) -> bool:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            run(tried)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
+
+    fitting, failing = largest_that_fits(fits, sequences)
+    asked = f"a slice of {sequences} sequences of {length} tokens (batch.tokens_per_step {slices * sequences * length})"
+    if fitting:
+        found = f"{fitting} fitted: set batch.tokens_per_step to at most {slices * fitting * length}"
+    else:
+        found = f"nor does one of {failing}: lower batch.sequence_length, or take a smaller model"
+    return f"{asked} does not fit into memory; {found} (more ranks do not help: each computes one slice at a time)"
+
+
+def largest_that_fits(fits: Callable[[int], bool], asked: int) -> tuple[int, int]:
+    """The largest number below `asked`, which does not fit, that is found to fit, and the smallest found not to.
+
+    Exact where `MEMORY_TRIES` halvings are enough; 0 where none fitted.
+    """
+    fitting, failing = 0, asked
+    for _ in range(MEMORY_TRIES):
+        if failing - fitting > 1:
+            middle = (fitting + failing) // 2
+            fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
+    return fitting, failing

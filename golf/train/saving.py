@@ -1,0 +1,81 @@
+"""When the state of a long stage is saved: at the interval that costs least, from what a save was seen to cost.
+
+A wish (`Saving`) enters; `Saves` says when the next save is due and what those so far cost. With C seconds a save and
+a failure every M seconds, saving every sqrt(2 C M) seconds loses least to saves and lost work together. Only the rank
+that writes asks, so that ranks whose clocks differ never part.
+Source: Young 1974, "A first order approximation to the optimum checkpoint interval"; Daly 2006, whose further terms
+matter only where C is near M.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+FIRST_SAVE_SECONDS = 2.0
+"""Work before the first save, which tells what a save costs."""
+MTBF_HOURS = 2.0
+"""Chosen for spot machines, each of which can end a run on several. Erring is cheap, because the interval goes with the
+root: where failures are ten times rarer, a save of one second costs 0.9 % of the time instead of 0.5 %."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """How often the state of a training or evaluation is saved."""
+
+    seconds: float | None = None
+    """A fixed interval, 0: after every step or chunk; None: chosen from the measured cost."""
+    mtbf_hours: float = MTBF_HOURS
+    """Mean time between failures of all the machines of a run together; above 0."""
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not 0 <= self.seconds < math.inf:
+            raise ValueError(f"Saving.seconds must be None or at least 0 and finite, got {self.seconds}")
+        if not 0 < self.mtbf_hours < math.inf:
+            raise ValueError(f"Saving.mtbf_hours must be above 0 and finite, got {self.mtbf_hours}")
+
+    def interval_seconds(self, save_seconds: float) -> float:
+        """Seconds of work between two saves that take `save_seconds` each."""
+        return math.sqrt(2 * save_seconds * 3600 * self.mtbf_hours) if self.seconds is None else self.seconds
+
+
+BY_COST = Saving()
+"""The default: chosen from the measured cost."""
+
+
+class Saves:
+    """The saves of one stage by one process."""
+
+    def __init__(self, saving: Saving) -> None:
+        self.saving, self.count, self.spent_seconds, self.ended = saving, 0, 0.0, time.perf_counter()
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """What a save takes; None before the first."""
+        return self.spent_seconds / self.count if self.count else None
+
+    @property
+    def interval_seconds(self) -> float:
+        """Work until the next save."""
+        if self.saving.seconds is None and not self.count:
+            return FIRST_SAVE_SECONDS
+        return self.saving.interval_seconds(self.mean_seconds or 0.0)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time."""
+        return time.perf_counter() - self.ended >= self.interval_seconds
+
+    def save(self, write: Callable[[], None]) -> None:
+        """Let `write` save, and take its time."""
+        started = time.perf_counter()
+        write()
+        self.ended = time.perf_counter()
+        self.spent_seconds += self.ended - started
+        self.count += 1
+
+    def facts(self) -> dict[str, Any]:
+        """What was measured and chosen: {"saves", "save_seconds" (mean, None without any), "save_interval_seconds"}."""
+        interval = self.interval_seconds if self.count else None
+        return {"saves": self.count, "save_seconds": self.mean_seconds, "save_interval_seconds": interval}
