@@ -26,6 +26,7 @@ import tune.trial
 from golf.dist import Group
 from golf.record import SCREEN
 from golf.stages import Event
+from golf.train.loop import Notice, never
 from tune.stages import TrialStages, stages_of
 from tune.trial import Runner, chunks_to_screen, open_trial, run_trial
 
@@ -92,10 +93,10 @@ def key_finder(spec: Mapping[str, Any]) -> Callable[[str, int], str | None]:
     return find
 
 
-def watched_run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event) -> None:
+def watched_run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Notice = never) -> None:
     """`tune.trial.run_stage`, its first rank's steps and chunks noted."""
     if not group.first or not spec.get("store"):
-        _run_stage(stage, spec, group, event)
+        _run_stage(stage, spec, group, event, notice)
         return
     log, find = Log(spec), key_finder(spec)
 
@@ -107,7 +108,7 @@ def watched_run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: 
 
     log.note(BEGIN)
     try:
-        _run_stage(stage, spec, group, seen)
+        _run_stage(stage, spec, group, seen, notice)
     finally:
         log.note(END)
         log.close()
