@@ -53,6 +53,7 @@ ORDER = (
     "tune.screening",
     "tune.failures",
     "tune.attempts",
+    "tune.states",
     "tune.trial",
     "tune.tracking.runs",
     "tune.study.seeds",

@@ -91,6 +91,8 @@ class Reuse:
                         self._train(mine, start, train, held)
                         return
             time.sleep(self.store.patience.poll_seconds)
+        # Of a training that another went on with.
+        (self.folder / STATE).unlink(missing_ok=True)
 
     def _start(self, prefix: Wanted) -> Path | None:
         """The folder of a stored state, fetched; None when it proved damaged or is gone."""
