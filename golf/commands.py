@@ -76,11 +76,12 @@ def fineweb_command(arguments: argparse.Namespace) -> None:
 def run_command(arguments: argparse.Namespace) -> None:
     """All stages."""
     wanted, folder = read_config(arguments), run_folder(arguments)
-    with join() as group, noticed_signals(group.first) as notice:
+    with join() as group:
         config, dataset = begin(wanted, folder, arguments, group)
-        progress, saving = Progress(not group.first, config.schedule.steps), saving_of(arguments)
-        size = code_bytes(config)
-        results = run_stages(config, dataset, folder, group, size, progress, saving=saving, notice=notice)
+        progress, size = Progress(not group.first, config.schedule.steps), code_bytes(config)
+        with noticed_signals(group.first) as notice:
+            saving = saving_of(arguments)
+            results = run_stages(config, dataset, folder, group, size, progress, saving=saving, notice=notice)
         if group.first:
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
             print_ladder(results)
@@ -92,10 +93,11 @@ def run_command(arguments: argparse.Namespace) -> None:
 def train_command(arguments: argparse.Namespace) -> None:
     """Training alone."""
     wanted, folder = read_config(arguments), run_folder(arguments)
-    with join() as group, noticed_signals(group.first) as notice:
+    with join() as group:
         config, dataset = begin(wanted, folder, arguments, group)
         progress = Progress(not group.first, config.schedule.steps)
-        trained = train_stage(config, dataset, folder, group, progress, saving_of(arguments), notice=notice)
+        with noticed_signals(group.first) as notice:
+            trained = train_stage(config, dataset, folder, group, progress, saving_of(arguments), notice=notice)
         if group.first:
             print(f"trained {trained['steps']} steps in {trained['seconds']:.1f} s; the weights are in {folder.path}")
             print_saves(trained)
@@ -152,7 +154,7 @@ def evaluate(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> None:
         need_file(folder, *((WEIGHTS[rung], "train") if rung in WEIGHTS else ("artifact.golf", "pack")))
     scored = RunFolder(arguments.out or default_scored(folder))
     settings = settings_of(folder)
-    with join() as group, noticed_signals(group.first) as notice:
+    with join() as group:
         dataset = find_dataset(arguments.data or settings.get("data"), config, group)
         progress = Progress(not group.first, config.schedule.steps)
         one = partial(measure, config, dataset, folder, group, progress, place=scored)
@@ -160,7 +162,8 @@ def evaluate(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> None:
             weights = hash_file(folder.file(WEIGHTS.get(rung, "artifact.golf")))
             plain = to_plain(config)
             identity = digest(weights, dataset.validation_digest, plain["score"], rung == ADAPTED and plain["adapt"])
-            result = one(rung, saving=saving_of(arguments), notice=notice, identity=identity)
+            with noticed_signals(group.first) as notice:
+                result = one(rung, saving=saving_of(arguments), notice=notice, identity=identity)
             if group.first:
                 scores = f"{result['bpb']:.6f} BPB  {result['nats_per_token']:.6f} nats/token"
                 print(f"{rung:10s} {result['seconds']:9.1f} s  {scores}  {scored.file(rung + '.json')}", flush=True)

@@ -20,7 +20,7 @@ from golf.train.saving import Saving
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[3]
-CONFIG = replace(TINY, score=replace(TINY.score, chunk_tokens=128))
+CONFIG = replace(TINY, score=replace(TINY.score, chunk_tokens=64))
 WEIGHTS = ("live.safetensors", "average.safetensors")
 
 
