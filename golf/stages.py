@@ -27,6 +27,7 @@ from golf.plan import make_plan, rows_digest
 from golf.record import (
     ADAPTED,
     AVERAGED,
+    BEGUN,
     LADDER,
     LIVE,
     SCREEN,
@@ -353,7 +354,7 @@ def measure(
         return kept(where, rung + SCREEN, digest(mark, first_chunks), group, compute)
     result = kept(where, rung, mark, group, compute)
     if group.first:
-        where.file(rung + TENSORS).unlink(missing_ok=True)
+        where.file(rung + BEGUN + TENSORS).unlink(missing_ok=True)
     return result
 
 

@@ -23,7 +23,7 @@ from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
-from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING, STATE, TENSORS
+from golf.record import ADAPTED, AVERAGED, BEGUN, LIVE, SCREEN, SLIDING, STATE, TENSORS
 from golf.score.sliding import ChunkScore, Scored
 from golf.stages import (
     Event,
@@ -120,7 +120,8 @@ def unfinished(stage: str, spec: Mapping[str, Any]) -> dict[str, int]:
 
 def saved_chunks(folder: Path, name: str) -> int:
     """The chunk that an evaluation goes on from."""
-    files = [folder / f"{name}{TENSORS}", folder / f"{name.removesuffix(SCREEN)}{SCREEN}{TENSORS}"]
+    rung = name.removesuffix(SCREEN)
+    files = [folder / f"{rung}{part}{TENSORS}" for part in ((SCREEN,) if name != rung else (BEGUN, SCREEN))]
     return max((len(read_stored(file)[1]["chunks"]) for file in files if file.exists()), default=0)
 
 

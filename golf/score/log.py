@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from golf.dist import Group
-from golf.record import SCREEN, TENSORS
+from golf.record import BEGUN, SCREEN, TENSORS
 from golf.score.sliding import ChunkScore
 from golf.tensors import read_stored, write_tensors
 from golf.train.loop import Notice, Preempted, never
@@ -47,7 +47,7 @@ class RungLog:
         )
         self.saves, self.started = Saves(saving), time.perf_counter()
         screen = folder / f"{rung}{SCREEN}{TENSORS}"
-        self.file = folder / f"{rung}{TENSORS}" if first_chunks is None else screen
+        self.file = folder / f"{rung}{BEGUN}{TENSORS}" if first_chunks is None else screen
         self.chunks: list[ChunkScore] = []
         self.tensors: dict[str, Tensor] = {}
         self.spent = self.before = 0.0

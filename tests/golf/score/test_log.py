@@ -95,7 +95,7 @@ def test_killed_rungs_go_on_with_the_same_bits(calm: RunFolder, dataset: Dataset
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     for rung in ("sliding", "ttt"):
-        spent = read_stored(killed.file(f"{rung}.safetensors"))[1]["seconds"]
+        spent = read_stored(killed.file(f"{rung}-begun.safetensors"))[1]["seconds"]
         seen: list[float] = []
         found = measured(dataset, killed, rung, event=lambda *point, seen=seen: seen.append(point[1]))
         wanted = measured(dataset, calm, rung)
@@ -104,7 +104,7 @@ def test_killed_rungs_go_on_with_the_same_bits(calm: RunFolder, dataset: Dataset
             assert found[field] == wanted[field]
         assert found["seconds"] > spent
         assert found["seconds_before"] == 0.0
-        assert not killed.file(f"{rung}.safetensors").exists()
+        assert not killed.file(f"{rung}-begun.safetensors").exists()
 
 
 @pytest.mark.parametrize("rung", ["sliding", "ttt"])
@@ -132,7 +132,7 @@ def test_a_begun_rung_of_another_kind_is_not_taken(calm: RunFolder, dataset: Dat
         measured(dataset, folder, "sliding", notice=at_call(3))
     other = replace(CONFIG, score=replace(CONFIG.score, stride=4))
     fresh = measure(other, dataset, copy_of(calm, tmp_path / "fresh"), Group(), ignore, "sliding")
-    path = folder.file("sliding.safetensors")
+    path = folder.file("sliding-begun.safetensors")
     content = path.read_bytes()
     assert measure(other, dataset, folder, Group(), ignore, "sliding")["chunks"] == fresh["chunks"]
     folder.file("sliding.json").unlink()
@@ -140,5 +140,5 @@ def test_a_begun_rung_of_another_kind_is_not_taken(calm: RunFolder, dataset: Dat
     tensors, plain = read_stored(path)
     for bent in ({"chunks": [[1.0, 2]]}, {"chunks": 3}, {"seconds": None}):
         write_tensors(path, tensors, plain | bent)
-        with pytest.raises(ValueError, match=r"sliding\.safetensors"):
+        with pytest.raises(ValueError, match=r"sliding-begun\.safetensors"):
             measured(dataset, folder, "sliding")
