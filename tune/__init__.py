@@ -1,7 +1,8 @@
 """Orchestration over Ray and MLflow; imports golf, never the other way.
 
 Ray reads these settings once, when it is first imported, so they are made here, before any module of `tune` imports
-it. A user's own settings stand. All but the last two only silence reports that nobody asked for.
+it. A user's own settings stand. All but the last two only spare processes and reports that nobody asked for; notices of
+nodes that are taken away are looked for in `tune.ddp`.
 """
 
 import os

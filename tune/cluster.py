@@ -2,7 +2,8 @@
 
 A trial's driver takes a `trial_slot` and no CPU, so that it never competes with its own training workers. What a
 trial asks for must fit the cluster: that is refused at once here, because Ray would wait for ever. A Ray that is
-started here answers only who has this user's token, and listens on the loopback alone.
+started here answers only who has this user's token, and listens on the loopback alone. Later, when nodes come and go,
+what the cluster still holds is counted here, node by node.
 """
 
 import contextlib
@@ -17,8 +18,13 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._private.state import available_resources_per_node, state, total_resources_per_node
+
+from tune.keeper import Kept
 
 TRIAL_SLOT = "trial_slot"
+_kept: list[Kept] = []
+"""Folders of Rays that were started here."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,13 @@ class Workers:
 
     @property
     def world(self) -> dict[str, Any]:
-        """What of it changes the bits of a result."""
+        """What of it changes the bits of a result: what was asked for, also where nodes were lost on the way.
+
+        A run that goes on with fewer workers computes the same sums in another order, so its figures are those of the
+        undisturbed run to rounding, like those of the same run on another day's GPUs. With the number that is left in
+        the key, every result before and after would be another's, and nothing could be resumed or shared. What really
+        ran is in the record: the tag "ranks" of the trial and of what it publishes.
+        """
         return {"ranks": self.num_workers, "cpus": self.cpus, "device": "cuda" if self.gpus else "cpu"}
 
 
@@ -56,15 +68,19 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
         ray.init(address=address, **quiet)
         return
     ensure_token()
-    with _on_loopback():
+    _kept.append(Kept("golf-ray-"))
+    with _on_loopback(), _kept[-1].used():
         # The dashboard serves the State API, without which stopped trials never give their workers back.
         local = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+        local |= {"_temp_dir": str(_kept[-1].path)}
         ray.init(num_cpus=num_cpus, resources={TRIAL_SLOT: trial_slots}, **local, **quiet)
 
 
 def stop_ray() -> None:
-    """Leave the cluster; end the Ray that was started here."""
+    """Leave the cluster; end the Ray that was started here, and remove what it wrote for itself."""
     ray.shutdown()
+    while _kept:
+        _kept.pop().remove()
 
 
 def ensure_token() -> None:
@@ -125,3 +141,40 @@ def trials_at_once(workers: Workers) -> int:
                 f"{have.get(resource, 0.0):g}; {remedy}"
             )
     return int(min(have[resource] // amount for resource, amount in wants.items() if amount))
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many workers of one kind the nodes hold that are alive and are not being taken away."""
+
+    whole: int
+    """With nothing else on the nodes."""
+    free: int
+    """Beside what runs there now."""
+
+
+def room_for(workers: Workers) -> Room:
+    """What the cluster holds now of workers like these, none of them across two nodes."""
+    leaving = state.get_draining_nodes()
+
+    def count(nodes: dict[str, dict[str, float]]) -> int:
+        wants = {name: amount for name, amount in workers.resources.items() if amount}
+        staying = [have for node, have in nodes.items() if node not in leaving]
+        # Ray counts in ten-thousandths; what is left of a node is a little less than whole numbers at times.
+        return sum(int(min(have.get(name, 0.0) / amount for name, amount in wants.items()) + 1e-3) for have in staying)
+
+    return Room(count(total_resources_per_node()), count(available_resources_per_node()))
+
+
+def set_train_limits(patience_seconds: float, timeout_seconds: float) -> None:
+    """Tell the Ray Train of this process how long it waits: for the places of its workers, and for a hung worker.
+
+    Ray Train reads both from the environment alone; a limit for hung workers that is there already is kept.
+    """
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(patience_seconds)
+    os.environ.setdefault("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", str(timeout_seconds))
+
+
+def leaving(node: str) -> bool:
+    """Whether a node (its hex id) is being taken away."""
+    return node in state.get_draining_nodes()

@@ -58,6 +58,10 @@ class Console:
             f"{metrics['bpb']:.4f} BPB, {metrics['artifact_bytes']:,} bytes" if "bpb" in metrics else entry["cause"]
         )
         say(f"{entry['status']:11s} {entry['name']}: {result}")
+        if "log" in (entry.get("files") or {}):
+            say(f"{'':11s} its last words: {entry['files']['log']}")
+        if "ranks" in (entry.get("tags") or {}):
+            say(f"{'':11s} nodes were lost, its ranks: {entry['tags']['ranks']}")
         for rung, standing in entry.get("standings", {}).items():
             say(f"{'':11s} first chunks of {rung}: {standing}")
         self.told = 0.0
@@ -141,8 +145,14 @@ def table(entries: Sequence[Mapping[str, Any]], cap_bytes: int) -> str:
     total = [sum(entry["metrics"].get(name, 0.0) for entry in entries) for name in ("seconds", "seconds_now")]
     if total[1] < total[0]:
         lines.append(f"computed in {duration(total[1])} what would take {duration(total[0])} without sharing")
-    causes = [f"{e['trial']}  {e['cause']}" for e in ordered if e["status"] in (FAILED, SCREENED)]
+    causes = [line for entry in ordered if entry["status"] in (FAILED, SCREENED) for line in _why(entry)]
     return "\n".join(lines + (["", "why:", *causes] if causes else []))
+
+
+def _why(entry: Mapping[str, Any]) -> list[str]:
+    """Why a trial gave no result, and where its last words are."""
+    log = (entry.get("files") or {}).get("log")
+    return [f"{entry['trial']}  {entry['cause']}", *([f"{'':12s}  last words: {log}"] if log else [])]
 
 
 def dry_table(trials: Sequence[Trial], dataset: Dataset, num_known: int) -> str:

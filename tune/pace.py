@@ -82,8 +82,11 @@ def _kinds(stage: str, plain: Mapping[str, Any]) -> list[str]:
 
 def _same_machines(entry: Mapping[str, Any], world: Mapping[str, Any]) -> bool:
     """Whether the entry's trial ran on as many workers of the same kind, as far as it says."""
-    device = entry.get("tags", {}).get("device")
+    tags = entry.get("tags", {})
+    device = tags.get("device")
     if device is None:
         return True
+    if tags.get("ranks") is not None:  # lost nodes on the way: no time of these machines
+        return False
     on_cpus = device.endswith("thread(s)")
     return bool(device.startswith(f"{world['ranks']} x ") and on_cpus == (world["device"] == "cpu"))

@@ -17,6 +17,7 @@ from typing import Any
 
 from golf.files import read_json
 from golf.record import STATE
+from tune.ranks import keep_turns, turns_of
 from tune.stages import Wanted
 from tune.store.entries import Damaged, Entry
 from tune.store.lease import Claimer, Lease
@@ -90,6 +91,8 @@ class Reuse:
                         self._train(mine, start, train, held)
                         return
             time.sleep(self.store.patience.poll_seconds)
+        # Of a training that another went on with.
+        (self.folder / STATE).unlink(missing_ok=True)
 
     def _start(self, prefix: Wanted) -> Path | None:
         """The folder of a stored state, fetched; None when it proved damaged or is gone."""
@@ -146,6 +149,7 @@ class Reuse:
         except Damaged:
             return False
         self._here.setdefault(one.key, set()).update(names)
+        keep_turns(self.folder, one.name, entry.record.get("ranks", []))
         return True
 
     def _publish(self, one: Wanted, seconds: float) -> Entry:
@@ -157,6 +161,8 @@ class Reuse:
                 os.link(self.folder / name, staging / name)
             record: dict[str, Any] = {"stage": one.name, "parents": list(one.parents), "seconds": seconds}
             record |= {"trial": self.trial, "time": time.time()} | ({"kind": INTERIOR} if one.interior else {})
+            turns = turns_of(self.folder, one.name)
+            record |= {"ranks": [turn for turn in turns if turn[1] < one.steps or not one.steps]} if turns else {}
             entry = self.store.publish(one.key, staging, record, move=True)
             if entry.record == record:  # else another was first, and its files are the ones
                 self._here[one.key] = set(one.files)

@@ -20,7 +20,9 @@ from ray.tune.search import Searcher
 from golf.config import to_plain
 from golf.data.dataset import open_dataset
 from golf.files import read_json, write_json
+from golf.stages import RunFolder
 from golf.train.saving import MTBF_HOURS
+from tune.attempts import Endurance
 from tune.cluster import TRIAL_SLOT, Workers
 from tune.cost import Costs
 from tune.ddp import in_this_process, on_workers
@@ -34,9 +36,11 @@ from tune.screening import Screening, first_chunks_of
 from tune.search import Search
 from tune.space import REPEAT, Point, Trial
 from tune.stages import TrialStages, code_digest, stages_of
+from tune.store.inventory import tidy
+from tune.store.place import StoreError
 from tune.store.store import Store
 from tune.tree import branch_points, training_key
-from tune.trial import CONFIG, FAILED, OUTCOME, POINT, SCREENED, failed, recall, run_trial
+from tune.trial import CONFIG, FAILED, OUTCOME, POINT, SCREENED, failed, recall, run_trial, write_log
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class SweepSettings:
     """Processes of one trial."""
     concurrent: int = 1
     """Trials at a time."""
-    max_failures: int = 2
-    """Times that a trial's dead processes are started again."""
+    endurance: Endurance = field(default_factory=Endurance)
+    """What a trial puts up with: failures, lost nodes, hung workers."""
     save_seconds: float | None = None
     """Between the saved states of a stage; None: chosen from what a save costs."""
     mtbf_hours: float = MTBF_HOURS
@@ -92,11 +96,11 @@ def run_sweep(settings: SweepSettings, search: Search, storage: Storage, watcher
     with only_driver(storage.sweep(settings.name)):
         search.resume(unfinished(settings, storage))
         book = Book(settings, storage, search, watchers)
-        workers, max_failures, ray_folder = settings.workers, settings.max_failures, storage.ray(settings.name)
+        workers, endurance, ray_folder = settings.workers, settings.endurance, storage.ray(settings.name)
 
         def trainable(spec: dict[str, Any]) -> None:
             tune.report({"trial": spec["trial"]})  # Ray Tune prints a line for a trial that never reports
-            train = on_workers(workers, ray_folder / "train" / spec["trial"], max_failures)
+            train = on_workers(workers, ray_folder / "train" / spec["trial"], endurance)
             alone = workers.num_workers == 1 and not workers.gpus
             run_trial(spec, train, in_this_process(tune.report) if alone else train)
 
@@ -113,10 +117,12 @@ def run_sweep(settings: SweepSettings, search: Search, storage: Storage, watcher
                 storage_path=str(ray_folder),
                 verbose=0,
                 callbacks=[_Hear(book)],
-                failure_config=tune.FailureConfig(max_failures=max_failures),
+                failure_config=tune.FailureConfig(max_failures=endurance.max_failures),
             ),
         ).fit()
         book.store.unpin(f"sweep {settings.name}")
+        with contextlib.suppress(StoreError):
+            tidy(book.store, book.store.patience)
         shutil.rmtree(ray_folder, ignore_errors=True)
 
 
@@ -247,9 +253,13 @@ class Book:
 
     def end(self, name: str, error: str | None) -> None:
         """Record the end of trial `name`: what it left in its folder, or why it left nothing."""
-        path = self.storage.trial(self.settings.name, name) / OUTCOME
-        left = path.exists() and error is None
-        outcome = read_json(path) if left else failed(explain(error or "its process ended without a result"))
+        folder = RunFolder(self.storage.trial(self.settings.name, name))
+        if folder.file(OUTCOME).exists() and error is None:
+            outcome = read_json(folder.file(OUTCOME))
+        else:
+            cause = explain(error or "its process ended without a result")
+            write_log(folder, cause, {"error": error or ""})
+            outcome = failed(cause, folder)
         entry = (
             self.entry(self.trials[name])
             | outcome

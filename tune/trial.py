@@ -4,10 +4,14 @@ A trial's arguments enter as plain values, files in its folder leave. Where a st
 `Runner` takes the stage's name, in this process or on a worker group. Knows neither Ray nor MLflow.
 """
 
+import contextlib
 import json
+import re
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,16 +23,31 @@ from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
-from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
+from golf.record import ADAPTED, AVERAGED, BEGUN, LIVE, SCREEN, SLIDING, STATE, TENSORS
 from golf.score.sliding import ChunkScore, Scored
-from golf.stages import Event, RunFolder, measure, pack_trained, run_stages, rungs_of, train_stage, with_code
-from golf.train.loop import Notice, never
+from golf.stages import (
+    Event,
+    RunFolder,
+    measure,
+    pack_trained,
+    run_stages,
+    rungs_of,
+    train_stage,
+    training_identity,
+    with_code,
+)
+from golf.tensors import read_stored
+from golf.train.log import CURVES_FILE
+from golf.train.loop import Notice, Preempted, never
 from golf.train.saving import MTBF_HOURS, Saving
-from tune.failures import explain
+from tune.attempts import Progress
+from tune.failures import explain, log_text
 from tune.ledger.ledger import Ledger
+from tune.ranks import ranks_said
 from tune.reuse import Reuse
 from tune.screening import Screening, Standing, first_chunks_of, stand
 from tune.stages import SCREENED_RUNGS, Wanted, code_digest, stages_of
+from tune.states import bring_furthest
 from tune.store.entries import Damaged
 from tune.store.lease import Patience
 from tune.store.store import Store
@@ -37,6 +56,8 @@ DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
 TRAIN, EVALUATE = "train", "evaluate"
 OUTCOME = "outcome.json"
 STOPPED = "stopped.json"
+LOG = "failure.log"
+"""The last words of what failed."""
 MADE_BY = "made_by.json"
 """Says which code and machines filled the trial's folder."""
 CONFIG, POINT = "config.json", "point.json"
@@ -65,7 +86,11 @@ def open_trial(spec: Mapping[str, Any]) -> tuple[RunConfig, Dataset, RunFolder]:
 
 
 def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Notice = never) -> None:
-    """Run TRAIN or EVALUATE on this rank of `group`; the results are left in the trial's folder."""
+    """Run TRAIN or EVALUATE on this rank of `group`; the results are left in the trial's folder.
+
+    Args: notice: whether this rank knows that the stage has to stop soon.
+    Raises: Preempted once the state is saved after a notice.
+    """
     config, dataset, folder = open_trial(spec)
     saving = Saving(seconds=spec["save_seconds"], mtbf_hours=spec.get("mtbf_hours", MTBF_HOURS))
     if stage == TRAIN:
@@ -77,35 +102,94 @@ def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, n
             measure(config, dataset, folder, group, event, rung, spec.get("first_chunks"), saving, notice)
 
 
+def progress(stage: str, spec: Mapping[str, Any]) -> Progress:
+    """How far a stage is on the disk: results that are there, then steps or chunks of the next one."""
+    waiting = unfinished(stage, spec)
+    return len(spec["rungs"] if stage == EVALUATE else [TRAIN]) - len(waiting), *list(waiting.values())[:1]
+
+
+def unfinished(stage: str, spec: Mapping[str, Any]) -> dict[str, int]:
+    """The results that a stage has still to give, by name, with the steps or chunks that are saved of each."""
+    folder = Path(spec["folder"])
+    if stage == TRAIN:
+        return {} if (folder / "train.json").exists() else {TRAIN: saved_steps(spec)}
+    suffix = "" if spec.get("first_chunks") is None else SCREEN
+    names = [rung + suffix for rung in spec["rungs"]]
+    return {name: saved_chunks(folder, name) for name in names if not (folder / f"{name}.json").exists()}
+
+
+def saved_chunks(folder: Path, name: str) -> int:
+    """The chunk that an evaluation goes on from."""
+    rung = name.removesuffix(SCREEN)
+    files = [folder / f"{rung}{part}{TENSORS}" for part in ((SCREEN,) if name != rung else (BEGUN, SCREEN))]
+    return max((len(read_stored(file)[1]["chunks"]) for file in files if file.exists()), default=0)
+
+
+def saved_steps(spec: Mapping[str, Any]) -> int:
+    """The step that a training goes on from."""
+    for place in (spec["folder"], spec.get("start")):
+        if place is not None and (Path(place) / STATE).exists():
+            return int(read_json(Path(place) / CURVES_FILE)["seconds"][0][0]) + 1
+    return 0
+
+
 def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
     """Train, pack and, where the artifact fits, evaluate; the outcome is written to the trial's folder.
 
     Whatever a stage raises becomes the outcome of this trial alone.
+
+    Raises: Preempted when this process's machine is being taken away: the trial goes on elsewhere.
     """
     folder = RunFolder(Path(spec["folder"]))
-    folder.file(STOPPED).unlink(missing_ok=True)
+    for name in (STOPPED, LOG):
+        folder.file(name).unlink(missing_ok=True)
     try:
         clear_foreign(folder, spec)
         outcome = shared(spec, train, evaluate) if spec.get("store") else alone(spec, train, evaluate)
+    except Preempted:
+        raise
     except Failed as failure:
-        outcome = failed(str(failure))
+        outcome = failed(str(failure), folder)
     except Exception as error:
-        outcome = failed(explain(error))
-    write_json(folder.file(OUTCOME), outcome)
+        cause = explain(error)
+        write_log(folder, cause, {"traceback": traceback.format_exc()})
+        outcome = failed(cause, folder)
+    keep_outcome(folder, spec, outcome)
+
+
+def keep_outcome(folder: RunFolder, spec: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+    """Write down a trial's outcome: its device as it was asked for, and the ranks where others ran."""
+    tags, asked = dict(outcome["tags"]), (spec.get("world") or {}).get("ranks")
+    if asked is not None:
+        # The last attempt's number would make two seeds of one study runs on different devices.
+        tags |= {"device": re.sub(r"^\d+ x ", f"{asked} x ", tags["device"])} if "device" in tags else {}
+        said = ranks_said(folder.path, asked)
+        tags |= {} if said is None else {"ranks": said}
+    write_json(folder.file(OUTCOME), {**outcome, "tags": tags})
 
 
 def clear_foreign(folder: RunFolder, spec: Mapping[str, Any]) -> None:
     """Empty the trial's folder of what other code or other machines left there, which would pass for this trial's."""
-    made_by = {"code": code_digest(), "torch": str(torch.__version__), "world": spec.get("world")}
     mark = folder.file(MADE_BY)
-    if mark.exists() and read_json(mark) == made_by:
+    if mark.exists() and read_json(mark) == made_by(spec):
         return
     for path in folder.path.glob("*"):
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name not in GIVEN:
             path.unlink()
-    write_json(mark, made_by)
+    write_json(mark, made_by(spec))
+
+
+def made_by(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial's folder is filled by."""
+    return {"code": code_digest(), "torch": str(torch.__version__), "world": spec.get("world")}
+
+
+def made_alike(folder: RunFolder, spec: Mapping[str, Any]) -> list[Path]:
+    """Folders of the sweep's other trials that the same code and machines filled."""
+    mine, marks = made_by(spec), folder.path.parent.glob(f"*/{MADE_BY}")
+    return [mark.parent for mark in sorted(marks) if mark.parent != folder.path and read_json(mark) == mine]
 
 
 def recall(spec: Mapping[str, Any]) -> bool:
@@ -127,7 +211,7 @@ def recall(spec: Mapping[str, Any]) -> bool:
         outcome = shared(spec, _must_be_stored, _must_be_stored)
     except (Damaged, _Missing, OSError):  # run in the ordinary way, the trial alone fails, and says why
         return False
-    write_json(folder.file(OUTCOME), outcome)
+    keep_outcome(folder, spec, outcome)
     return True
 
 
@@ -167,6 +251,8 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
     store.pin(stages.needed(lambda key: store.find(key) is not None), spec["trial"])
 
     def train_from(start: Path | None, keep: Mapping[int, Path]) -> None:
+        identity = partial(training_identity, config, dataset)
+        bring_furthest(folder.path, made_alike(folder, spec), start, keep, identity)
         kept = {str(steps): str(place) for steps, place in keep.items()}
         train(TRAIN, {**spec, "start": None if start is None else str(start), "keep": kept})
 
@@ -254,9 +340,16 @@ def ignore(curve: str, step: int, value: float) -> None:
     """The event of a stage that only reads what is kept."""
 
 
-def failed(cause: str) -> dict[str, Any]:
-    """The outcome of a trial that gave no numbers."""
-    return {"status": FAILED, "cause": cause, "metrics": {}, "curves": {}, "chunks": {}, "tags": {}, "files": {}}
+def failed(cause: str, folder: RunFolder) -> dict[str, Any]:
+    """The outcome of a trial that gave no numbers, with the log of its failure where there is one."""
+    files = {"log": str(folder.file(LOG))} if folder.file(LOG).exists() else {}
+    return {"status": FAILED, "cause": cause, "metrics": {}, "curves": {}, "chunks": {}, "tags": {}, "files": files}
+
+
+def write_log(folder: RunFolder, cause: str, parts: Mapping[str, str]) -> None:
+    """Keep the last words of a failure; a disk that does not take them must not hide why."""
+    with contextlib.suppress(OSError):
+        folder.file(LOG).write_text(log_text(cause, parts))
 
 
 def outcome_of(

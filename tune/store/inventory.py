@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tune.store.entries import FILES, USES, Entries, Entry
-from tune.store.lease import LEASES, PINS
+from tune.store.lease import LEASES, PINS, Patience, is_over
 from tune.store.place import WORK, FileState
 
 LEFT_SECONDS = 86_400.0
@@ -44,10 +44,27 @@ def garbage(entries: Entries, kept: set[str]) -> Iterator[Garbage]:
     yield from _left_behind(entries, {entry.folder for entry in intact.values()})
 
 
-def _left_behind(entries: Entries, published: set[str]) -> Iterator[Garbage]:
-    """What processes that died left: nothing of it was written for `LEFT_SECONDS`."""
+def tidy(entries: Entries, patience: Patience) -> None:
+    """Remove what dead processes left, unless someone is at work: a lease or pin was renewed in the lease's time.
+
+    Raises: StoreError.
+    """
     place = entries.place
-    oldest_ns = place.clock_ns() - round(LEFT_SECONDS * 1e9)
+    oldest_ns = place.clock_ns() - round(patience.lease_seconds * 1e9)
+    leases = {f"{LEASES}/{name}": state.modified_ns for name, state in place.files(LEASES).items()}
+    held = {path for path, modified_ns in leases.items() if modified_ns >= oldest_ns and not is_over(place, path)}
+    if held or any(state.modified_ns >= oldest_ns for state in place.files(PINS).values()):
+        return
+    for path in leases:
+        place.remove(path)
+    published = {entry.folder for entry in entries.all()}
+    collect(entries, list(_left_behind(entries, published, patience.lease_seconds)))
+
+
+def _left_behind(entries: Entries, published: set[str], seconds: float = LEFT_SECONDS) -> Iterator[Garbage]:
+    """What processes that died left: nothing of it was written for so many seconds."""
+    place = entries.place
+    oldest_ns = place.clock_ns() - round(seconds * 1e9)
     computing = {name.split(".")[0] for name, state in place.files(LEASES).items() if state.modified_ns >= oldest_ns}
     for top in (FILES, WORK, LEASES, PINS):
         for name, states in _by_first_part(place.files(top)).items():

@@ -7,7 +7,8 @@ A place, a key and patience enter; the right to compute leaves. Each holder writ
 
 and renews it from a background thread ("beats 7"). The holder is whoever has the highest generation. A waiter that has
 seen no change in it for the lease's time, by its own monotonic clock, takes the next generation; clocks of nodes are
-never compared. A holder that was replaced, paused and then woke, touches only its own file, so it disturbs nobody.
+never compared. On the holder's own machine nobody waits: there it shows whether that process is alive. A holder that
+was replaced, paused and then woke, touches only its own file, so it disturbs nobody.
 
 A folder gives a generation to one claimer by exclusive creation. In a bucket a claimer looks (a taken generation is
 left alone), writes its claim, waits the settle time and looks again: the lowest name has it, the others withdraw.
@@ -17,6 +18,7 @@ Leases and pins spare work; they must never be what the rightness of a result re
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -27,6 +29,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from tune.store.fingerprint import canonical, check_key
@@ -140,10 +143,13 @@ class Claimer:
         generation = max((number for _, number in claims), default=0)
         state = {path: self.place.read(path) or b"" for path, number in claims if number == generation}
         if not all(content.startswith(_RELEASED) for content in state.values()):
-            if self._silence(state) <= self._patience.lease_seconds:
+            silent = self._silence(state) > self._patience.lease_seconds
+            if not (silent or all(content.startswith(_RELEASED) or _is_dead(content) for content in state.values())):
                 return None
-            held = ", ".join(content.decode(errors="replace").strip() for content in state.values())
-            self._say(f"the process computing {self.key[:12]} is silent ({held}): computing it here instead")
+            held = ", ".join(content.decode(errors="replace").partition("  machine")[0] for content in state.values())
+            self._say(
+                f"the process computing {self.key[:12]} is {'silent' if silent else 'dead'} ({held}): computing it"
+            )
         path = f"{LEASES}/{self.key}.{generation + 1:06d}"
         if self.place.exclusive:
             won = self.place.create(path, _content(0))
@@ -257,6 +263,41 @@ def _claims(place: Place, key: str) -> list[tuple[str, int]]:
     return [(f"{LEASES}/{name}", int(name.split(".")[1])) for name in names]
 
 
+def is_over(place: Place, path: str) -> bool:
+    """Whether a lease was given up, or its holder is a process of this machine that is gone."""
+    content = place.read(path) or _RELEASED
+    return content.startswith(_RELEASED) or _is_dead(content)
+
+
 def _content(beats: int) -> bytes:
     """What a holder's file says; always as long, so that it can be replaced in place."""
-    return f"beats {beats:09d}  host {socket.gethostname()}  process {os.getpid()}\n".encode()
+    pid = os.getpid()
+    process = f"host {socket.gethostname()}  process {pid}  machine {_machine()}  begun {_begun(pid)}"
+    return f"beats {beats:09d}  {process}\n".encode()
+
+
+def _is_dead(content: bytes) -> bool:
+    """Whether a holder's file is of a process of this machine that is gone."""
+    found = re.search(rb"  process (\d{1,9})  machine (\S+)  begun (\d+)$", content.rstrip())
+    if found is None or found[2].decode(errors="replace") != _machine():
+        return False
+    return _begun(int(found[1])) != int(found[3])
+
+
+@functools.cache
+def _machine() -> str:
+    """Names what process ids mean something in: this start of this kernel, and the container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return uuid.uuid4().hex
+
+
+def _begun(pid: int) -> int:
+    """When a process began, in the kernel's ticks: an id is used again, the two together are not. 0 for a dead one."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])

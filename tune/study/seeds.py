@@ -51,6 +51,8 @@ class Run:
     """Of the last rung alone, whose figure counts; the rungs below are for information."""
     cold: bool | None
     """Whether all of it was computed for this run, nothing taken from the store; None where nothing was computed."""
+    ranks: str | None = None
+    """Who computed it, where nodes were lost on the way; None: all ran as asked."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,7 @@ def run_of(entry: Entry) -> Run:
         train_seconds=metrics.get("train_seconds"),
         evaluation_seconds=metrics.get(f"{rung}_seconds") if rung else None,
         cold=_cold(entry),
+        ranks=(entry.get("tags") or {}).get("ranks"),
     )
 
 

@@ -225,6 +225,11 @@ def _notes(study: Study, track: str) -> list[str]:
     if not any(name.startswith("environment.") for name in study.facts):
         unknown.append("environment")
     notes = [f"the ledger does not say the {' and '.join(unknown)} of these runs"] if unknown else []
+    notes += [
+        f"seed {row.seed} ran on {row.ranks} ranks, for nodes were lost: the same to rounding, not in seconds"
+        for row in study.rows
+        if row.ranks is not None
+    ]
     own = {row.seed: row.sweep for row in study.counted}
     for other in study.others:
         run = other.run

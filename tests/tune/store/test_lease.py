@@ -249,3 +249,21 @@ def test_impatience_is_refused(wrong: dict[str, float]) -> None:
     """Fault: a lease that runs out between two looks makes every waiter compute."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Patience(**wrong)
+
+
+def test_a_dead_holder_of_this_machine_is_seen_at_once(place: Place) -> None:
+    """Fault: after a kill everyone waits out the lease's time; or a living holder is taken for a dead one."""
+    patient = Patience(lease_seconds=600, poll_seconds=0.05, settle_seconds=0.15)
+    held = claim(place, patient)
+    mine = place.read(held.path) or b""
+    place.overwrite(held.path, mine.replace(b"beats 000000000", b"beats 000000007"))
+    assert Claimer(place, KEY, patient, print).attempt() is None, "it lives"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    pid = gone.pid
+    words = mine.split()
+    strange = mine.replace(words[7], b"x" * len(words[7])).replace(words[5], str(pid).encode())
+    place.overwrite(held.path, strange)
+    assert Claimer(place, KEY, patient, print).attempt() is None, "it may live on another machine"
+    place.overwrite(held.path, mine.replace(words[5], str(pid).encode()))
+    assert Claimer(place, KEY, patient, print).attempt() is not None

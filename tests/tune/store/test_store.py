@@ -51,6 +51,7 @@ def ask(settings: dict[str, Any], parent: Connection) -> None:
         (folder / "weights").write_text("same for all")
         return {"stage": "tail", "seconds": 3.0}
 
+    tempfile.tempdir = settings["temporary"]  # a killed process leaves what it computed in
     store = open_store(settings["root"], settings["bucket"], patience=Patience(**settings["patience"]))
     into = Path(settings["into"]) / str(os.getpid())
     parent.recv()
@@ -112,6 +113,7 @@ class Processes:
         own: dict[str, Any] = {"waits": False, "fails": False, "compute_seconds": 0.0, "clock_shift": 0.0}
         patience = {"lease_seconds": lease_seconds, "poll_seconds": 0.1, "settle_seconds": 0.4}
         paths = {"root": str(self.root), "counter": str(self.counter), "into": str(self.folder / "into")}
+        paths["temporary"] = str(self.folder)
         self.started.append(Asking({**own, **paths, "bucket": self.bucket, "patience": patience, **changed}))
         return self.started[-1]
 

@@ -1,0 +1,210 @@
+"""Part A: many kills of real trials without Ray. The sweep's own driver logic over processes forked from a warm parent.
+
+A grid and a random generator enter, kills and an account leave. The driver is the sweep's `Book`: the same search,
+ledger, store, leases and resume; in the place of Ray it forks a process for every trial and starts one that dies again.
+A child of a fork has torch imported already, so that a start costs 0.1 s and not 5. The parent must have no threads.
+Now and then one of these gets a kill -9: a random trial, the trial that holds a lease of the store, or the
+driver, whose trials die with it; the driver is then started again as a person would.
+"""
+
+import ctypes
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.faults.grid import NAME, Grid, ledger_of
+from benchmarks.faults.processes import end
+from benchmarks.faults.work import Account, Death, account, watch_packing, watched_run_stage
+from golf.config import override_all
+from golf.data.dataset import open_dataset
+from golf.dist import Group
+from golf.stages import RunFolder, run_stages
+from tune.paths import Storage
+from tune.sweep import Book, only_driver, unfinished
+from tune.trial import ignore, run_trial
+
+CONCURRENT = 3
+KINDS = {"trial": 0.6, "lease holder": 0.25, "driver": 0.15}
+"""What is killed, with its share."""
+MOST_FAILURES = 2
+"""Errors, as against kills, after which a trial is recorded as failed."""
+PATIENCE = {"lease_seconds": 2.0, "poll_seconds": 0.1}
+_PDEATHSIG = 1
+_LIMIT_SECONDS = 900.0
+
+
+@dataclass
+class Killed:
+    """A disturbed sweep."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    deaths: list[Death] = field(default_factory=list)
+    """All processes that died; with a driver die its trials."""
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The ledger without times."""
+    account: Account | None = None
+    seconds: float = 0.0
+
+
+def forked(act: Callable[[], None]) -> int:
+    """Run `act` in a child that dies with this process; the child's id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children itself
+        os.closerange(3, 256)  # the driver's lock is not the trials'
+        act()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def here(stage: str, spec: Mapping[str, Any]) -> None:
+    """A runner in this process."""
+    watched_run_stage(stage, spec, Group(), lambda curve, step, value: None)
+
+
+def warm(grid: Grid, folder: Path) -> None:
+    """Have this process load what a run loads late, by a short run in `folder`; a child of a fork then has it."""
+    torch.set_num_threads(1)
+    config = override_all(grid.base, {"schedule.steps": 2, "schedule.warmdown_start": 1})
+    run_stages(config, open_dataset(grid.data), RunFolder(folder), Group(), 0, ignore)
+    assert threading.active_count() == 1, f"{threading.active_count()} threads: a fork would copy one only"
+
+
+def trial(spec: Mapping[str, Any]) -> None:
+    """What a trial's process does."""
+    watch_packing(spec)
+    run_trial(spec, here, here)
+
+
+def drive(grid: Grid, storage: Storage) -> None:
+    """The driver: the sweep to its end, a process for each trial, one that dies being started again."""
+    search, settings = grid.search(storage), grid.settings(CONCURRENT)
+    with only_driver(storage.sweep(NAME)):
+        search.resume(unfinished(settings, storage))
+        book, running = Book(settings, storage, search, []), dict[int, dict[str, Any]]()
+        failures: Counter[str] = Counter()
+
+        def start(spec: dict[str, Any]) -> None:
+            running[forked(lambda: trial(spec))] = spec
+
+        while True:
+            while len(running) < CONCURRENT and (spec := book.next()) is not None:
+                spec["patience"] = PATIENCE
+                if not book.recall(spec):
+                    book.begin(spec["trial"])
+                    start(spec)
+            if not running:
+                return
+            pid, status = os.wait()
+            spec = running.pop(pid)
+            failures[spec["trial"]] += os.WIFEXITED(status) and status != 0
+            if status == 0:
+                book.end(spec["trial"], None)
+            elif failures[spec["trial"]] > MOST_FAILURES:
+                book.end(spec["trial"], "its process ended with an error again and again")
+            else:
+                start(spec)
+
+
+def children(pid: int) -> list[int]:
+    """The living children of a process."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def holders(store: Path, among: list[int]) -> list[int]:
+    """Those processes that hold a lease."""
+    found = set()
+    for path in (store / "leases").glob("*"):
+        try:
+            match = re.search(r"process (\d+)", path.read_text())
+        except FileNotFoundError:
+            continue
+        if match:
+            found.add(int(match.group(1)))
+    return sorted(found & set(among))
+
+
+def undisturbed(grid: Grid, root: Path) -> Killed:
+    """The same sweep without a kill."""
+    return run(grid, root, None, 0)
+
+
+def run(grid: Grid, root: Path, chance: random.Random | None, most: int, every_seconds: float = 1.2) -> Killed:
+    """The sweep in a fresh storage below `root`, killed at random by `chance` at most `most` times.
+
+    Args: every_seconds: mean time between two kills.
+    Raises: RuntimeError when the driver fails or the sweep does not end.
+    """
+    storage, killed = Storage(root / "storage"), Killed()
+    storage.root.mkdir(parents=True)
+    began = time.monotonic()
+    driver = forked(lambda: drive(grid, storage))
+    try:
+        due = _next(chance, every_seconds)
+        while True:
+            pid, status = os.waitpid(driver, os.WNOHANG)
+            if pid and status == 0:
+                break
+            if pid and os.WIFSIGNALED(status):
+                driver = forked(lambda: drive(grid, storage))
+            elif pid:
+                raise RuntimeError(f"the driver failed with status {status}")
+            if time.monotonic() - began > _LIMIT_SECONDS:
+                raise RuntimeError(f"the sweep in {root} does not end")
+            if chance is not None and time.monotonic() >= due and sum(killed.kinds.values()) < most:
+                _kill(chance, driver, storage, killed)
+                due = _next(chance, every_seconds)
+            time.sleep(0.01)
+    finally:
+        for pid in (*children(driver), driver):
+            end(pid)
+    killed.seconds = time.monotonic() - began
+    killed.entries = ledger_of(storage)
+    killed.account = account(root, storage.store, killed.deaths)
+    return killed
+
+
+def _next(chance: random.Random | None, every_seconds: float) -> float:
+    """When the next kill is due."""
+    return time.monotonic() + (0.0 if chance is None else min(chance.expovariate(1 / every_seconds), 4 * every_seconds))
+
+
+def _kill(chance: random.Random, driver: int, storage: Storage, killed: Killed) -> None:
+    """Kill a process of a random kind."""
+    kind = chance.choices(list(KINDS), list(KINDS.values()))[0]
+    trials = children(driver)
+    if kind == "driver":
+        victims, target = [driver, *trials], driver
+    else:
+        choice = holders(storage.store, trials) if kind == "lease holder" else trials
+        if not choice:
+            return
+        target = chance.choice(choice)
+        victims = [target]
+    now = time.time()
+    end(target)
+    killed.kinds[kind] += 1
+    killed.deaths += [Death(now, pid) for pid in victims]

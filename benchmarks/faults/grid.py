@@ -1,0 +1,132 @@
+"""The sweep that is disturbed: a grid whose trials share prefixes, small enough for a CPU, and what equality means.
+
+A folder enters; a dataset, a search and settings leave, and the differences between two ledgers. Two ledgers are equal
+when every trial has the same entry bit for bit: status, cause, configuration, keys of its stages, every metric but
+seconds, every value of every curve, every chunk, the bytes per tensor group and the artifact's SHA-256. What tells when
+or where something ran is left out: times, seconds, paths, and which trial it was that computed a shared stage.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from golf.artifact.bundle import code_bytes
+from golf.config import RunConfig, override_all, to_plain
+from golf.data.dataset import open_dataset
+from golf.data.text import prepare_text
+from golf.files import write_json
+from golf.presets import PRESETS
+from tune.paths import Storage
+from tune.search import Search
+from tune.space import Space
+from tune.sweep import SweepSettings, entries_of, finished
+
+NAME = "faults"
+VOCABULARY = 300
+MODEL_CAP_BYTES = 17_000
+"""Between what the model takes at 6 and at 8 bits."""
+_UNTIMED = ("time", "started", "ended", "files", "computed", "standings")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A sweep that can be run in any storage."""
+
+    base: RunConfig
+    """Of every trial."""
+    space: Space
+    """Choices of the grid."""
+    data: Path
+    """The dataset."""
+    save_seconds: float
+    """Between saved states of a training."""
+
+    def search(self, storage: Storage) -> Search:
+        """The search as it goes on from the ledger."""
+        return Search(self.base, self.space, "grid", None, 0, open_dataset(self.data).digest, finished(NAME, storage))
+
+    def settings(self, concurrent: int) -> SweepSettings:
+        """How it runs."""
+        return SweepSettings(NAME, NAME, self.data, concurrent=concurrent, save_seconds=self.save_seconds)
+
+    def command(self, root: Path, storage: Path) -> list[str]:
+        """Arguments of run_sweep.py for the same sweep; its configuration is written below `root`."""
+        path = root / f"{NAME}.json"
+        write_json(path, to_plain(self.base))
+        space = [f"{field}={','.join(map(str, choices))}" for field, choices in self.space.items()]
+        places = ["--name", NAME, "--data", str(self.data), "--storage", str(storage)]
+        search = ["--search", "grid", "--no-screening", "--space", *space]
+        return [str(path), *places, *search, "--save-seconds", str(self.save_seconds)]
+
+
+def make_data(folder: Path) -> Path:
+    """A dataset of made-up sentences."""
+    text = "the quick brown fox jumps over a lazy dog while seven wizards brew potions near old castle walls"
+    words = text.split(" ")
+    texts = [(f"d{n}", " ".join(words[(n * 7 + i * i * (n % 5 + 1)) % 18] for i in range(60))) for n in range(160)]
+    prepare_text(texts, folder / "words", "words", vocab_size=VOCABULARY, say=lambda line: None)
+    return folder / "words"
+
+
+def make_grid(data: Path, steps: int, save_seconds: float) -> Grid:
+    """A grid of 24 trials over 4 trainings of about `steps` steps; one of three splits is over the cap."""
+    changes: dict[str, Any] = {
+        "model.vocab_size": VOCABULARY,
+        "model.num_layers": 2,
+        "model.model_dim": 32,
+        "model.mlp_hidden": 48,
+        "model.rope_dims": 4,
+        "model.rope_train_length": 16,
+        "model.bigram_buckets": 64,
+        "model.bigram_dim": 8,
+        "model.xsa_layers": 1,
+        "model.value_dim": 8,
+        "model.value_layers": [1],
+        "batch.tokens_per_step": 128,
+        "batch.sequence_length": 16,
+        "schedule.steps": steps,
+        "schedule.warmdown_start": steps // 2,
+        "schedule.momentum_steps": 10,
+        "quant.float_elements": 300,
+        "score.sequence_length": 16,
+        "score.stride": 8,
+        "score.batch_windows": 8,
+        "score.chunk_tokens": 64,
+        "adapt.epochs": 6,
+        "validate_every": max(steps // 3, 1),
+    }
+    base = override_all(PRESETS["demo"], changes)
+    base = override_all(base, {"cap_bytes": code_bytes(base) + MODEL_CAP_BYTES})
+    space: Space = {
+        "schedule.warmdown_start": [steps // 2, 2 * steps // 3],
+        "schedule.steps": [steps, steps + steps // 5],
+        "split": ["int4", "int8", "pure-int6"],
+        "adapt.lr": [0.01, 0.02],
+    }
+    return Grid(base, space, data, save_seconds)
+
+
+def timeless(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry without what tells when, where and by whom it was computed; the artifact as its SHA-256."""
+    kept = {name: value for name, value in entry.items() if name not in _UNTIMED}
+    kept["metrics"] = {name: value for name, value in entry["metrics"].items() if "seconds" not in name}
+    kept["curves"] = {name: [[step, value] for step, _, value in points] for name, points in entry["curves"].items()}
+    artifact = entry["files"].get("artifact")
+    kept["artifact"] = None if artifact is None else hashlib.sha256(Path(artifact).read_bytes()).hexdigest()
+    return kept
+
+
+def ledger_of(storage: Storage) -> dict[str, dict[str, Any]]:
+    """Every trial's last entry without times, by trial."""
+    return {entry["trial"]: timeless(entry) for entry in entries_of(NAME, storage)}
+
+
+def differences(reference: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """ "TRIAL FIELD" of all in which two ledgers differ; a trial that one of them lacks differs as a whole."""
+    found = []
+    for trial in sorted({*reference, *other}):
+        one, two = reference.get(trial, {}), other.get(trial, {})
+        found += [f"{trial} {field}" for field in sorted({*one, *two}) if one.get(field) != two.get(field)]
+    return found

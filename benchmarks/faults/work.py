@@ -1,0 +1,207 @@
+"""What was really computed, when and by which process: a log beside the storage, and what it shows after kills.
+
+The wrappers here note every optimiser step and every scored chunk that a process computes, under the key of the stage
+that it belongs to, in `work.log` above the storage root. A line is one write, so a kill never leaves half of it.
+
+- Work is *redone* when a (key, step or chunk) stands in the log again. The seconds that a dead process lost are the
+  seconds in which it computed what others computed again, and those of the step or chunk that it was in when it died.
+- A stage is *recomputed* when a process computes a step or chunk of its key after the key's result was published, by
+  the time of the marker in the store. A finished stage must never be.
+
+Starting a process, reading a state and waiting for a lease are no work: they are lost with every kill, and told apart
+from it by the sweep's wall clock.
+"""
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import golf.stages
+import tune.ddp
+import tune.trial
+from golf.dist import Group
+from golf.record import SCREEN
+from golf.stages import Event
+from golf.train.loop import Notice, never
+from tune.stages import TrialStages, stages_of
+from tune.trial import Runner, chunks_to_screen, open_trial, run_trial
+
+LOG = "work.log"
+BEGIN, DID, END = "begin", "did", "end"
+_run_stage, _pack_stage, _work = tune.trial.run_stage, golf.stages.pack_stage, tune.ddp.work
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the log."""
+
+    time: float
+    process: int
+    kind: str
+    """BEGIN and END of a stage; DID: a step or chunk is computed."""
+    key: str
+    number: int
+    """Of the step or chunk."""
+
+
+class Log:
+    """Writes the log of one storage."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        """Args: spec: a trial's arguments; its folder is STORAGE/sweeps/NAME/trials/TRIAL."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._handle = os.open(Path(spec["folder"]).parents[4] / LOG, flags, 0o644)
+
+    def note(self, kind: str, key: str = "-", number: int = 0) -> None:
+        """Add a line."""
+        os.write(self._handle, f"{time.time():.6f} {os.getpid()} {kind} {key} {number}\n".encode())
+
+    def close(self) -> None:
+        """No line follows."""
+        os.close(self._handle)
+
+
+def read_log(folder: Path) -> list[Line]:
+    """The lines of the log in `folder`, in order."""
+    path = folder / LOG
+    rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [Line(float(when), int(pid), kind, key, int(number)) for when, pid, kind, key, number in rows]
+
+
+def stages(spec: Mapping[str, Any]) -> TrialStages:
+    """The stages of a trial from its arguments."""
+    config, dataset, _ = open_trial(spec)
+    first_chunks = chunks_to_screen(spec, config, dataset)
+    return stages_of(config, dataset.digest, spec["world"], spec["branches"], first_chunks)
+
+
+def key_finder(spec: Mapping[str, Any]) -> Callable[[str, int], str | None]:
+    """(curve, step or chunk) -> the key of the stage that it is computed for; None for a curve that is no work."""
+    wanted = stages(spec)
+    suffix = SCREEN if spec.get("first_chunks") is not None else ""
+    rungs = {one.name: one.key for one in (*wanted.screens, *wanted.rungs)}
+
+    def find(curve: str, number: int) -> str | None:
+        if curve == "train_loss":
+            return next(one.key for one in wanted.training if one.steps > number)
+        return rungs.get(curve.removesuffix("_bpb") + suffix)
+
+    return find
+
+
+def watched_run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Notice = never) -> None:
+    """`tune.trial.run_stage`, its first rank's steps and chunks noted."""
+    if not group.first or not spec.get("store"):
+        _run_stage(stage, spec, group, event, notice)
+        return
+    log, find = Log(spec), key_finder(spec)
+
+    def seen(curve: str, number: int, value: float) -> None:
+        key = find(curve, number)
+        if key is not None:
+            log.note(DID, key, number)
+        event(curve, number, value)
+
+    log.note(BEGIN)
+    try:
+        _run_stage(stage, spec, group, seen, notice)
+    finally:
+        log.note(END)
+        log.close()
+
+
+def watch_packing(spec: Mapping[str, Any]) -> None:
+    """Have this process, which runs one trial, note when it really packs."""
+    key = stages(spec).pack.key
+
+    def pack(*arguments: Any) -> dict[str, Any]:
+        log = Log(spec)
+        log.note(BEGIN)
+        try:
+            packed = _pack_stage(*arguments)
+            log.note(DID, key, 0)
+        finally:
+            log.note(END)
+            log.close()
+        return packed
+
+    golf.stages.pack_stage = pack
+
+
+def watched_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
+    """`tune.trial.run_trial` in a process of Ray's, its work noted there and on its training workers."""
+    watch_packing(spec)
+    tune.ddp.run_stage, tune.ddp.work = watched_run_stage, watched_worker
+    run_trial(spec, train, evaluate)
+
+
+def watched_worker(arguments: dict[str, Any]) -> Any:
+    """`tune.ddp.work` on a training worker, its work noted."""
+    tune.ddp.run_stage = watched_run_stage
+    return _work(arguments)
+
+
+@dataclass(frozen=True)
+class Death:
+    """A process that was killed."""
+
+    time: float
+    process: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the log of one sweep shows."""
+
+    lost_seconds: dict[int, float]
+    """By dead process: work that had to be done again."""
+    redone: int
+    """Steps and chunks that were computed again."""
+    computed: int
+    """All steps and chunks that were computed."""
+    recomputed: list[str]
+    """"PROCESS KEY" of finished stages that were computed again."""
+    longest_seconds: float
+    """Of one step or chunk."""
+    working: int
+    """Dead processes that died within a stage."""
+
+
+def account(folder: Path, store: Path, deaths: list[Death]) -> Account:
+    """What the log in `folder` shows, given the store of the sweep and the processes that were killed."""
+    lines = read_log(folder)
+    published = {path.stem: path.stat().st_mtime for path in (store / "entries").glob("*.json")}
+    last: dict[int, Line] = {}
+    seconds: dict[tuple[int, str, int], float] = {}
+    doers: dict[tuple[str, int], list[int]] = defaultdict(list)
+    again: set[tuple[int, str]] = set()
+    for line in lines:
+        if line.kind == DID:
+            began = last.get(line.process)
+            seconds[line.process, line.key, line.number] = 0.0 if began is None else line.time - began.time
+            doers[line.key, line.number].append(line.process)
+            if line.time > published.get(line.key, float("inf")) + 0.01:
+                again.add((line.process, line.key))
+        last[line.process] = line
+    lost: dict[int, float] = defaultdict(float)
+    for (key, number), processes in doers.items():
+        for process in processes[:-1]:
+            lost[process] += seconds[process, key, number]
+    working = 0
+    for death in deaths:
+        line = last.get(death.process)
+        if line is not None and line.kind != END:
+            working += 1
+            lost[death.process] += death.time - line.time
+    return Account(
+        dict(lost),
+        sum(len(processes) - 1 for processes in doers.values()),
+        sum(map(len, doers.values())),
+        sorted(f"{process} {key}" for process, key in again),
+        max(seconds.values(), default=0.0),
+        working,
+    )

@@ -1,0 +1,75 @@
+"""Where a training goes on from: the furthest state that any trial of the sweep has of it.
+
+The trial's folder, the folder of a stored prefix and the training's identity enter; afterwards the furthest state is in
+the trial's folder, or none where the prefix is as far. So the right to train may pass to another trial when the
+process that had it dies, and its work is not lost. Only what the same code and machines made is taken, and what says
+that it is a state of this training; the files are linked, not moved: their owner may still live. Reads headers only.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from golf.record import STATE
+from golf.tensors import PLAIN, TENSORS_HEADER_LIMIT
+from golf.train.log import CURVES_FILE
+from tune.ranks import TRAINING, keep_turns, turns_of
+
+Identity = Callable[[int], dict[str, Any]]
+"""What the state after so many steps is the state of."""
+
+
+def steps_of(folder: Path, identity_at: Identity) -> int | None:
+    """Steps behind the state in `folder`, None without one of this training."""
+    try:
+        with (folder / STATE).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, TENSORS_HEADER_LIMIT)))
+        plain = json.loads(header["__metadata__"][PLAIN])
+        step = int(plain["step"])
+        same = plain["identity"] == json.loads(json.dumps(identity_at(step)))
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return step if same and (folder / CURVES_FILE).exists() else None
+
+
+def bring_furthest(
+    folder: Path, others: Iterable[Path], start: Path | None, keep: Mapping[int, Path], identity_at: Identity
+) -> None:
+    """Have the furthest state of this training in `folder`, or none where `start` has it.
+
+    Args: others: folders of other trials; start: of a stored prefix; keep: steps -> folders for the states that this
+        training is to keep on its way: a state beyond one that cannot be had is no use.
+    """
+    begun = 0 if start is None else steps_of(start, identity_at) or 0
+    own = steps_of(folder, identity_at) or 0
+    found = {other: steps_of(other, identity_at) or 0 for other in others}
+    found = {other: steps for other, steps in found.items() if _complete(other, steps, keep, begun)}
+    best = max(found, key=lambda other: found[other], default=None)
+    if best is not None and found[best] > max(own, begun):
+        with contextlib.suppress(FileNotFoundError):  # its owner went on meanwhile
+            for steps, place in keep.items():
+                if begun < steps <= found[best]:
+                    _link(best / place.name, place)
+            _link(best, folder)
+            keep_turns(folder, TRAINING, turns_of(best, TRAINING))
+            return
+    if own <= begun:
+        (folder / STATE).unlink(missing_ok=True)
+
+
+def _complete(other: Path, steps: int, keep: Mapping[int, Path], begun: int) -> bool:
+    return all((other / place.name / STATE).exists() for kept, place in keep.items() if begun < kept <= steps)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a state and its curves a second place; the curves are never older than the state, so they come last."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (STATE, CURVES_FILE):
+        part = target / f".{name}.linked"
+        part.unlink(missing_ok=True)
+        os.link(source / name, part)
+        os.replace(part, target / name)
