@@ -26,7 +26,6 @@ from golf.record import ADAPTED, AVERAGED, BEGUN, LIVE, SCREEN, SLIDING, STATE, 
 from golf.score.sliding import ChunkScore, Scored
 from golf.stages import Event, RunFolder, measure, pack_trained, run_stages, rungs_of, train_stage, with_code
 from golf.tensors import read_stored
-from golf.train.log import CURVES_FILE
 from golf.train.loop import Notice, Preempted, never
 from golf.train.saving import MTBF_HOURS, Saving
 from tune.attempts import Progress
@@ -117,7 +116,7 @@ def saved_steps(spec: Mapping[str, Any]) -> int:
     """The step that a training goes on from."""
     for place in (spec["folder"], spec.get("start")):
         if place is not None and (Path(place) / STATE).exists():
-            return int(read_json(Path(place) / CURVES_FILE)["seconds"][0][0]) + 1
+            return int(read_stored(Path(place) / STATE)[1]["step"])
     return 0
 
 
