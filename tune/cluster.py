@@ -60,7 +60,8 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
         return
     _ensure_token()
     # The dashboard serves the State API, without which stopped trials never give their workers back.
-    ray.init(num_cpus=num_cpus, resources={TRIAL_SLOT: trial_slots}, include_dashboard=True, **quiet)
+    # "local", for else Ray joins whatever cluster was started last on this machine.
+    ray.init("local", num_cpus=num_cpus, resources={TRIAL_SLOT: trial_slots}, include_dashboard=True, **quiet)
 
 
 def stop_ray() -> None:
