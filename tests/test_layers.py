@@ -53,6 +53,7 @@ ORDER = (
     "tune.failures",
     "tune.attempts",
     "tune.trial",
+    "tune.progress",
     "tune.tracking.runs",
     "tune.study.seeds",
     "tune.study.baseline",

@@ -35,8 +35,9 @@ from golf.train.loop import Diverged, Notice, Preempted
 from tune.attempts import Attempts, Endurance
 from tune.cluster import Workers, leaving, room_for, set_train_limits
 from tune.failures import NO_RESOURCES, PREEMPTED, LastWords, explain, is_final, kind_of
+from tune.progress import progress, unfinished
 from tune.ranks import begin_turn
-from tune.trial import STOPPED, Failed, Runner, progress, run_stage, unfinished, write_log
+from tune.trial import STOPPED, Failed, Runner, run_stage, write_log
 
 _REPORTS = 10
 """Reports of a short training; each is waited for by all ranks."""
