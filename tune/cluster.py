@@ -70,6 +70,7 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
     ensure_token()
     _kept.append(Kept("golf-ray-"))
     with _on_loopback(), _kept[-1].used():
+        # "local", for else Ray joins whatever cluster was started last on this machine.
         # The dashboard serves the State API, without which stopped trials never give their workers back.
         local = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
         local |= {"_temp_dir": str(_kept[-1].path)}
