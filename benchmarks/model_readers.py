@@ -28,8 +28,17 @@ from golf.tensors import read_stored, write_tensors
 from golf.train.state import TrainState
 
 MODEL = ModelConfig(
-    **{"vocab_size": 300, "num_layers": 2, "model_dim": 32, "num_heads": 4, "num_kv_heads": 2, "mlp_hidden": 48},
-    **{"rope_dims": 4, "rope_train_length": 16, "bigram_buckets": 64, "bigram_dim": 8, "xsa_layers": 1},
+    vocab_size=300,
+    num_layers=2,
+    model_dim=32,
+    num_heads=4,
+    num_kv_heads=2,
+    mlp_hidden=48,
+    rope_dims=4,
+    rope_train_length=16,
+    bigram_buckets=64,
+    bigram_dim=8,
+    xsa_layers=1,
     value_dim=8,
     value_layers=(1,),
 )

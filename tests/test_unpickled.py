@@ -94,7 +94,7 @@ def here(stage: str, spec: Mapping[str, Any]) -> None:
 def ran(tiny: RunConfig, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
     """The arguments of a trial that ran with a store, and its BPB."""
     folder = tmp_path_factory.mktemp("ran")
-    spec = {"trial": "t", "config": to_plain(tiny), "data": str(data), "folder": str(folder / "trial")}
+    spec: dict[str, Any] = {"trial": "t", "config": to_plain(tiny), "data": str(data), "folder": str(folder / "trial")}
     spec |= {"save_seconds": 0.0, "store": str(folder / "store"), "branches": [3]}
     spec |= {"world": {"ranks": 1, "cpus": 1.0, "device": "cpu"}}
     run_trial(spec, here, here)

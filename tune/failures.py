@@ -170,4 +170,4 @@ def log_text(cause: str, parts: Mapping[str, str]) -> str:
     lines = [f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}  {cause}"]
     for title, text in parts.items():
         lines += ["", f"--- {title}", *(text.strip().splitlines()[-_TAIL_LINES:] or ["(nothing)"])]
-    return re.sub(r"(://[^/\s:@]*):[^/\s@]+@", r"\1:***@", "\n".join(lines)) + "\n"
+    return redact("\n".join(lines)) + "\n"

@@ -9,7 +9,7 @@ import argparse
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -31,6 +31,8 @@ _KNOWN = re.compile(
 _SECRET_VARIABLE = re.compile(rf"(?i)\w*{_NAMES}")
 _NO_SECRETS = re.compile(r"(?i)(?:_PATH|_FILE|_MODE|_SOCK|_DIR|_URI|_URL|_ARN|_PID)$")
 """Ends of names of variables that say where or how."""
+_BETWEEN = "\n\0\n"
+"""Between texts that are looked at together: no secret's form reaches across it."""
 _SHORTEST = 8
 """Characters of a value that is looked for everywhere: a shorter one is in any text."""
 
@@ -45,11 +47,31 @@ def redact(text: str, address: str = "") -> str:
 
 def redact_all(value: Any) -> Any:
     """A plain value with every text in it redacted, names of fields too."""
+    together = _BETWEEN.join(dict.fromkeys(_texts(value)))
+    # Looked at together first: an entry has hundreds of texts and, nearly always, no secret.
+    return value if redact(together) == together else _redact_each(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a plain value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield str(name)
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            if not isinstance(item, (int, float)):
+                yield from _texts(item)
+
+
+def _redact_each(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {redact(name) if isinstance(name, str) else name: redact_all(item) for name, item in value.items()}
-    return [redact_all(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {redact(name) if isinstance(name, str) else name: _redact_each(item) for name, item in value.items()}
+    return [_redact_each(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def open_address(text: str) -> str:
