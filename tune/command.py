@@ -5,8 +5,9 @@ the command's own.
 """
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -19,6 +20,7 @@ from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, say
 from tune.ledger.ledger import Ledger
 from tune.paths import Storage
+from tune.remote import ADDRESS_HELP, check_places, explained, is_remote, run_there
 from tune.screening import Screening
 from tune.search import Search
 from tune.study.protocol import PLAN
@@ -52,6 +54,21 @@ def guarded(act: Callable[[argparse.Namespace], int], parsed: argparse.Namespace
         return 130
 
 
+def guarded_anywhere(
+    script: str, words: Sequence[str], act: Callable[[argparse.Namespace], int], parsed: argparse.Namespace
+) -> int:
+    """As `guarded`; the command runs on the cluster that --address names, or here.
+
+    Args: script: its file name in the project; words: its arguments, as `parsed` has them.
+    """
+
+    def there_or_here(parsed: argparse.Namespace) -> int:
+        check_places(parsed)
+        return run_there(script, words, parsed.address) if is_remote(parsed.address) else act(parsed)
+
+    return guarded(there_or_here, parsed)
+
+
 def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
     """Add the options that say where things are; the group, for a command's own.
 
@@ -70,7 +87,7 @@ def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
 def add_machines(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a trial runs on."""
     work = parser.add_argument_group("machines")
-    work.add_argument("--address", help="a running Ray cluster, e.g. auto; by default Ray is started here")
+    work.add_argument("--address", help=ADDRESS_HELP)
     work.add_argument("--workers", type=int, default=1, help="processes of a trial: 1, 2, 4 or 8 (%(default)s)")
     work.add_argument("--cpus-per-worker", type=float, default=1.0, help="(%(default)s)")
     work.add_argument("--gpus-per-worker", type=float, help="(1 where there are GPUs)")
@@ -141,7 +158,9 @@ class Session:
             return
         if not self._ray:
             self._ray = True
-            start_ray(self.parsed.address, MAX_SLOTS)
+            address = self.parsed.address
+            with explained(address) if address else contextlib.nullcontext():
+                start_ray(address, MAX_SLOTS)
         workers = self._workers = self._workers or make_workers(self.parsed)
         budget = self.parsed.store_gigabytes
         concurrent = min(self.parsed.concurrent or MAX_SLOTS, trials_at_once(workers), search.num_trials)

@@ -1,0 +1,235 @@
+"""A command that runs on a cluster: submitted as a job, or held by Ray's client as long as this terminal stays.
+
+The words of a command line and an address enter; the command's lines and exit code leave. On the cluster the same
+script runs with `--address auto` and this machine's code, which goes up with it; every path means a path there. A job
+outlives this process, a held command must not. What can go wrong with an address is told in one line.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.exceptions import AuthenticationError, RayError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+JOB, CLIENT, AUTO = "job", "ray://", "auto"
+ADDRESS_HELP = (
+    "where trials run: auto, the cluster that this machine belongs to; job or job:http://HOST:8265, submit this "
+    "command to a cluster as a job; ray://HOST:10001, run it there as long as this terminal stays. All paths are then paths on "
+    "the cluster. By default Ray is started here"
+)
+DASHBOARD = "http://127.0.0.1:8265"
+"""Where `ray dashboard` brings a cluster's own."""
+ROOT = Path(__file__).resolve().parents[1]
+_EXCLUDED = [
+    *("/.git", "/.venv", "/storage", "/data", "/runs", "/build", "/docs", "/tests", "/benchmarks"),
+    *("**/__pycache__", "**/.*_cache", "**/.hypothesis"),
+]
+"""What of the project a command on the cluster does not need."""
+_PATIENCE_SECONDS = 60.0
+"""That a job's log may be out of reach before this gives up following."""
+_HEAD = {"node:__internal_head__": 0.001}
+
+
+def is_remote(address: str | None) -> bool:
+    """Whether the command itself is to run elsewhere."""
+    return address is not None and (address == JOB or address.startswith((f"{JOB}:", CLIENT)))
+
+
+def check_places(parsed: argparse.Namespace) -> None:
+    """Refuse paths that cannot be meant for a cluster.
+
+    Raises: ValueError naming the option.
+    """
+    if parsed.address is None:
+        return
+    for option in ("storage", "data"):
+        path = getattr(parsed, option)
+        if path is not None and not path.is_absolute():
+            raise ValueError(
+                f"--{option} {path}: with --address it is a path on the cluster, which all its machines see, "
+                f"and must be absolute, e.g. --{option} /mnt/golf"
+            )
+
+
+def run_there(script: str, words: Sequence[str], address: str) -> int:
+    """Run a script of the project on the cluster at `address` and show its lines.
+
+    Args: script: its file name; words: its arguments.
+    Returns: its exit code; 130 after Ctrl-C.
+    Raises: ConnectionError, ValueError saying what is wrong with the address, the token or the versions.
+    """
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    command = [script, *words, "--address", AUTO]
+    if address.startswith(CLIENT):
+        return _hold(command, address)
+    return _submit(command, address.partition(":")[2] or DASHBOARD)
+
+
+@contextlib.contextmanager
+def explained(address: str) -> Iterator[None]:
+    """What Ray raises when it cannot reach or enter a cluster, as one line with the remedy.
+
+    Raises: ConnectionError, PermissionError, ValueError.
+    """
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    try:
+        yield
+    except AuthenticationError as error:
+        raise PermissionError(f"the cluster at {address} refused the token; {_TOKEN}") from error
+    except (ConnectionError, RuntimeError, RayError, TimeoutError, aiohttp.ClientError) as error:
+        text = " ".join(str(error).split())
+        if "nauthenticated" in text or "token" in text.lower():
+            raise PermissionError(f"the cluster at {address} refused the token; {_TOKEN}") from error
+        if "ersion mismatch" in text or "same version" in text:
+            raise ValueError(f"the cluster at {address} runs other versions: {text[:300]}; {_VERSIONS}") from error
+        raise ConnectionError(f"no cluster answers at {address} ({text[:160]}); {_remedy(address)}") from error
+
+
+_TOKEN = "copy ~/.ray/auth_token of the machine that ran `ray up` to this one, readable by you alone"
+_VERSIONS = "install what cluster/constraints.txt of the cluster's project says"
+
+
+def _remedy(address: str) -> str:
+    if address == AUTO:
+        return "run this on a machine of the cluster, or give --address job or ray://HOST:10001"
+    port = 10001 if address.startswith(CLIENT) else 8265
+    forward = "ray dashboard cluster.yaml" if port == 8265 else f"ray attach cluster.yaml --port-forward {port}"
+    return f"start it with ray up, and keep `{forward}` running in another terminal so that port {port} is reachable"
+
+
+def _submit(command: list[str], url: str) -> int:
+    with explained(url):
+        client = JobSubmissionClient(url)
+        job = client.submit_job(
+            entrypoint=shlex.join(["python", *command]),
+            runtime_env={"working_dir": str(ROOT), "excludes": _EXCLUDED},
+            metadata={"command": shlex.join(command)},
+        )
+    follow, stop = (f"RAY_AUTH_MODE=token ray job {what} {job} --address {url}" for what in ("logs --follow", "stop"))
+    print(f"job {job} at {url}; Ctrl-C stops following it and leaves it running", flush=True)
+    try:
+        return _follow(client, job, url)
+    except KeyboardInterrupt:
+        print(f"\nno longer followed, still running\nfollow: {follow}\nstop:   {stop}", flush=True)
+        return 130
+    except OSError as error:
+        raise ConnectionError(f"{error}; the job may still be running; follow it: {follow}") from error
+
+
+def _follow(client: Any, job: str, url: str) -> int:
+    """Show a job's log to its end; its exit code."""
+    shown, heard = 0, time.monotonic()
+    while True:
+        try:
+            # Asked before the log is read: what is written up to the end is then in it.
+            ended = client.get_job_status(job).is_terminal()
+            reached = asyncio.run(_show(client, job, shown))
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+            if time.monotonic() - heard > _PATIENCE_SECONDS:
+                raise ConnectionError(f"{url} does not answer any more ({error})") from error
+            time.sleep(2)
+            continue
+        shown, heard = reached, time.monotonic()
+        if ended:
+            break
+    info = client.get_job_info(job)
+    if info.status == JobStatus.STOPPED:
+        print(f"job {job} was stopped; what was finished is kept, the same command continues")
+        return 130
+    if info.driver_exit_code is None and info.status == JobStatus.FAILED:
+        raise ConnectionError(f"job {job} failed before the command began: {' '.join(str(info.message).split())[:300]}")
+    return int(info.driver_exit_code or 0)
+
+
+async def _show(client: Any, job: str, shown: int) -> int:
+    """Print a job's log from its character `shown` on; how many characters there were."""
+    position = 0
+    async for text in client.tail_job_logs(job):
+        print(text[max(0, shown - position) :], end="", flush=True)
+        position += len(text)
+    return max(position, shown)
+
+
+class Command:
+    """A command on the head machine: started, read, interrupted. It ends with the process that holds it."""
+
+    def __init__(self, command: list[str]) -> None:
+        settings = {"runtime_env": {"working_dir": ray.get_runtime_context().runtime_env["working_dir"]}}
+        settings_text = json.dumps(settings | {"metadata": {}})
+        # The new driver hands this machine's code on to its own workers, as one of a submitted job does.
+        words = ["env", f"RAY_JOB_CONFIG_JSON_ENV_VAR={settings_text}", "PYTHONUNBUFFERED=1", sys.executable, *command]
+        # Ray's workers block it, and a new process inherits that.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        self.process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "INT", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._collect, daemon=True).start()
+
+    def _collect(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def read(self, seconds: float) -> tuple[str, int | None]:
+        """The next lines, waited for at most so long, and the exit code after the last."""
+        lines = []
+        with contextlib.suppress(queue.Empty):
+            while (line := self.lines.get(timeout=seconds)) is not None:
+                lines.append(line)
+                seconds = 0.05
+            return "".join(lines), self.process.wait()
+        return "".join(lines), None
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does to it."""
+        self.process.send_signal(signal.SIGINT)
+
+
+def _hold(command: list[str], address: str) -> int:
+    # Ray's warning of a time-out says no more than the error that follows.
+    with explained(address), warnings.catch_warnings(action="ignore"):
+        ray.init(
+            address,
+            runtime_env={"working_dir": str(ROOT), "excludes": _EXCLUDED},
+            logging_level=logging.CRITICAL,
+            log_to_driver=False,
+        )
+    try:
+        held = ray.remote(num_cpus=0, resources=_HEAD, max_concurrency=2)(Command).remote(command)
+        while True:
+            try:
+                text, code = ray.get(held.read.remote(1.0))
+            except KeyboardInterrupt:
+                held.interrupt.remote()
+                continue
+            print(text, end="", flush=True)
+            if code is not None:
+                return int(code)
+    except (RayError, ConnectionError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise ConnectionError(f"the connection to {address} broke ({text}); the command there has ended") from error
+    finally:
+        ray.shutdown()
