@@ -168,7 +168,9 @@ def study(parsed: argparse.Namespace) -> int:
         ledger.append(entry_of(name, plan))
     with Session(parsed, storage, target.preset) as session:
         run_due(name, target, dataset, plan, session)
-    return conclude(parsed, name, plan, baseline, margin, session)
+    code = conclude(parsed, name, plan, baseline, margin, session)
+    session.finish_mirror()
+    return code
 
 
 def coming(target: Target, dataset: Dataset) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def sweep(parsed: argparse.Namespace) -> int:
         session.run(name, search, dataset, known, screening=screening, reuse=not parsed.no_reuse)
     result = show(parsed, base, search, storage, session.uri, session.stopped)
     print(beside(planned, [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]))
+    session.finish_mirror()
     return result
 
 

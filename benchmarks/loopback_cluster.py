@@ -60,10 +60,14 @@ class Machine:
         shutil.copy("/etc/skel/.profile", home)
         shutil.copy("/etc/skel/.bashrc", home)
         _lend_environment(home / "golf-env")
+        users = Path("/etc/passwd").read_text()
+        (self.root / "passwd").write_text(re.sub(r"(?m)^(root(?::[^:]*){4}):[^:]*", rf"\1:{home}", users))
         self._ssh_files(root)
         script = f"""
             mkdir -p {SHARED} /run/sshd
-            mount --bind {root}/shared {SHARED} && mount --bind {home} /root && mount --bind {scratch} /tmp
+            mount --bind {root}/shared {SHARED}
+            mount --bind {self.root}/passwd /etc/passwd
+            mount --bind {scratch} /tmp
             mount -t tmpfs none /dev/shm
             hostname {name}; ip link set lo up
             exec /usr/sbin/sshd -D -e -f {self.root}/sshd_config
@@ -86,6 +90,8 @@ class Machine:
         inside = ["nsenter", "--target", str(self.pid), "--net", "ip"]
         _run(*inside, "addr", "add", f"{self.address}/24", "dev", inner)
         _run(*inside, "link", "set", inner, "up")
+        # Ray asks by which address it would reach the world.
+        _run(*inside, "route", "add", "default", "via", LAPTOP)
 
     def processes(self) -> list[str]:
         """Command lines of Ray's processes on it."""
@@ -143,7 +149,7 @@ class Laptop:
             check=False,
         )
         seconds = time.monotonic() - began
-        shown = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", re.sub(r"\b[0-9a-f]{64}\b", "TOKEN", done.stdout))
         print(f"\n$ {' '.join(words)}\n{shown.rstrip()}\n-> {done.returncode}, {seconds:.1f} s", flush=True)
         self.told.append({"command": " ".join(words), "code": done.returncode, "seconds": round(seconds, 1)})
         return done.returncode, done.stdout
@@ -224,7 +230,8 @@ def observe(root: Path, laptop: Laptop, machines: list[Machine]) -> dict[str, An
     sweep = [python, "run_sweep.py", f"{SHARED}/tiny.json", "--data", f"{SHARED}/words", *SPACE]
     seen: dict[str, Any] = {}
     laptop.run("ray", "get-auth-token", "--generate")
-    seen["up"] = laptop.run("ray", "up", "--yes", "--no-config-cache", file, more=up)[0] == 0
+    if laptop.run("ray", "up", "--yes", "--no-config-cache", file, more=up)[0]:
+        raise SystemExit("ray up failed")
     with laptop.forwarding(8265, "ray", "dashboard", file):
         token = {"RAY_AUTH_MODE": "token"}
         job = ["ray", "job", "submit", "--address", "http://127.0.0.1:8265"]

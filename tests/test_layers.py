@@ -81,6 +81,7 @@ ORDER = (
     "tune.report.page",
     "tune.report.document",
     "tune.report.__main__",
+    "tune.mirror",
     "tune.remote",
     "tune.command",
     "tune.study.target",

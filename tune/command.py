@@ -19,19 +19,22 @@ from golf.data.text import prepare_text
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, say
 from tune.ledger.ledger import Ledger
+from tune.mirror import Mirror
 from tune.paths import Storage
 from tune.remote import ADDRESS_HELP, check_places, explained, is_remote, run_there
 from tune.screening import Screening
 from tune.search import Search
 from tune.study.protocol import PLAN
 from tune.study.verdict import VERDICT
-from tune.sweep import SweepSettings, run_sweep
+from tune.sweep import SweepSettings, Watcher, run_sweep
 from tune.tracking.tracker import SweepTracker, Tracker, default_uri, sync
 
 MAX_SLOTS = 64
 """Trials at a time that a Ray started here can be asked for."""
 _SENDING_SECONDS = 30.0
 """That MLflow gets at the end to take what waits."""
+_COPYING_SECONDS = 300.0
+"""That the mirror gets at the end."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,6 +83,8 @@ def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
     places.add_argument("--storage", type=Path, default=Path("storage"), help="folder for all results (%(default)s)")
     places.add_argument("--tracking-uri", help="an MLflow server (a SQLite file in the storage)")
     places.add_argument("--store", help="where shared stages are kept: a folder or s3://, gs:// (in the storage)")
+    mirror = "a folder or s3://, gs:// where ledger, MLflow database, reports and artifacts are copied, trial by trial"
+    places.add_argument("--mirror", metavar="URI", help=mirror)
     places.add_argument("--store-gigabytes", type=float, help="size that the store is kept below (no limit)")
     return places
 
@@ -120,6 +125,7 @@ class Session:
         self.uri = parsed.tracking_uri or default_uri(storage.root)
         self.stopped = False
         """Whether Ctrl-C ended the runs."""
+        self._mirror = None if parsed.mirror is None else Mirror(storage, parsed.mirror, self.uri, say=say)
         self._workers: Workers | None = None
         self._tracker: Tracker | None = None
         self._ray = False
@@ -186,9 +192,17 @@ class Session:
         console = Console(search.num_trials, concurrent, ours)
         try:
             shown = SweepTracker(self._tracker, name, self.preset, study="study" in settings.tags)
-            run_sweep(settings, search, self.storage, [console, shown])
+            watchers: list[Watcher] = [console, shown]
+            run_sweep(settings, search, self.storage, watchers + ([self._mirror] if self._mirror else []))
         except KeyboardInterrupt:
             self.stopped = True
+
+    def finish_mirror(self) -> None:
+        """Copy all that is there at the end, where there is a mirror, and say whether it worked; call it last."""
+        if self._mirror is not None:
+            where = self.parsed.mirror
+            fetch = f"copied to {where}; python -m tune.mirror fetch {where} FOLDER brings it back"
+            print(self._mirror.close(_COPYING_SECONDS) or fetch)
 
     def send(self, name: str) -> str | None:
         """Complete a sweep's or study's runs in MLflow; what to tell the user if that failed."""

@@ -31,8 +31,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 JOB, CLIENT, AUTO = "job", "ray://", "auto"
 ADDRESS_HELP = (
     "where trials run: auto, the cluster that this machine belongs to; job or job:http://HOST:8265, submit this "
-    "command to a cluster as a job; ray://HOST:10001, run it there as long as this terminal stays. All paths are then paths on "
-    "the cluster. By default Ray is started here"
+    "command to a cluster as a job; ray://HOST:10001, run it there as long as this terminal stays. All paths are then "
+    "paths on the cluster. By default Ray is started here"
 )
 DASHBOARD = "http://127.0.0.1:8265"
 """Where `ray dashboard` brings a cluster's own."""
