@@ -75,7 +75,7 @@ def run_there(script: str, words: Sequence[str], address: str) -> int:
     Returns: its exit code; 130 after Ctrl-C.
     Raises: ConnectionError, ValueError saying what is wrong with the address, the token or the versions.
     """
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    logging.disable(logging.WARNING)  # modules of Ray set levels of their own
     command = [script, *words, "--address", AUTO]
     if address.startswith(CLIENT):
         return _hold(command, address)
@@ -138,9 +138,8 @@ def _follow(client: Any, job: str, url: str) -> int:
     shown, heard = 0, time.monotonic()
     while True:
         try:
-            # Asked before the log is read: what is written up to the end is then in it.
-            ended = client.get_job_status(job).is_terminal()
             reached = asyncio.run(_show(client, job, shown))
+            ended = client.get_job_status(job).is_terminal()
         except (RuntimeError, OSError, aiohttp.ClientError) as error:
             if time.monotonic() - heard > _PATIENCE_SECONDS:
                 raise ConnectionError(f"{url} does not answer any more ({error})") from error
