@@ -351,7 +351,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="golf-", dir="/var/tmp") as folder:
         words = [sys.executable, "-m", "benchmarks.loopback_cluster", "--inside", folder]
         namespaces = ["--net", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child"]
-        sys.exit(subprocess.run(["unshare", *namespaces, *words], cwd=ROOT, check=False).returncode)
+        # Whatever ends this process ends all of it.
+        alone = ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces]
+        sys.exit(subprocess.run([*alone, *words], cwd=ROOT, check=False).returncode)
 
 
 if __name__ == "__main__":
