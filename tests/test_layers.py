@@ -66,6 +66,7 @@ ORDER = (
     "tune.study.statement",
     "tune.forecast",
     "tune.quote",
+    "tune.autoscaler",
     "tune.cluster",
     "tune.ddp",
     "tune.sweep",

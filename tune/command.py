@@ -112,7 +112,7 @@ def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> 
 
 def make_workers(parsed: argparse.Namespace) -> Workers:
     """The processes of one trial; Ray must be up."""
-    gpus = parsed.gpus_per_worker if parsed.gpus_per_worker is not None else float(has_gpus())
+    gpus = parsed.gpus_per_worker if parsed.gpus_per_worker is not None else float(has_gpus(parsed.address is not None))
     return Workers(parsed.workers, parsed.cpus_per_worker, gpus)
 
 
@@ -162,14 +162,16 @@ class Session:
         """
         if len(search.given) >= search.num_trials:
             return
+        address = self.parsed.address
         if not self._ray:
             self._ray = True
-            address = self.parsed.address
             with explained(address) if address else contextlib.nullcontext():
                 start_ray(address, MAX_SLOTS)
         workers = self._workers = self._workers or make_workers(self.parsed)
         budget = self.parsed.store_gigabytes
-        concurrent = min(self.parsed.concurrent or MAX_SLOTS, trials_at_once(workers), search.num_trials)
+        concurrent = min(
+            self.parsed.concurrent or MAX_SLOTS, trials_at_once(workers, address is not None), search.num_trials
+        )
         settings = SweepSettings(
             name,
             self.preset,

@@ -207,7 +207,7 @@ def start_writer(storage: Storage, place: Place, first: int) -> int:
 def test_killed_at_any_moment_the_copy_is_whole(storage: Storage, tmp_path: Path) -> None:
     """Fault: half a database, a torn ledger or a ledger that names what is not there, after a kill while copying."""
     place = Folder(tmp_path / "place")
-    for number in range(8):
+    for number in range(4):
         writer = start_writer(storage, place, 10_000 * number)
         time.sleep(0.003 * number)
         os.kill(writer, signal.SIGKILL)
