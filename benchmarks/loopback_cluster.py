@@ -235,7 +235,7 @@ def observe(root: Path, laptop: Laptop, machines: list[Machine]) -> dict[str, An
     with laptop.forwarding(8265, "ray", "dashboard", file):
         token = {"RAY_AUTH_MODE": "token"}
         job = ["ray", "job", "submit", "--address", "http://127.0.0.1:8265"]
-        laptop.run(*job, "--", "python", "-c", NODES, more=token)
+        seen["two_machines"] = laptop.run(*job, "--", "python", "-c", NODES, more=token)[0] == 0
         seen["job"] = laptop.run(*sweep, "--address", "job", "--storage", f"{SHARED}/job")[0] == 0
         seen["again"] = laptop.run(*sweep, "--address", "job", "--storage", f"{SHARED}/job")[0] == 0
         seen["stopped_job"] = _stop_following(laptop, [*sweep, "--address", "job", "--storage", f"{SHARED}/stopped"])
@@ -253,7 +253,13 @@ def observe(root: Path, laptop: Laptop, machines: list[Machine]) -> dict[str, An
     return seen
 
 
-NODES = "import ray; ray.init('auto'); print([(n['NodeManagerAddress'], n['Resources']) for n in ray.nodes()])"
+NODES = """
+import ray, time
+ray.init("auto")
+while len([node for node in ray.nodes() if node["Alive"]]) < 2: time.sleep(0.5)
+print([(node["NodeManagerAddress"], node["Resources"].get("CPU")) for node in ray.nodes()])
+"""
+"""Waits for both machines."""
 
 
 def _stop_following(laptop: Laptop, words: list[str]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _submit(command: list[str], url: str) -> int:
     with explained(url):
         client = JobSubmissionClient(url)
         job = client.submit_job(
-            entrypoint=shlex.join(["python", *command]),
+            entrypoint=shlex.join(["python3", *command]),
             runtime_env={"working_dir": str(ROOT), "excludes": _EXCLUDED},
             metadata={"command": shlex.join(command)},
         )
