@@ -13,6 +13,7 @@ import logging
 import queue
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -75,11 +76,14 @@ def run_there(script: str, words: Sequence[str], address: str) -> int:
     Returns: its exit code; 130 after Ctrl-C.
     Raises: ConnectionError, ValueError saying what is wrong with the address, the token or the versions.
     """
-    logging.disable(logging.WARNING)  # modules of Ray set levels of their own
     command = [script, *words, "--address", AUTO]
-    if address.startswith(CLIENT):
-        return _hold(command, address)
-    return _submit(command, address.partition(":")[2] or DASHBOARD)
+    logging.disable(logging.WARNING)  # modules of Ray set levels of their own
+    try:
+        if address.startswith(CLIENT):
+            return _hold(command, address)
+        return _submit(command, address.partition(":")[2] or DASHBOARD)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @contextlib.contextmanager
@@ -99,11 +103,22 @@ def explained(address: str) -> Iterator[None]:
             raise PermissionError(f"the cluster at {address} refused the token; {_TOKEN}") from error
         if "ersion mismatch" in text or "same version" in text:
             raise ValueError(f"the cluster at {address} runs other versions: {text[:300]}; {_VERSIONS}") from error
+        # To a stranger Ray's client port says nothing at all.
+        if address.startswith(CLIENT) and _listens(address.removeprefix(CLIENT)):
+            raise PermissionError(f"the cluster at {address} refused the token, or is no cluster; {_TOKEN}") from error
         raise ConnectionError(f"no cluster answers at {address} ({text[:160]}); {_remedy(address)}") from error
 
 
 _TOKEN = "copy ~/.ray/auth_token of the machine that ran `ray up` to this one, readable by you alone"
 _VERSIONS = "install what cluster/constraints.txt of the cluster's project says"
+
+
+def _listens(place: str) -> bool:
+    """Whether anything takes a connection at HOST:PORT."""
+    host, _, port = place.rpartition(":")
+    with contextlib.suppress(OSError, ValueError), socket.create_connection((host, int(port)), timeout=5):
+        return True
+    return False
 
 
 def _remedy(address: str) -> str:

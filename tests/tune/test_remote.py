@@ -31,6 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's call of aiohttp
 @pytest.mark.usefixtures("cluster", "project")
 def test_a_job_is_the_same_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: other arguments or code there than here, lines lost, failure taken for success, gigabytes sent."""
