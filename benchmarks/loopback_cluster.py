@@ -236,8 +236,9 @@ def observe(root: Path, laptop: Laptop, machines: list[Machine]) -> dict[str, An
         token = {"RAY_AUTH_MODE": "token"}
         job = ["ray", "job", "submit", "--address", "http://127.0.0.1:8265"]
         seen["two_machines"] = laptop.run(*job, "--", "python", "-c", NODES, more=token)[0] == 0
-        seen["job"] = laptop.run(*sweep, "--address", "job", "--storage", f"{SHARED}/job")[0] == 0
-        seen["again"] = laptop.run(*sweep, "--address", "job", "--storage", f"{SHARED}/job")[0] == 0
+        submitted = [*sweep, "--address", "job", "--storage", f"{SHARED}/job", "--mirror", f"{SHARED}/copy"]
+        seen["job"] = laptop.run(*submitted)[0] == 0
+        seen["again"] = laptop.run(*submitted)[0] == 0
         seen["stopped_job"] = _stop_following(laptop, [*sweep, "--address", "job", "--storage", f"{SHARED}/stopped"])
         strangers(root, laptop, [*sweep, "--storage", f"{SHARED}/stranger"], seen)
     with laptop.forwarding(10001, "ray", "attach", file, "--port-forward", "10001"):
@@ -246,11 +247,23 @@ def observe(root: Path, laptop: Laptop, machines: list[Machine]) -> dict[str, An
     seen["up_again"] = "environment" in laptop.run("ray", "up", "--yes", "--no-config-cache", file, more=up)[1]
     seen["down"] = laptop.run("ray", "down", "--yes", file)[0] == 0
     seen["left_running"] = [line for machine in machines for line in machine.processes()]
+    seen["after_down"] = after_down(root, laptop)
     seen["alone"] = laptop.run(*sweep, "--storage", str(root / "alone"))[0] == 0
     reference = numbers(root / "alone")
     seen["equal"] = {name: numbers(root / "shared" / name) == reference for name in ("job", "held")}
     seen["trials"] = len(reference)
     return seen
+
+
+def after_down(root: Path, laptop: Laptop) -> bool:
+    """Whether the copy of the job's results is all that a laptop needs."""
+    results = str(root / "results")
+    commands = (
+        ("tune.mirror", "fetch", str(root / "shared" / "copy"), results),
+        ("tune.ledger", "show", "--ledger", f"{results}/ledger.jsonl"),
+        ("tune.report", "tiny", "--storage", results),
+    )
+    return all(laptop.run(sys.executable, "-m", *words)[0] == 0 for words in commands)
 
 
 NODES = """

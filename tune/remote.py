@@ -98,8 +98,8 @@ def explained(address: str) -> Iterator[None]:
     except AuthenticationError as error:
         raise PermissionError(f"the cluster at {address} refused the token; {_TOKEN}") from error
     except (ConnectionError, RuntimeError, RayError, TimeoutError, aiohttp.ClientError) as error:
-        text = " ".join(str(error).split())
-        if "nauthenticated" in text or "token" in text.lower():
+        text = " ".join(_told(error).split())
+        if "token" in text.lower():
             raise PermissionError(f"the cluster at {address} refused the token; {_TOKEN}") from error
         if "ersion mismatch" in text or "same version" in text:
             raise ValueError(f"the cluster at {address} runs other versions: {text[:300]}; {_VERSIONS}") from error
@@ -107,6 +107,12 @@ def explained(address: str) -> Iterator[None]:
         if address.startswith(CLIENT) and _listens(address.removeprefix(CLIENT)):
             raise PermissionError(f"the cluster at {address} refused the token, or is no cluster; {_TOKEN}") from error
         raise ConnectionError(f"no cluster answers at {address} ({text[:160]}); {_remedy(address)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """Its words and those of what it came from."""
+    earlier = error.__cause__ or error.__context__
+    return f"{error} {_told(earlier)}" if earlier else str(error)
 
 
 _TOKEN = "copy ~/.ray/auth_token of the machine that ran `ray up` to this one, readable by you alone"

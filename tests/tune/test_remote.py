@@ -63,6 +63,8 @@ def test_what_ray_raises_is_explained(error: Exception, kind: type[Exception], t
     """Fault: a user is left with Ray's own words, or a bug of ours is called a missing cluster."""
     with pytest.raises(kind, match=told), explained("ray://127.0.0.1:10001"):
         raise error
+    with pytest.raises(PermissionError), explained("auto"):
+        raise ConnectionError("Failed to connect") from RuntimeError("InvalidAuthToken: missing")
     with pytest.raises(KeyError), explained("auto"):
         raise KeyError("a bug")
 
