@@ -244,6 +244,7 @@ def observe(root: Path, laptop: Laptop, machines: list[Machine]) -> dict[str, An
     with laptop.forwarding(10001, "ray", "attach", file, "--port-forward", "10001"):
         held = [*sweep, "--address", "ray://127.0.0.1:10001", "--storage", f"{SHARED}/held"]
         seen["held"] = laptop.run(*held)[0] == 0
+        seen["interrupted_held"] = _interrupt(laptop, [*held[:-1], f"{SHARED}/interrupted"])
     seen["up_again"] = "environment" in laptop.run("ray", "up", "--yes", "--no-config-cache", file, more=up)[1]
     seen["down"] = laptop.run("ray", "down", "--yes", file)[0] == 0
     seen["left_running"] = [line for machine in machines for line in machine.processes()]
@@ -275,8 +276,8 @@ print([(node["NodeManagerAddress"], node["Resources"].get("CPU")) for node in ra
 """Waits for both machines."""
 
 
-def _stop_following(laptop: Laptop, words: list[str]) -> dict[str, Any]:
-    """Ctrl-C of a followed job; the job goes on, and `ray job stop` ends it as Ctrl-C would."""
+def _interrupt(laptop: Laptop, words: list[str]) -> dict[str, Any]:
+    """Ctrl-C of a command once its first trial has started; what it said then."""
     process = subprocess.Popen(
         words, cwd=ROOT, env=laptop.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -287,14 +288,20 @@ def _stop_following(laptop: Laptop, words: list[str]) -> dict[str, Any]:
         if " started " in line:
             break
     process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=60)[0]
+    rest = process.communicate(timeout=300)[0]
     print("".join(lines) + rest)
-    found = re.search(r"stop: +\S+ (ray job stop (\S+).*)", rest)
+    return {"code": process.returncode, "ended_cleanly": "the same command continues" in rest, "told": rest}
+
+
+def _stop_following(laptop: Laptop, words: list[str]) -> dict[str, Any]:
+    """Ctrl-C of a followed job; the job goes on, and `ray job stop` ends it as Ctrl-C would."""
+    seen = _interrupt(laptop, words)
+    found = re.search(r"stop: +\S+ (ray job stop (\S+).*)", seen["told"])
     assert found, "no command to stop it"
     token = {"RAY_AUTH_MODE": "token"}
     laptop.run(*found[1].split(), more=token)
     log = laptop.run("ray", "job", "logs", found[2], "--address", "http://127.0.0.1:8265", more=token)[1]
-    return {"code": process.returncode, "ended_cleanly": "the same command continues" in log}
+    return {"code": seen["code"], "ended_cleanly": "the same command continues" in log}
 
 
 def strangers(root: Path, laptop: Laptop, sweep: list[str], seen: dict[str, Any]) -> None:
@@ -347,6 +354,7 @@ def inside(root: Path) -> None:
     _run("mount", "--bind", str(shared), SHARED)
     with network(root) as machines:
         seen = observe(root, laptop, machines)
+    seen["interrupted_held"].pop("told")
     print(json.dumps(seen | {"commands": laptop.told}))
 
 
