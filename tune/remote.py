@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ _EXCLUDED = [
 ]
 """What of the project a command on the cluster does not need."""
 _PATIENCE_SECONDS = 60.0
-"""That a job's log may be out of reach before this gives up following."""
+"""That a cluster may take to begin, and a job's log be out of reach."""
 _HEAD = {"node:__internal_head__": 0.001}
 
 
@@ -138,11 +138,7 @@ def _remedy(address: str) -> str:
 def _submit(command: list[str], url: str) -> int:
     with explained(url):
         client = JobSubmissionClient(url)
-        job = client.submit_job(
-            entrypoint=shlex.join(["python3", *command]),
-            runtime_env={"working_dir": str(ROOT), "excludes": _EXCLUDED},
-            metadata={"command": shlex.join(command)},
-        )
+        job = _submit_when_ready(client, command)
     follow, stop = (f"RAY_AUTH_MODE=token ray job {what} {job} --address {url}" for what in ("logs --follow", "stop"))
     print(f"job {job} at {url}; Ctrl-C stops following it and leaves it running", flush=True)
     try:
@@ -154,37 +150,60 @@ def _submit(command: list[str], url: str) -> int:
         raise ConnectionError(f"{error}; the job may still be running; follow it: {follow}") from error
 
 
-def _follow(client: Any, job: str, url: str) -> int:
-    """Show a job's log to its end; its exit code."""
-    shown, heard = 0, time.monotonic()
+def _submit_when_ready(client: Any, command: list[str]) -> str:
+    """Submit a command, to a cluster that has only just begun, too; the job's id."""
+    end = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            reached = asyncio.run(_show(client, job, shown))
-            ended = client.get_job_status(job).is_terminal()
+            return str(
+                client.submit_job(
+                    entrypoint=shlex.join(["python3", *command]),
+                    runtime_env={"working_dir": str(ROOT), "excludes": _EXCLUDED},
+                )
+            )
+        except RuntimeError as error:
+            if "try again later" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(1)
+
+
+def _follow(client: Any, job: str, url: str) -> int:
+    """Show a job's log to its end; its exit code."""
+    log, lost = _Log(), None
+    while True:
+        try:
+            asyncio.run(log.show(client.tail_job_logs(job)))
+            info = client.get_job_info(job)
         except (RuntimeError, OSError, aiohttp.ClientError) as error:
-            if time.monotonic() - heard > _PATIENCE_SECONDS:
+            lost = lost or time.monotonic()
+            if time.monotonic() - lost > _PATIENCE_SECONDS:
                 raise ConnectionError(f"{url} does not answer any more ({error})") from error
             time.sleep(2)
             continue
-        shown, heard = reached, time.monotonic()
-        if ended:
+        lost = None
+        if info.status.is_terminal():
             break
-    info = client.get_job_info(job)
     if info.status == JobStatus.STOPPED:
         print(f"job {job} was stopped; what was finished is kept, the same command continues")
         return 130
     if info.driver_exit_code is None and info.status == JobStatus.FAILED:
-        raise ConnectionError(f"job {job} failed before the command began: {' '.join(str(info.message).split())[:300]}")
+        raise ValueError(f"job {job} failed before the command began: {' '.join(str(info.message).split())[:300]}")
     return int(info.driver_exit_code or 0)
 
 
-async def _show(client: Any, job: str, shown: int) -> int:
-    """Print a job's log from its character `shown` on; how many characters there were."""
-    position = 0
-    async for text in client.tail_job_logs(job):
-        print(text[max(0, shown - position) :], end="", flush=True)
-        position += len(text)
-    return max(position, shown)
+class _Log:
+    """A job's log on this terminal; a stream that begins anew is shown from where the last one broke."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+
+    async def show(self, stream: AsyncIterator[str]) -> None:
+        """Print what is new in a stream of the whole log."""
+        position = 0
+        async for text in stream:
+            print(text[max(0, self.shown - position) :], end="", flush=True)
+            position += len(text)
+            self.shown = max(self.shown, position)
 
 
 class Command:
@@ -239,12 +258,14 @@ def _hold(command: list[str], address: str) -> int:
         )
     try:
         held = ray.remote(num_cpus=0, resources=_HEAD, max_concurrency=2)(Command).remote(command)
+        asked = held.read.remote(1.0)
         while True:
             try:
-                text, code = ray.get(held.read.remote(1.0))
-            except KeyboardInterrupt:
+                text, code = ray.get(asked)
+            except KeyboardInterrupt:  # what was asked for still comes
                 held.interrupt.remote()
                 continue
+            asked = held.read.remote(1.0)
             print(text, end="", flush=True)
             if code is not None:
                 return int(code)

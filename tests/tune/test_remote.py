@@ -2,14 +2,16 @@
 
 import argparse
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import ray
 from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobType
 
 from tune import remote
-from tune.remote import check_places, explained, is_remote, run_there
+from tune.remote import _follow, check_places, explained, is_remote, run_there
 
 SCRIPT = """
 import pathlib, sys
@@ -41,6 +43,34 @@ def test_a_job_is_the_same_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"two words --address job:{url} --x=1 --address auto" in lines
     told = next(line for line in lines if line.startswith("my code of now"))
     assert not [name for name in ("storage", ".venv", ".git", "data") if f"'{name}'" in told]
+
+
+class BrokenOnce:
+    """A job's log whose first stream breaks in the middle of a line."""
+
+    def __init__(self) -> None:
+        self.streams = 0
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        """The log, as Ray streams it: always from its beginning."""
+        self.streams += 1
+        yield "one\ntw"
+        if self.streams == 1:
+            raise RuntimeError("WebSocket connection closed unexpectedly")
+        yield "o\nthree\n"
+
+    def get_job_info(self, job: str) -> JobDetails:
+        """It has ended."""
+        return JobDetails(type=JobType.SUBMISSION, status=JobStatus.SUCCEEDED, entrypoint="", driver_exit_code=0)
+
+
+def test_a_broken_connection_repeats_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: after a break lines come twice or not at all."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert _follow(BrokenOnce(), "job", "http://127.0.0.1:8265") == 0
+    assert capsys.readouterr().out == "one\ntwo\nthree\n"
 
 
 def test_nobody_there_is_told() -> None:
