@@ -223,7 +223,7 @@ def status_of(url: str) -> int:
         return int(error.code)
 
 
-def observe(root: Path, laptop: Laptop, machines: list[Machine]) -> dict[str, Any]:
+def observe(root: Path, laptop: Laptop, machines: list[Machine], quick: bool) -> dict[str, Any]:
     """All that is tried, one after the other."""
     file, python = str(filled_in(root)), sys.executable
     up = {"RAY_UP_enable_autoscaler_v2": "0"}
@@ -236,6 +236,11 @@ def observe(root: Path, laptop: Laptop, machines: list[Machine]) -> dict[str, An
         token = {"RAY_AUTH_MODE": "token"}
         job = ["ray", "job", "submit", "--address", "http://127.0.0.1:8265"]
         seen["two_machines"] = laptop.run(*job, "--", "python", "-c", NODES, more=token)[0] == 0
+        if quick:
+            seen["job_refused"] = (
+                laptop.run(*sweep, "--storage", "/x", "--address", "job", home=root / "shared")[0] == 2
+            )
+            return end(laptop, machines, file, seen)
         submitted = [*sweep, "--address", "job", "--storage", f"{SHARED}/job", "--mirror", f"{SHARED}/copy"]
         seen["job"] = laptop.run(*submitted)[0] == 0
         seen["again"] = laptop.run(*submitted)[0] == 0
@@ -245,14 +250,22 @@ def observe(root: Path, laptop: Laptop, machines: list[Machine]) -> dict[str, An
         held = [*sweep, "--address", "ray://127.0.0.1:10001", "--storage", f"{SHARED}/held"]
         seen["held"] = laptop.run(*held)[0] == 0
         seen["interrupted_held"] = _interrupt(laptop, [*held[:-1], f"{SHARED}/interrupted"])
-    seen["up_again"] = "environment" in laptop.run("ray", "up", "--yes", "--no-config-cache", file, more=up)[1]
-    seen["down"] = laptop.run("ray", "down", "--yes", file)[0] == 0
-    seen["left_running"] = [line for machine in machines for line in machine.processes()]
+    end(laptop, machines, file, seen)
     seen["after_down"] = after_down(root, laptop)
     seen["alone"] = laptop.run(*sweep, "--storage", str(root / "alone"))[0] == 0
     reference = numbers(root / "alone")
     seen["equal"] = {name: numbers(root / "shared" / name) == reference for name in ("job", "held")}
     seen["trials"] = len(reference)
+    return seen
+
+
+def end(laptop: Laptop, machines: list[Machine], file: str, seen: dict[str, Any]) -> dict[str, Any]:
+    """`ray up` once more, which builds nothing, and `ray down`, which leaves nothing running."""
+    up = {"RAY_UP_enable_autoscaler_v2": "0"}
+    again = laptop.run("ray", "up", "--yes", "--no-config-cache", file, more=up)
+    seen["up_again"] = again[0] == 0 and "building environment" not in again[1]
+    seen["down"] = laptop.run("ray", "down", "--yes", file)[0] == 0
+    seen["left_running"] = [line for machine in machines for line in machine.processes()]
     return seen
 
 
@@ -342,7 +355,7 @@ def network(root: Path) -> Iterator[list[Machine]]:
             machine.process.wait()
 
 
-def inside(root: Path) -> None:
+def inside(root: Path, quick: bool) -> None:
     """In the laptop's namespaces: make the machines, look, and print."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / "key"], check=True)
     shared = root / "shared"
@@ -353,8 +366,8 @@ def inside(root: Path) -> None:
     Path(SHARED).mkdir(parents=True, exist_ok=True)
     _run("mount", "--bind", str(shared), SHARED)
     with network(root) as machines:
-        seen = observe(root, laptop, machines)
-    seen["interrupted_held"].pop("told")
+        seen = observe(root, laptop, machines, quick)
+    seen.get("interrupted_held", {}).pop("told", None)
     print(json.dumps(seen | {"commands": laptop.told}))
 
 
@@ -371,12 +384,13 @@ def main() -> None:
     """Start this again in namespaces of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="no sweep: up, a stranger, up again, down")
     parsed = parser.parse_args()
     if parsed.inside:
-        inside(parsed.inside)
+        inside(parsed.inside, parsed.quick)
         return
     with tempfile.TemporaryDirectory(prefix="golf-", dir="/var/tmp") as folder:
-        words = [sys.executable, "-m", "benchmarks.loopback_cluster", "--inside", folder]
+        words = [sys.executable, "-m", "benchmarks.loopback_cluster", "--inside", folder, *sys.argv[1:]]
         namespaces = ["--net", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child"]
         # Whatever ends this process ends all of it.
         alone = ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces]
