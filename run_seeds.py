@@ -8,13 +8,14 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from golf.config import to_plain
 from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
-from tune.command import Parser, Session, add_machines, add_places, guarded
+from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere
 from tune.console import dry_table
 from tune.ledger.ledger import STAMPS, Ledger
 from tune.ledger.trials import trials_of
@@ -167,7 +168,9 @@ def study(parsed: argparse.Namespace) -> int:
         ledger.append(entry_of(name, plan))
     with Session(parsed, storage, target.preset) as session:
         run_due(name, target, dataset, plan, session)
-    return conclude(parsed, name, plan, baseline, margin, session)
+    code = conclude(parsed, name, plan, baseline, margin, session)
+    session.finish_mirror()
+    return code
 
 
 def coming(target: Target, dataset: Dataset) -> dict[str, Any]:
@@ -260,9 +263,8 @@ def show_power(parsed: argparse.Namespace) -> int:
 def main(arguments: list[str]) -> int:
     """Run, compare or plan; errors of input are one line and exit code 2."""
     parsed = parse(arguments)
-    if parsed.compare:
-        return guarded(show_comparison, parsed)
-    return guarded(show_power if parsed.power else study, parsed)
+    act = show_comparison if parsed.compare else show_power if parsed.power else study
+    return guarded_anywhere(Path(__file__).name, arguments, act, parsed)
 
 
 if __name__ == "__main__":

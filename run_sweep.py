@@ -16,7 +16,7 @@ from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import LADDER
 from tune.cluster import Workers
-from tune.command import Parser, Session, add_machines, add_places, guarded, open_data
+from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere, open_data
 from tune.console import best_of, dry_table, table
 from tune.forecast import Forecast, forecast
 from tune.ledger.ledger import Ledger
@@ -39,6 +39,7 @@ examples:
   run_sweep.py demo --dry-run                         what would be run
   run_sweep.py demo --search grid --space split=pure-int6,int8 --space adapt.epochs=1,3
   run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
+  run_sweep.py demo --address job --storage /mnt/golf on a cluster, see docs/cluster.md
 """
 DEMO_TRIALS = 6
 
@@ -125,6 +126,7 @@ def sweep(parsed: argparse.Namespace) -> int:
         session.run(name, search, dataset, known, screening=screening, reuse=not parsed.no_reuse)
     result = show(parsed, base, search, storage, session.uri, session.stopped)
     print(beside(planned, [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]))
+    session.finish_mirror()
     return result
 
 
@@ -214,7 +216,7 @@ def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: S
 
 def main(arguments: list[str]) -> int:
     """Run or continue a sweep; errors of input are one line and exit code 2."""
-    return guarded(sweep, parse(arguments))
+    return guarded_anywhere(Path(__file__).name, arguments, sweep, parse(arguments))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ ORDER = (
     "tune.forecast",
     "tune.quote",
     "tune.keeper",
+    "tune.autoscaler",
     "tune.cluster",
     "tune.ddp",
     "tune.sweep",
@@ -88,13 +89,15 @@ ORDER = (
     "tune.report.page",
     "tune.report.document",
     "tune.report.__main__",
+    "tune.mirror",
+    "tune.remote",
     "tune.command",
     "tune.study.target",
 )
 """Every module imports only from those before it."""
 
 HOMES = {
-    "ray": {"tune.ddp", "tune.sweep", "tune.cluster"},
+    "ray": {"tune.ddp", "tune.sweep", "tune.cluster", "tune.remote"},
     "mlflow": {"tune.tracking.reach", "tune.tracking.experiment"},
     "optuna": {"tune.search", "tune.importance"},
     "pyarrow": {"tune.store.place", "tune.ledger.tables"},

@@ -20,6 +20,7 @@ import ray
 from ray._private import ray_constants
 from ray._private.state import available_resources_per_node, state, total_resources_per_node
 
+from tune.autoscaler import grown, head_config
 from tune.keeper import Kept
 
 TRIAL_SLOT = "trial_slot"
@@ -120,17 +121,24 @@ def _on_loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = enabled
 
 
-def has_gpus() -> bool:
-    """Whether the cluster has any GPU now."""
-    return bool(ray.cluster_resources().get("GPU", 0.0))
+def resources(grows: bool) -> dict[str, float]:
+    """What the cluster has of each resource; if it `grows`, with the machines that its autoscaler may start."""
+    now = ray.cluster_resources()
+    return grown(now, head_config()) if grows else now
 
 
-def trials_at_once(workers: Workers) -> int:
-    """How many trials the cluster holds at a time as it is now.
+def has_gpus(grows: bool = False) -> bool:
+    """Whether the cluster has any GPU. Args: grows: see `resources`."""
+    return bool(resources(grows).get("GPU", 0.0))
 
+
+def trials_at_once(workers: Workers, grows: bool = False) -> int:
+    """How many trials the cluster holds at a time.
+
+    Args: grows: see `resources`.
     Raises: ValueError naming the resource when not one fits.
     """
-    have = ray.cluster_resources()
+    have = resources(grows)
     wants = {name: workers.num_workers * amount for name, amount in workers.resources.items()} | {TRIAL_SLOT: 1.0}
     for resource, amount in wants.items():
         if amount > have.get(resource, 0.0):

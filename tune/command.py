@@ -5,8 +5,9 @@ the command's own.
 """
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -20,19 +21,23 @@ from tune.attempts import Endurance
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, say
 from tune.ledger.ledger import Ledger
+from tune.mirror import Mirror
 from tune.paths import Storage
 from tune.redaction import open_address, redact
+from tune.remote import ADDRESS_HELP, check_places, explained, is_remote, run_there
 from tune.screening import Screening
 from tune.search import Search
 from tune.study.protocol import PLAN
 from tune.study.verdict import VERDICT
-from tune.sweep import SweepSettings, run_sweep
+from tune.sweep import SweepSettings, Watcher, run_sweep
 from tune.tracking.tracker import SweepTracker, Tracker, default_uri, sync
 
 MAX_SLOTS = 64
 """Trials at a time that a Ray started here can be asked for."""
 _SENDING_SECONDS = 30.0
 """That MLflow gets at the end to take what waits."""
+_COPYING_SECONDS = 300.0
+"""That the mirror gets at the end."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,6 +60,21 @@ def guarded(act: Callable[[argparse.Namespace], int], parsed: argparse.Namespace
         return 130
 
 
+def guarded_anywhere(
+    script: str, words: Sequence[str], act: Callable[[argparse.Namespace], int], parsed: argparse.Namespace
+) -> int:
+    """As `guarded`; the command runs on the cluster that --address names, or here.
+
+    Args: script: its file name in the project; words: its arguments, as `parsed` has them.
+    """
+
+    def there_or_here(parsed: argparse.Namespace) -> int:
+        check_places(parsed)
+        return run_there(script, words, parsed.address) if is_remote(parsed.address) else act(parsed)
+
+    return guarded(there_or_here, parsed)
+
+
 def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
     """Add the options that say where things are; the group, for a command's own.
 
@@ -68,6 +88,8 @@ def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
     places.add_argument(
         "--store", type=open_address, help="where shared stages are kept: a folder or s3://, gs:// (in the storage)"
     )
+    mirror = "a folder or s3://, gs:// where ledger, MLflow database, reports and artifacts are copied, trial by trial"
+    places.add_argument("--mirror", type=open_address, metavar="URI", help=mirror)
     places.add_argument("--store-gigabytes", type=float, help="size that the store is kept below (no limit)")
     return places
 
@@ -75,7 +97,7 @@ def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
 def add_machines(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a trial runs on."""
     work = parser.add_argument_group("machines")
-    work.add_argument("--address", help="a running Ray cluster, e.g. auto; by default Ray is started here")
+    work.add_argument("--address", help=ADDRESS_HELP)
     work.add_argument("--workers", type=int, default=1, help="processes of a trial: 1, 2, 4 or 8 (%(default)s)")
     work.add_argument("--cpus-per-worker", type=float, default=1.0, help="(%(default)s)")
     work.add_argument("--gpus-per-worker", type=float, help="(1 where there are GPUs)")
@@ -101,7 +123,7 @@ def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> 
 
 def make_workers(parsed: argparse.Namespace) -> Workers:
     """The processes of one trial; Ray must be up."""
-    gpus = parsed.gpus_per_worker if parsed.gpus_per_worker is not None else float(has_gpus())
+    gpus = parsed.gpus_per_worker if parsed.gpus_per_worker is not None else float(has_gpus(parsed.address is not None))
     return Workers(parsed.workers, parsed.cpus_per_worker, gpus)
 
 
@@ -116,6 +138,7 @@ class Session:
         self.uri = parsed.tracking_uri or default_uri(storage.root)
         self.stopped = False
         """Whether Ctrl-C ended the runs."""
+        self._mirror = None if parsed.mirror is None else Mirror(storage, parsed.mirror, self.uri, say=say)
         self._workers: Workers | None = None
         self._tracker: Tracker | None = None
         self._ray = False
@@ -152,12 +175,16 @@ class Session:
         """
         if len(search.given) >= search.num_trials:
             return
+        address = self.parsed.address
         if not self._ray:
             self._ray = True
-            start_ray(self.parsed.address, MAX_SLOTS)
+            with explained(address) if address else contextlib.nullcontext():
+                start_ray(address, MAX_SLOTS)
         workers = self._workers = self._workers or make_workers(self.parsed)
         budget = self.parsed.store_gigabytes
-        concurrent = min(self.parsed.concurrent or MAX_SLOTS, trials_at_once(workers), search.num_trials)
+        concurrent = min(
+            self.parsed.concurrent or MAX_SLOTS, trials_at_once(workers, address is not None), search.num_trials
+        )
         settings = SweepSettings(
             name,
             self.preset,
@@ -182,9 +209,17 @@ class Session:
         console = Console(search.num_trials, concurrent, ours)
         try:
             shown = SweepTracker(self._tracker, name, self.preset, study="study" in settings.tags)
-            run_sweep(settings, search, self.storage, [console, shown])
+            watchers: list[Watcher] = [console, shown]
+            run_sweep(settings, search, self.storage, watchers + ([self._mirror] if self._mirror else []))
         except KeyboardInterrupt:
             self.stopped = True
+
+    def finish_mirror(self) -> None:
+        """Copy all that is there at the end, where there is a mirror, and say whether it worked; call it last."""
+        if self._mirror is not None:
+            where = self.parsed.mirror
+            fetch = f"copied to {where}; python -m tune.mirror fetch {where} FOLDER brings it back"
+            print(self._mirror.close(_COPYING_SECONDS) or fetch)
 
     def send(self, name: str) -> str | None:
         """Complete a sweep's or study's runs in MLflow; what to tell the user if that failed."""

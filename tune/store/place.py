@@ -75,6 +75,10 @@ class Place(ABC):
         """Replace a file's bytes by as many others, renewing its time; False, and nothing made, when there is none."""
 
     @abstractmethod
+    def replace(self, path: str, data: bytes) -> None:
+        """Put a file in the place of another, if there is one; after a kill at any time it is one or the other."""
+
+    @abstractmethod
     def files(self, folder: str) -> dict[str, FileState]:
         """All files below `folder`, at any depth, by path relative to it; none when it is not there."""
 
@@ -197,6 +201,19 @@ class Folder(Place):
                 return False
             return True
 
+    def replace(self, path: str, data: bytes) -> None:
+        temporary = f"{WORK}/{uuid.uuid4().hex}"
+        try:
+            self.save(temporary, [data])
+            with self._explained("write", path):
+                target = self.root / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (self.root / temporary).rename(target)
+                flush(target.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                self.remove(temporary)
+
     def files(self, folder: str) -> dict[str, FileState]:
         with self._explained("list", folder):
             return dict(_walk(self.root / folder, ""))
@@ -244,17 +261,16 @@ class Bucket(Place):
     def create(self, path: str, data: bytes) -> bool:
         if self._exists(path):
             return False
-        self._appear(path, data)
+        self.replace(path, data)
         return True
 
     def overwrite(self, path: str, data: bytes) -> bool:
         if not self._exists(path):
             return False
-        self._appear(path, data)
+        self.replace(path, data)
         return True
 
-    def _appear(self, path: str, data: bytes) -> None:
-        """Write a file that is seen whole or not at all."""
+    def replace(self, path: str, data: bytes) -> None:
         if self._objects:
             self.save(path, [data])
             return

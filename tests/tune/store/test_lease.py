@@ -42,9 +42,9 @@ class SlowBucket(Bucket):
         self._late()
         return found
 
-    def _appear(self, path: str, data: bytes) -> None:
+    def replace(self, path: str, data: bytes) -> None:
         self._late()
-        super()._appear(path, data)
+        super().replace(path, data)
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -103,9 +103,9 @@ class HookedBucket(Bucket):
         super().__init__(fs.LocalFileSystem(), str(root), str(root))
         self.hook = hook
 
-    def _appear(self, path: str, data: bytes) -> None:
+    def replace(self, path: str, data: bytes) -> None:
         self.hook()
-        super()._appear(path, data)
+        super().replace(path, data)
 
 
 @pytest.mark.parametrize("late", [False, True])
