@@ -17,7 +17,7 @@ _LONGEST_PLACE = 16
 _SCRIPT = """
 read -r line
 for turn in 1 2 3 4 5 6 7 8 9; do
-  found=$(grep -lsxz "TMPDIR=$1" /proc/[0-9]*/environ)
+  found=$(grep -lsxzF "TMPDIR=$1" /proc/[0-9]*/environ)
   for file in $found; do pid=${file#/proc/}; kill -9 "${pid%/environ}"; done
   rm -rf "$1"
   if [ -z "$found" ] && [ ! -e "$1" ]; then exit; fi

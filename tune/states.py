@@ -45,31 +45,30 @@ def bring_furthest(
         training is to keep on its way: a state beyond one that cannot be had is no use.
     """
     begun = 0 if start is None else steps_of(start, identity_at) or 0
-    own = steps_of(folder, identity_at) or 0
-    found = {other: steps_of(other, identity_at) or 0 for other in others}
-    found = {other: steps for other, steps in found.items() if _complete(other, steps, keep, begun)}
-    best = max(found, key=lambda other: found[other], default=None)
-    if best is not None and found[best] > max(own, begun):
-        with contextlib.suppress(FileNotFoundError):  # its owner went on meanwhile
-            for steps, place in keep.items():
-                if begun < steps <= found[best]:
-                    _link(best / place.name, place)
-            _link(best, folder)
-            keep_turns(folder, TRAINING, turns_of(best, TRAINING))
-            return
-    if own <= begun:
+    best, owner, furthest = folder, folder, 0
+    for other in (folder, *others):
+        for place in (other, *(other / kept.name for kept in keep.values())):
+            steps = steps_of(place, identity_at) or 0
+            wanted = (other / kept.name / STATE for at, kept in keep.items() if begun < at <= steps)
+            if steps > furthest and all(path.exists() for path in wanted):
+                best, owner, furthest = place, other, steps
+    if furthest <= begun:
         (folder / STATE).unlink(missing_ok=True)
-
-
-def _complete(other: Path, steps: int, keep: Mapping[int, Path], begun: int) -> bool:
-    return all((other / place.name / STATE).exists() for kept, place in keep.items() if begun < kept <= steps)
+    elif best != folder:
+        with contextlib.suppress(FileNotFoundError):  # its owner went on meanwhile
+            for at, kept in keep.items():
+                if owner != folder and begun < at <= furthest:
+                    _link(owner / kept.name, kept)
+            _link(best, folder)
+            keep_turns(folder, TRAINING, turns_of(owner, TRAINING))
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a state and its curves a second place; the curves are never older than the state, so they come last."""
+    """Give a state and its curves a second place, where, as at the first, the curves are never older than the state."""
     target.mkdir(parents=True, exist_ok=True)
     for name in (STATE, CURVES_FILE):
-        part = target / f".{name}.linked"
+        part = target / f".{name}.tmp"
         part.unlink(missing_ok=True)
         os.link(source / name, part)
-        os.replace(part, target / name)
+    for name in (CURVES_FILE, STATE):
+        os.replace(target / f".{name}.tmp", target / name)

@@ -111,6 +111,7 @@ def make_grid(data: Path, steps: int, save_seconds: float) -> Grid:
 def timeless(entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry without what tells when, where and by whom it was computed; the artifact as its SHA-256."""
     kept = {name: value for name, value in entry.items() if name not in _UNTIMED}
+    kept["tags"] = {name: value for name, value in entry["tags"].items() if name not in ("host", "git_commit")}
     kept["metrics"] = {name: value for name, value in entry["metrics"].items() if "seconds" not in name}
     kept["curves"] = {name: [[step, value] for step, _, value in points] for name, points in entry["curves"].items()}
     artifact = entry["files"].get("artifact")

@@ -163,7 +163,8 @@ def run(
             struck = sum(stack.killed.kinds.values())
             if struck < most and now >= due and now - began < seconds:
                 if stack.strike(kind, chance):
-                    say(f"{kind}: kill {struck + 1} of the command's, {len(ledger_of(stack.storage))} trials ended")
+                    kills, ended = sum(stack.killed.kinds.values()), len(ledger_of(stack.storage))
+                    say(f"{kind}; {kills} kills, {ended} trials ended")
                     due = time.monotonic() + min(chance.expovariate(1 / every_seconds), 3 * every_seconds)
                     kind, waited = next(order), due
                 elif now - waited > _WAIT_SECONDS:

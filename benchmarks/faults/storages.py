@@ -8,7 +8,6 @@ takes root); slow and failing ones are the store's folder with its calls delayed
 import errno
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 
 from benchmarks.faults.forked import drive, forked
 from benchmarks.faults.grid import Grid, differences, ledger_of
-from golf.config import to_plain
+from golf.config import override_all, to_plain
 from golf.files import write_json
 from tune.paths import Storage
 from tune.store.place import Folder
@@ -29,6 +28,7 @@ from tune.store.place import Folder
 ROOT = Path(__file__).resolve().parents[2]
 DISK_MEGABYTES = 24
 NOTICE_SECONDS = 120.0
+NOTICE_STEPS = 400
 _CALLS = ("chunks", "save", "create", "overwrite", "files", "remove")
 _OUTAGE_SECONDS, _DELAY_SECONDS = 6.0, 0.05
 _LIMIT_SECONDS = 240.0
@@ -139,7 +139,7 @@ def failing(grid: Grid, root: Path, reference: Mapping[str, Any]) -> Row:
 def notice(grid: Grid, root: Path) -> Row:
     """SIGTERM in the middle of a training: a state is saved within the notice, and the same command goes on from it."""
     root.mkdir(parents=True)
-    write_json(root / "config.json", to_plain(grid.base))
+    write_json(root / "config.json", to_plain(override_all(grid.base, {"schedule.steps": NOTICE_STEPS})))
     out, log = root / "run", root / "said"
     command = [sys.executable, "-m", "golf", "train", str(root / "config.json"), "--data", str(grid.data)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -150,9 +150,10 @@ def notice(grid: Grid, root: Path) -> Row:
     with log.open("w") as file:
         calm = start(root / "calm", file)
         calm.wait()
+        told = log.read_text().count("train_loss")
         process = start(out, file)
-        deadline = time.monotonic() + 60
-        while not re.search(r"step", log.read_text().rpartition("trained")[2]) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while log.read_text().count("train_loss") == told and time.monotonic() < deadline:
             time.sleep(0.05)
         sent = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -162,8 +163,8 @@ def notice(grid: Grid, root: Path) -> Row:
         process.kill()
         start(out, file).wait()
     same = _weights(out) == _weights(root / "calm")
-    told = f"its state was saved {took:.1f} s after the SIGTERM" if saved else "no state was saved"
-    return Row("SIGTERM with notice", f"{told}; the same command", bool(saved) and same)
+    said = f"its state was saved {took:.1f} s after the SIGTERM" if saved else "no state was saved"
+    return Row("SIGTERM with notice", f"{said}; the same command", bool(saved) and same)
 
 
 def _weights(folder: Path) -> list[bytes]:
