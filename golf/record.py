@@ -21,7 +21,7 @@ STATE = f"state{TENSORS}"
 WEIGHTS = {LIVE: f"live{TENSORS}", AVERAGED: f"average{TENSORS}"}
 """Files of the rungs that are not measured from the artifact."""
 BEGUN = "-begun"
-"""Behind the name of a rung: what it has scored so far. Without it "live" would be written over the live weights."""
+"""Behind the name of a rung: what was scored of it so far."""
 SCREEN = "-screen"
 """Behind the name of a rung: of the first chunks only."""
 

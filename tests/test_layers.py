@@ -55,6 +55,7 @@ ORDER = (
     "tune.attempts",
     "tune.states",
     "tune.trial",
+    "tune.progress",
     "tune.tracking.runs",
     "tune.study.seeds",
     "tune.study.baseline",

@@ -16,6 +16,7 @@ from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.train.saving import MTBF_HOURS, Saving
+from tune.attempts import Endurance
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, say
 from tune.ledger.ledger import Ledger
@@ -82,6 +83,10 @@ def add_machines(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--save-seconds", type=float, help="between saved states (chosen from what a save costs)")
     mtbf = "mean time between failures of a trial's machines together, for that choice (%(default)g)"
     work.add_argument("--mtbf-hours", type=float, default=MTBF_HOURS, help=mtbf)
+    patience = "that a lost node is waited for before fewer workers go on (%(default)g)"
+    work.add_argument("--patience-seconds", type=float, default=Endurance.patience_seconds, help=patience)
+    hung = "after which a worker that does not answer the others is given up (%(default)g)"
+    work.add_argument("--timeout-seconds", type=float, default=Endurance.timeout_seconds, help=hung)
 
 
 def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> Dataset:
@@ -107,6 +112,7 @@ class Session:
         """Args: parsed: with the options of `add_places` and `add_machines`; preset: names the MLflow experiment."""
         self.parsed, self.storage, self.preset = parsed, storage, preset
         self.saving = Saving(seconds=parsed.save_seconds, mtbf_hours=parsed.mtbf_hours)
+        self.endurance = Endurance(patience_seconds=parsed.patience_seconds, timeout_seconds=parsed.timeout_seconds)
         self.uri = parsed.tracking_uri or default_uri(storage.root)
         self.stopped = False
         """Whether Ctrl-C ended the runs."""
@@ -158,6 +164,7 @@ class Session:
             dataset.folder,
             workers,
             concurrent,
+            endurance=self.endurance,
             save_seconds=self.saving.seconds,
             mtbf_hours=self.saving.mtbf_hours,
             screening=screening,

@@ -21,6 +21,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+from ray.exceptions import RayActorError
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -34,8 +35,9 @@ from golf.train.loop import Diverged, Notice, Preempted
 from tune.attempts import Attempts, Endurance
 from tune.cluster import Workers, leaving, room_for, set_train_limits
 from tune.failures import NO_RESOURCES, PREEMPTED, LastWords, explain, is_final, kind_of
+from tune.progress import progress, unfinished
 from tune.ranks import begin_turn
-from tune.trial import STOPPED, Failed, Runner, progress, run_stage, unfinished, write_log
+from tune.trial import STOPPED, Failed, Runner, run_stage, write_log
 
 _REPORTS = 10
 """Reports of a short training; each is waited for by all ranks."""
@@ -173,7 +175,7 @@ def _last_words(folder: Path) -> LastWords:
             text, after = ray.get(asked[rank], timeout=0)
             kills = max(kills, after - process["oom_kills"])
         except ray.exceptions.RayError as error:
-            lost = True
+            lost |= not isinstance(error, ray.exceptions.GetTimeoutError)  # a busy machine is slow to answer too
             text = f"(its machine does not answer: {type(error).__name__})"
             ray.cancel(asked[rank], force=True)
         words[f"rank {rank}, process {process['pid']}, standard error"] = text
@@ -204,6 +206,7 @@ def on_workers(workers: Workers, folder: Path, endurance: Endurance) -> Runner:
             shutil.rmtree(own / _PROCESSES, ignore_errors=True)
             cause = _attempt(workers, ranks, folder, stage, spec, endurance)
             if cause is None:
+                shutil.rmtree(own / _PROCESSES, ignore_errors=True)
                 return
             kind = kind_of(cause)
             again = attempts.waited() if kind == NO_RESOURCES else attempts.failed(kind, progress(stage, spec), ranks)
@@ -242,7 +245,7 @@ def _attempt(
     try:
         preempted = trainer.fit().return_value
         cause = None if preempted is None else f"{PREEMPTED}: {preempted}"
-    except TrainingFailedError as error:
+    except (TrainingFailedError, RayActorError) as error:  # of the workers, or of what leads them
         if kind_of(cause := explain(error)) != NO_RESOURCES:
             words = _last_words(own.path)
             cause = explain(error, words)

@@ -23,7 +23,7 @@ from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
-from golf.record import ADAPTED, AVERAGED, BEGUN, LIVE, SCREEN, SLIDING, STATE, TENSORS
+from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
 from golf.score.sliding import ChunkScore, Scored
 from golf.stages import (
     Event,
@@ -36,11 +36,8 @@ from golf.stages import (
     training_identity,
     with_code,
 )
-from golf.tensors import read_stored
-from golf.train.log import CURVES_FILE
 from golf.train.loop import Notice, Preempted, never
 from golf.train.saving import MTBF_HOURS, Saving
-from tune.attempts import Progress
 from tune.failures import explain, log_text
 from tune.ledger.ledger import Ledger
 from tune.ranks import ranks_said
@@ -100,37 +97,6 @@ def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, n
     else:
         for rung in spec["rungs"]:
             measure(config, dataset, folder, group, event, rung, spec.get("first_chunks"), saving, notice)
-
-
-def progress(stage: str, spec: Mapping[str, Any]) -> Progress:
-    """How far a stage is on the disk: results that are there, then steps or chunks of the next one."""
-    waiting = unfinished(stage, spec)
-    return len(spec["rungs"] if stage == EVALUATE else [TRAIN]) - len(waiting), *list(waiting.values())[:1]
-
-
-def unfinished(stage: str, spec: Mapping[str, Any]) -> dict[str, int]:
-    """The results that a stage has still to give, by name, with the steps or chunks that are saved of each."""
-    folder = Path(spec["folder"])
-    if stage == TRAIN:
-        return {} if (folder / "train.json").exists() else {TRAIN: saved_steps(spec)}
-    suffix = "" if spec.get("first_chunks") is None else SCREEN
-    names = [rung + suffix for rung in spec["rungs"]]
-    return {name: saved_chunks(folder, name) for name in names if not (folder / f"{name}.json").exists()}
-
-
-def saved_chunks(folder: Path, name: str) -> int:
-    """The chunk that an evaluation goes on from."""
-    rung = name.removesuffix(SCREEN)
-    files = [folder / f"{rung}{part}{TENSORS}" for part in ((SCREEN,) if name != rung else (BEGUN, SCREEN))]
-    return max((len(read_stored(file)[1]["chunks"]) for file in files if file.exists()), default=0)
-
-
-def saved_steps(spec: Mapping[str, Any]) -> int:
-    """The step that a training goes on from."""
-    for place in (spec["folder"], spec.get("start")):
-        if place is not None and (Path(place) / STATE).exists():
-            return int(read_json(Path(place) / CURVES_FILE)["seconds"][0][0]) + 1
-    return 0
 
 
 def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:

@@ -21,7 +21,14 @@ def test_a_training_outlives_its_nodes(tiny: RunConfig, data: Path, tmp_path: Pa
     Four workers; the notice of a spot machine takes one, and two are left; their node is killed, and one is left, which
     gets a SIGTERM. After a notice not a single step is executed twice.
     """
-    changes = {"schedule.steps": 19, "schedule.warmdown_start": 10, "validate_every": None, "adapt": None, "seed": 1}
+    rates = {f"optimizer.{name}": 0.003 for name in ("matrix_lr", "embedding_lr", "scalar_lr")}
+    changes = {
+        "schedule.steps": 19,
+        "schedule.warmdown_start": 10,
+        "validate_every": None,
+        "adapt": None,
+        "seed": 1,
+    } | rates
     config = override_all(tiny, {**changes, "cap_bytes": 60_000})
     write_json(tmp_path / "tiny.json", to_plain(config))
     command = [sys.executable, "-m", "tests.tune.nodes", f"{tmp_path}/tiny.json", str(data), f"{tmp_path}/storage"]
@@ -33,15 +40,15 @@ def test_a_training_outlives_its_nodes(tiny: RunConfig, data: Path, tmp_path: Pa
     here(TRAIN, spec_of(config, data, tmp_path / "calm"))
     calm = [value for _, _, value in read_json(tmp_path / "calm" / "curves.json")["train_loss"]]
     losses = [value for _, _, value in entry["curves"]["train_loss"]]
-    assert losses == pytest.approx(calm, rel=2e-3)
-    assert [value for _, value in seen["steps"]] == pytest.approx([calm[step] for step in steps], rel=2e-3)
+    assert losses == pytest.approx(calm, rel=2e-4)
+    assert [value for _, value in seen["steps"]] == pytest.approx([calm[step] for step in steps], rel=2e-4)
 
     four, two, one = (turn.split(" from step ") for turn in entry["tags"]["ranks"].split(", "))
     assert (four[0], two[0], one[0]) == ("4", "2", "1")
     assert entry["tags"]["device"].startswith("4 x ")
     noticed, killed = int(two[1]), int(one[1])
-    assert steps[:noticed] == list(range(noticed)), "saved within the notice"
-    again = steps.index(killed, noticed + 1) if steps.count(killed) > 1 else steps.index(killed)
+    again = len(steps) - (19 - killed)
     assert steps[again:] == list(range(killed, 19)), "from the last saved state on, through the SIGTERM"
-    assert len(steps) <= 19 + again - killed
+    assert steps[:again] == list(range(again)), "saved within the notice"
+    assert noticed < killed <= again
     assert "Ray leaves it" in seen["told"]

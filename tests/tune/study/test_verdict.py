@@ -285,3 +285,13 @@ def test_the_verdict_fits_the_ledger(tmp_path: Path) -> None:
     (read,) = ledger.find(kind="seeds", study="s")
     assert {field: read[field] for field in written} == written
     assert json.dumps(written).count("chunks") == 0
+
+
+def test_a_seed_whose_nodes_were_lost_is_told() -> None:
+    """Fault: seconds of other machines taken for the track's, or a study refused because a spot machine went."""
+    entries = study_entries("s", VALUES)
+    assert not any("ranks" in note for note in judged(entries).notes)
+    entries[1]["tags"]["ranks"] = "8, 4 from step 120"
+    verdict = judged(entries)
+    assert any("8, 4 from step 120" in note for note in verdict.notes)
+    assert verdict.faults == judged(study_entries("s", VALUES)).faults
