@@ -1,5 +1,6 @@
 """What a sweep leaves behind, however it ends: results in its storage, and nothing else anywhere."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from tune.sweep import entries_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "GOLF_TEST_MARK"
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS = 30.0
 """That what was told to end gets to end."""
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -39,6 +40,7 @@ class Room:
         self.root, self.temporary, self.mark = root, temporary, uuid.uuid4().hex
         self.storage = Storage(root / "storage")
         self.segments = segments()
+        self.started: list[subprocess.Popen[str]] = []
 
     def start(self, config: RunConfig, name: str, data: Path, *space: str) -> "subprocess.Popen[str]":
         """run_sweep.py on a grid."""
@@ -47,8 +49,10 @@ class Room:
         command += ["--storage", str(self.storage.root), "--search", "grid", "--no-screening", "--concurrent", "1"]
         command += ["--save-seconds", "0.2", "--space", *space]
         environment = os.environ | {"TMPDIR": str(self.temporary), MARK: self.mark}
-        log = (self.root / f"{name}.log").open("w")
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True)
+        with (self.root / f"{name}.log").open("w") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, text=True)
+        self.started.append(process)
+        return process
 
     def processes(self) -> list[str]:
         """Living processes that the commands left."""
@@ -104,12 +108,15 @@ def room(tmp_path: Path) -> Iterator[Room]:
         room = Room(tmp_path, Path(name))
         yield room
         for process in room.processes():
-            os.kill(int(process.split()[0]), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process.split()[0]), signal.SIGKILL)
+        for started in room.started:
+            started.wait()
 
 
 def wait_for(holds: Callable[[], Any], room: Room, name: str) -> None:
     """Wait until something `holds`."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not holds():
         assert time.monotonic() < end, room.told(name)
         time.sleep(0.1)
@@ -119,7 +126,7 @@ def test_two_sweeps_at_once_leave_only_results(room: Room, tiny: RunConfig, data
     """Fault: sweeps of one machine and storage that collide; processes, memory or files left by success or failure."""
     one = room.start(tiny, "one", data, "optimizer.embedding_lr=0.035,1e30", "split=int4")
     two = room.start(override_all(tiny, {"seed": 2}), "two", data, "split=int4,int8")
-    assert (one.wait(200), two.wait(200)) == (0, 0), room.told("one") + room.told("two")
+    assert (one.wait(400), two.wait(400)) == (0, 0), room.told("one") + room.told("two")
     assert {entry["status"] for entry in entries_of("one", room.storage)} == {"done", "failed"}
     assert [entry["status"] for entry in entries_of("two", room.storage)] == ["done", "done"]
     assert len(Ledger(room.storage.ledger).entries()) == 4

@@ -44,7 +44,7 @@ from tune.ranks import ranks_said
 from tune.reuse import Reuse
 from tune.screening import Screening, Standing, first_chunks_of, stand
 from tune.stages import SCREENED_RUNGS, Wanted, code_digest, stages_of
-from tune.states import bring_furthest
+from tune.states import alike, bring_furthest
 from tune.store.entries import Damaged
 from tune.store.lease import Patience
 from tune.store.store import Store
@@ -136,26 +136,16 @@ def keep_outcome(folder: RunFolder, spec: Mapping[str, Any], outcome: Mapping[st
 
 def clear_foreign(folder: RunFolder, spec: Mapping[str, Any]) -> None:
     """Empty the trial's folder of what other code or other machines left there, which would pass for this trial's."""
+    made_by = {"code": code_digest(), "torch": str(torch.__version__), "world": spec.get("world")}
     mark = folder.file(MADE_BY)
-    if mark.exists() and read_json(mark) == made_by(spec):
+    if mark.exists() and read_json(mark) == made_by:
         return
     for path in folder.path.glob("*"):
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name not in GIVEN:
             path.unlink()
-    write_json(mark, made_by(spec))
-
-
-def made_by(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial's folder is filled by."""
-    return {"code": code_digest(), "torch": str(torch.__version__), "world": spec.get("world")}
-
-
-def made_alike(folder: RunFolder, spec: Mapping[str, Any]) -> list[Path]:
-    """Folders of the sweep's other trials that the same code and machines filled."""
-    mine, marks = made_by(spec), folder.path.parent.glob(f"*/{MADE_BY}")
-    return [mark.parent for mark in sorted(marks) if mark.parent != folder.path and read_json(mark) == mine]
+    write_json(mark, made_by)
 
 
 def recall(spec: Mapping[str, Any]) -> bool:
@@ -218,7 +208,7 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
 
     def train_from(start: Path | None, keep: Mapping[int, Path]) -> None:
         identity = partial(training_identity, config, dataset)
-        bring_furthest(folder.path, made_alike(folder, spec), start, keep, identity)
+        bring_furthest(folder.path, alike(folder.file(MADE_BY)), start, keep, identity)
         kept = {str(steps): str(place) for steps, place in keep.items()}
         train(TRAIN, {**spec, "start": None if start is None else str(start), "keep": kept})
 

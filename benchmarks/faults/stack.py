@@ -67,7 +67,7 @@ class Stack:
 
     def progress(self) -> int:
         """Grows while something is done."""
-        paths = (self.root / LOG, self.storage.ledger)
+        paths = (self.root / LOG, self.storage.ledger, self.root / "command.log")
         return sum(path.stat().st_size for path in paths if path.exists())
 
     def attend(self) -> bool:

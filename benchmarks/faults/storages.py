@@ -32,6 +32,7 @@ NOTICE_STEPS = 400
 _CALLS = ("chunks", "save", "create", "overwrite", "files", "remove")
 _OUTAGE_SECONDS, _DELAY_SECONDS = 6.0, 0.05
 _LIMIT_SECONDS = 240.0
+_BEFORE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,15 @@ def on_a_disk(
     spoil: Callable[[Path], None],
     mend: Callable[[Path], None],
 ) -> Row:
-    """The sweep on a small file system that is spoiled while it runs, and mended."""
+    """The sweep on a small file system that is spoiled after it has begun, and mended."""
     with small_disk(root) as mounted:
         if not mounted:
             return Row(fault, "not tried: no right to mount a file system", recovered=False)
 
-        def spoil_later() -> None:
-            forked(lambda: (time.sleep(1.0), spoil(root)))
-
-        said = sweep(grid, root, spoil_later, 20.0)
+        # What is open for writing keeps a file system from being made read-only, so the driver is killed first.
+        sweep(grid, root, at_seconds=_BEFORE_SECONDS)
+        spoil(root)
+        said = sweep(grid, root)
         known = entries_told(root)
         mend(root)
         sweep(grid, root)
@@ -210,11 +211,12 @@ def _free(folder: Path) -> None:
 
 
 def _forbid(folder: Path) -> None:
-    # Files that are open for writing keep a file system from being made read-only.
-    for _ in range(200):
+    deadline = time.monotonic() + 10  # the killed driver's trials have to be gone
+    while time.monotonic() < deadline:
         if subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=False, capture_output=True).returncode == 0:
             return
-        time.sleep(0.02)
+        time.sleep(0.05)
+    raise TimeoutError(f"{folder} cannot be made read-only")
 
 
 def _allow(folder: Path) -> None:
