@@ -118,7 +118,7 @@ HOMES = {
 }
 """Modules that may import a library."""
 
-ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster", "tune.redaction"}
+ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster", "tune.keeper", "tune.redaction"}
 """Modules that may touch os.environ."""
 
 

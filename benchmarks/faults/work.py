@@ -196,7 +196,7 @@ def account(folder: Path, store: Path, deaths: list[Death]) -> Account:
         line = last.get(death.process)
         if line is not None and line.kind != END:
             working += 1
-            lost[death.process] += death.time - line.time
+            lost[death.process] += max(death.time - line.time, 0.0)
     return Account(
         dict(lost),
         sum(len(processes) - 1 for processes in doers.values()),
