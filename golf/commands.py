@@ -21,7 +21,7 @@ from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, hash_file, open_dataset, read_manifest
 from golf.data.fineweb import download_fineweb
 from golf.data.text import prepare_text, read_documents
-from golf.describe import config_facts, fact_lines, field_notes, note_lines
+from golf.describe import config_facts, fact_lines, field_notes, note_lines, save_line
 from golf.dist import Group, join
 from golf.files import read_json, write_json
 from golf.presets import find_preset, with_split
@@ -85,7 +85,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         if group.first:
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
             print_ladder(results)
-            print_saves(results["train"])
+            print(save_line(results["train"]))
             print(f"artifact, weights and results are in {folder.path} (all numbers: {folder.file('record.json')})")
             print(f"next: python -m golf adapt {folder.path} --set adapt.lr=0.005")
 
@@ -100,19 +100,13 @@ def train_command(arguments: argparse.Namespace) -> None:
             trained = train_stage(config, dataset, folder, group, progress, saving_of(arguments), notice=notice)
         if group.first:
             print(f"trained {trained['steps']} steps in {trained['seconds']:.1f} s; the weights are in {folder.path}")
-            print_saves(trained)
+            print(save_line(trained))
             print(f"next: python -m golf pack {folder.path}")
 
 
 def saving_of(arguments: argparse.Namespace) -> Saving:
     """--save-seconds and --mtbf-hours."""
     return Saving(seconds=arguments.save_seconds, mtbf_hours=arguments.mtbf_hours)
-
-
-def print_saves(trained: dict[str, Any]) -> None:
-    """What saving the training's state cost, where it was saved at all."""
-    if trained.get("saves"):
-        print(f"a save takes {trained['save_seconds']:.2g} s: every {trained['save_interval_seconds']:.0f} s")
 
 
 def pack_command(arguments: argparse.Namespace) -> None:

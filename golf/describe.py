@@ -9,7 +9,7 @@ import inspect
 import json
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -71,6 +71,13 @@ def fact_lines(facts: dict[str, Any]) -> Iterator[str]:
     for row in facts["plan"]:
         numbers = f"{row['lr_scale']:9.4f} {row['muon_momentum']:9.4f} {row['average_weight']:9.4f}"
         yield f"{row['step']:8d} {numbers}  {'on' if row['qat'] else '-'}"
+
+
+def save_line(saves: Mapping[str, Any]) -> str:
+    """What was measured of a training's saves and chosen by it: see `golf.train.saving`."""
+    if not saves.get("saves"):
+        return "its state was never saved: it ended before a save was due"
+    return f"a save of its state takes {saves['save_seconds']:.2g} s: every {saves['save_interval_seconds']:.0f} s"
 
 
 def field_notes(config: RunConfig, prefix: str = "") -> list[FieldNote]:

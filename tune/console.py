@@ -9,6 +9,7 @@ from typing import Any
 
 from golf.artifact.bundle import code_bytes
 from golf.data.dataset import Dataset
+from golf.describe import save_line
 from golf.predict import predicted_model_bytes
 from tune.space import Trial
 from tune.trial import DONE, FAILED, INFEASIBLE, SCREENED
@@ -62,6 +63,8 @@ class Console:
             say(f"{'':11s} its last words: {entry['files']['log']}")
         if "ranks" in (entry.get("tags") or {}):
             say(f"{'':11s} nodes were lost, its ranks: {entry['tags']['ranks']}")
+        if "train" in entry.get("computed", ("train",)) and entry.get("saving"):
+            say(f"{'':11s} {save_line(entry['saving'])}")
         for rung, standing in entry.get("standings", {}).items():
             say(f"{'':11s} first chunks of {rung}: {standing}")
         self.told = 0.0

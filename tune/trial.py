@@ -37,7 +37,7 @@ from golf.stages import (
     with_code,
 )
 from golf.train.loop import Notice, Preempted, never
-from golf.train.saving import MTBF_HOURS, Saving
+from golf.train.saving import MTBF_HOURS, SAVE_FACTS, Saving
 from tune.failures import explain, log_text
 from tune.ledger.ledger import Ledger
 from tune.ranks import ranks_said
@@ -340,6 +340,7 @@ def outcome_of(
         "curves": curves,
         "chunks": chunks,
         "ledger": packed["ledger"],
+        "saving": {name: train[name] for name in SAVE_FACTS if name in train},
         "standings": {rung: str(standing) for rung, standing in standings.items()},
         "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file(CONFIG))},
     }

@@ -20,6 +20,10 @@ MTBF_HOURS = 2.0
 root: where failures are ten times rarer, a save of one second costs 0.9 % of the time instead of 0.5 %."""
 
 
+SAVE_FACTS = ("saves", "save_seconds", "save_interval_seconds")
+"""What a stage's result says of its saves: their number, mean seconds of one (None without any), the interval."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Saving:
     """How often the state of a training or evaluation is saved."""
@@ -76,6 +80,6 @@ class Saves:
         self.count += 1
 
     def facts(self) -> dict[str, Any]:
-        """What was measured and chosen: {"saves", "save_seconds" (mean, None without any), "save_interval_seconds"}."""
+        """What was measured and chosen, by SAVE_FACTS."""
         interval = self.interval_seconds if self.count else None
-        return {"saves": self.count, "save_seconds": self.mean_seconds, "save_interval_seconds": interval}
+        return dict(zip(SAVE_FACTS, (self.count, self.mean_seconds, interval), strict=True))
