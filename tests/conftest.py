@@ -3,11 +3,13 @@
 One thread, so that tests beside other work on two cores do not wait for each other.
 """
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from golf.config import AdaptConfig, BatchConfig, ModelConfig, QuantConfig, RunConfig, ScheduleConfig, ScoreConfig
 from golf.data.text import prepare_text
@@ -62,6 +64,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """Ray with more CPUs than there are: bookkeeping only."""
-    start_ray(None, trial_slots=4, num_cpus=4)
+    with pytest.MonkeyPatch.context() as patch:
+        # The agent that starts jobs has one fixed port, which another Ray of this machine may have.
+        params = functools.partial(ray._private.parameter.RayParams, dashboard_agent_listen_port=0)
+        patch.setattr(ray._private.parameter, "RayParams", params)
+        start_ray(None, trial_slots=4, num_cpus=4)
     yield
     stop_ray()

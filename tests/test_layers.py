@@ -97,7 +97,7 @@ ORDER = (
 """Every module imports only from those before it."""
 
 HOMES = {
-    "ray": {"tune.ddp", "tune.sweep", "tune.cluster", "tune.remote"},
+    "ray": {"tune.ddp", "tune.sweep", "tune.cluster", "tune.keeper", "tune.remote"},
     "mlflow": {"tune.tracking.reach", "tune.tracking.experiment"},
     "optuna": {"tune.search", "tune.importance"},
     "pyarrow": {"tune.store.place", "tune.ledger.tables"},

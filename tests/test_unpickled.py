@@ -21,7 +21,7 @@ from tune.stages import stages_of
 from tune.store.store import Store
 from tune.trial import OUTCOME, run_stage, run_trial
 
-FORBIDDEN = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle", "yaml"}
+FORBIDDEN = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 """Libraries that execute what they read."""
 NAMES_AN_ERROR = {"golf.model.interop": {"pickle"}}
 """Modules that import one of them for the type of its errors alone."""
@@ -37,7 +37,7 @@ LOADS = {
     "exec",
     "compile",
 }
-HARMLESS = {"json.loads", "re.compile", "torch.compile"}
+HARMLESS = {"json.loads", "re.compile", "torch.compile", "yaml.safe_load"}
 
 
 def calls(tree: ast.Module) -> list[tuple[str, ast.Call]]:

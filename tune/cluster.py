@@ -24,6 +24,8 @@ from tune.autoscaler import grown, head_config
 from tune.keeper import Kept
 
 TRIAL_SLOT = "trial_slot"
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""The switch for `ray_constants.ENABLE_RAY_CLUSTER`."""
 _kept: list[Kept] = []
 """Folders of Rays that were started here."""
 
@@ -111,14 +113,18 @@ def _on_loopback() -> Iterator[None]:
     """Let a Ray that is started inside have the loopback as its address: all its processes then listen only there.
 
     With an outer address they listen on every interface of the machine, and Ray replaces 127.0.0.1 by an outer one
-    wherever clusters are enabled. This is the switch by which they are not, on Windows and macOS.
+    wherever clusters are enabled. This is the switch by which they are not, on Windows and macOS: as it stands in this
+    process, and as the processes read it that are started.
     """
-    enabled = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    enabled, before = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(_CLUSTERS)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[_CLUSTERS] = False, "0"
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = enabled
+        del os.environ[_CLUSTERS]
+        if before is not None:
+            os.environ[_CLUSTERS] = before
 
 
 def resources(grows: bool) -> dict[str, float]:

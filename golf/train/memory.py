@@ -43,7 +43,8 @@ def what_fits(run: Callable[[int], object], sequences: int, length: int, slices:
     fitting, failing = largest_that_fits(fits, sequences)
     asked = f"a slice of {sequences} sequences of {length} tokens (batch.tokens_per_step {slices * sequences * length})"
     if fitting:
-        found = f"{fitting} fitted: set batch.tokens_per_step to at most {slices * fitting * length}"
+        room = max(1, fitting - -(-fitting // 8))  # an eighth for what a step does after its gradients
+        found = f"{fitting} fitted: set batch.tokens_per_step to at most {slices * room * length}"
     else:
         found = f"nor does one of {failing}: lower batch.sequence_length, or take a smaller model"
     return f"{asked} does not fit into memory; {found} (more ranks do not help: each computes one slice at a time)"

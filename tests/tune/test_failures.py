@@ -153,4 +153,4 @@ def test_the_log_holds_the_end_and_no_password() -> None:
     assert len(log.splitlines()) < 110
     assert "line 999" in log
     assert "geheim" not in log
-    assert "user:***@host" in log
+    assert "postgresql://***@host/db is away" in log

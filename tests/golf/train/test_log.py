@@ -20,6 +20,7 @@ from golf.train.saving import Saving
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[3]
+HERE = {**os.environ, "PYTHONPATH": str(ROOT)}
 CONFIG = replace(TINY, score=replace(TINY.score, chunk_tokens=64))
 WEIGHTS = ("live.safetensors", "average.safetensors")
 
@@ -104,7 +105,7 @@ def test_two_ranks_stop_together(data: Path, tmp_path: Path) -> None:
     """Fault: ranks that wait for one that ended, or part at a notice that one alone has seen; other bits afterwards."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, __file__, str(data), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=ROOT, env=HERE)
     assert done.returncode == 0, done.stderr
     codes = {(told, rank): (tmp_path / f"{told}{rank}").read_text() for told in (False, True) for rank in (0, 1)}
     assert codes == {(False, 0): "[]", (False, 1): "[]", (True, 0): "[143, 143]", (True, 1): "[143, 143]"}
