@@ -19,7 +19,7 @@ from tune.tracking.tracker import default_uri
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
-TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|done|infeasible|\d+ of \d+ trials)")
+TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|done|infeasible| {12}a save of its state|\d+ of \d+ trials)")
 OTHER = re.compile(
     r"|status .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|in a browser: .*|stopped: .*"
 )

@@ -63,7 +63,7 @@ class Console:
             say(f"{'':11s} its last words: {entry['files']['log']}")
         if "ranks" in (entry.get("tags") or {}):
             say(f"{'':11s} nodes were lost, its ranks: {entry['tags']['ranks']}")
-        if "train" in entry.get("computed", ("train",)) and entry.get("saving"):
+        if "train" in entry.get("computed", ("train",)) and entry.get("saving", {}).get("saves"):
             say(f"{'':11s} {save_line(entry['saving'])}")
         for rung, standing in entry.get("standings", {}).items():
             say(f"{'':11s} first chunks of {rung}: {standing}")

@@ -45,7 +45,9 @@ except OutOfMemory as error:
 def limited(tokens_per_step: int) -> str:
     """What a process of little memory says to a training step of so many tokens."""
     command = [sys.executable, "-c", LIMITED, str(tokens_per_step)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    # Freed memory goes back at once: what the C library keeps otherwise depends on all that was tried before.
+    environment |= {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
