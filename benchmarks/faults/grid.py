@@ -27,7 +27,7 @@ NAME = "faults"
 VOCABULARY = 300
 MODEL_CAP_BYTES = 17_000
 """Between what the model takes at 6 and at 8 bits."""
-_UNTIMED = ("time", "started", "ended", "files", "computed", "standings")
+_UNTIMED = ("time", "started", "ended", "files", "computed", "standings", "saving")
 
 
 @dataclass(frozen=True)
