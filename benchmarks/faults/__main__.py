@@ -105,7 +105,7 @@ def study(parsed: argparse.Namespace, root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if parsed.command_kills:
         say("the command, Ray and MLflow")
-        every, window = (12.0, 150.0) if parsed.quick else (20.0, 7200.0)
+        every, window = (12.0, 120.0) if parsed.quick else (20.0, 7200.0)
         whole = stack.run(grid, root / "b", chance, parsed.command_kills, every, window, say)
         say(f"B: {describe(whole.killed)}; started {whole.starts} times, {whole.hangs} hangs, {whole.outages}")
         found = {"command_starts": whole.starts, "hangs": whole.hangs, "mlflow": whole.outages}
@@ -128,9 +128,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the kills and the hostile files (%(default)s)")
     parser.add_argument("--kills", type=int, help="of part A (100; 300 without --quick)")
     parser.add_argument("--command-kills", type=int, help="of part B (8; 100 without --quick); 0: no part B")
-    parser.add_argument("--hostile", type=int, help="hostile files (20,000; 100,000 without --quick)")
+    parser.add_argument("--hostile", type=int, default=100_000, help="(%(default)s)")
     parsed = parser.parse_args(arguments)
-    for name, quick, whole in (("kills", 100, 300), ("command_kills", 8, 100), ("hostile", 20_000, 100_000)):
+    for name, quick, whole in (("kills", 100, 300), ("command_kills", 8, 100)):
         if getattr(parsed, name) is None:
             setattr(parsed, name, quick if parsed.quick else whole)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
