@@ -351,7 +351,7 @@ def network(root: Path) -> Iterator[list[Machine]]:
         yield machines
     finally:
         for machine in machines:
-            machine.process.terminate()
+            machine.process.kill()  # unshare does not hear a SIGTERM; with it go all processes of the machine
             machine.process.wait()
 
 
