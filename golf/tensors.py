@@ -10,16 +10,17 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 from torch import Tensor
 
 from golf.files import write_whole
 
+Read = TypeVar("Read")
 TENSOR_TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -80,11 +81,24 @@ def read_stored(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises: as `read_tensors`.
     """
+    return _opened(path, _read)
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """The plain values in `path`; its tensors are not read.
+
+    Raises: as `read_tensors`, for what is before the tensors.
+    """
+    return _opened(path, lambda file, file_bytes: _read_header(file, file_bytes)[1])
+
+
+def _opened(path: Path, read: Callable[[io.BufferedReader, int], Read]) -> Read:
+    """What `read` makes of the file and its number of bytes; its errors name the file."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} must be a file of tensors, not a folder or device")
     with path.open("rb") as file:
         try:
-            return _read(file, os.fstat(file.fileno()).st_size)
+            return read(file, os.fstat(file.fileno()).st_size)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a file of tensors: {error}; delete it to have it made again") from error
 
@@ -131,8 +145,8 @@ def prefixed(folder: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{folder}/{name}": value for name, value in tensors.items()}
 
 
-def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and plain values; the file is read from front to end."""
+def _read_header(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """The header's entries as they stand there, the plain values, and the header's length."""
     length = int.from_bytes(file.read(8), "little")
     if file_bytes < 8 or length > min(file_bytes - 8, TENSORS_HEADER_LIMIT):
         raise ValueError(f"it has {file_bytes} bytes, the first 8 promise a header of {length}")
@@ -141,7 +155,12 @@ def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], 
     text = metadata.get(PLAIN, "{}") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise ValueError("its metadata must be an object of texts")
-    plain = _parse(text.encode())
+    return header, _parse(text.encode()), length
+
+
+def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and plain values; the file is read from front to end."""
+    header, plain, length = _read_header(file, file_bytes)
     entries = {name: _checked(name, entry) for name, entry in header.items()}
     order = sorted(entries, key=lambda name: entries[name][2:])
     at = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.record import BEGUN, SCREEN, STATE, TENSORS
-from golf.tensors import read_stored
+from golf.tensors import read_plain
 from tune.attempts import Progress
 from tune.trial import EVALUATE, TRAIN
 
@@ -34,12 +34,12 @@ def saved_chunks(folder: Path, name: str) -> int:
     """The chunk that an evaluation goes on from."""
     rung = name.removesuffix(SCREEN)
     files = [folder / f"{rung}{part}{TENSORS}" for part in ((SCREEN,) if name != rung else (BEGUN, SCREEN))]
-    return max((len(read_stored(file)[1]["chunks"]) for file in files if file.exists()), default=0)
+    return max((len(read_plain(file)["chunks"]) for file in files if file.exists()), default=0)
 
 
 def saved_steps(spec: Mapping[str, Any]) -> int:
     """The step that a training goes on from."""
     for place in (spec["folder"], spec.get("start")):
         if place is not None and (Path(place) / STATE).exists():
-            return int(read_stored(Path(place) / STATE)[1]["step"])
+            return int(read_plain(Path(place) / STATE)["step"])
     return 0

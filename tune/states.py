@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.record import STATE
-from golf.tensors import PLAIN, TENSORS_HEADER_LIMIT
+from golf.tensors import read_plain
 from golf.train.log import CURVES_FILE
 from tune.ranks import TRAINING, keep_turns, turns_of
 
@@ -25,10 +25,7 @@ Identity = Callable[[int], dict[str, Any]]
 def steps_of(folder: Path, identity_at: Identity) -> int | None:
     """Steps behind the state in `folder`, None without one of this training."""
     try:
-        with (folder / STATE).open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, TENSORS_HEADER_LIMIT)))
-        plain = json.loads(header["__metadata__"][PLAIN])
+        plain = read_plain(folder / STATE)
         step = int(plain["step"])
         same = plain["identity"] == json.loads(json.dumps(identity_at(step)))
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
