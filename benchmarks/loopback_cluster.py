@@ -265,7 +265,10 @@ def end(laptop: Laptop, machines: list[Machine], file: str, seen: dict[str, Any]
     again = laptop.run("ray", "up", "--yes", "--no-config-cache", file, more=up)
     seen["up_again"] = again[0] == 0 and "building environment" not in again[1]
     seen["down"] = laptop.run("ray", "down", "--yes", file)[0] == 0
-    seen["left_running"] = [line for machine in machines for line in machine.processes()]
+    began = time.monotonic()
+    while (left := [line for machine in machines for line in machine.processes()]) and time.monotonic() < began + 180:
+        time.sleep(1)
+    seen["left_running"], seen["seconds_until_none_ran"] = left, round(time.monotonic() - began)
     return seen
 
 
@@ -386,6 +389,7 @@ def main() -> None:
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="no sweep: up, a stranger, up again, down")
     parsed = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background was told to ignore it
     if parsed.inside:
         inside(parsed.inside, parsed.quick)
         return
