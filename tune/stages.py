@@ -89,7 +89,7 @@ def stages_of(
         trials on; None: no screening.
     """
     plain = to_plain(config)
-    place = {"torch": str(torch.__version__), **world}
+    place = {"torch": str(torch.__version__), "compile": config.compile, **world}
     base = training_arguments(config)
     code = {name: _digest_of(name) for name in _CODE}
     chain: list[Wanted] = []

@@ -29,6 +29,7 @@ COUNTED = (
     "golf.data.dataset",
     "golf.model.layers",
     "golf.model.gepa",
+    "golf.model.device",
     "golf.train.muon",
     "golf.train.groups",
     "golf.train.state",
