@@ -14,11 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from golf.artifact.pack import pack, read_artifact
-from golf.config import MICRO_BATCHES, RunConfig, to_plain
-from golf.data.batches import read_batch
+from golf.config import RunConfig, to_plain
 from golf.data.dataset import Dataset
 from golf.dist import Group, device_name
 from golf.files import write_bytes, write_json
@@ -46,7 +45,8 @@ from golf.score.log import RungLog
 from golf.score.sliding import ChunkScore, Scored, Stream, score
 from golf.tensors import prefixed, read_tensors, unprefixed, write_tensors
 from golf.train.log import CURVES_FILE, TrainingLog
-from golf.train.loop import Notice, Step, add_gradients, never, train
+from golf.train.loop import Notice, Step, never, train
+from golf.train.passes import ready_to_train, training_batches
 from golf.train.saving import BY_COST, Saving
 from golf.train.state import TrainState
 
@@ -125,11 +125,9 @@ def train_stage(
         if state.step < steps:
             log.save_when_due()
 
-    def batches(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
-        return read_batch(stream, config.batch, step, micro_batch, group.rank, group.world_size)
-
     finish_step(resumed=True)
     plan, clip = make_plan(config.schedule), config.optimizer.gradient_clip
+    batches = training_batches(config.batch, stream, group)
     train(state, plan, batches, clip, group, after_step, forward, notice=notice)
     if group.first:
         write_tensors(folder.file(WEIGHTS[LIVE]), state.live_weights())
@@ -147,26 +145,6 @@ def train_stage(
         write_result(folder.file("train.json"), identity, result)
         folder.file(STATE).unlink(missing_ok=True)
     return result
-
-
-def ready_to_train(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
-    """The model for forward passes; a compiled one has seen synthetic tokens, both with and without QAT.
-
-    Raises: OutOfMemory when a slice of a step does not fit.
-    """
-    forward = compile_model(model, config.compile, group.device)
-    if forward is model:
-        return model
-    length = config.batch.sequence_length
-    rows = config.batch.slice_tokens // length
-    tokens_BT = torch.arange(rows * length, device=group.device).view(rows, length) % config.model.vocab_size
-    # Of gradients that are never cleared, a state that was read back must keep the stored ones.
-    gradients = [(p.grad, p.grad.clone()) for p in model.parameters() if p.grad is not None]
-    for qat in (False, True) if any(row.qat for row in make_plan(config.schedule)) else (False,):
-        add_gradients(forward, tokens_BT, tokens_BT, qat, MICRO_BATCHES)
-    for gradient, before in gradients:
-        gradient.copy_(before)
-    return forward
 
 
 def validation_stream(dataset: Dataset, group: Group) -> Stream:

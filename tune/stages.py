@@ -19,7 +19,7 @@ from tune.store.fingerprint import source_digest, stage_key
 from tune.tree import training_arguments
 
 _CODE = {
-    "train": ("golf.train.loop", "golf.data.batches", "golf.model.gepa"),
+    "train": ("golf.train.passes",),
     "pack": ("golf.artifact.pack",),
     "score": ("golf.score.sliding", "golf.artifact.pack", "golf.data.token_bytes"),
     "adapt": ("golf.score.adapt", "golf.artifact.pack", "golf.data.token_bytes"),

@@ -35,6 +35,7 @@ COUNTED = (
     "golf.train.state",
     "golf.train.memory",
     "golf.train.loop",
+    "golf.train.passes",
     "golf.train.saving",
     "golf.train.log",
     "golf.artifact.codec",
