@@ -35,7 +35,7 @@ def time_in_turns(work: Mapping[str, Callable[[], T]], turns: int, device: torch
     seconds: dict[str, list[float]] = {name: [] for name in work}
     results: dict[str, T] = {}
     for turn in range(turns):
-        for name in list(work) if turn % 2 == 0 else list(reversed(work)):
+        for name in list(work) if turn % 2 == 0 else list(reversed(list(work))):
             _wait(device)
             began = time.perf_counter()
             results[name] = work[name]()
