@@ -123,8 +123,13 @@ def main() -> None:
         count = windows[shape] // (2 if parsed.quick and shape == "record" else 1)
         model = random_model(config, device)
         tokens = random_tokens(length + stride * (count - 1), config.model.vocab_size)
-        scorers = {"plain": evaluators.score, "ours": evaluators.Ours(parsed.compile).score} | others
-        work = {name: partial(scorer, model, tokens, length, stride) for name, scorer in scorers.items()}
+        scorers: dict[str, Callable[..., Tensor]] = {
+            "plain": evaluators.score,
+            "ours": evaluators.Ours(parsed.compile).score,
+        } | others
+        work: dict[str, Callable[[], Tensor]] = {
+            name: partial(scorer, model, tokens, length, stride) for name, scorer in scorers.items()
+        }
         turns = 1 if parsed.quick and shape == "record" else parsed.turns
         warm = parsed.compile or not (shape == "record" and device.type == "cpu")
         shapes[shape] = compare(shape, work, turns, device, "window", count, warm)
