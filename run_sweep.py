@@ -14,7 +14,7 @@ from golf.commands import assignment_of, read_config
 from golf.config import RunConfig, nearest
 from golf.data.dataset import Dataset
 from golf.presets import PRESETS
-from golf.record import LADDER
+from golf.record import LADDER, SLIDING
 from tune.cluster import Workers
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere, open_data
 from tune.console import best_of, dry_table, table
@@ -25,7 +25,7 @@ from tune.paths import Storage
 from tune.pictures import draw_tree
 from tune.provenance import outdated
 from tune.quote import beside, words
-from tune.screening import Screening, first_chunks_of
+from tune.screening import Screening, first_chunks_of, stride_error
 from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
 from tune.space import space_of
 from tune.store.store import Store
@@ -81,6 +81,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=0.1,
         help="share of the stream to screen on (%(default)s)",
     )
+    ranking = "stride of the windows that trials are screened by (their own); never of a final figure"
+    search.add_argument("--screen-stride", type=int, help=ranking)
     search.add_argument("--top", type=float, default=0.5, help="share of the trials that go on from it (%(default)s)")
     places = add_places(parser, "the sweep's name (the preset's); the same name continues")
     places.add_argument("--no-reuse", action="store_true", help="compute every trial alone, share nothing")
@@ -109,7 +111,7 @@ def sweep(parsed: argparse.Namespace) -> int:
     parsed.preset = Path(parsed.preset).stem
     name = parsed.name or parsed.preset
     dataset = open_data(parsed, base, storage)
-    screening = None if parsed.no_screening else Screening(fraction=parsed.screen_fraction, top=parsed.top)
+    screening = None if parsed.no_screening else screening_of(parsed, base)
     known = finished(name, storage, screening is not None)
     search = make_search(parsed, base, dataset, known)
     if parsed.dry_run:
@@ -125,9 +127,19 @@ def sweep(parsed: argparse.Namespace) -> int:
     with Session(parsed, storage, parsed.preset) as session:
         session.run(name, search, dataset, known, screening=screening, reuse=not parsed.no_reuse)
     result = show(parsed, base, search, storage, session.uri, session.stopped)
-    print(beside(planned, [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]))
+    entries = [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]
+    print(beside(planned, entries))
+    if (error := stride_error(entries)) is not None:
+        print(error)
     session.finish_mirror()
     return result
+
+
+def screening_of(parsed: argparse.Namespace, base: RunConfig) -> Screening:
+    """How trials are screened, checked against what they have in common."""
+    screening = Screening(fraction=parsed.screen_fraction, top=parsed.top, stride=parsed.screen_stride)
+    screening.ranked_by(base, SLIDING)
+    return screening
 
 
 def make_forecast(

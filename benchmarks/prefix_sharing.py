@@ -32,13 +32,14 @@ from golf.presets import PRESETS
 from golf.stages import run_stages
 from tune.cluster import start_ray, stop_ray
 from tune.console import best_of
+from tune.outcome import outcome_of
 from tune.paths import Storage
 from tune.screening import Screening
 from tune.search import Search
 from tune.space import Space, Trial
 from tune.sweep import SweepSettings, entries_of, run_sweep
 from tune.tree import grow, naive_steps
-from tune.trial import OUTCOME, ignore, open_trial, outcome_of
+from tune.trial import OUTCOME, ignore, open_trial
 
 SPACE: Space = {
     "schedule.warmdown_start": [35, 45, 55],

@@ -8,16 +8,15 @@ import time
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from golf.config import RunConfig
-from golf.data.batches import read_batch
 from golf.data.dataset import Dataset
 from golf.dist import Group
+from golf.model.device import activation_dtype
 from golf.model.gepa import build_model
 from golf.plan import Row, fit_to_seconds, make_plan
-from golf.stages import activation_dtype, compiled
 from golf.train.loop import Step, train
+from golf.train.passes import ready_to_train, training_batches
 from golf.train.state import TrainState
 
 MEASURED_STEPS = 3
@@ -42,11 +41,11 @@ def measure_step(config: RunConfig, dataset: Dataset, group: Group) -> float:
     plan = make_plan(config.schedule)
     share = sum(row.qat for row in plan) / len(plan)
     rows = [row for row in (replace(plan[0], qat=False), replace(plan[0], qat=True)) if share or not row.qat]
-    state = TrainState(build_model(config.model, config.seed, activation_dtype(group)), config.optimizer, group)
-    forward = compiled(state.model, config, group)
+    state = TrainState(build_model(config.model, config.seed, activation_dtype(group.device)), config.optimizer, group)
+    forward = ready_to_train(state.model, config, group)
 
-    def batches(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
-        return read_batch(stream, config.batch, step, micro_batch, group.rank, group.world_size)
+    batches = training_batches(config.batch, stream, group)
+    clip = config.optimizer.gradient_clip
 
     def mean_seconds(row: Row) -> float:
         ends: list[float] = []
@@ -55,7 +54,7 @@ def measure_step(config: RunConfig, dataset: Dataset, group: Group) -> float:
             ends.append(time.perf_counter())
 
         state.step = 0
-        train(state, [row] * (1 + MEASURED_STEPS), batches, config.optimizer.gradient_clip, group, after_step, forward)
+        train(state, [row] * (1 + MEASURED_STEPS), batches, clip, group, after_step, forward)
         return (ends[-1] - ends[0]) / MEASURED_STEPS
 
     means = [mean_seconds(row) for row in rows]

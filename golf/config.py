@@ -262,13 +262,14 @@ class ScoreConfig:
     """Tokens of one window."""
     stride: int = 64
     """Tokens that each window after the first scores; 1 to `sequence_length`."""
-    batch_windows: int = 32
-    """Windows of one forward pass."""
+    batch_windows: int | None = None
+    """Windows of one forward pass; None: as many as suit the device."""
     chunk_tokens: int = 32_768
     """Tokens of one chunk of the stream; sums are kept per chunk, and TTT trains on one after scoring it."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "sequence_length", "batch_windows", "chunk_tokens")
+        _check_positive(self, "sequence_length", "chunk_tokens")
+        _check(self, "batch_windows", self.batch_windows is None or self.batch_windows > 0, "None or above 0")
         _check(self, "stride", 1 <= self.stride <= self.sequence_length, f"from 1 to {self.sequence_length}")
         long_enough = self.chunk_tokens >= self.sequence_length
         _check(self, "chunk_tokens", long_enough, f"at least sequence_length {self.sequence_length}")
@@ -330,6 +331,8 @@ class RunConfig:
     """Largest artifact: code bytes + model bytes, decimal."""
     validate_every: int | None = 500
     """Steps between validations by plain windows during training; None: none."""
+    compile: bool | None = None
+    """Run the model through torch.compile; None: on GPUs. On a CPU it needs a C++ compiler and pays for long runs."""
 
     def __post_init__(self) -> None:
         _check(self, "seed", 0 <= self.seed < 2**63, "from 0 to below 2**63")

@@ -74,7 +74,7 @@ PRESETS: dict[str, RunConfig] = {
             swa_every=10,
         ),
         quant=QuantConfig(float_elements=4096),
-        score=ScoreConfig(sequence_length=256, stride=128, batch_windows=16, chunk_tokens=4096),
+        score=ScoreConfig(sequence_length=256, stride=128, chunk_tokens=4096),
         adapt=AdaptConfig(lr=0.01, epochs=2, frozen_blocks=1),
         cap_bytes=430_000,
         validate_every=None,

@@ -11,17 +11,17 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from golf.artifact.pack import pack, read_artifact
-from golf.config import MICRO_BATCHES, RunConfig, to_plain
-from golf.data.batches import read_batch
+from golf.config import RunConfig, to_plain
 from golf.data.dataset import Dataset
 from golf.dist import Group, device_name
 from golf.files import write_bytes, write_json
+from golf.model.device import activation_dtype, compile_model
 from golf.model.gepa import GEPA, build_model
 from golf.plan import make_plan, rows_digest
 from golf.record import (
@@ -45,7 +45,8 @@ from golf.score.log import RungLog
 from golf.score.sliding import ChunkScore, Scored, Stream, score
 from golf.tensors import prefixed, read_tensors, unprefixed, write_tensors
 from golf.train.log import CURVES_FILE, TrainingLog
-from golf.train.loop import Notice, Step, add_gradients, never, train
+from golf.train.loop import Notice, Step, never, train
+from golf.train.passes import ready_to_train, training_batches
 from golf.train.saving import BY_COST, Saving
 from golf.train.state import TrainState
 
@@ -64,17 +65,12 @@ class RunFolder:
         return self.path / name
 
 
-def activation_dtype(group: Group) -> torch.dtype:
-    """bfloat16 on GPUs, float32 on CPUs."""
-    return torch.bfloat16 if group.device.type == "cuda" else torch.float32
-
-
 def training_identity(config: RunConfig, dataset: Dataset, step: int) -> dict[str, Any]:
     """What the training state after `step` steps is the state of: only the plan's rows that were consumed count."""
     plain = to_plain(config)
     rows = rows_digest(make_plan(config.schedule)[:step])
     return {"data": dataset.digest, "rows": rows} | {
-        part: plain[part] for part in ("model", "batch", "optimizer", "seed")
+        part: plain[part] for part in ("model", "batch", "optimizer", "seed", "compile")
     }
 
 
@@ -106,16 +102,18 @@ def train_stage(
     stream = dataset.train
     if stream is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
-    state = TrainState(build_model(config.model, config.seed, activation_dtype(group)), config.optimizer, group)
+    state = TrainState(build_model(config.model, config.seed, activation_dtype(group.device)), config.optimizer, group)
     log = TrainingLog(state, partial(training_identity, config, dataset), folder.path, group, event, saving, start)
+
+    forward = ready_to_train(state.model, config, group)
 
     def finish_step(resumed: bool = False) -> None:
         """What is done with a state, also with one that was saved on a notice before this was done."""
         every = config.validate_every
         due = every is not None and state.step % every == 0 and 0 < state.step < steps
         if due and not log.has("validation_bpb", state.step):
-            stream, border = validation_stream(dataset), lambda: log.stop_when(group.any(notice()))
-            scored = score(state.model, stream, config.score, group, plain=True, border=border)
+            stream, border = validation_stream(dataset, group), lambda: log.stop_when(group.any(notice()))
+            scored = score(forward, stream, config.score, group, plain=True, border=border)
             log.note("validation_bpb", state.step, scored.bpb)
         if state.step in keep and not (resumed and (keep[state.step] / STATE).exists()):
             log.save(keep[state.step])
@@ -127,12 +125,9 @@ def train_stage(
         if state.step < steps:
             log.save_when_due()
 
-    def batches(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
-        return read_batch(stream, config.batch, step, micro_batch, group.rank, group.world_size)
-
-    forward = compiled(state.model, config, group)
     finish_step(resumed=True)
     plan, clip = make_plan(config.schedule), config.optimizer.gradient_clip
+    batches = training_batches(config.batch, stream, group)
     train(state, plan, batches, clip, group, after_step, forward, notice=notice)
     if group.first:
         write_tensors(folder.file(WEIGHTS[LIVE]), state.live_weights())
@@ -152,29 +147,9 @@ def train_stage(
     return result
 
 
-def compiled(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
-    """The model compiled on GPUs, both with and without QAT, on synthetic tokens; the model itself on CPUs.
-
-    Raises: OutOfMemory when a slice of a step does not fit.
-    """
-    if group.device.type != "cuda":
-        return model
-    forward = cast(nn.Module, torch.compile(model, dynamic=False))
-    length = config.batch.sequence_length
-    rows = config.batch.slice_tokens // length
-    tokens_BT = torch.arange(rows * length, device=group.device).view(rows, length) % config.model.vocab_size
-    # Of gradients that are never cleared, a state that was read back must keep the stored ones.
-    gradients = [(p.grad, p.grad.clone()) for p in model.parameters() if p.grad is not None]
-    for qat in (False, True) if any(row.qat for row in make_plan(config.schedule)) else (False,):
-        add_gradients(forward, tokens_BT, tokens_BT, qat, MICRO_BATCHES)
-    for gradient, before in gradients:
-        gradient.copy_(before)
-    return forward
-
-
-def validation_stream(dataset: Dataset) -> Stream:
-    """The validation tokens and the bytes of each target."""
-    tokens = torch.from_numpy(dataset.validation.astype("int64"))
+def validation_stream(dataset: Dataset, group: Group) -> Stream:
+    """The validation tokens, on the group's device, and the bytes of each target."""
+    tokens = torch.from_numpy(dataset.validation.astype("int64")).to(group.device)
     return Stream(tokens, dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]))
 
 
@@ -211,7 +186,7 @@ def load_model(folder: RunFolder, rung: str, config: RunConfig, group: Group) ->
     else:
         file = folder.file("artifact.golf")
         shape, weights = read_artifact(file)
-    model = GEPA(shape, activation_dtype(group))
+    model = GEPA(shape, activation_dtype(group.device))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -223,7 +198,8 @@ def rung_identity(config: RunConfig, dataset: Dataset, rung: str) -> str:
     """What a rung's figures are the figures of."""
     step = config.schedule.steps
     weights = training_identity(config, dataset, step) if rung in WEIGHTS else pack_identity(config, dataset)
-    return digest(weights, to_plain(config.score), to_plain(config.adapt) if rung == ADAPTED else None)
+    adapt = to_plain(config.adapt) if rung == ADAPTED else None
+    return digest(weights, to_plain(config.score), adapt, config.compile)
 
 
 def score_stage(
@@ -240,8 +216,8 @@ def score_stage(
         event(f"{log.rung}_bpb", number, Scored((chunk,)).bpb)
 
     scored = score(
-        load_model(folder, log.rung, config, group),
-        validation_stream(dataset),
+        compile_model(load_model(folder, log.rung, config, group), config.compile, group.device),
+        validation_stream(dataset, group),
         config.score,
         group,
         plain=log.rung != SLIDING,
@@ -273,12 +249,14 @@ def adapt_stage(
         reached = state()
         return prefixed("weights", reached.weights) | prefixed("optimizer", reached.optimizer)
 
+    model = load_model(folder, ADAPTED, config, group)
     adapted = adapt(
-        load_model(folder, ADAPTED, config, group),
-        validation_stream(dataset),
+        model,
+        validation_stream(dataset, group),
         config.score,
         config.adapt,
         group,
+        forward=compile_model(model, config.compile, group.device),
         start=start,
         stop_after=log.first_chunks,
         after_chunk=after_chunk,

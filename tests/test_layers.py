@@ -51,6 +51,7 @@ ORDER = (
     "tune.ranks",
     "tune.reuse",
     "tune.screening",
+    "tune.outcome",
     "tune.failures",
     "tune.attempts",
     "tune.states",

@@ -11,8 +11,8 @@ from golf.artifact.bundle import code_bytes
 from golf.data.dataset import Dataset
 from golf.describe import save_line
 from golf.predict import predicted_model_bytes
+from tune.outcome import DONE, FAILED, INFEASIBLE, SCREENED
 from tune.space import Trial
-from tune.trial import DONE, FAILED, INFEASIBLE, SCREENED
 
 _STATUS_SECONDS = 15.0
 """Between status lines."""

@@ -8,12 +8,16 @@ Source: asynchronous successive halving, Li et al. 2020; here the rungs are stag
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from golf.config import RunConfig
+from golf.record import SLIDING
 
 Chunks = Sequence[Sequence[float]]
 """(NLL in nats, tokens, bytes) of the first chunks, in order."""
+STRIDE_ERROR = "bpb_stride_error"
+"""A trial's metric: the score by the ranking stride above the exact one, on the same chunks."""
 LEAST_CHUNKS = 2
 """Fewer have no standard error."""
 
@@ -26,12 +30,21 @@ class Screening:
     """Share of the stream's chunks; above 0, at most 0.5."""
     top: float = 0.5
     """Share of the trials that go on from each rung; above 0, at most 1."""
+    stride: int | None = None
+    """Of the sliding windows that rank trials, to pay less for those that stop; None: the configuration's own, whose
+    scores the trials that go on use again. Never of a final figure."""
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 0.5:
             raise ValueError(f"Screening.fraction must be above 0 and at most 0.5, got {self.fraction}")
         if not 0 < self.top <= 1:
             raise ValueError(f"Screening.top must be above 0 and at most 1, got {self.top}")
+
+    def ranked_by(self, config: RunConfig, rung: str) -> RunConfig:
+        """The configuration that a rung's first chunks are scored with."""
+        if self.stride is None or rung != SLIDING:
+            return config
+        return replace(config, score=replace(config.score, stride=self.stride))
 
     def num_chunks(self, of: int) -> int | None:
         """Chunks to screen on of a stream of `of`; None where that would be more than half of it."""
@@ -85,3 +98,23 @@ def stand(trial: str, screened: Mapping[str, Chunks], screening: Screening) -> S
     error = math.sqrt(len(differences)) * statistics.stdev(differences) if len(differences) > 1 else 0.0
     promoted = place <= math.ceil(screening.top * len(totals))
     return Standing(place, len(totals), best, math.fsum(differences) * bits, error * bits, promoted)
+
+
+def bpb_of(chunks: Chunks) -> float:
+    """Bits per byte of some chunks."""
+    return math.fsum(chunk[0] for chunk in chunks) / math.log(2) / sum(chunk[2] for chunk in chunks)
+
+
+def stride_error(entries: Sequence[Mapping[str, Any]]) -> str | None:
+    """In words, how far the scores of a ranking stride were from the exact ones; None where none was used.
+
+    Args: entries: of trials, some of which were scored both ways on the same chunks.
+    """
+    errors = [entry["metrics"][STRIDE_ERROR] for entry in entries if STRIDE_ERROR in entry["metrics"]]
+    if not errors:
+        return None
+    mean, spread = statistics.fmean(errors), max(errors) - min(errors)
+    return (
+        f"ranked by a larger stride: {mean:+.4f} BPB against the exact score of the same chunks, mean of {len(errors)} "
+        f"trials that went on; {spread:.4f} between the smallest and the largest error: that can turn a ranking"
+    )

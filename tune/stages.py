@@ -19,7 +19,7 @@ from tune.store.fingerprint import source_digest, stage_key
 from tune.tree import training_arguments
 
 _CODE = {
-    "train": ("golf.train.loop", "golf.data.batches", "golf.model.gepa"),
+    "train": ("golf.train.passes",),
     "pack": ("golf.artifact.pack",),
     "score": ("golf.score.sliding", "golf.artifact.pack", "golf.data.token_bytes"),
     "adapt": ("golf.score.adapt", "golf.artifact.pack", "golf.data.token_bytes"),
@@ -80,16 +80,21 @@ class TrialStages:
 
 
 def stages_of(
-    config: RunConfig, data: str, world: dict[str, Any], branches: Sequence[int], first_chunks: int | None = None
+    config: RunConfig,
+    data: str,
+    world: dict[str, Any],
+    branches: Sequence[int],
+    first_chunks: int | None = None,
+    ranking_stride: int | None = None,
 ) -> TrialStages:
     """The stages of a trial.
 
     Args: data: the dataset's digest; world: what of the machines changes bits (ranks, CPUs each, device);
         branches: steps at which other trials part from this one, ascending; first_chunks: of the stream, to screen
-        trials on; None: no screening.
+        trials on; None: no screening; ranking_stride: of the sliding windows there; None: the configuration's.
     """
     plain = to_plain(config)
-    place = {"torch": str(torch.__version__), **world}
+    place = {"torch": str(torch.__version__), "compile": config.compile, **world}
     base = training_arguments(config)
     code = {name: _digest_of(name) for name in _CODE}
     chain: list[Wanted] = []
@@ -117,7 +122,8 @@ def stages_of(
         if first_chunks is not None and rung in SCREENED_RUNGS:
             name = rung + SCREEN
             files = (f"{name}{TENSORS}", f"{name}.json")
-            key = stage_key(name, {**arguments, "chunks": first_chunks}, [parent], code[code_of(rung)])
+            own = {} if ranking_stride is None or rung == ADAPTED else {"ranking_stride": ranking_stride}
+            key = stage_key(name, {**arguments, "chunks": first_chunks, **own}, [parent], code[code_of(rung)])
             screens.append(Wanted(name, key, files, (parent,)))
     return TrialStages(tuple(chain), pack, tuple(rungs), tuple(screens))
 

@@ -29,6 +29,7 @@ from tune.ddp import in_this_process, on_workers
 from tune.failures import DIVERGED, explain
 from tune.ledger.ledger import Ledger
 from tune.ledger.trials import TRIAL, latest
+from tune.outcome import CONFIG, FAILED, SCREENED, failed
 from tune.pace import Pace
 from tune.paths import Storage
 from tune.provenance import environment, outdated, versions
@@ -40,7 +41,7 @@ from tune.store.inventory import tidy
 from tune.store.place import StoreError
 from tune.store.store import Store
 from tune.tree import branch_points, training_key
-from tune.trial import CONFIG, FAILED, OUTCOME, POINT, SCREENED, failed, recall, run_trial, write_log
+from tune.trial import OUTCOME, POINT, recall, run_trial, write_log
 
 
 @dataclass(frozen=True)
@@ -212,8 +213,10 @@ class Book:
     def stages(self, trial: Trial) -> TrialStages:
         """The stages of a trial and their keys."""
         branches, world = self.branches[training_key(trial.config)], self.settings.workers.world
-        first_chunks = first_chunks_of(self.settings.screening, trial.config, self.num_targets)
-        return stages_of(trial.config, self.search.data, world, branches, first_chunks)
+        screening = self.settings.screening
+        first_chunks = first_chunks_of(screening, trial.config, self.num_targets)
+        stride = None if screening is None else screening.stride
+        return stages_of(trial.config, self.search.data, world, branches, first_chunks, stride)
 
     def stored(self, key: str) -> bool:
         """Whether the store holds a key."""

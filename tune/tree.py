@@ -36,7 +36,7 @@ class Node:
 def training_arguments(config: RunConfig) -> dict[str, Any]:
     """All that a training depends on but the data and its plan's rows, as plain values."""
     plain = to_plain(config)
-    base = {part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every")}
+    base = {part: plain[part] for part in ("model", "batch", "optimizer", "seed", "validate_every", "compile")}
     if config.validate_every is not None:  # the curve's windows
         base["windows"] = [plain["score"][field] for field in ("sequence_length", "batch_windows", "chunk_tokens")]
     return base

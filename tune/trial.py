@@ -8,12 +8,10 @@ import contextlib
 import json
 import re
 import shutil
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,8 +21,7 @@ from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
-from golf.record import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING
-from golf.score.sliding import ChunkScore, Scored
+from golf.record import AVERAGED, LIVE, SCREEN, SLIDING
 from golf.stages import (
     Event,
     RunFolder,
@@ -37,31 +34,27 @@ from golf.stages import (
     with_code,
 )
 from golf.train.loop import Notice, Preempted, never
-from golf.train.saving import MTBF_HOURS, SAVE_FACTS, Saving
+from golf.train.saving import MTBF_HOURS, Saving
 from tune.failures import explain, log_text
 from tune.ledger.ledger import Ledger
+from tune.outcome import CONFIG, LOG, SCREENED, failed, outcome_of
 from tune.ranks import ranks_said
 from tune.reuse import Reuse
 from tune.screening import Screening, Standing, first_chunks_of, stand
-from tune.stages import SCREENED_RUNGS, Wanted, code_digest, stages_of
+from tune.stages import SCREENED_RUNGS, TrialStages, Wanted, code_digest, stages_of
 from tune.states import alike, bring_furthest
 from tune.store.entries import Damaged
 from tune.store.lease import Patience
 from tune.store.store import Store
 
-DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
 TRAIN, EVALUATE = "train", "evaluate"
 OUTCOME = "outcome.json"
 STOPPED = "stopped.json"
-LOG = "failure.log"
-"""The last words of what failed."""
 MADE_BY = "made_by.json"
 """Says which code and machines filled the trial's folder."""
-CONFIG, POINT = "config.json", "point.json"
+POINT = "point.json"
 GIVEN = (CONFIG, POINT)
 """Files that the trial's caller wrote into its folder."""
-CURVES = ("train_loss", "validation_bpb", f"{ADAPTED}_bpb")
-"""Curves that are kept: the loss in nats and the BPB by step, the running BPB of TTT by chunk."""
 Runner = Callable[[str, Mapping[str, Any]], None]
 """(stage, trial's arguments): runs TRAIN or EVALUATE, which leaves its results in the trial's folder."""
 
@@ -95,8 +88,10 @@ def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, n
         keep = {int(steps): Path(place) for steps, place in spec.get("keep", {}).items()}
         train_stage(config, dataset, folder, group, event, saving, start, keep, notice)
     else:
+        first = spec.get("first_chunks")
         for rung in spec["rungs"]:
-            measure(config, dataset, folder, group, event, rung, spec.get("first_chunks"), saving, notice)
+            one = config if first is None else Screening(**spec["screening"]).ranked_by(config, rung)
+            measure(one, dataset, folder, group, event, rung, first, saving, notice)
 
 
 def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
@@ -154,7 +149,7 @@ def recall(spec: Mapping[str, Any]) -> bool:
     Returns: False, and no outcome is written, when a result is missing.
     """
     config, dataset, folder = open_trial(spec)
-    stages = stages_of(config, dataset.digest, spec["world"], spec["branches"], chunks_to_screen(spec, config, dataset))
+    stages = stages_in_store(spec, config, dataset)
     store = Store(spec["store"])
     try:
         if store.find(stages.training[-1].key) is None or (packed := store.find(stages.pack.key)) is None:
@@ -201,7 +196,7 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
     """The outcome of a trial that takes what others computed from the store, and publishes what it computes."""
     config, dataset, folder = open_trial(spec)
     first_chunks = chunks_to_screen(spec, config, dataset)
-    stages = stages_of(config, dataset.digest, spec["world"], spec["branches"], first_chunks)
+    stages = stages_in_store(spec, config, dataset)
     store = Store(spec["store"], budget_bytes=spec.get("budget_bytes"), patience=Patience(**spec.get("patience", {})))
     reuse = Reuse(store, folder.path, spec["trial"])
     store.pin(stages.needed(lambda key: store.find(key) is not None), spec["trial"])
@@ -251,6 +246,12 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
     return outcome | {"keys": stages.keys, "computed": reuse.computed}
 
 
+def stages_in_store(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> TrialStages:
+    """The trial's stages and the keys that they are stored under."""
+    chunks, stride = chunks_to_screen(spec, config, dataset), (spec.get("screening") or {}).get("stride")
+    return stages_of(config, dataset.digest, spec["world"], spec["branches"], chunks, stride)
+
+
 def chunks_to_screen(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> int | None:
     """Chunks of the stream that trials are screened on; None without screening."""
     screening = Screening(**spec["screening"]) if spec.get("screening") is not None else None
@@ -265,11 +266,13 @@ def rungs_to_screen(config: RunConfig, first_chunks: int | None) -> list[str]:
 def judge(spec: Mapping[str, Any], folder: RunFolder, rung: str) -> Standing:
     """Keep this trial's first chunks with those of the sweep's other trials, and compare it with them."""
     chunks = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]["chunks"]
-    kept, entry = Ledger(spec["screened"]), {"rung": rung, "trial": spec["trial"], "chunks": chunks}
+    screening = Screening(**spec["screening"])
+    place = {"rung": rung, "stride": screening.stride if rung == SLIDING else None}
+    kept, entry = Ledger(spec["screened"]), {**place, "trial": spec["trial"], "chunks": chunks}
     if not kept.find(**entry):
         kept.append(entry)
-    seen = {found["trial"]: found["chunks"] for found in kept.find(rung=rung)}
-    return stand(spec["trial"], seen, Screening(**spec["screening"]))
+    seen = {found["trial"]: found["chunks"] for found in kept.find(**place)}
+    return stand(spec["trial"], seen, screening)
 
 
 def screened_out(
@@ -296,57 +299,7 @@ def ignore(curve: str, step: int, value: float) -> None:
     """The event of a stage that only reads what is kept."""
 
 
-def failed(cause: str, folder: RunFolder) -> dict[str, Any]:
-    """The outcome of a trial that gave no numbers, with the log of its failure where there is one."""
-    files = {"log": str(folder.file(LOG))} if folder.file(LOG).exists() else {}
-    return {"status": FAILED, "cause": cause, "metrics": {}, "curves": {}, "chunks": {}, "tags": {}, "files": files}
-
-
 def write_log(folder: RunFolder, cause: str, parts: Mapping[str, str]) -> None:
     """Keep the last words of a failure; a disk that does not take them must not hide why."""
     with contextlib.suppress(OSError):
         folder.file(LOG).write_text(log_text(cause, parts))
-
-
-def outcome_of(
-    results: Mapping[str, Any], folder: RunFolder, standings: Mapping[str, Standing] = MappingProxyType({})
-) -> dict[str, Any]:
-    """Status, cause, metrics, curves, chunk sums and files of a finished trial, and how it stood when screened."""
-    train, packed, ladder = results["train"], results["pack"], results["ladder"]
-    metrics = {
-        "artifact_bytes": packed["artifact_bytes"],
-        "model_bytes": packed["model_bytes"],
-        "code_bytes": packed["code_bytes"],
-        "overflow_bytes": packed["over_bytes"],
-        "train_seconds": train["seconds"],
-        "train_tokens": train["tokens"],
-        "pack_seconds": packed["seconds"],
-    }
-    for rung in ladder:
-        metrics |= {f"bpb_{rung['name']}": rung["bpb"], f"nats_{rung['name']}": rung["nats_per_token"]}
-        metrics[f"{rung['name']}_seconds"] = rung["seconds"]
-    if ladder:
-        metrics |= {"bpb": ladder[-1]["bpb"], "nats": ladder[-1]["nats_per_token"]}
-    metrics["seconds"] = metrics["seconds_now"] = sum(v for name, v in metrics.items() if name.endswith("_seconds"))
-    curves = {name: points for name, points in read_json(folder.file("curves.json")).items() if name != "seconds"}
-    chunks = {rung["name"]: rung["chunks"] for rung in ladder if rung["name"] in (SLIDING, ADAPTED)}
-    if ADAPTED in chunks:
-        curves[f"{ADAPTED}_bpb"] = running_bpb(chunks[ADAPTED])
-    return {
-        "status": DONE if packed["fits"] else INFEASIBLE,
-        "cause": None if packed["fits"] else f"over the cap by {packed['over_bytes']:,} bytes",
-        "tags": {"device": train["device"]},
-        "metrics": metrics,
-        "curves": curves,
-        "chunks": chunks,
-        "ledger": packed["ledger"],
-        "saving": {name: train[name] for name in SAVE_FACTS if name in train},
-        "standings": {rung: str(standing) for rung, standing in standings.items()},
-        "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file(CONFIG))},
-    }
-
-
-def running_bpb(chunks: list[list[float]]) -> list[list[float]]:
-    """[chunk, unix seconds, BPB of the stream up to and with the chunk] for every chunk."""
-    scores = [ChunkScore(nats, int(tokens), int(num_bytes)) for nats, tokens, num_bytes in chunks]
-    return [[number, time.time(), Scored(tuple(scores[: number + 1])).bpb] for number in range(len(scores))]

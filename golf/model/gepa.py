@@ -4,7 +4,7 @@ An encoder half pushes its streams, a decoder half takes them back through gated
 tied. Weights are float32; activations are in `activation_dtype` (bfloat16 on GPUs). Never holds a
 training or quantisation switch: those are arguments. Source: openai/parameter-golf PR #598.
 
-Shape letters: B batch, T positions, D model width, V vocabulary.
+Shape letters: B batch, T positions, S the last of them, D model width, V vocabulary.
 """
 
 import math
@@ -33,8 +33,11 @@ class GEPA(nn.Module):
         self.skip_gates = nn.Parameter(torch.zeros(self.num_encoder, config.model_dim))
         self.value = None if config.value_dim is None else ValueEmbedding(config, config.value_dim)
 
-    def hidden(self, x_BT: Tensor, qat: bool = False) -> Tensor:
-        """The normalised residual stream after the last block, (B, T, D)."""
+    def hidden(self, x_BT: Tensor, qat: bool, last: int) -> Tensor:
+        """The normalised residual stream of the `last` S positions after the last block, (B, S, D).
+
+        All positions go through the blocks but the last one, which computes no more than keys and values for the rest.
+        """
         h_BTD = self.token_embedding(x_BT)
         if self.bigram is not None:
             h_BTD = h_BTD + self.bigram(x_BT, qat)
@@ -48,7 +51,9 @@ class GEPA(nn.Module):
         for layer, block in enumerate(self.blocks):
             if layer >= self.num_encoder and pushed:
                 h_BTD = self._skip(h_BTD, pushed.pop(), layer - self.num_encoder)
-            h_BTD = block(h_BTD, start_BTD, cos_TR, sin_TR, self._extra_value(values, layer, h_BTD.dtype), qat)
+            extra_value = self._extra_value(values, layer, h_BTD.dtype)
+            wanted = last if layer == len(self.blocks) - 1 else x_BT.shape[1]
+            h_BTD = block(h_BTD, start_BTD, cos_TR, sin_TR, extra_value, qat, wanted)
             if layer < self.num_encoder:
                 pushed.append(h_BTD)
         return F.rms_norm(h_BTD, (self.config.model_dim,))
@@ -62,17 +67,20 @@ class GEPA(nn.Module):
             return None
         return (self.value.layer_scales[self.config.value_layers.index(layer)] * values).to(dtype)
 
-    def logits(self, x_BT: Tensor, qat: bool = False) -> Tensor:
-        """Capped logits of the next token, float32 (B, T, V)."""
-        h_BTD = self.hidden(x_BT, qat)
-        z_BTV = F.linear(h_BTD, self.token_embedding.weight.to(h_BTD.dtype)).float()
-        return self.config.logit_softcap * torch.tanh(z_BTV / self.config.logit_softcap)
+    def logits(self, x_BT: Tensor, qat: bool = False, last: int | None = None) -> Tensor:
+        """Capped logits of what follows the `last` S positions, all by default, float32 (B, S, V)."""
+        h_BSD = self.hidden(x_BT, qat, x_BT.shape[1] if last is None else last)
+        z_BSV = F.linear(h_BSD, self.token_embedding.weight.to(h_BSD.dtype)).float()
+        return self.config.logit_softcap * torch.tanh(z_BSV / self.config.logit_softcap)
 
-    def forward(self, x_BT: Tensor, y_BT: Tensor, qat: bool = False, reduction: str = "mean") -> Tensor:
-        """Cross-entropy of targets `y_BT` after `x_BT` in nats, float32: () or, for reduction "none", (B, T)."""
-        logits_BTV = self.logits(x_BT, qat)
-        nll = F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), reduction=reduction)
-        return nll.view(y_BT.shape) if reduction == "none" else nll
+    def forward(self, x_BT: Tensor, y_BS: Tensor, qat: bool = False, reduction: str = "mean") -> Tensor:
+        """Cross-entropy of the targets `y_BS` of the last S positions of `x_BT` in nats, float32.
+
+        Returns: () or, for reduction "none", (B, S).
+        """
+        logits_BSV = self.logits(x_BT, qat, y_BS.shape[1])
+        nll = F.cross_entropy(logits_BSV.flatten(0, 1), y_BS.flatten(), reduction=reduction)
+        return nll.view(y_BS.shape) if reduction == "none" else nll
 
 
 def build_model(config: ModelConfig, seed: int, activation_dtype: torch.dtype = torch.float32) -> GEPA:

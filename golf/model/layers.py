@@ -4,8 +4,8 @@ Activations enter and leave in one floating type, weights stay float32 and are c
 Whether a forward pass fake-quantises is an argument, never module state: torch.compile guards on it and
 compiles again when it changes. Source of the forms: openai/parameter-golf PR #598.
 
-Shape letters: B batch, T positions, D model width, F hidden width, H query heads, K key-value heads,
-G = H / K query heads per group, E head dimension, R rotated dimensions, V vocabulary.
+Shape letters: B batch, T positions, S the last of them, D model width, F hidden width, H query heads, K key-value
+heads, G = H / K query heads per group, E head dimension, R rotated dimensions, V vocabulary.
 """
 
 import torch
@@ -93,27 +93,43 @@ class Attention(nn.Module):
         self.query_gain = nn.Parameter(torch.full((config.num_heads,), config.query_gain_init))
 
     def forward(
-        self, x_BTD: Tensor, cos_TR: Tensor, sin_TR: Tensor, extra_value: Tensor | None, qat: bool = False
+        self,
+        x_BTD: Tensor,
+        cos_TR: Tensor,
+        sin_TR: Tensor,
+        extra_value: Tensor | None,
+        qat: bool = False,
+        last: int | None = None,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D); `extra_value` (B, T, K * E) is added to the values."""
+        """(B, T, D) -> (B, S, D) of the `last` S positions; `extra_value` (B, T, K * E) is added to the values."""
         B, T, _ = x_BTD.shape
-        q_BTHE = self.query(x_BTD, qat).view(B, T, self.num_heads, self.head_dim)
+        S = T if last is None else last
+        before = T - S
+        q_BSHE = self.query(x_BTD[:, before:], qat).view(B, S, self.num_heads, self.head_dim)
         k_BTKE = self.key(x_BTD, qat).view(B, T, self.num_kv_heads, self.head_dim)
         value = self.value(x_BTD, qat)
         if extra_value is not None:
             value = value + extra_value
         v_BTKE = value.view(B, T, self.num_kv_heads, self.head_dim)
-        q_BTHE = rotate(F.rms_norm(q_BTHE, (self.head_dim,)), cos_TR, sin_TR)
+        q_BSHE = rotate(F.rms_norm(q_BSHE, (self.head_dim,)), cos_TR[before:], sin_TR[before:])
         k_BTKE = rotate(F.rms_norm(k_BTKE, (self.head_dim,)), cos_TR, sin_TR)
-        q_BTHE = q_BTHE * self.query_gain[:, None].to(q_BTHE.dtype)
-        y_BHTE = F.scaled_dot_product_attention(
-            q_BTHE.transpose(1, 2), k_BTKE.transpose(1, 2), v_BTKE.transpose(1, 2), is_causal=True, enable_gqa=True
-        )
-        y_BTHE = y_BHTE.transpose(1, 2)
+        q_BSHE = q_BSHE * self.query_gain[:, None].to(q_BSHE.dtype)
+        y_BSHE = attend(q_BSHE, k_BTKE, v_BTKE)
         if self.exclusive:
-            y_BTHE = remove_own_value(y_BTHE, v_BTKE)
-        projected: Tensor = self.output(y_BTHE.reshape(B, T, -1), qat)
+            y_BSHE = remove_own_value(y_BSHE, v_BTKE[:, before:])
+        projected: Tensor = self.output(y_BSHE.reshape(B, S, -1), qat)
         return projected
+
+
+def attend(q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor) -> Tensor:
+    """Causal attention of the last S of T positions, (B, S, H, E)."""
+    S, T = q_BSHE.shape[1], k_BTKE.shape[1]
+    # The kernels' own causal mask is quicker, but takes the queries of a shorter S for those of the first positions.
+    seen_ST = None if S == T else torch.ones(S, T, dtype=torch.bool, device=q_BSHE.device).tril(T - S)
+    q_BHSE, k_BKTE, v_BKTE = (x.transpose(1, 2) for x in (q_BSHE, k_BTKE, v_BTKE))
+    return F.scaled_dot_product_attention(
+        q_BHSE, k_BKTE, v_BKTE, attn_mask=seen_ST, is_causal=S == T, enable_gqa=True
+    ).transpose(1, 2)
 
 
 def remove_own_value(y_BTHE: Tensor, v_BTKE: Tensor) -> Tensor:
@@ -220,12 +236,14 @@ class Block(nn.Module):
         sin_TR: Tensor,
         extra_value: Tensor | None,
         qat: bool = False,
+        last: int | None = None,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """(B, T, D) -> (B, S, D) of the `last` S positions, all by default."""
+        before = 0 if last is None else h_BTD.shape[1] - last
         mix, width = self.residual_mix.to(h_BTD.dtype), (h_BTD.shape[-1],)
         h_BTD = mix[0] * h_BTD + mix[1] * start_BTD
         normed_BTD = F.rms_norm(h_BTD, width) * self.norm_scale
-        attended_BTD = self.attention(normed_BTD, cos_TR, sin_TR, extra_value, qat)
-        h_BTD = h_BTD + self.attention_scale.to(h_BTD.dtype) * attended_BTD
-        normed_BTD = F.rms_norm(h_BTD, width) * self.norm_scale
-        return h_BTD + self.mlp_scale.to(h_BTD.dtype) * self.mlp(normed_BTD, qat)
+        attended_BSD = self.attention(normed_BTD, cos_TR, sin_TR, extra_value, qat, last)
+        h_BSD = h_BTD[:, before:] + self.attention_scale.to(h_BTD.dtype) * attended_BSD
+        normed_BSD = F.rms_norm(h_BSD, width) * self.norm_scale
+        return h_BSD + self.mlp_scale.to(h_BSD.dtype) * self.mlp(normed_BSD, qat)

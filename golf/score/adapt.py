@@ -6,7 +6,7 @@ Source: the competition's issue #1017 for the rules, PR #598 for the settings.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,6 +53,7 @@ def adapt(
     config: AdaptConfig,
     group: Group,
     *,
+    forward: nn.Module | None = None,
     start: Adapted | None = None,
     stop_after: int | None = None,
     sink: TokenSink | None = None,
@@ -61,38 +62,85 @@ def adapt(
 ) -> Adapted:
     """Score and train the stream chunk by chunk.
 
-    Args: start: where an earlier call stopped; stop_after: number of chunks after which to stop, all by default;
-        sink: sees every NLL of this rank; after_chunk: called with each chunk's number and sums, before it is trained
-        on; border: called between two chunks, on all ranks, with what gives the state to go on from.
+    Args: forward: the compiled model where there is one; start: where an earlier call stopped; stop_after: number of
+        chunks after which to stop, all by default; sink: sees every NLL of this rank; after_chunk: called with each
+        chunk's number and sums, before it is trained on; border: called between two chunks, on all ranks, with what
+        gives the state to go on from.
     Returns: the scores of all chunks so far, and the state after the last of them.
     """
+    forward = model if forward is None else forward
     windows = make_windows(stream.num_targets, score_config.sequence_length, score_config.stride)
     chunks = windows_by_chunk(windows, score_config.chunk_tokens, stream.num_targets)
-    parameters = trainable_parameters(model, config.frozen_blocks)
-    optimizer = make_adapt_optimizer(parameters, config)
+    trainer = ChunkTrainer(trainable_parameters(model, config.frozen_blocks), forward, config, group)
     done: list[ChunkScore] = []
     if start is not None:
         model.load_state_dict(dict(start.weights))
-        load_optimizer(optimizer, start.optimizer)
+        load_optimizer(trainer.optimizer, start.optimizer)
         done = list(start.scored.chunks)
 
     def reached() -> Adapted:
-        return Adapted(Scored(tuple(done)), model.state_dict(), optimizer_tensors(optimizer.state_dict()))
+        return Adapted(Scored(tuple(done)), model.state_dict(), optimizer_tensors(trainer.optimizer.state_dict()))
 
     end = len(chunks) if stop_after is None else min(stop_after, len(chunks))
     for number in range(len(done), end):
-        nats = score_windows(model, stream, chunks[number], score_config, group, sink)
+        nats = score_windows(forward, stream, chunks[number], score_config, group, sink)
         done.append(chunk_score(stream, chunks[number], nats))
         if after_chunk is not None:
             after_chunk(number, done[-1])
         if number < len(chunks) - 1:
-            for settings in optimizer.param_groups:
-                settings["lr"] = chunk_lr(config, number, len(chunks))
-            train_chunk(model, parameters, optimizer, stream, number, score_config, config, group)
+            first = number * score_config.chunk_tokens
+            tokens = stream.tokens[first : first + score_config.chunk_tokens + 1]
+            trainer.train(tokens, score_config.sequence_length, chunk_lr(config, number, len(chunks)))
         if border is not None and number + 1 < end:
             border(reached)
     last = reached()
     return replace(last, weights={name: tensor.detach().clone() for name, tensor in last.weights.items()})
+
+
+class ChunkTrainer:
+    """The parameters, their gradients in one buffer, and the optimiser that goes on over the chunks."""
+
+    def __init__(self, parameters: list[nn.Parameter], forward: nn.Module, config: AdaptConfig, group: Group) -> None:
+        self.parameters, self.forward, self.config, self.group = parameters, forward, config, group
+        self.optimizer = make_adapt_optimizer(parameters, config)
+        sizes = [parameter.numel() for parameter in parameters]
+        self.summed = torch.zeros(sum(sizes), device=group.device)
+        self.gradients = [part.view(p.shape) for p, part in zip(parameters, self.summed.split(sizes), strict=True)]
+
+    def train(self, tokens: Tensor, length: int, lr: float) -> None:
+        """`epochs` passes over a chunk's whole, non-overlapping sequences.
+
+        Args: tokens: of the chunk and the one after it, int64 (N + 1,), all of whose targets were scored.
+        """
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = lr
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        sequences = (len(tokens) - 1) // length
+        x_NT, y_NT = (part[: sequences * length].view(-1, length) for part in (tokens[:-1], tokens[1:]))
+        for _ in range(self.config.epochs):
+            for batch in zip(*(part.split(self.config.batch_sequences) for part in (x_NT, y_NT)), strict=True):
+                self._add_gradients(*batch)
+                torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
+                self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _add_gradients(self, x_BT: Tensor, y_BT: Tensor) -> None:
+        """The gradient of the mean loss over all sequences of the batch, whoever computes them."""
+        device, mine = self.group.device, slice(self.group.rank, None, self.group.world_size)
+        self.summed.zero_()
+        share = sequences_per_pass(x_BT.shape[1], device) or len(x_BT)
+        for x, y in zip(*(ids_BT[mine].split(share) for ids_BT in (x_BT, y_BT)), strict=True):
+            if len(x):
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    loss = self.forward(x.to(device), y.to(device), qat=self.config.qat)
+                (loss * (len(x) / len(x_BT))).backward()
+        self.group.sum(self.summed)
+
+
+def sequences_per_pass(length: int, device: torch.device) -> int | None:
+    """Sequences of one forward and backward pass: on a CPU few enough for its cache, else all of a batch."""
+    return max(1, 2048 // length) if device.type == "cpu" else None
 
 
 def make_adapt_optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.optim.Optimizer:
@@ -100,49 +148,3 @@ def make_adapt_optimizer(parameters: list[nn.Parameter], config: AdaptConfig) ->
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
-
-
-def train_chunk(
-    model: GEPA,
-    parameters: list[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    stream: Stream,
-    chunk: int,
-    score_config: ScoreConfig,
-    config: AdaptConfig,
-    group: Group,
-) -> None:
-    """`epochs` passes over the chunk's whole, non-overlapping sequences, all of whose targets were scored."""
-    length = score_config.sequence_length
-    begin = chunk * score_config.chunk_tokens
-    end = min(begin + score_config.chunk_tokens, stream.num_targets)
-    starts = range(begin, end - length + 1, length)
-    for _ in range(config.epochs):
-        for first in range(0, len(starts), config.batch_sequences):
-            batch = starts[first : first + config.batch_sequences]
-            gradients = batch_gradients(model, parameters, stream, batch, length, config.qat, group)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
-            torch.nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
-            optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def batch_gradients(
-    model: GEPA, parameters: list[nn.Parameter], stream: Stream, starts: range, length: int, qat: bool, group: Group
-) -> Iterator[Tensor]:
-    """The gradient of the mean loss over all sequences of the batch, whoever computed them, per parameter."""
-    mine = starts[group.rank :: group.world_size]
-    flat = torch.zeros(sum(p.numel() for p in parameters), device=group.device)
-    parts = [
-        part.view(p.shape) for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True)
-    ]
-    if len(mine):
-        x_BT = torch.stack([stream.tokens[s : s + length] for s in mine]).to(group.device)
-        y_BT = torch.stack([stream.tokens[s + 1 : s + 1 + length] for s in mine]).to(group.device)
-        with torch.autocast(group.device.type, torch.bfloat16, enabled=group.device.type == "cuda"):
-            loss = model(x_BT, y_BT, qat=qat)
-        for part, gradient in zip(parts, torch.autograd.grad(loss, parameters), strict=True):
-            part.copy_(gradient * (len(mine) / len(starts)))
-    group.sum(flat)
-    return iter(parts)

@@ -5,16 +5,17 @@ sums are float64. The model's weights are never changed here.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from golf.config import ScoreConfig
 from golf.dist import Group
-from golf.model.gepa import GEPA
 from golf.score.windows import Window, make_windows, windows_by_chunk
 
 
@@ -54,7 +55,7 @@ class Stream:
     """The tokens to score and the bytes of each target."""
 
     tokens: Tensor
-    """Ids, int64 (N + 1,), on the CPU."""
+    """Ids, int64 (N + 1,), best on the device that scores them."""
     target_bytes: np.ndarray
     """Bytes of text of each target, int64 (N,)."""
 
@@ -69,43 +70,80 @@ TokenSink = Callable[[int, Tensor], None]
 
 
 def score_windows(
-    model: GEPA, stream: Stream, windows: Sequence[Window], config: ScoreConfig, group: Group, sink: TokenSink | None
+    forward: nn.Module,
+    stream: Stream,
+    windows: Sequence[Window],
+    config: ScoreConfig,
+    group: Group,
+    sink: TokenSink | None,
 ) -> float:
     """Sum of the NLLs (nats) of the windows' scored targets over all ranks; this rank computes its share.
 
-    Every forward pass has the same shape: the last batch is filled up with empty windows and a window at the
-    stream's end with padding, which a causal model's earlier positions cannot see.
+    Only scored positions go through the last block and to logits. Nothing waits for the device before the end.
     """
     total = torch.zeros((), dtype=torch.float64, device=group.device)
-    mine = windows[group.rank :: group.world_size]
-    for first in range(0, len(mine), config.batch_windows):
-        batch = mine[first : first + config.batch_windows]
-        x_BT, y_BT, scored_BT = cut_windows(stream.tokens, batch, config.batch_windows, config.sequence_length)
-        nll_BT = token_nll(model, x_BT.to(group.device), y_BT.to(group.device))
-        total += (nll_BT * scored_BT.to(group.device)).sum()
+    mine, rows = windows[group.rank :: group.world_size], windows_per_pass(config, group.device)
+    for batch in make_batches(mine, rows):
+        x_BT, y_BS, counted_BS = cut_windows(stream.tokens, batch, config.sequence_length)
+        # A shape of its own for one pass is not worth compiling.
+        with torch.compiler.set_stance("force_eager" if batch.lone else "default"):
+            nll_BS = token_nll(forward, x_BT.to(group.device), y_BS.to(group.device))
+        total += torch.where(counted_BS.to(group.device), nll_BS, 0.0).sum()
         if sink is not None:
-            for row, window in enumerate(batch):
-                sink(window.first_scored, nll_BT[row, window.first_scored - window.start : window.end - window.start])
+            for window, nll_S in zip(batch.windows, nll_BS, strict=False):
+                sink(window.first_scored, nll_S[: window.end - window.first_scored])
     return float(group.sum(total))
 
 
+def windows_per_pass(config: ScoreConfig, device: torch.device) -> int:
+    """`config.batch_windows`, or as many as suit the device: on a CPU their activations should stay in its cache."""
+    positions = 131_072 if device.type == "cuda" else 2048
+    return config.batch_windows or max(1, positions // config.sequence_length)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one forward pass, one every `step` tokens."""
+
+    windows: Sequence[Window]
+    rows: int
+    """Windows of the pass; those beyond `windows` fill it up and count nothing."""
+    step: int
+    lone: bool
+    """Whether no other pass has this shape."""
+
+
+def make_batches(windows: Sequence[Window], rows: int) -> Iterator[Batch]:
+    """The windows in passes of `rows`; the stream's first, which scores other positions than the next, alone."""
+    for _, alike in groupby(windows, key=lambda window: window.first_scored - window.start):
+        members = list(alike)
+        lone = len(members) == 1
+        step = 1 if lone else members[1].start - members[0].start
+        for first in range(0, len(members), rows):
+            yield Batch(members[first : first + rows], 1 if lone else rows, step, lone)
+
+
 @torch.no_grad()
-def token_nll(model: GEPA, x_BT: Tensor, y_BT: Tensor) -> Tensor:
-    """NLL of each target in nats, float64 (B, T)."""
+def token_nll(forward: nn.Module, x_BT: Tensor, y_BS: Tensor) -> Tensor:
+    """NLL of each target in nats, float64 (B, S)."""
     with torch.autocast(x_BT.device.type, torch.bfloat16, enabled=x_BT.device.type == "cuda"):
-        return model(x_BT, y_BT, reduction="none").double()
+        return forward(x_BT, y_BS, reduction="none").double()
 
 
-def cut_windows(tokens: Tensor, batch: Sequence[Window], rows: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, targets (int64) and the mask of scored targets (bool), all (rows, length), zero where empty."""
-    x_BT = torch.zeros(rows, length, dtype=torch.int64)
-    y_BT, scored_BT = torch.zeros_like(x_BT), torch.zeros(rows, length, dtype=torch.bool)
-    for row, window in enumerate(batch):
-        width = window.end - window.start
-        x_BT[row, :width] = tokens[window.start : window.end]
-        y_BT[row, :width] = tokens[window.start + 1 : window.end + 1]
-        scored_BT[row, window.first_scored - window.start : width] = True
-    return x_BT, y_BT, scored_BT
+def cut_windows(tokens: Tensor, batch: Batch, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs (rows, length), the targets that whole windows score (rows, S), int64, and which of them count, bool.
+
+    A window at the stream's end is filled up with zeros, which a causal model's earlier positions cannot see.
+    Overlapping rows are views of the same tokens.
+    """
+    first, rows, step = batch.windows[0], batch.rows, batch.step
+    offset, reach = first.first_scored - first.start, step * (rows - 1) + length + 1
+    span = tokens[first.start : first.start + reach]
+    span = F.pad(span, (0, reach - len(span)))
+    x_BT, y_BS = span[:-1].unfold(0, length, step), span[1 + offset :].unfold(0, length - offset, step)
+    counts = [window.end - window.first_scored for window in batch.windows] + [0] * (rows - len(batch.windows))
+    scored_S = torch.arange(length - offset, device=tokens.device)
+    return x_BT, y_BS, scored_S < torch.tensor(counts, device=tokens.device)[:, None]
 
 
 def chunk_score(stream: Stream, windows: Sequence[Window], nll_nats: float) -> ChunkScore:
@@ -115,7 +153,7 @@ def chunk_score(stream: Stream, windows: Sequence[Window], nll_nats: float) -> C
 
 
 def score(
-    model: GEPA,
+    forward: nn.Module,
     stream: Stream,
     config: ScoreConfig,
     group: Group,
@@ -129,16 +167,17 @@ def score(
 ) -> Scored:
     """Score the stream chunk by chunk.
 
-    Args: plain: windows without overlap instead of `config.stride`; start: the first chunks' sums of an earlier call;
-        stop_after: number of chunks after which to stop, all by default; sink: sees every NLL of this rank;
-        after_chunk: called with each chunk's number and sums; border: called between two chunks, on all ranks.
+    Args: forward: a GEPA, compiled or not; plain: windows without overlap instead of `config.stride`; start: the first
+        chunks' sums of an earlier call; stop_after: number of chunks after which to stop, all by default; sink: sees
+        every NLL of this rank; after_chunk: called with each chunk's number and sums; border: called between two
+        chunks, on all ranks.
     """
     stride = config.sequence_length if plain else config.stride
     windows = make_windows(stream.num_targets, config.sequence_length, stride)
     members = windows_by_chunk(windows, config.chunk_tokens, stream.num_targets)[:stop_after]
     chunks = list(start)
     for number in range(len(chunks), len(members)):
-        nats = score_windows(model, stream, members[number], config, group, sink)
+        nats = score_windows(forward, stream, members[number], config, group, sink)
         chunks.append(chunk_score(stream, members[number], nats))
         if after_chunk is not None:
             after_chunk(number, chunks[-1])

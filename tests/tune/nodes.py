@@ -26,11 +26,11 @@ from golf.files import read_json
 from tests.tune.test_notice import Metadata
 from tune.attempts import Endurance
 from tune.cluster import TRIAL_SLOT, Workers
+from tune.outcome import LOG
 from tune.paths import Storage
 from tune.search import Search
 from tune.space import Trial
 from tune.sweep import SweepSettings, entries_of, run_sweep
-from tune.trial import LOG
 
 SMALL = {"object_store_memory": 80_000_000}
 NOTICED, FURTHER = 2, 2

@@ -13,8 +13,9 @@ from golf.files import read_json
 from tests.tune.test_reuse import figures, shared_spec
 from tests.tune.test_trial import here, spec_of
 from tune.ledger.ledger import Ledger
-from tune.screening import Screening, stand
+from tune.screening import Screening, stand, stride_error
 from tune.space import Trial
+from tune.stages import stages_of
 from tune.trial import OUTCOME, run_trial
 
 SIZES = [(100, 240), (100, 250), (90, 200)]
@@ -66,10 +67,15 @@ def test_how_many_chunks() -> None:
     assert Screening().num_chunks(3) is None
 
 
-@pytest.mark.parametrize("share", [True, False])
-def test_a_worse_trial_stops_and_can_go_on_later(tiny: RunConfig, data: Path, tmp_path: Path, share: bool) -> None:
-    """Fault: a screened trial that is paid for in full, or that starts again when it is wanted after all."""
-    screening = {"screening": {"fraction": 0.5, "top": 0.5}, "screened": str(tmp_path / "screened.jsonl")}
+@pytest.mark.parametrize(("share", "stride"), [(True, None), (False, None), (True, 16)])
+def test_a_worse_trial_stops_and_can_go_on_later(
+    tiny: RunConfig, data: Path, tmp_path: Path, share: bool, stride: int | None
+) -> None:
+    """Fault: a screened trial that is paid for in full, or that starts again when it is wanted after all; a score by
+    the ranking stride in a final figure.
+    """
+    settings = {"fraction": 0.5, "top": 0.5, "stride": stride}
+    screening = {"screening": settings, "screened": str(tmp_path / "screened.jsonl")}
     good = Trial("good", {}, tiny)
     bad = Trial("bad", {}, override_all(tiny, {"optimizer.embedding_lr": 1e-6, "optimizer.matrix_lr": 1e-6}))
     specs = {}
@@ -90,5 +96,26 @@ def test_a_worse_trial_stops_and_can_go_on_later(tiny: RunConfig, data: Path, tm
     assert len(Ledger(tmp_path / "screened.jsonl").entries()) == 3  # the worse one stops at its first rung
     run_trial({**specs["bad"], "screening": None}, here, here)
     run_trial(spec_of(bad.config, data, tmp_path / "alone"), here, here)
-    assert figures(tmp_path / "bad") == figures(tmp_path / "alone")
-    assert read_json(tmp_path / "bad" / "sliding.json")["result"]["seconds_before"] > 0
+    later = {name: value for name, value in figures(tmp_path / "bad").items() if name != "bpb_stride_error"}
+    assert later == figures(tmp_path / "alone")
+    assert (read_json(tmp_path / "bad" / "sliding.json")["result"]["seconds_before"] > 0) == (stride is None)
+    metrics, rank = (
+        read_json(tmp_path / "good" / OUTCOME)["metrics"],
+        read_json(tmp_path / "good" / "sliding-screen.json"),
+    )
+    exact = read_json(tmp_path / "good" / "sliding.json")["result"]["chunks"][: len(rank["result"]["chunks"])]
+    error = rank["result"]["bpb"] - sum(nats for nats, _, _ in exact) / math.log(2) / sum(size for *_, size in exact)
+    assert metrics.get("bpb_stride_error", 0.0) == pytest.approx(error, abs=1e-12)
+    assert (error == pytest.approx(0, abs=1e-12)) == (stride is None)
+    told = stride_error([{"metrics": metrics}])
+    assert told is None if stride is None else f"{error:+.4f} BPB" in str(told)
+
+
+def test_a_ranking_stride_has_results_of_its_own(tiny: RunConfig) -> None:
+    """Fault: chunks scored by one stride taken for those of another, or an exact result computed twice for it."""
+    world = {"ranks": 1, "cpus": 1, "device": "cpu"}
+    own, ranked, other = (stages_of(tiny, "data", world, [2], 3, stride) for stride in (None, 16, 12))
+    assert own.rungs == ranked.rungs
+    first = [{screen.name: screen.key for screen in stages.screens} for stages in (own, ranked, other)]
+    assert len({keys["sliding-screen"] for keys in first}) == 3
+    assert len({keys["ttt-screen"] for keys in first}) == 1

@@ -48,6 +48,8 @@ def flipped(config: RunConfig, field: str) -> RunConfig:
         "quant.level": {"quant.level": 3},
         "quant.codec": {"quant.codec": "lzma", "quant.level": 9},
         "validate_every": {"validate_every": 5},
+        "compile": {"compile": True},
+        "score.batch_windows": {"score.batch_windows": 3},
     }
     if field in special:
         return override_all(config, special[field])
@@ -81,7 +83,7 @@ def changed(tiny: RunConfig, config: RunConfig) -> set[str]:
 def expected(tiny: RunConfig, config: RunConfig, field: str) -> set[str]:
     """The stages that depend on a field, by the table of the design."""
     part, _, last = field.partition(".")
-    if part in ("model", "batch", "optimizer", "seed", "validate_every"):
+    if part in ("model", "batch", "optimizer", "seed", "validate_every", "compile"):
         return ALL
     if part == "schedule":
         one, other = make_plan(tiny.schedule), make_plan(config.schedule)

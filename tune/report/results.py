@@ -15,9 +15,9 @@ from typing import Any
 from golf.config import nearest
 from golf.record import LADDER
 from tune.ledger.ledger import DamagedLine, Ledger, canonical
+from tune.outcome import DONE, FAILED, INFEASIBLE, SCREENED
 from tune.space import REPEAT, SEED
 from tune.study.verdict import VERDICT
-from tune.trial import DONE, FAILED, INFEASIBLE, SCREENED
 
 Entry = Mapping[str, Any]
 STATUS_WORDS = {DONE: "finished", SCREENED: "screened out", INFEASIBLE: "over the cap", FAILED: "failed"}

@@ -18,9 +18,9 @@ from typing import Any
 from golf.config import RunConfig, from_plain, nearest, to_plain
 from golf.record import ADAPTED, SLIDING
 from tune.ledger.trials import latest, trials_of
+from tune.outcome import DONE, FAILED
 from tune.space import REPEAT, SEED
 from tune.tracking.runs import flat
-from tune.trial import DONE, FAILED
 
 Entry = Mapping[str, Any]
 """A ledger entry."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.config import to_plain
+from tune.outcome import CURVES
 from tune.redaction import redact
 from tune.space import Trial
 from tune.study.verdict import VERDICT
@@ -27,7 +28,6 @@ from tune.tracking.reach import AWAY, complaint, connect, database_path, is_refu
 from tune.tracking.reach import default_uri as default_uri
 from tune.tracking.runs import digest_of, flat, identity_of
 from tune.tracking.views import runs_url
-from tune.trial import CURVES
 
 _WAITING_POINTS = 50_000
 """Live points that wait at most; later ones are left to the finished entry's curves."""

@@ -221,6 +221,21 @@ def test_qat_is_the_quantised_model_with_straight_gradients() -> None:
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=2e-6, msg=lambda text: f"{name}: {text}")  # noqa: B023
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_last_positions_alone_equal_those_of_all(name: str) -> None:
+    """Catches a last block that masks, rotates or mixes as if its first position were the sequence's."""
+    model, x = randomised(VARIANTS[name]), ids(VARIANTS[name], 13)
+    y = x.flip(1)
+    whole = model(x, y, reduction="none")
+    for last in (1, 2, 5, 12, 13):
+        some = model(x, y[:, -last:], reduction="none")
+        torch.testing.assert_close(some, whole[:, -last:], rtol=0, atol=2e-6)
+    wanted = torch.autograd.grad(whole[:, -5:].mean(), list(model.parameters()), allow_unused=True)
+    found = torch.autograd.grad(model(x, y[:, -5:]), list(model.parameters()), allow_unused=True)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-6)
+
+
 def test_the_compiled_model_hears_the_switch() -> None:
     """Catches late QAT that never happens: a flag in the module's state is folded away when the graph is traced."""
     torch._dynamo.reset()

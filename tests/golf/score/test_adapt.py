@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from golf.config import AdaptConfig, ScoreConfig
 from golf.dist import Group
@@ -86,6 +88,19 @@ def test_qat_is_off_unless_asked_for(model: GEPA, stream: Stream, config: ScoreC
     off = adapt(copy_of(model), stream, config, SETTINGS, Group())
     on = adapt(copy_of(model), stream, config, replace(SETTINGS, qat=True), Group())
     assert off.scored != on.scored
+
+
+def test_two_compiled_graphs_serve_all_chunks(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
+    """Fault: weights that a compiled graph folded in or keeps from another chunk, or a graph for every chunk."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    ours = copy_of(model)
+    expected = adapt(copy_of(model), stream, config, SETTINGS, Group())
+    compiled = cast(nn.Module, torch.compile(ours, backend=counter, dynamic=False))
+    found = adapt(ours, stream, config, SETTINGS, Group(), forward=compiled)
+    for a, b in zip(found.scored.chunks, expected.scored.chunks, strict=True):
+        assert a.nll_nats == pytest.approx(b.nll_nats, abs=1e-3)
+    assert counter.frame_count == 2
 
 
 def test_learning_rate_over_chunks() -> None:

@@ -2,16 +2,21 @@
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from golf.config import ScoreConfig
 from golf.dist import Group
 from golf.model.gepa import GEPA
-from golf.score.sliding import Stream, score
+from golf.score.sliding import Stream, cut_windows, make_batches, score
+from golf.score.windows import Window, make_windows
 
 
 def nll_of_targets(model: GEPA, stream: Stream, length: int, stride: int) -> Tensor:
@@ -72,3 +77,41 @@ def test_changing_a_token_changes_no_earlier_score(model: GEPA, stream: Stream, 
         after = scores(tokens)
         torch.testing.assert_close(after[: position - 1], before[: position - 1], atol=1e-5, rtol=0)
         assert abs(after[position - 1] - before[position - 1]) > 1e-4
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(1, 4))
+def test_every_pass_reads_its_windows_and_counts_their_targets(
+    num_targets: int, length: int, stride: int, rows: int, world: int
+) -> None:
+    """Fault: views that slip against the windows, a filled-up row that counts, shapes that change from pass to pass."""
+    tokens = torch.arange(1000, 1001 + num_targets)
+    windows = make_windows(num_targets, length, min(stride, length))
+    for rank in range(world):
+        mine, shapes = windows[rank::world], set()
+        read: list[Window] = []
+        for batch in make_batches(mine, rows):
+            x, y, counted = cut_windows(tokens, batch, length)
+            read += batch.windows
+            if not batch.lone:
+                shapes.add((x.shape, y.shape))
+            assert counted[len(batch.windows) :].sum() == 0
+            for row, window in enumerate(batch.windows):
+                width = window.end - window.start
+                assert x[row, :width].tolist() == list(range(1000 + window.start, 1000 + window.end))
+                targets = y[row][counted[row]].tolist()
+                assert targets == list(range(1001 + window.first_scored, 1001 + window.end))
+                assert counted[row, : len(targets)].all()
+        assert read == mine
+        assert len(shapes) <= 1
+
+
+def test_one_compiled_pass_serves_all_chunks(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
+    """Fault: a graph compiled again, a minute each on a GPU, for the first window, a chunk's last batch or the end."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled = cast(nn.Module, torch.compile(model, backend=counter, dynamic=False))
+    expected = score(model, stream, config, Group())
+    found = score(compiled, stream, config, Group())
+    for a, b in zip(found.chunks, expected.chunks, strict=True):
+        assert a.nll_nats == pytest.approx(b.nll_nats, abs=1e-4)
+    assert counter.frame_count == 1

@@ -122,7 +122,7 @@ def test_clipping_bounds_the_norm_and_keeps_the_direction(largest: float, size: 
     state.reduced[:-1].normal_(generator=torch.Generator().manual_seed(seed)).mul_(size)
     state.reduced[-1] = 1234.5
     before = state.reduced[:-1].double()
-    loss, norm = clip_gradients(state, largest)
+    loss, norm, _ = clip_gradients(state, largest)
     assert loss == 1234.5
     assert state.reduced[-1].item() == 1234.5
     assert norm == pytest.approx(before.norm().item(), rel=1e-5)
@@ -237,3 +237,19 @@ def test_the_callback_sees_each_step_once_after_its_update() -> None:
     assert [entry[2] for entry in seen] == pytest.approx(losses, abs=2e-6)
     train(state, plan, batches, 0.3, Group(), note)
     assert len(seen) == 5
+
+
+def test_batches_are_read_ahead_once_each() -> None:
+    """Fault: a batch read twice, out of order, or beyond the last step: data that nobody trains on."""
+    read: list[tuple[int, int]] = []
+    trained_at: list[int] = []
+
+    def batch(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
+        read.append((step, micro_batch))
+        return batches(step, micro_batch)
+
+    state, plan = fresh(), make_plan(SCHEDULE)
+    train(state, plan[:2], batch, 0.3, Group(), lambda _: trained_at.append(len(read)), micro_batches=3)
+    assert trained_at == [4, 6]
+    train(state, plan[:4], batch, 0.3, Group(), lambda _: None, micro_batches=3)
+    assert read == [(step, micro_batch) for step in range(4) for micro_batch in range(3)]

@@ -1,0 +1,62 @@
+"""Score-first test-time training against the plain version, and against anybody else's, side by side in one run.
+
+    python -m benchmarks.ttt [--quick] [--compile] [--peer MODULE.py]
+
+The same random weights and tokens at the shapes of the demo and of the public record. On a CPU the record's chunks are
+one sequence long instead of sixteen: scoring and training keep their proportion. Prints a table and last one JSON
+object: `ratio` (the smallest over the shapes of the plain version's seconds to ours) and `largest_difference` (of any
+target's NLL in nats, also after the updates). Needs golf and torch only.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from benchmarks import evaluators
+from benchmarks.scoring import SHAPES, compare, finish, parse, random_model, random_tokens
+from golf.config import AdaptConfig, RunConfig, ScoreConfig
+from golf.dist import pick_device
+from golf.model.gepa import GEPA
+from golf.presets import PRESETS
+
+Adapt = Callable[[GEPA, Tensor, ScoreConfig, AdaptConfig], Tensor]
+
+
+def settings(shape: str, device: torch.device) -> RunConfig:
+    """The shape's configuration, with chunks that a CPU gets through."""
+    config = PRESETS[SHAPES[shape]]
+    if shape == "record" and device.type == "cpu":
+        return replace(config, score=replace(config.score, chunk_tokens=config.score.sequence_length))
+    return config
+
+
+def from_same_weights(adapt: Adapt, model: GEPA, tokens: Tensor, config: RunConfig) -> Callable[[], Tensor]:
+    """The evaluator as something to time: every call adapts a copy of the model."""
+    assert config.adapt is not None
+    adapting = config.adapt
+    return lambda: adapt(copy.deepcopy(model), tokens, config.score, adapting)
+
+
+def main() -> None:
+    """Time both shapes."""
+    parsed, device = parse(__doc__ or "", turns=3), pick_device()
+    others = {"peer": evaluators.load_peer(parsed.peer, "adapt").adapt} if parsed.peer else {}
+    adapters: dict[str, Adapt] = {"plain": evaluators.adapt, "ours": evaluators.Ours(parsed.compile).adapt} | others
+    shapes = {}
+    for shape in parsed.shapes:
+        slow = shape == "record" and device.type == "cpu"
+        config = settings(shape, device)
+        chunks = 2 if parsed.quick and slow else 3
+        tokens = random_tokens(chunks * config.score.chunk_tokens, config.model.vocab_size)
+        model = random_model(config, device)
+        work = {name: from_same_weights(adapt, model, tokens, config) for name, adapt in adapters.items()}
+        turns = 1 if parsed.quick and slow else parsed.turns
+        shapes[shape] = compare(shape, work, turns, device, "chunk", chunks, warm=parsed.compile or not slow)
+    finish(shapes, device, parsed.json)
+
+
+if __name__ == "__main__":
+    main()
