@@ -47,9 +47,8 @@ def quantise_all(weights: Mapping[str, Tensor], grid: GridConfig) -> dict[str, Q
     by_width: dict[int, dict[str, Tensor]] = {}
     for name, weight_OI in weights.items():
         if weight_OI.ndim != 2 or weight_OI.numel() == 0:
-            raise ValueError(
-                f"{name}: only a matrix with elements can be quantised, got shape {tuple(weight_OI.shape)}"
-            )
+            got = tuple(weight_OI.shape)
+            raise ValueError(f"{name}: only a matrix with elements can be quantised, got shape {got}")
         rows = weight_OI.float() if grid.per_row else weight_OI.float().reshape(1, -1)
         by_width.setdefault(rows.shape[1], {})[name] = rows
     found = {}
@@ -57,10 +56,10 @@ def quantise_all(weights: Mapping[str, Tensor], grid: GridConfig) -> dict[str, Q
         heights = [len(rows) for rows in same.values()]
         joined = torch.cat(list(same.values())) if len(same) > 1 else next(iter(same.values()))
         codes, scale = _on_grid(joined, grid)
-        parts = zip(same.items(), codes.split(heights), scale.split(heights), strict=True)
-        for (name, rows), part, scales in parts:
-            if bool(scales.isinf().any() | scales.isnan().any()):
-                raise ValueError(f"{name}: {_refusal(rows)}; the run has diverged")
+        parts = zip(same, codes.split(heights), scale.split(heights), strict=True)
+        for name, part, scales in parts:
+            if not bool(scales.isfinite().all()):
+                raise ValueError(f"{name}: {_refusal(same[name])}; the run has diverged")
             found[name] = Quantised(part.view(weights[name].shape), scales if grid.per_row else scales.squeeze(0))
     return {name: found[name] for name in weights}
 
@@ -84,7 +83,7 @@ def _on_grid(rows: Tensor, grid: GridConfig) -> tuple[Tensor, Tensor]:
 
 
 def _best_scale(rows: Tensor, grid: GridConfig) -> Tensor:
-    """The scale of each row, float16 (rows,): of its clips the one with the least squared error, the first of equals."""
+    """The scale of each row, float16 (rows,): of its clips that with the least squared error, the first of equals."""
     magnitudes = rows.abs()
     most = magnitudes.amax(dim=1)
     if grid.clip == "deviations":
@@ -102,16 +101,17 @@ def _best_scale(rows: Tensor, grid: GridConfig) -> Tensor:
 
 def _clips(magnitudes: Tensor, grid: GridConfig) -> Tensor:
     """The percentiles of each row, float32 (rows, percentiles)."""
-    last = magnitudes.shape[1] - 1
+    last, device = magnitudes.shape[1] - 1, magnitudes.device
     places = torch.tensor(grid.percentiles, dtype=torch.float64) * last
     below = places.floor().long()
-    above, share = (below + 1).clamp(max=last), (places - below).float().to(magnitudes.device)
+    above, share = (below + 1).clamp(max=last), (places - below).float()
     largest_first = magnitudes.topk(last - int(below.min()) + 1, dim=1).values
-    return torch.lerp(*(largest_first[:, (last - at).to(magnitudes.device)] for at in (below, above)), share)
+    lower, upper = (largest_first[:, (last - at).to(device)] for at in (below, above))
+    return torch.lerp(lower, upper, share.to(device))
 
 
 def _search(rows: Tensor, scales: Tensor, grid: GridConfig) -> Tensor:
-    """Of `scales` (float16, (rows, candidates)) the one with the least squared error of each row, the first of equals."""
+    """Of each row's `scales` (float16, (rows, candidates)) that with the least squared error, the first of equals."""
     steps = scales.T.float().unsqueeze(2)
     errors = nearest_codes(rows, steps, grid).mul_(steps).sub_(rows).square_().sum(dim=2)
     best = scales.gather(1, errors.argmin(dim=0).unsqueeze(1)).squeeze(1)
