@@ -40,7 +40,7 @@ def calibrate(model: GEPA, stream: TokenStream, config: RunConfig) -> dict[str, 
     for batch in starts.split(max(1, CALIBRATION_BATCH // length)):
         tokens_BT = torch.stack([torch.from_numpy(stream.read(start, length)) for start in batch.tolist()])
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            model.hidden(tokens_BT.to(device))
+            model.logits(tokens_BT.to(device))
     for hook in hooks:
         hook.remove()
     return {name: sums[source] / (len(starts) * length) for name, source in sources.items()}
