@@ -184,20 +184,17 @@ def pack_stage(config: RunConfig, folder: RunFolder, stream: TokenStream | None,
     """Quantise the averaged weights and write the artifact.
 
     Args: stream: of the training shards, which only GPTQ reads, with the model on the group's device.
-    Returns: {"model_bytes", "ledger" (bytes per tensor group), "seconds", "calibration_seconds" (of GPTQ, part of
-        them)}.
+    Returns: {"model_bytes", "ledger" (bytes per tensor group), "seconds"}.
     Raises: ValueError when GPTQ has no training shards.
     """
-    started, hessians, calibrated = time.perf_counter(), NO_HESSIANS, 0.0
+    started, hessians = time.perf_counter(), NO_HESSIANS
     if config.quant.calibrated:
         if stream is None:
             raise ValueError('the method "gptq" is calibrated on training shards (*_train_*.bin), and there are none')
         hessians = calibrate(load_model(folder, AVERAGED, config, group), stream, config)
-        calibrated = time.perf_counter() - started
     packed = pack(read_tensors(folder.file(WEIGHTS[AVERAGED])), config.model, config.quant, hessians)
     write_bytes(folder.file("artifact.golf"), packed.data)
-    seconds = {"seconds": time.perf_counter() - started, "calibration_seconds": calibrated}
-    return {"model_bytes": len(packed.data), "ledger": packed.ledger, **seconds}
+    return {"model_bytes": len(packed.data), "ledger": packed.ledger, "seconds": time.perf_counter() - started}
 
 
 def with_code(packed: dict[str, Any], code_bytes: int, cap_bytes: int) -> dict[str, Any]:

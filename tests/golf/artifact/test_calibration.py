@@ -108,8 +108,7 @@ def test_the_pack_stage_never_sees_validation(config: RunConfig, dataset: Datase
     artifacts = []
     for wanted in (config, config, clip):
         trained.file("pack.json").unlink(missing_ok=True)
-        packed = pack_trained(wanted, closed, trained, Group(), 0)
-        assert (packed["calibration_seconds"] > 0) == wanted.quant.calibrated
+        pack_trained(wanted, closed, trained, Group(), 0)
         artifacts.append(trained.file("artifact.golf").read_bytes())
     assert artifacts[0] == artifacts[1] != artifacts[2]
 
