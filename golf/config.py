@@ -261,8 +261,9 @@ class QuantConfig:
     def __post_init__(self) -> None:
         _check(self, "float_elements", self.float_elements >= 0, "at least 0")
         _check_positive(self, "calibration_tokens", "damping")
-        for table in (self.token_embedding, self.tables):
-            _check(table, "method", table.method == "clip", '"clip" in a table: what is looked up has no inputs')
+        for name in ("token_embedding", "tables"):
+            rule = 'of method "clip" (what is looked up has no inputs to calibrate on)'
+            _check(self, name, getattr(self, name).method == "clip", rule)
         for name in ("control_dtype", "other_dtype"):
             _check(self, name, getattr(self, name) in ("float32", "float16"), '"float32" or "float16"')
         _check(self, "codec", self.codec in ("zstd", "lzma", "zlib"), '"zstd", "lzma" or "zlib"')

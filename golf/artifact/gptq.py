@@ -3,7 +3,7 @@
 A matrix, the mean of the outer products of its inputs (its Hessian) and the scales of its grid enter, codes leave. The
 columns are rounded one after the other, those with the largest inputs first; what a column loses is made up for by the
 columns that are still to come, in the least squares sense. Inputs that are not correlated give the nearest codes. In
-float64, so that codes do not hang on the order of sums. Source: Frantar et al. 2023, arXiv 2210.17323.
+float64, so that codes hardly hang on the order of sums. Source: Frantar et al. 2023, arXiv 2210.17323.
 
 Shape letters: O outputs (rows), I inputs (columns).
 """
