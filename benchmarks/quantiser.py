@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.side_by_side import time_in_turns
 from golf.artifact.calibration import calibrate
 from golf.artifact.gptq import gptq_codes
 from golf.artifact.grid import SMALLEST_SCALE, Quantised, dequantise, quantise_all
@@ -112,48 +113,33 @@ def race(preset: str, grid: GridConfig, quick: bool, device: torch.device) -> di
         "ours": lambda: quantise_all(weights, grid),
     }
     work["ours"]()  # the first call of a kernel is its slowest
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    found: dict[str, dict[str, Quantised]] = {}
-    for turn in range(turns):
-        for name in list(work) if turn % 2 else list(reversed(work)):
-            wait(device)
-            began = time.perf_counter()
-            found[name] = work[name]()
-            wait(device)
-            seconds[name].append(time.perf_counter() - began)
-    found["best"] = plain_search_all(weights, grid, exact=True)
+    timed = time_in_turns(work, turns, device)
+    found = {**timed.results, "best": plain_search_all(weights, grid, exact=True)}
     ours, plain, best = (row_errors(found[name], weights) for name in ("ours", "plain", "best"))
     return {
         "weights": sum(weight.numel() for weight in weights.values()),
-        "plain_seconds": statistics.median(seconds["plain"]),
-        "seconds": statistics.median(seconds["ours"]),
-        "ratio": statistics.median(p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True)),
+        "plain_seconds": timed.median("plain"),
+        "seconds": timed.median("ours"),
+        "ratio": timed.ratio("plain", "ours"),
         "largest_difference": float(((ours - best) / best).max()),
         "rows_differing_from_float32_percentiles": float((ours != plain).double().mean()),
         "error_over_that_of_float32_percentiles": float(ours.sum() / plain.sum()),
     }
 
 
-def wait(device: torch.device) -> None:
-    """Let the device finish."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def gptq_seconds(device: torch.device) -> float:
     """Seconds of GPTQ's codes for all of the record's matrices, their Hessians given."""
     weights, grid = drawn(PRESETS["pr598"], device), PRESETS["pr598"].quant.mlp
-    nearest = quantise_all(weights, grid)
-    hessians = {}
+    nearest, hessians = quantise_all(weights, grid), {}
     for width in {weight.shape[1] for weight in weights.values()}:
         inputs = torch.randn(4096, width, generator=torch.Generator().manual_seed(2)).to(device)
         hessians[width] = (inputs.T @ inputs / 4096).double()
-    wait(device)
-    began = time.perf_counter()
-    for name, weight in weights.items():
-        gptq_codes(weight, hessians[weight.shape[1]], nearest[name].scale, grid, 0.01)
-    wait(device)
-    return time.perf_counter() - began
+
+    def codes() -> list[Tensor]:
+        found = ((weight, hessians[weight.shape[1]], nearest[name].scale) for name, weight in weights.items())
+        return [gptq_codes(*parts, grid, 0.01) for parts in found]
+
+    return time_in_turns({"codes": codes}, 1, device).median("codes")
 
 
 def demo_config(seed: int, steps: int, floor: int, method: str) -> RunConfig:
@@ -218,7 +204,7 @@ def print_races(races: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def print_methods(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """The table of GPTQ; returns its gains in BPB at equal bytes."""
+    """The table of one demo; returns GPTQ's gains in BPB at equal bytes."""
     gains = []
     names = f"{'seed':>4s} {'floor':>6s} {'method':6s} {'bytes':>9s} {'BPB':>9s} {'output error':>12s}"
     print(f"\n{names} {'codes s':>8s} {'gain':>8s}")
@@ -226,7 +212,7 @@ def print_methods(rows: Sequence[Mapping[str, Any]]) -> list[float]:
         shown = f"{row['bytes']:9,d} {row['bpb']:9.5f} {row['output_error']:12.2e} {row['seconds']:8.2f}"
         gain = ""
         if row["method"] == "gptq":
-            gains.append(at_bytes([other for other in rows if other["seed"] == row["seed"]], row["bytes"]) - row["bpb"])
+            gains.append(at_bytes(rows, row["bytes"]) - row["bpb"])
             gain = f"{gains[-1]:8.5f}"
         print(f"{row['seed']:4d} 1/{row['floor']:<4d} {row['method']:6s} {shown} {gain}", flush=True)
     return gains
@@ -260,7 +246,7 @@ def main(arguments: Sequence[str]) -> int:
     }
     if parsed.gptq:
         seeds, steps = (parsed.seeds[:1], 60) if parsed.quick else (parsed.seeds, PRESETS["demo"].schedule.steps)
-        rows: list[dict[str, Any]] = []
+        rows, gains = list[dict[str, Any]](), list[float]()
         with tempfile.TemporaryDirectory() as path:
             data = parsed.data or Path(path) / CORPUS_NAME
             if parsed.data is None:
@@ -269,8 +255,9 @@ def main(arguments: Sequence[str]) -> int:
             for seed in seeds:
                 folder = RunFolder(Path(path) / str(seed))
                 folder.path.mkdir()
-                rows += compare_methods(seed, steps, dataset, folder, Group(device=device))
-        gains = print_methods(rows)
+                packed = compare_methods(seed, steps, dataset, folder, Group(device=device))
+                rows += packed
+                gains += print_methods(packed)
         record = gptq_seconds(device)
         print(f"calibration {rows[0]['calibration_seconds']:.1f} s, training {rows[0]['train_seconds']:.1f} s")
         print(f"codes of the record's matrices by GPTQ: {record:.1f} s")
