@@ -248,7 +248,7 @@ class QuantConfig:
     """Compressor of the payload. A missing one is an error, never replaced."""
     level: int = 22
     """Compression level: zstd 1 to 22, lzma and zlib 0 to 9."""
-    calibration_tokens: int = 131_072
+    calibration_tokens: int = 65_536
     """Tokens of the training stream on which GPTQ measures the matrices' inputs, in sequences drawn by the seed."""
     damping: float = 0.01
     """Share of the inputs' mean square that GPTQ adds to each; above 0. Much gives the nearest codes."""
