@@ -152,6 +152,8 @@ def _add_running(kinds: Any) -> None:
         more="Another split becomes the folder's configuration.",
     )
     pack.add_argument("folder", type=Path, metavar="FOLDER", help="the run's folder")
+    trained = 'prepared data, which the method "gptq" reads (that of the run\'s training)'
+    pack.add_argument("--data", type=Path, metavar="FOLDER", help=trained)
     _add_choices(pack)
 
 

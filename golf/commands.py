@@ -20,6 +20,7 @@ from golf.config import RunConfig, from_plain, override_all, to_plain
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, hash_file, open_dataset, read_manifest
 from golf.data.fineweb import download_fineweb
+from golf.data.shards import TokenStream
 from golf.data.text import prepare_text, read_documents
 from golf.describe import config_facts, fact_lines, field_notes, note_lines, save_line
 from golf.dist import Group, join
@@ -115,13 +116,30 @@ def pack_command(arguments: argparse.Namespace) -> None:
     config = change_only(stored_config(folder), arguments, ("quant", "cap_bytes"))
     need_file(folder, WEIGHTS[AVERAGED], "train")
     with join() as group:
+        stream = training_stream(config, folder, arguments, group)
         if group.first:
             folder.file("pack.json").unlink(missing_ok=True)  # it speaks of the artifact that is replaced now
             write_json(folder.file("config.json"), to_plain(config))
-            packed = with_code(pack_stage(config, folder), code_bytes(config), config.cap_bytes)
+            packed = pack_stage(config, folder, stream, group)
+            packed = with_code(packed, code_bytes(config), config.cap_bytes)
             print_ladder({"train": {"seconds": 0.0}, "pack": packed, "ladder": []})
             print(f"the artifact is {folder.file('artifact.golf')}\nnext: python -m golf score {folder.path}")
         group.wait()
+
+
+def training_stream(
+    config: RunConfig, folder: RunFolder, arguments: argparse.Namespace, group: Group
+) -> TokenStream | None:
+    """The training tokens of a run's data, where packing reads them.
+
+    Raises: ValueError when nothing says which data the run was trained on.
+    """
+    if not config.quant.calibrated:
+        return None
+    data = arguments.data or settings_of(folder).get("data")
+    if data is None:
+        raise ValueError(f'{folder.path} does not say what it was trained on, which "gptq" reads: give --data FOLDER')
+    return find_dataset(data, config, group).train
 
 
 def score_command(arguments: argparse.Namespace) -> None:

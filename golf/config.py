@@ -205,8 +205,12 @@ class GridConfig:
     whose codes compress better, also beyond the row's largest magnitude."""
     scale_floor: float | None = None
     """Smallest scale of a row, above 0; None: as small as float16 allows. A floor costs precision and saves bytes."""
+    method: Literal["clip", "gptq"] = "clip"
+    """How codes are chosen on the scales of the clip search: the nearest, or by GPTQ, which rounds a column after the
+    other and corrects the rest for what was lost, by the matrix's inputs on training data. Only attention and MLP."""
 
     def __post_init__(self) -> None:
+        _check(self, "method", self.method in ("clip", "gptq"), '"clip" or "gptq"')
         _check(self, "bits", 4 <= self.bits <= 8, "from 4 to 8")
         _check(self, "clip", self.clip in ("percentile", "deviations"), '"percentile" or "deviations"')
         inside = len(self.percentiles) > 0 and all(0 < p <= 1 for p in self.percentiles)
@@ -244,9 +248,22 @@ class QuantConfig:
     """Compressor of the payload. A missing one is an error, never replaced."""
     level: int = 22
     """Compression level: zstd 1 to 22, lzma and zlib 0 to 9."""
+    calibration_tokens: int = 65_536
+    """Tokens of the training stream on which GPTQ measures the matrices' inputs, in sequences drawn by the seed."""
+    damping: float = 0.01
+    """Share of the inputs' mean square that GPTQ adds to each; above 0. Much gives the nearest codes."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether packing reads training data."""
+        return "gptq" in (self.attention.method, self.mlp.method)
 
     def __post_init__(self) -> None:
         _check(self, "float_elements", self.float_elements >= 0, "at least 0")
+        _check_positive(self, "calibration_tokens", "damping")
+        for name in ("token_embedding", "tables"):
+            rule = 'of method "clip" (what is looked up has no inputs to calibrate on)'
+            _check(self, name, getattr(self, name).method == "clip", rule)
         for name in ("control_dtype", "other_dtype"):
             _check(self, name, getattr(self, name) in ("float32", "float16"), '"float32" or "float16"')
         _check(self, "codec", self.codec in ("zstd", "lzma", "zlib"), '"zstd", "lzma" or "zlib"')

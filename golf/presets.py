@@ -5,6 +5,7 @@ requests of openai/parameter-golf), `demo` a model for two CPU cores whose small
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from golf.config import (
     RECORD_INT6,
@@ -21,15 +22,21 @@ from golf.config import (
 )
 
 
-def _grid(bits: int) -> GridConfig:
+def _grid(bits: int, method: Literal["clip", "gptq"] = "clip") -> GridConfig:
     """The record's grid of so many bits: per row with the clip search and its floor of the scale; at 8 its int8."""
-    return RECORD_INT8 if bits == 8 else replace(RECORD_INT6, bits=bits, scale_floor=1 / (2 ** (bits - 1) - 1))
+    record = RECORD_INT8 if bits == 8 else replace(RECORD_INT6, bits=bits, scale_floor=1 / (2 ** (bits - 1) - 1))
+    return replace(record, method=method)
 
 
-def _split(attention: int, mlp: int, embedding: int, tables: int) -> QuantConfig:
-    """Bits per tensor group."""
+def _split(
+    attention: int, mlp: int, embedding: int, tables: int, method: Literal["clip", "gptq"] = "clip"
+) -> QuantConfig:
+    """Bits per tensor group, and the method of attention and MLP."""
     return QuantConfig(
-        attention=_grid(attention), mlp=_grid(mlp), token_embedding=_grid(embedding), tables=_grid(tables)
+        attention=_grid(attention, method),
+        mlp=_grid(mlp, method),
+        token_embedding=_grid(embedding),
+        tables=_grid(tables),
     )
 
 
@@ -39,10 +46,12 @@ SPLITS: dict[str, QuantConfig] = {
     "int5-mlp": _split(6, 5, 8, 8),
     "int8": _split(8, 8, 8, 8),
     "int4": _split(4, 4, 6, 6),
+    "mixed-int6-int8-gptq": _split(6, 6, 8, 8, "gptq"),
+    "int5-mlp-gptq": _split(6, 5, 8, 8, "gptq"),
 }
 """The record's split first; bits of attention, MLP, token embedding, bigram and value tables."""
 
-_NOT_OF_A_SPLIT = ("float_elements", "control_dtype", "other_dtype", "codec", "level")
+_NOT_OF_A_SPLIT = ("float_elements", "control_dtype", "other_dtype", "codec", "level", "calibration_tokens", "damping")
 
 _PR668_CLIP = tuple(round(0.990 + 0.010 * step / 14, 6) for step in range(15))
 _PR668_GRID = replace(RECORD_INT6, percentiles=_PR668_CLIP)
@@ -73,7 +82,7 @@ PRESETS: dict[str, RunConfig] = {
             ema_decay=0.9,
             swa_every=10,
         ),
-        quant=QuantConfig(float_elements=4096),
+        quant=QuantConfig(float_elements=4096, calibration_tokens=32_768),
         score=ScoreConfig(sequence_length=256, stride=128, chunk_tokens=4096),
         adapt=AdaptConfig(lr=0.01, epochs=2, frozen_blocks=1),
         cap_bytes=430_000,
@@ -98,7 +107,7 @@ def find_preset(name: str) -> RunConfig:
 
 
 def with_split(config: RunConfig, name: str) -> RunConfig:
-    """`config` with the bits and clips of the split called `name`; which tensors stay float, and the codec, stay."""
+    """`config` with the grids of the split called `name`; which tensors stay float, codec and calibration stay."""
     kept = {field: getattr(config.quant, field) for field in _NOT_OF_A_SPLIT}
     return replace(config, quant=replace(find_split(name), **kept))
 

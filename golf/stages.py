@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from golf.artifact.pack import pack, read_artifact
+from golf.artifact.calibration import calibrate
+from golf.artifact.pack import NO_HESSIANS, pack, read_artifact
 from golf.config import RunConfig, to_plain
 from golf.data.dataset import Dataset
+from golf.data.shards import TokenStream
 from golf.dist import Group, device_name
 from golf.files import write_bytes, write_json
 from golf.model.device import activation_dtype, compile_model
@@ -153,13 +155,19 @@ def validation_stream(dataset: Dataset, group: Group) -> Stream:
     return Stream(tokens, dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]))
 
 
-def pack_stage(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+def pack_stage(config: RunConfig, folder: RunFolder, stream: TokenStream | None, group: Group) -> dict[str, Any]:
     """Quantise the averaged weights and write the artifact.
 
+    Args: stream: of the training shards, which only GPTQ reads, with the model on the group's device.
     Returns: {"model_bytes", "ledger" (bytes per tensor group), "seconds"}.
+    Raises: ValueError when GPTQ has no training shards.
     """
-    started = time.perf_counter()
-    packed = pack(read_tensors(folder.file(WEIGHTS[AVERAGED])), config.model, config.quant)
+    started, hessians = time.perf_counter(), NO_HESSIANS
+    if config.quant.calibrated:
+        if stream is None:
+            raise ValueError('the method "gptq" is calibrated on training shards (*_train_*.bin), and there are none')
+        hessians = calibrate(load_model(folder, AVERAGED, config, group), stream, config)
+    packed = pack(read_tensors(folder.file(WEIGHTS[AVERAGED])), config.model, config.quant, hessians)
     write_bytes(folder.file("artifact.golf"), packed.data)
     return {"model_bytes": len(packed.data), "ledger": packed.ledger, "seconds": time.perf_counter() - started}
 
@@ -346,7 +354,7 @@ def pack_trained(
 ) -> dict[str, Any]:
     """`pack_stage`, kept in the folder, with the code's bytes; the first rank packs for all."""
     identity = pack_identity(config, dataset)
-    packed = kept(folder, "pack", identity, group, lambda: pack_stage(config, folder), alone=True)
+    packed = kept(folder, "pack", identity, group, lambda: pack_stage(config, folder, dataset.train, group), alone=True)
     return with_code(packed, code_bytes, config.cap_bytes)
 
 

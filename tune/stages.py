@@ -20,7 +20,7 @@ from tune.tree import training_arguments
 
 _CODE = {
     "train": ("golf.train.passes",),
-    "pack": ("golf.artifact.pack",),
+    "pack": ("golf.artifact.pack", "golf.artifact.calibration"),
     "score": ("golf.score.sliding", "golf.artifact.pack", "golf.data.token_bytes"),
     "adapt": ("golf.score.adapt", "golf.artifact.pack", "golf.data.token_bytes"),
 }

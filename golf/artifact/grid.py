@@ -3,8 +3,13 @@
 Pure and deterministic. A scale is stored as float16 and the codes are those of the stored scale, so the
 error that the clip search minimises is the error that remains. Source: PR #598 (GPTQ-lite clip search,
 there per tensor; here per row, never a larger error).
+
+The search is bound by memory, so the rows of all matrices of one width are taken through it block by block, each small
+enough for the cache. A row's clips come from its few largest magnitudes, and what gives a scale that was tried before,
+as all clips below `scale_floor` do, is not tried again.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,6 +19,8 @@ from golf.config import GridConfig
 
 SMALLEST_SCALE = 2.0**-24
 """The smallest float16 above zero: the scale of rows of zeros."""
+CPU_BLOCK, GPU_BLOCK = 2**20, 2**26
+"""Codes that are tried at once: on a CPU for each thread, in whose cache they stay; on a GPU in few calls."""
 
 
 class Quantised(NamedTuple):
@@ -26,52 +33,105 @@ class Quantised(NamedTuple):
 
 
 def quantise(weight_OI: Tensor, grid: GridConfig) -> Quantised:
-    """The nearest codes on the grid whose clip the configuration chooses.
+    """`quantise_all` of one matrix."""
+    return quantise_all({"weight": weight_OI}, grid)["weight"]
 
-    Args: weight_OI: float32 (rows, columns).
-    Raises: ValueError when it is no matrix, or a weight is not finite or too large for a float16 scale.
+
+def quantise_all(weights: Mapping[str, Tensor], grid: GridConfig) -> dict[str, Quantised]:
+    """The nearest codes on the grid whose clip the configuration chooses, for each matrix by itself.
+
+    Args: weights: float32 (rows, columns) by name, on one device, where the codes and scales will be, too.
+    Raises: ValueError naming the first that is no matrix, or has a weight that is not finite or too large for a float16
+        scale.
     """
-    if weight_OI.ndim != 2 or weight_OI.numel() == 0:
-        raise ValueError(f"only a matrix with elements can be quantised, got shape {tuple(weight_OI.shape)}")
-    rows = weight_OI.float() if grid.per_row else weight_OI.float().reshape(1, -1)
+    by_width: dict[int, dict[str, Tensor]] = {}
+    for name, weight_OI in weights.items():
+        if weight_OI.ndim != 2 or weight_OI.numel() == 0:
+            got = tuple(weight_OI.shape)
+            raise ValueError(f"{name}: only a matrix with elements can be quantised, got shape {got}")
+        rows = weight_OI.float() if grid.per_row else weight_OI.float().reshape(1, -1)
+        by_width.setdefault(rows.shape[1], {})[name] = rows
+    found = {}
+    for same in by_width.values():
+        heights = [len(rows) for rows in same.values()]
+        joined = torch.cat(list(same.values())) if len(same) > 1 else next(iter(same.values()))
+        codes, scale = _on_grid(joined, grid)
+        parts = zip(same, codes.split(heights), scale.split(heights), strict=True)
+        for name, part, scales in parts:
+            if not bool(scales.isfinite().all()):
+                raise ValueError(f"{name}: {_refusal(same[name])}; the run has diverged")
+            found[name] = Quantised(part.view(weights[name].shape), scales if grid.per_row else scales.squeeze(0))
+    return {name: found[name] for name in weights}
+
+
+def _refusal(rows: Tensor) -> str:
+    if not bool(rows.isfinite().all()):
+        return "weights must be finite to be quantised, got infinity or NaN"
+    return f"weights of up to {float(rows.abs().max())} need a scale beyond float16"
+
+
+def _on_grid(rows: Tensor, grid: GridConfig) -> tuple[Tensor, Tensor]:
+    """Codes int8 (rows, columns) and scales float16 (rows,), which are not finite where the weights forbid it."""
+    codes, scale = torch.empty_like(rows, dtype=torch.int8), rows.new_empty(len(rows), dtype=torch.float16)
+    elements = GPU_BLOCK if rows.is_cuda else CPU_BLOCK * torch.get_num_threads()
+    height = max(1, elements // (rows.shape[1] * len(grid.percentiles)))
+    for start in range(0, len(rows), height):
+        block, part = rows[start : start + height], slice(start, start + height)
+        scale[part] = _best_scale(block, grid)
+        codes[part] = nearest_codes(block, scale[part, None], grid)
+    return codes, scale
+
+
+def _best_scale(rows: Tensor, grid: GridConfig) -> Tensor:
+    """The scale of each row, float16 (rows,): of its clips that with the least squared error, the first of equals."""
     magnitudes = rows.abs()
-    if not bool(torch.isfinite(magnitudes).all()):
-        raise ValueError("weights must be finite to be quantised, got infinity or NaN; the run has diverged")
-    codes, scale = _search(rows, _clips(rows, magnitudes, grid), grid)
-    return Quantised(codes.view(weight_OI.shape), scale if grid.per_row else scale.squeeze(0))
-
-
-def _clips(rows: Tensor, magnitudes: Tensor, grid: GridConfig) -> Tensor:
-    """Candidate clips, float32 (candidates, rows)."""
+    most = magnitudes.amax(dim=1)
     if grid.clip == "deviations":
         clips = grid.deviations * rows.std(dim=1, correction=0)
-        most = magnitudes.amax(dim=1)  # stands in for a deviation of zero, which would erase a constant row
-        return torch.where(clips > 0, clips, most).unsqueeze(0)
-    ordered = magnitudes.sort(dim=1).values
-    places = torch.tensor(grid.percentiles, dtype=torch.float64) * (rows.shape[1] - 1)
+        return _scale_of(torch.where(clips > 0, clips, most), grid)  # a deviation of zero would erase a constant row
+    best = _scale_of(most, grid)
+    # No clip is above the largest magnitude: where that is lifted to the floor, all are.
+    searched = (best > _scale_of(torch.zeros_like(most), grid)) & most.isfinite()
+    if grid.percentiles != (1.0,) and bool(searched.any()):
+        if not bool(searched.all()):
+            rows, magnitudes = rows[searched], magnitudes[searched]
+        best[searched] = _search(rows, _scale_of(_clips(magnitudes, grid), grid), grid)
+    return best
+
+
+def _clips(magnitudes: Tensor, grid: GridConfig) -> Tensor:
+    """The percentiles of each row, float32 (rows, percentiles)."""
+    last, device = magnitudes.shape[1] - 1, magnitudes.device
+    places = torch.tensor(grid.percentiles, dtype=torch.float64) * last
     below = places.floor().long()
-    above = (below + 1).clamp(max=rows.shape[1] - 1)
-    share = (places - below).float()
-    return torch.lerp(ordered[:, below], ordered[:, above], share).T
+    above, share = (below + 1).clamp(max=last), (places - below).float()
+    largest_first = magnitudes.topk(last - int(below.min()) + 1, dim=1).values
+    lower, upper = (largest_first[:, (last - at).to(device)] for at in (below, above))
+    return torch.lerp(lower, upper, share.to(device))
 
 
-def _search(rows: Tensor, clips: Tensor, grid: GridConfig) -> tuple[Tensor, Tensor]:
-    """Codes int8 and scales float16 of the clip with the least squared error of each row, the first of equals."""
-    largest = 2 ** (grid.bits - 1) - 1
-    best_error = torch.full((rows.shape[0],), float("inf"))
-    best_scale = torch.zeros(rows.shape[0], dtype=torch.float16)
-    for clip in clips:
-        scale = (clip / largest).clamp_min(grid.scale_floor or SMALLEST_SCALE).half()
-        if bool(scale.isinf().any()):
-            raise ValueError(f"weights of up to {float(clip.max())} need a scale beyond float16; the run has diverged")
-        error = (_codes(rows, scale, largest).mul_(scale.float()[:, None]) - rows).square_().sum(dim=1)
-        better = error < best_error
-        best_error, best_scale = torch.where(better, error, best_error), torch.where(better, scale, best_scale)
-    return _codes(rows, best_scale, largest).to(torch.int8), best_scale
+def _search(rows: Tensor, scales: Tensor, grid: GridConfig) -> Tensor:
+    """Of each row's `scales` (float16, (rows, candidates)) that with the least squared error, the first of equals."""
+    steps = scales.T.float().unsqueeze(2)
+    errors = nearest_codes(rows, steps, grid).mul_(steps).sub_(rows).square_().sum(dim=2)
+    best = scales.gather(1, errors.argmin(dim=0).unsqueeze(1)).squeeze(1)
+    return best.masked_fill_(scales.isinf().any(dim=1), torch.inf)  # a clip beyond float16 is refused, not outdone
 
 
-def _codes(rows: Tensor, scale: Tensor, largest: int) -> Tensor:
-    return (rows / scale.float()[:, None]).round_().clamp_(-largest - 1, largest)
+def _scale_of(clips: Tensor, grid: GridConfig) -> Tensor:
+    """The stored scale whose largest code is at the clip, float16."""
+    return (clips / largest_code(grid)).clamp_min(grid.scale_floor or SMALLEST_SCALE).half()
+
+
+def largest_code(grid: GridConfig) -> int:
+    """The largest code; the smallest is one below its negative."""
+    return int(2 ** (grid.bits - 1) - 1)
+
+
+def nearest_codes(weights: Tensor, scale: Tensor, grid: GridConfig) -> Tensor:
+    """The codes nearest to float32 `weights` on steps of `scale` (float16, broadcast), as float32."""
+    largest = largest_code(grid)
+    return (weights / scale.float()).round_().clamp_(-largest - 1, largest)
 
 
 def dequantise(quantised: Quantised) -> Tensor:

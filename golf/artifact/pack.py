@@ -1,20 +1,23 @@
 """Weights to an artifact by the quantisation split, and back to the same model's weights.
 
 Named float32 weights enter; bytes and a ledger of where they went leave. Reading an artifact needs nothing
-but the artifact. Nothing here sees data: the split is chosen from the weights alone.
+but the artifact. Nothing here sees data: codes are chosen from the weights and, for GPTQ, from Hessians that the
+caller measured on training data.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from golf.artifact.codec import compress
 from golf.artifact.container import ARTIFACT_HEADER, ArtifactError, decode, encode, payload_parts
-from golf.artifact.grid import Quantised, quantise
-from golf.config import ModelConfig, QuantConfig, from_plain, to_plain
+from golf.artifact.gptq import gptq_codes
+from golf.artifact.grid import Quantised, quantise_all
+from golf.config import GridConfig, ModelConfig, QuantConfig, from_plain, to_plain
 from golf.model.gepa import GEPA
 
 LARGEST_ARTIFACT = 64 << 20
@@ -22,6 +25,8 @@ LARGEST_ARTIFACT = 64 << 20
 FLOAT_GROUP = "float"
 SHOWN = 300
 """Characters of an error's cause, which may quote the file."""
+NO_HESSIANS: Mapping[str, Tensor] = MappingProxyType({})
+"""Where all codes are the nearest."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +54,58 @@ def is_control(name: str) -> bool:
     return group_of(name) not in ("attention", "mlp", "token_embedding")
 
 
-def quantise_tensor(name: str, weight: Tensor, quant: QuantConfig) -> Quantised | Tensor:
-    """The tensor as it is stored: on its group's grid, or float where it is small or a vector."""
+def grid_of(name: str, weight: Tensor, quant: QuantConfig) -> GridConfig | None:
+    """The grid of a tensor; None for the small ones and vectors, which stay float."""
     group = group_of(name)
-    if group == FLOAT_GROUP or weight.numel() <= quant.float_elements:
+    return None if group == FLOAT_GROUP or weight.numel() <= quant.float_elements else getattr(quant, group)
+
+
+def quantise_tensor(name: str, weight: Tensor, quant: QuantConfig) -> Quantised | Tensor:
+    """`quantise_tensors` of one tensor."""
+    return quantise_tensors({name: weight}, quant)[name]
+
+
+def quantise_tensors(
+    weights: Mapping[str, Tensor], quant: QuantConfig, hessians: Mapping[str, Tensor] = NO_HESSIANS
+) -> dict[str, Quantised | Tensor]:
+    """The tensors as they are stored, in the order of their names: on their groups' grids, or float.
+
+    Args: hessians: of every matrix whose grid has the method "gptq", see `golf.artifact.calibration`.
+    Raises: ValueError naming the tensor that is not finite, or has no Hessian though it needs one.
+    """
+    stored: dict[str, Quantised | Tensor] = {}
+    by_grid: dict[GridConfig, dict[str, Tensor]] = {}
+    for name, weight in sorted(weights.items()):
+        grid = grid_of(name, weight, quant)
+        if grid is not None:
+            by_grid.setdefault(grid, {})[name] = weight
+            continue
         if not bool(torch.isfinite(weight).all()):
             raise ValueError(f"{name} must be finite to be packed; the run has diverged")
-        return weight.to(getattr(torch, quant.control_dtype if is_control(name) else quant.other_dtype))
-    try:
-        return quantise(weight, getattr(quant, group))
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        stored[name] = weight.to(getattr(torch, quant.control_dtype if is_control(name) else quant.other_dtype))
+    for grid, group in by_grid.items():
+        found = quantise_all(group, grid)
+        if grid.method == "gptq":
+            for name, weight in group.items():
+                if name not in hessians:
+                    raise ValueError(f'{name}: method "gptq" needs its Hessian, measured by calibrate()')
+                try:
+                    codes = gptq_codes(weight, hessians[name], found[name].scale, grid, quant.damping)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+                found[name] = Quantised(codes, found[name].scale)
+        stored |= found
+    return {name: stored[name] for name in sorted(weights)}
 
 
-def pack(weights: Mapping[str, Tensor], model: ModelConfig, quant: QuantConfig) -> Packed:
-    """Quantise and encode `weights` (float32, by parameter name)."""
-    stored = {name: quantise_tensor(name, weight, quant) for name, weight in sorted(weights.items())}
+def pack(
+    weights: Mapping[str, Tensor],
+    model: ModelConfig,
+    quant: QuantConfig,
+    hessians: Mapping[str, Tensor] = NO_HESSIANS,
+) -> Packed:
+    """Quantise and encode `weights` (float32, by parameter name); `hessians` as for `quantise_tensors`."""
+    stored = quantise_tensors(weights, quant, hessians)
     data = encode(stored, to_plain(model), quant.codec, quant.level)
     return Packed(data, _ledger(stored, len(data), payload_parts(stored, to_plain(model))[0], quant))
 

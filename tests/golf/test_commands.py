@@ -150,6 +150,20 @@ def test_packing_with_another_split_makes_the_folder_that_run(
     assert result(run_copy, "live")["chunks"] == result(place.run, "live")["chunks"]
 
 
+def test_packing_by_gptq_reads_the_data_of_the_run(
+    run_copy: Path, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault: calibration on the built-in corpus because a folder does not say its data, or other bits than `run`."""
+    (run_copy / "settings.json").rename(run_copy / "elsewhere.json")
+    split = ["--split", "int5-mlp-gptq", "--set", "quant.calibration_tokens=300"]
+    assert "--data" in refused(capsys, "pack", run_copy, *split)
+    (run_copy / "elsewhere.json").rename(run_copy / "settings.json")
+    assert main(["pack", str(run_copy), *split]) == 0
+    packed = (run_copy / "artifact.golf").read_bytes()
+    assert main(["run", str(run_copy / "config.json"), "--data", str(place.data), "--out", str(run_copy)]) == 0
+    assert (run_copy / "artifact.golf").read_bytes() == packed != (place.run / "artifact.golf").read_bytes()
+
+
 def test_a_folder_is_one_configuration(run_copy: Path, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a second configuration is mixed into a folder, or the same one is refused or computed again."""
     before = {path.name: path.read_bytes() for path in run_copy.iterdir() if path.is_file()}

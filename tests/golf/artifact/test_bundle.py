@@ -14,7 +14,8 @@ from golf.artifact.bundle import COUNTED, bundle, code_bytes
 from golf.artifact.pack import pack
 from golf.config import ModelConfig, QuantConfig, RunConfig, ScheduleConfig, from_plain
 
-PACKING = tuple(m for m in COUNTED if m in ("golf.files", "golf.config") or ".artifact." in m or ".model." in m)
+READ = ("golf.files", "golf.config", "golf.data.shards")
+PACKING = tuple(m for m in COUNTED if m in READ or ".artifact." in m or ".model." in m)
 OTHER = RunConfig(
     seed=7,
     adapt=None,

@@ -1,5 +1,6 @@
 """The grid against the published numbers, an independent search and awkward rows."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from golf.artifact.grid import Quantised, dequantise, quantise
+from golf.artifact.grid import Quantised, dequantise, quantise, quantise_all
 from golf.config import GridConfig
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "kernels.safetensors"
@@ -115,3 +116,56 @@ def test_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     """Catches a scale per wrong axis."""
     with pytest.raises(ValueError, match="shape"):
         quantise(torch.zeros(shape), GridConfig())
+
+
+def one_by_one(weight: torch.Tensor, grid: GridConfig) -> Quantised:
+    """The clip search in its plainest form: a row at a time, each clip by two sorted magnitudes."""
+    largest, codes, scales = 2 ** (grid.bits - 1) - 1, [], []
+    for row in weight:
+        ordered, least = row.abs().sort().values, math.inf
+        for p in grid.percentiles:
+            place = p * (len(row) - 1)
+            below, above = ordered[math.floor(place)], ordered[min(math.floor(place) + 1, len(row) - 1)]
+            clip = torch.lerp(below, above, torch.tensor(place - math.floor(place)))
+            scale = (clip / largest).clamp_min(grid.scale_floor or 2.0**-24).half()
+            tried = torch.clamp(torch.round(row / scale.float()), -largest - 1, largest)
+            error = float((tried * scale.float() - row).square().sum())
+            if error < least:
+                least, best, best_scale = error, tried, scale
+        codes.append(best.to(torch.int8))
+        scales.append(best_scale)
+    return Quantised(torch.stack(codes), torch.stack(scales))
+
+
+@pytest.mark.parametrize("floor", [None, 1 / 31])
+def test_all_at_once_is_one_by_one_bit_for_bit(floor: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: rows, matrices or candidates exchanged when taken together, or bits that hang on the size of a block."""
+    generator = torch.Generator().manual_seed(3)
+    shapes = {"a": (30, 96), "b": (7, 41), "c": (40, 96), "d": (1, 300), "e": (5, 1)}
+    weights = {}
+    for name, shape in shapes.items():
+        spread = torch.rand(shape[0], 1, generator=generator) * 0.6  # rows on both sides of the floor
+        weights[name] = torch.randn(shape, generator=generator) * spread
+    weights["c"][3:5] = torch.tensor([0.0, 0.25])[:, None]
+    grid = GridConfig(percentiles=(0.9, 0.99, 0.9999, 1.0, 0.5), scale_floor=floor)
+    whole = quantise_all(weights, grid)
+    monkeypatch.setattr("golf.artifact.grid.CPU_BLOCK", 1000)
+    parted = quantise_all(weights, grid)
+    assert list(whole) == list(shapes)
+    for name, weight in weights.items():
+        plain = one_by_one(weight, grid)
+        for found in (whole[name], parted[name], quantise(weight, grid)):
+            assert torch.equal(found.scale, plain.scale)
+            assert torch.equal(found.codes, plain.codes)
+
+
+def test_a_bad_matrix_among_others_is_named() -> None:
+    """Fault: an error that blames another matrix, or a clip that hides weights too large for the grid."""
+    weights = {name: torch.ones(3, 8) for name in "abc"}
+    weights["b"] = torch.ones(3, 8)
+    weights["b"][1, 1] = 1e7  # the other percentile's clip would fit
+    with pytest.raises(ValueError, match=r"^b: .*float16"):
+        quantise_all(weights, GridConfig(percentiles=(0.5, 1.0)))
+    weights["b"][1, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"^b: .*NaN"):
+        quantise_all(weights, GridConfig())

@@ -168,6 +168,11 @@ def test_seconds_of_the_track() -> None:
     assert record.holds is False
     assert len(record.faults) == 2
     assert not any("timed on" in note for note in record.notes)
+    for method, faults in (("clip", 2), ("gptq", 4)):  # calibration on training data is training
+        for one in entries[: len(VALUES)]:
+            one["config"]["quant"]["mlp"]["method"] = method
+            one["metrics"]["pack_seconds"] = 100.5
+        assert len(judged(entries, ["base"], track=RECORD, **options).faults) == faults
     for one in entries:
         one["tags"]["device"] = "1 x CPU"
     assert any("timed on 8 x H100" in note for note in judged(entries, ["base"], track=RECORD, **options).notes)

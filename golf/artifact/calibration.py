@@ -1,0 +1,62 @@
+"""What the matrices of a trained model see on training data: the Hessians that GPTQ needs.
+
+A model and its training stream enter; for every calibrated matrix the mean of the outer products of its inputs leaves.
+The tokens are a function of the configuration and its seed. Validation tokens are no argument, so none can be read.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from golf.artifact.pack import grid_of
+from golf.config import RunConfig
+from golf.data.shards import TokenStream
+from golf.model.gepa import GEPA
+
+CALIBRATION_BATCH = 16_384
+"""Tokens of one forward pass."""
+
+
+@torch.no_grad()
+def calibrate(model: GEPA, stream: TokenStream, config: RunConfig) -> dict[str, Tensor]:
+    """The Hessian of every matrix that is packed by GPTQ, by the parameter's name.
+
+    Args: model: with the weights that are to be packed, on the device that computes.
+    Returns: float64 (inputs, inputs) on that device; query, key and value, which have the same inputs, share one.
+    """
+    sums, sources, hooks = dict[str, Tensor](), dict[str, str](), []
+    for name, parameter in model.named_parameters():
+        grid = grid_of(name, parameter, config.quant)
+        if grid is not None and grid.method == "gptq":
+            sources[name] = source = name.replace(".key.", ".query.").replace(".value.", ".query.")
+            if source not in sums:
+                sums[source] = torch.zeros(parameter.shape[1], parameter.shape[1]).to(parameter.device).double()
+                linear = model.get_submodule(source.removesuffix(".weight"))
+                hooks.append(linear.register_forward_pre_hook(_adder(sums[source])))
+    length, device = config.batch.sequence_length, next(model.parameters()).device
+    starts = calibration_starts(stream, config)
+    for batch in starts.split(max(1, CALIBRATION_BATCH // length)):
+        tokens_BT = torch.stack([torch.from_numpy(stream.read(start, length)) for start in batch.tolist()])
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            model.logits(tokens_BT.to(device))
+    for hook in hooks:
+        hook.remove()
+    return {name: sums[source] / (len(starts) * length) for name, source in sources.items()}
+
+
+def calibration_starts(stream: TokenStream, config: RunConfig) -> Tensor:
+    """Where in the training stream the sequences of the calibration begin, drawn by the run's seed."""
+    count = -(-config.quant.calibration_tokens // config.batch.sequence_length)
+    return torch.randint(stream.num_tokens, (count,), generator=torch.Generator().manual_seed(config.seed))
+
+
+def _adder(total_II: Tensor) -> Callable[[nn.Module, Any], None]:
+    """A hook that adds the outer products of a matrix's inputs."""
+
+    def add(module: nn.Module, inputs: Any) -> None:
+        x_NI = inputs[0].flatten(0, -2).float()
+        total_II.add_(x_NI.T @ x_NI)
+
+    return add

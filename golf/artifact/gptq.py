@@ -1,0 +1,54 @@
+"""GPTQ: codes that keep a matrix's outputs, not its weights, as near as a grid allows.
+
+A matrix, the mean of the outer products of its inputs (its Hessian) and the scales of its grid enter, codes leave. The
+columns are rounded one after the other, those with the largest inputs first; what a column loses is made up for by the
+columns that are still to come, in the least squares sense. Inputs that are not correlated give the nearest codes. In
+float64, so that codes hardly hang on the order of sums. Source: Frantar et al. 2023, arXiv 2210.17323.
+
+Shape letters: O outputs (rows), I inputs (columns).
+"""
+
+import torch
+from torch import Tensor
+
+from golf.artifact.grid import nearest_codes
+from golf.config import GridConfig
+
+LAZY_COLUMNS = 32
+"""Columns whose corrections of the columns behind them are applied at once, as one matrix product."""
+
+
+def gptq_codes(weight_OI: Tensor, hessian_II: Tensor, scale: Tensor, grid: GridConfig, damping: float) -> Tensor:
+    """The codes of a matrix on the steps `scale`, int8 (rows, columns).
+
+    Args: weight_OI: float32; hessian_II: float64, on the device where it is computed; scale: float16 (rows,) or ();
+        damping: share of the Hessian's mean diagonal added to its diagonal.
+    Raises: ValueError when the Hessian is not finite or not positive definite.
+    """
+    order = hessian_II.diagonal().argsort(descending=True, stable=True)
+    factor_II = _inverse_factor(hessian_II[order][:, order], damping)
+    rest_IO = weight_OI.to(hessian_II.device).double().T[order].contiguous()
+    scale, size = scale.to(hessian_II.device), len(order)
+    codes_IO = torch.empty_like(rest_IO, dtype=torch.int8)
+    for start in range(0, size, LAZY_COLUMNS):
+        end = min(start + LAZY_COLUMNS, size)
+        lost_IO = torch.empty_like(rest_IO[start:end])
+        for column in range(start, end):
+            codes = nearest_codes(rest_IO[column].float(), scale, grid)
+            codes_IO[column] = codes
+            lost = (rest_IO[column] - codes.double() * scale) / factor_II[column, column]
+            rest_IO[column + 1 : end].addr_(factor_II[column, column + 1 : end], lost, alpha=-1)
+            lost_IO[column - start] = lost
+        rest_IO[end:].addmm_(factor_II[start:end, end:].T, lost_IO, alpha=-1)
+    codes_OI = torch.empty_like(weight_OI, dtype=torch.int8, device=hessian_II.device)
+    codes_OI[:, order] = codes_IO.T
+    return codes_OI.to(weight_OI.device)
+
+
+def _inverse_factor(hessian_II: Tensor, damping: float) -> Tensor:
+    """The upper triangular U with Uᵀ U the inverse of the damped Hessian: row i corrects for column i."""
+    damped_II = hessian_II + damping * hessian_II.diagonal().mean() * torch.eye(len(hessian_II)).to(hessian_II)
+    lower_II, failed = torch.linalg.cholesky_ex(damped_II)
+    if bool(failed) or not bool(damped_II.isfinite().all()):
+        raise ValueError("its inputs on the training data are not finite, or all zero; the run has diverged")
+    return torch.linalg.cholesky(torch.cholesky_inverse(lower_II), upper=True)
