@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from golf.artifact.codec import compress
-from golf.artifact.container import ARTIFACT_HEADER, ArtifactError, decode, encode, payload_parts
+from golf.artifact.container import ArtifactError, decode, encode
 from golf.artifact.grid import Quantised, quantise
+from golf.artifact.ledger import LEDGER_HEADER, byte_ledger
 from golf.config import ModelConfig, QuantConfig, from_plain, to_plain
 from golf.model.gepa import GEPA
 
@@ -30,9 +30,7 @@ class Packed:
 
     data: bytes
     ledger: dict[str, dict[str, float]]
-    """Per tensor group: "elements", "raw_bytes" (codes and scales), "entropy_bytes" (order-0 entropy of the codes),
-    "packed_bytes" (share of the artifact, by each group compressed alone, at level 9 at most). Under
-    "header": the file's header and its index."""
+    """`byte_ledger` summed by tensor group, "float" for what is not quantised, and "header"."""
 
 
 def group_of(name: str) -> str:
@@ -66,43 +64,12 @@ def pack(weights: Mapping[str, Tensor], model: ModelConfig, quant: QuantConfig) 
     """Quantise and encode `weights` (float32, by parameter name)."""
     stored = {name: quantise_tensor(name, weight, quant) for name, weight in sorted(weights.items())}
     data = encode(stored, to_plain(model), quant.codec, quant.level)
-    return Packed(data, _ledger(stored, len(data), payload_parts(stored, to_plain(model))[0], quant))
-
-
-def _ledger(
-    stored: Mapping[str, Quantised | Tensor], total: int, index: bytes, quant: QuantConfig
-) -> dict[str, dict[str, float]]:
-    groups: dict[str, list[Quantised | Tensor]] = {}
-    for name, tensor in stored.items():
-        groups.setdefault(group_of(name) if isinstance(tensor, Quantised) else FLOAT_GROUP, []).append(tensor)
-    raws = {group: [b"".join(_stored_bytes(t) for t in tensors)] for group, tensors in groups.items()}
-    level = min(quant.level, 9)
-    alone = {group: len(compress(raw, quant.codec, level)) for group, (raw,) in raws.items()}
-    share = (total - ARTIFACT_HEADER.size) / (sum(alone.values()) + len(compress(index, quant.codec, level)))
     ledger: dict[str, dict[str, float]] = {}
-    for group, tensors in groups.items():
-        codes = [tensor.codes for tensor in tensors if isinstance(tensor, Quantised)]
-        ledger[group] = {
-            "elements": float(sum((t.codes if isinstance(t, Quantised) else t).numel() for t in tensors)),
-            "raw_bytes": float(len(raws[group][0])),
-            "entropy_bytes": sum(_entropy_bits(tensor) for tensor in codes) / 8,
-            "packed_bytes": float(int(share * alone[group])),
-        }
-    rest = total - sum(row["packed_bytes"] for row in ledger.values())
-    raw = float(ARTIFACT_HEADER.size + 4 + len(index))
-    ledger["header"] = {"elements": 0.0, "raw_bytes": raw, "entropy_bytes": 0.0, "packed_bytes": rest}
-    return ledger
-
-
-def _stored_bytes(tensor: Quantised | Tensor) -> bytes:
-    parts = (tensor.scale, tensor.codes) if isinstance(tensor, Quantised) else (tensor,)
-    return b"".join(part.contiguous().numpy().tobytes() for part in parts)
-
-
-def _entropy_bits(codes: Tensor) -> float:
-    counts = torch.bincount(codes.flatten().long() + 128).double()
-    counts = counts[counts > 0]
-    return float((counts * (counts.sum() / counts).log2()).sum())
+    for name, row in byte_ledger(data).items():
+        kept = name if name == LEDGER_HEADER else group_of(name) if "code_bytes" in row else FLOAT_GROUP
+        group = ledger.setdefault(kept, {})
+        group.update({field: group.get(field, 0.0) + value for field, value in row.items() if field != "bits"})
+    return Packed(data, ledger)
 
 
 def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:
