@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.artifact.bundle import code_bytes
+from golf.artifact.ledger import group_ledger
 from golf.artifact.pack import read_artifact
 from golf.budget import plan_for_seconds
 from golf.config import RunConfig, from_plain, override_all, to_plain
@@ -83,6 +84,7 @@ def run_command(arguments: argparse.Namespace) -> None:
             saving = saving_of(arguments)
             results = run_stages(config, dataset, folder, group, size, progress, saving=saving, notice=notice)
         if group.first:
+            results["pack"] |= {"ledger": group_ledger(folder.file("artifact.golf").read_bytes())}
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
             print_ladder(results)
             print(save_line(results["train"]))

@@ -241,7 +241,8 @@ class QuantConfig:
     other_dtype: Literal["float32", "float16"] = "float16"
     """Type of the other small tensors."""
     codec: Literal["rans", "zstd", "lzma", "zlib"] = "rans"
-    """Compressor of the payload; "rans" models the codes by row and column. A missing one is an error, never replaced."""
+    """Compressor; "rans" models the codes by row and column and needs no package. A missing one is an error, never
+    replaced."""
     level: int | None = None
     """Compression level: zstd 1 to 22, lzma and zlib 0 to 9, as rans for what is not codes; None: the strongest."""
 

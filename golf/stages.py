@@ -181,12 +181,12 @@ def validation_stream(dataset: Dataset) -> Stream:
 def pack_stage(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """Quantise the averaged weights and write the artifact.
 
-    Returns: {"model_bytes", "ledger" (bytes per tensor group), "seconds"}.
+    Returns: {"model_bytes", "seconds"}.
     """
     started = time.perf_counter()
     packed = pack(read_tensors(folder.file(WEIGHTS[AVERAGED])), config.model, config.quant)
     write_bytes(folder.file("artifact.golf"), packed.data)
-    return {"model_bytes": len(packed.data), "ledger": packed.ledger, "seconds": time.perf_counter() - started}
+    return {"model_bytes": len(packed.data), "seconds": time.perf_counter() - started}
 
 
 def with_code(packed: dict[str, Any], code_bytes: int, cap_bytes: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from golf.artifact.bundle import code_bytes
+from golf.artifact.ledger import group_ledger
 from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
@@ -339,7 +340,7 @@ def outcome_of(
         "metrics": metrics,
         "curves": curves,
         "chunks": chunks,
-        "ledger": packed["ledger"],
+        "ledger": group_ledger(folder.file("artifact.golf").read_bytes()),
         "saving": {name: train[name] for name in SAVE_FACTS if name in train},
         "standings": {rung: str(standing) for rung, standing in standings.items()},
         "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file(CONFIG))},

@@ -41,7 +41,6 @@ COUNTED = (
     "golf.artifact.spread",
     "golf.artifact.grid",
     "golf.artifact.container",
-    "golf.artifact.ledger",
     "golf.artifact.pack",
     "golf.score.windows",
     "golf.score.sliding",

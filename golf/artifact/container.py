@@ -66,7 +66,7 @@ class TensorEntry(NamedTuple):
         return math.prod(self.shape) if self.kind[0] == "q" else 0
 
 
-Read = tuple[dict[str, Any], list[TensorEntry], list[bytes], NDArray[np.int8]]
+Unpacked = tuple[dict[str, Any], list[TensorEntry], list[bytes], NDArray[np.int8]]
 """The model, the index, the head bytes of every tensor, and the codes of all quantised ones, one after another."""
 
 
@@ -178,7 +178,7 @@ def decode_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Quantised | Te
     return model, tensors
 
 
-def _read_payload(packed: bytes, codec: str, raw_bytes: int) -> Read:
+def _read_payload(packed: bytes, codec: str, raw_bytes: int) -> Unpacked:
     """What a codec of bytes packed."""
     payload = decompress(packed, codec, raw_bytes)
     model, entries, at = _read_index(payload)
@@ -192,7 +192,7 @@ def _read_payload(packed: bytes, codec: str, raw_bytes: int) -> Read:
     return model, entries, heads, np.frombuffer(payload, np.int8, offset=at)
 
 
-def _read_modelled(packed: bytes, raw_bytes: int) -> Read:
+def _read_modelled(packed: bytes, raw_bytes: int) -> Unpacked:
     """What "rans" packed: sizes, then the index, the floats by their planes and the side part as a head, then words."""
     if len(packed) < MODELLED_HEAD.size:
         raise ArtifactError(f"cut short: {len(packed)} packed bytes have no head")

@@ -23,6 +23,7 @@ from golf.artifact.container import (
     stored_floats,
 )
 from golf.artifact.grid import Quantised
+from golf.artifact.pack import FLOAT_GROUP, group_of
 from golf.artifact.rans import RANS_BITS
 from golf.artifact.spread import class_counts, class_tables, code_spreads, table_frequencies
 
@@ -69,6 +70,16 @@ def byte_ledger(data: bytes) -> dict[str, dict[str, float]]:
     rest = len(data) - sum(row["packed_bytes"] for row in rows.values())
     raw = float(ARTIFACT_HEADER.size + len(index_bytes(model, entries)))
     return rows | {LEDGER_HEADER: {"elements": 0.0, "raw_bytes": raw, "packed_bytes": rest}}
+
+
+def group_ledger(data: bytes) -> dict[str, dict[str, float]]:
+    """`byte_ledger` summed by tensor group ("float" for what is not quantised), without the bits."""
+    groups: dict[str, dict[str, float]] = {}
+    for name, row in byte_ledger(data).items():
+        floats = name if name == LEDGER_HEADER else FLOAT_GROUP
+        group = groups.setdefault(group_of(name) if "entropy_bytes" in row else floats, {})
+        group |= {field: group.get(field, 0.0) + value for field, value in row.items() if field != "bits"}
+    return {group: {"entropy_bytes": 0.0} | row for group, row in groups.items()}
 
 
 def entropy_bytes(codes: NDArray[np.int8]) -> float:

@@ -1,6 +1,6 @@
 """Weights to an artifact by the quantisation split, and back to the same model's weights.
 
-Named float32 weights enter; bytes and a ledger of where they went leave. Reading an artifact needs nothing
+Named float32 weights enter; bytes leave. Reading an artifact needs nothing
 but the artifact. Nothing here sees data: the split is chosen from the weights alone.
 """
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from golf.artifact.container import ArtifactError, decode, encode
 from golf.artifact.grid import Quantised, quantise
-from golf.artifact.ledger import LEDGER_HEADER, byte_ledger
 from golf.config import ModelConfig, QuantConfig, from_plain, to_plain
 from golf.model.gepa import GEPA
 
@@ -26,11 +25,10 @@ SHOWN = 300
 
 @dataclass(frozen=True)
 class Packed:
-    """An artifact and where its bytes go."""
+    """A packed model."""
 
     data: bytes
-    ledger: dict[str, dict[str, float]]
-    """`byte_ledger` summed by tensor group, "float" for what is not quantised, and "header"."""
+    """The artifact; where its bytes go is told by `golf.artifact.ledger`."""
 
 
 def group_of(name: str) -> str:
@@ -63,13 +61,7 @@ def quantise_tensor(name: str, weight: Tensor, quant: QuantConfig) -> Quantised 
 def pack(weights: Mapping[str, Tensor], model: ModelConfig, quant: QuantConfig) -> Packed:
     """Quantise and encode `weights` (float32, by parameter name)."""
     stored = {name: quantise_tensor(name, weight, quant) for name, weight in sorted(weights.items())}
-    data = encode(stored, to_plain(model), quant.codec, quant.level)
-    ledger: dict[str, dict[str, float]] = {}
-    for name, row in byte_ledger(data).items():
-        kept = name if name == LEDGER_HEADER else group_of(name) if "code_bytes" in row else FLOAT_GROUP
-        group = ledger.setdefault(kept, {})
-        group.update({field: group.get(field, 0.0) + value for field, value in row.items() if field != "bits"})
-    return Packed(data, ledger)
+    return Packed(encode(stored, to_plain(model), quant.codec, quant.level))
 
 
 def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:

@@ -2,7 +2,8 @@
 
 Symbols, the table that each is coded under, and the tables enter; bytes leave; `rans_decode` goes back. Symbol i
 belongs to lane i mod lanes, so that one call of numpy works on a row of symbols at once: 27 million in a second. There
-is no floating point and no package's own format: every machine decodes the same, next year, too. Damaged or hostile words end in CodecError, in time and memory proportional to the number of symbols.
+is no floating point and no package's own format: every machine decodes the same, next year, too. Damaged or hostile
+words end in CodecError, in time and memory proportional to the number of symbols.
 Source: J. Duda, arXiv:1311.2540; lanes as in F. Giesen, arXiv:1402.3392.
 """
 

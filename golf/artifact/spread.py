@@ -1,9 +1,9 @@
 """Matrices of int8 codes to bytes and back: each code is coded under the table of how far its row and column spread.
 
-Matrices enter; a side part (a byte for each row and column, and the tables) and the coded words leave. A code's class is
-its row's byte plus its column's, and each class has a table of frequencies; all of it small integers. Rows of an embedding and columns of a matrix differ in their
-spread; a class for each quarter octave takes 3 % off the order-0 entropy of the demo's codes. All tensors share the
-tables, which pays for them. Floating point is used to choose bytes, never to read them.
+Matrices enter; a side part (a byte for each row and column, and the tables) and the coded words leave. A code's class
+is its row's byte plus its column's, and each class has a table of frequencies: small integers all. Rows of an embedding
+and columns of a matrix differ in their spread; a class for each quarter octave takes 3 % off the order-0 entropy of the
+demo's codes. All tensors share the tables, which pays for them. Floating point chooses bytes and never reads them.
 """
 
 import itertools
