@@ -15,8 +15,8 @@ except ModuleNotFoundError:
 
 LZMA_MEMORY = 128 << 20
 """Bytes that unpacking xz may use for its dictionary; level 9 needs about 65 MiB."""
-BARE_DICTIONARY = 1 << 24
-"""Bytes of the dictionary of "lzma2"."""
+BARE_DICTIONARY = 1 << 20
+"""Bytes of the dictionary of "lzma2": in floats there is nothing to find further away."""
 _DAMAGED = (lzma.LZMAError, zlib.error) if zstandard is None else (lzma.LZMAError, zlib.error, zstandard.ZstdError)
 
 
