@@ -19,8 +19,8 @@ RANS_LOW = 1 << 16
 
 
 def _lanes(length: int) -> int:
-    """States that take turns: each costs about 2 bytes, and saves steps of the loop."""
-    return 1 << max(0, length.bit_length() // 2 - 2)
+    """States that take turns, so many that the loop has 16,000 steps at most: each costs about 2 bytes."""
+    return 1 << max(2, length.bit_length() - 14)
 
 
 def rans_encode(symbols: NDArray[np.uint8], tables: NDArray[np.uint8], frequencies: NDArray[np.int64]) -> bytes:

@@ -31,7 +31,7 @@ def case(length: int, num_tables: int, symbols: int, seed: int) -> Case:
 
 def plain_decode(data: bytes, tables: list[int], frequencies: list[list[int]]) -> list[int]:
     """The documented decoder, one symbol at a time, in Python's integers."""
-    lanes = 1 << max(0, len(tables).bit_length() // 2 - 2)
+    lanes = 1 << max(2, len(tables).bit_length() - 14)
     states = [int.from_bytes(data[4 * lane : 4 * lane + 4], "little") for lane in range(lanes)]
     words = [int.from_bytes(data[at : at + 2], "little") for at in range(4 * lanes, len(data), 2)]
     found = []
@@ -47,8 +47,8 @@ def plain_decode(data: bytes, tables: list[int], frequencies: list[list[int]]) -
     return found
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 600), st.integers(1, 5), st.sampled_from([1, 2, 3, 60, 256]), st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from([0, 1, 2, 700, 20_000]), st.integers(1, 5), st.sampled_from([1, 2, 3, 60, 256]), st.integers(0, 2**32))
 def test_round_trip_and_plain_decoder(length: int, num_tables: int, symbols: int, seed: int) -> None:
     """Catches a lost symbol, arithmetic that overflows, and a format that is not the documented one."""
     drawn, tables, frequencies = case(length, num_tables, symbols, seed)
@@ -62,14 +62,14 @@ def test_the_bytes_are_the_information() -> None:
     """Catches a coder that wastes bits: more than the information and two bytes a lane."""
     drawn, tables, frequencies = case(200_000, 9, 64, 1)
     bits = (RANS_BITS - np.log2(frequencies[tables, drawn])).sum()
-    lanes = 1 << (len(drawn).bit_length() // 2 - 2)
-    assert len(rans_encode(drawn, tables, frequencies)) <= bits / 8 * 1.0001 + 3 * lanes
+    lanes = 1 << (len(drawn).bit_length() - 14)
+    assert len(rans_encode(drawn, tables, frequencies)) <= bits / 8 * 1.0001 + 4 * lanes
 
 
 @pytest.mark.filterwarnings("error")
 def test_damage_is_refused_or_harmless() -> None:
     """Catches an index error, a hang or another length from words, states or tables that are not the encoder's."""
-    drawn, tables, frequencies = case(3000, 3, 30, 2)
+    drawn, tables, frequencies = case(600, 3, 30, 2)
     data = rans_encode(drawn, tables, frequencies)
     for bad in (b"", data[:3], data[:-1], data[:-2], data + b"\0", data + b"\0\0", data[: len(data) // 2]):
         with pytest.raises(CodecError):
@@ -83,4 +83,4 @@ def test_damage_is_refused_or_harmless() -> None:
             assert len(rans_decode(bytes(spoiled), tables, frequencies)) == len(tables)
         except CodecError:
             refused += 1
-    assert refused > 250
+    assert refused > 200
