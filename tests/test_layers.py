@@ -21,6 +21,7 @@ ORDER = (
     "golf.artifact.bundle",
     "golf.predict",
     "golf.budget",
+    "golf.fit",
     "golf.describe",
     "golf.commands",
     "golf.__main__",

@@ -6,7 +6,7 @@ What a codec packs together belongs to no tensor alone: each gets a share of it,
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,21 @@ def group_ledger(data: bytes) -> dict[str, dict[str, float]]:
         group = groups.setdefault(group_of(name) if "entropy_bytes" in row else floats, {})
         group |= {field: group.get(field, 0.0) + value for field, value in row.items() if field != "bits"}
     return {group: {"entropy_bytes": 0.0} | row for group, row in groups.items()}
+
+
+def ledger_lines(rows: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """The rows of `byte_ledger` as a table with the distance of the codes to their entropy, and the sums."""
+    summed = ("elements", "entropy_bytes", "code_bytes", "packed_bytes")
+    whole = {field: sum(row.get(field, 0.0) for row in rows.values()) for field in summed}
+    width = max(map(len, rows))
+    titles = f"{'elements':>11s} {'bits':>4s} {'codes':>11s} {'entropy':>11s} {'distance':>9s} {'all bytes':>11s}"
+    yield f"{'tensor':{width}s} {titles}"
+    for name, row in [*rows.items(), ("sum", whole)]:
+        entropy, codes = row.get("entropy_bytes", 0.0), row.get("code_bytes", 0.0)
+        distance = f"{100 * (codes / entropy - 1):+.2f} %" if entropy else ""
+        bits = f"{row['bits']:.0f}" if "bits" in row else ""
+        parts = f"{codes:11,.0f} {entropy:11,.0f}" if codes else 23 * " "
+        yield f"{name:{width}s} {row['elements']:11,.0f} {bits:>4s} {parts} {distance:>9s} {row['packed_bytes']:11,.0f}"
 
 
 def entropy_bytes(codes: NDArray[np.int8]) -> float:

@@ -48,7 +48,7 @@ def plain_decode(data: bytes, tables: list[int], frequencies: list[list[int]]) -
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from([0, 1, 2, 700, 20_000]), st.integers(1, 5), st.sampled_from([1, 2, 3, 60, 256]), st.integers(0, 2**32))
+@given(st.sampled_from([0, 1, 2, 700, 3000]), st.integers(1, 5), st.sampled_from([1, 2, 3, 60, 256]), st.integers(0, 2**32))
 def test_round_trip_and_plain_decoder(length: int, num_tables: int, symbols: int, seed: int) -> None:
     """Catches a lost symbol, arithmetic that overflows, and a format that is not the documented one."""
     drawn, tables, frequencies = case(length, num_tables, symbols, seed)
@@ -60,7 +60,7 @@ def test_round_trip_and_plain_decoder(length: int, num_tables: int, symbols: int
 
 def test_the_bytes_are_the_information() -> None:
     """Catches a coder that wastes bits: more than the information and two bytes a lane."""
-    drawn, tables, frequencies = case(200_000, 9, 64, 1)
+    drawn, tables, frequencies = case(70_000, 9, 64, 1)
     bits = (RANS_BITS - np.log2(frequencies[tables, drawn])).sum()
     lanes = 1 << (len(drawn).bit_length() - 14)
     assert len(rans_encode(drawn, tables, frequencies)) <= bits / 8 * 1.0001 + 4 * lanes
