@@ -181,7 +181,7 @@ def _add_running(kinds: Any) -> None:
     fit.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of a trained run")
     fit.add_argument("--cap", type=_whole, metavar="BYTES", help="largest artifact, model and code (that of the run)")
     fit.add_argument("--margin", type=_whole, default=0, metavar="BYTES", help="bytes to leave free (%(default)s)")
-    fit.add_argument("--tokens", type=_whole, default=16_384, metavar="N", help="tokens to measure on (%(default)s)")
+    fit.add_argument("--tokens", type=_whole, default=8192, metavar="N", help="tokens to measure on (%(default)s)")
     fit.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
     fit.add_argument("--out", type=Path, metavar="FILE", help="where the configuration is written (FOLDER/fitted.json)")
 

@@ -48,7 +48,9 @@ def plain_decode(data: bytes, tables: list[int], frequencies: list[list[int]]) -
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from([0, 1, 2, 700, 3000]), st.integers(1, 5), st.sampled_from([1, 2, 3, 60, 256]), st.integers(0, 2**32))
+@given(
+    st.sampled_from([0, 1, 2, 700, 3000]), st.integers(1, 5), st.sampled_from([1, 2, 3, 60, 256]), st.integers(0, 2**32)
+)
 def test_round_trip_and_plain_decoder(length: int, num_tables: int, symbols: int, seed: int) -> None:
     """Catches a lost symbol, arithmetic that overflows, and a format that is not the documented one."""
     drawn, tables, frequencies = case(length, num_tables, symbols, seed)
