@@ -57,7 +57,7 @@ def test_the_best_of_random_options() -> None:
 
 
 def test_no_split_that_fits_is_predicted_better(weights: dict[str, Tensor], data: Path) -> None:
-    """Fault: an artifact over the cap, bytes that are not the codec's, losses of another model, a better split unused."""
+    """Fault: an artifact over the cap, bytes that are not the codec's, another model's loss, a better split unused."""
     sizes = {name: len(pack(weights, TINY.model, whole(name)).data) for name in FEW}
     cap = (min(sizes.values()) + max(sizes.values())) // 2
     config = replace(TINY, cap_bytes=code_bytes(TINY) + cap + 700)
