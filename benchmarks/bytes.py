@@ -267,12 +267,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, metavar="FOLDER", help=f"prepared data ({DEFAULT_DATA}, made when missing)"
     )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="average.safetensors of a demo trained before")
     parser.add_argument("--split", default="mixed-int6-int8", help="of the record's codes (%(default)s)")
     parsed = parser.parse_args(arguments)
     for name, codec in (("brotli", brotli), ("constriction", constriction)):
         if codec is None:
             print(f"{name} is not installed and not in the race: pip install {name}")
-    demo = trained_demo(QUICK_STEPS if parsed.quick else None, parsed.data)
+    steps = QUICK_STEPS if parsed.quick else None
+    demo = read_tensors(parsed.weights) if parsed.weights else trained_demo(steps, parsed.data)
     results: dict[str, Any] = {}
     for split in [parsed.split] if parsed.quick else SPLITS:
         print(f"\ndemo, trained, {split}")
