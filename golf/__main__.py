@@ -246,7 +246,7 @@ def _add_data(sources: Any) -> None:
 
 
 PREDICTION = """The predicted bytes
-take trained rows as normally distributed and their codes at their entropy; on trained demos that was within 4 % of
+take trained rows as normally distributed and their codes near their entropy; on trained demos that was within 6 % of
 what the model really took. Only packing tells."""
 
 
