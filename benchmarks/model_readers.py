@@ -19,7 +19,8 @@ import torch
 import zstandard
 
 from benchmarks.mutations import EXTREMES, HUGE, spoil_bytes, spoil_json
-from golf.artifact.container import ARTIFACT_CODECS, ARTIFACT_HEADER, ARTIFACT_MAGIC
+from golf.artifact.codec import compress, decompress
+from golf.artifact.container import ARTIFACT_CODECS, ARTIFACT_HEADER, ARTIFACT_MAGIC, MODELLED_HEAD
 from golf.artifact.pack import pack, read_artifact
 from golf.config import ModelConfig, OptimizerConfig, QuantConfig
 from golf.dist import Group
@@ -63,14 +64,15 @@ def artifact_reader(folder: Path) -> Reader:
     """An artifact: its header, its packed stream, its index and its tensors."""
     path = folder / "artifact.golf"
     weights = {name: parameter.detach() for name, parameter in build_model(MODEL, 1).named_parameters()}
-    intact = pack(weights, MODEL, QuantConfig(float_elements=300)).data
-    payload = zstandard.ZstdDecompressor().decompress(intact[ARTIFACT_HEADER.size :])
+    zstd, intact = (pack(weights, MODEL, QuantConfig(float_elements=300, codec=c)).data for c in ("zstd", "rans"))
+    payload = zstandard.ZstdDecompressor().decompress(zstd[ARTIFACT_HEADER.size :])
     end = 4 + int.from_bytes(payload[:4], "little")
     index, body = json.loads(payload[4:end]), payload[end:]
-    kinds = (_spoil_file, _spoil_header, _spoil_stream, _spoil_payload, _spoil_index, _spoil_index, _spoil_model, _bomb)
+    kinds = [_spoil_file, _spoil_header, _spoil_stream, _spoil_payload, _spoil_index, _spoil_index, _spoil_model, _bomb]
+    kinds += [_spoil_modelled, _spoil_modelled, _spoil_modelled, _bomb_modelled]
 
     def spoil(source: random.Random) -> bytes:
-        return source.choice(kinds)(source, intact, index, body)
+        return source.choice(kinds)(source, source.choice((zstd, intact)), index, body)
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
@@ -93,13 +95,15 @@ def compressed(payload: bytes, codec: int) -> bytes:
     """By the container's codec of that number."""
     if ARTIFACT_CODECS[codec] == "zstd":
         return zstandard.ZstdCompressor(level=1).compress(payload)
+    if ARTIFACT_CODECS[codec] == "rans":
+        return MODELLED_HEAD.pack(len(payload), 0) + payload  # which is none
     if ARTIFACT_CODECS[codec] == "lzma":
         return lzma.compress(payload, check=lzma.CHECK_NONE, preset=0)
     return zlib.compress(payload, 1)
 
 
 def _codec(source: random.Random) -> int:
-    return source.choice((0, 0, 0, 0, 1, 2, 2, 2))
+    return source.choice((0, 0, 0, 0, 1, 2, 2, 2, 3))
 
 
 def _framed(index: bytes, body: bytes) -> bytes:
@@ -167,6 +171,55 @@ def _bomb(source: random.Random, intact: bytes, index: Any, body: bytes) -> byte
         at = packed.find(frame.content_size.to_bytes(4, "little"))
         packed = packed[:at] + struct.pack("<I", raw_bytes % 2**32) + packed[at + 4 :] if at > 0 else packed
     return sealed(payload, codec, packed, raw_bytes)
+
+
+def modelled(head: bytes, words: bytes, raw_bytes: int, sizes: tuple[int, int] | None = None) -> bytes:
+    """An artifact of "rans" around a head and words, with a right checksum."""
+    packed_head = compress(head, "lzma2", 0)
+    packed = MODELLED_HEAD.pack(*(sizes or (len(head), len(packed_head)))) + packed_head + words
+    check = hashlib.sha256(packed).digest()
+    number = ARTIFACT_CODECS.index("rans")
+    return ARTIFACT_HEADER.pack(ARTIFACT_MAGIC, 2, number, raw_bytes % 2**64, len(packed), check) + packed
+
+
+def _spoil_modelled(source: random.Random, intact: bytes, index: Any, body: bytes) -> bytes:
+    """Any part of an artifact of "rans": the index, floats, spreads and tables of its head, the states and words."""
+    if ARTIFACT_CODECS[intact[6]] != "rans":
+        return _spoil_stream(source, intact, index, body)
+    raw_bytes, (size, packed) = (
+        ARTIFACT_HEADER.unpack_from(intact)[3],
+        MODELLED_HEAD.unpack_from(intact, ARTIFACT_HEADER.size),
+    )
+    begin = ARTIFACT_HEADER.size + MODELLED_HEAD.size
+    head, words = decompress(intact[begin : begin + packed], "lzma2", size), intact[begin + packed :]
+    end = 4 + int.from_bytes(head[:4], "little")
+    kind = source.randrange(6)
+    if kind == 0:
+        return modelled(head, spoil_bytes(source, words), raw_bytes)
+    if kind == 1:
+        text = spoil_json(source, json.loads(head[4:end]))
+        changed = struct.pack("<I", len(text)) + text + head[end:]
+        return modelled(changed, words, raw_bytes + len(text) + 4 - end)
+    if kind == 2:
+        sizes = tuple(source.choice((*EXTREMES, size, packed)) % 2**32 for _ in range(2))
+        return modelled(head, words, raw_bytes, (sizes[0], sizes[1]))
+    if kind == 3:
+        spoiled = bytearray(head)
+        for _ in range(source.randint(1, 8)):
+            spoiled[source.randrange(end, len(head))] = source.choice((0, 1, 55, 56, 127, 255))
+        return modelled(bytes(spoiled), words, raw_bytes)
+    tail = head[:end] + spoil_bytes(source, head[end:])
+    return modelled(tail, words, raw_bytes if kind == 4 else source.choice((*EXTREMES, *HUGE)))
+
+
+def _bomb_modelled(source: random.Random, intact: bytes, index: Any, body: bytes) -> bytes:
+    """Codes that take no bits at all, in numbers from few to too many."""
+    side = 2 ** source.choice((4, 8, 11, 12, 13, 15, 20))
+    text = text_of({"model": index["model"], "tensors": [["bomb", "q", [side, side]]]})
+    table = bytes([1]) + bytes(255)
+    head = struct.pack("<I", len(text)) + text + bytes(2) + bytes(2 * min(side, 2**16)) + table
+    lanes = 1 << max(2, (side * side).bit_length() - 14)
+    return modelled(head, struct.pack("<I", 2**16) * min(lanes, 2**16), 4 + len(text) + 2 + side * side)
 
 
 def tensors_reader(folder: Path) -> Reader:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.artifact.bundle import code_bytes
+from golf.artifact.ledger import byte_ledger, group_ledger, ledger_lines
 from golf.artifact.pack import read_artifact
 from golf.budget import plan_for_seconds
 from golf.config import RunConfig, from_plain, override_all, to_plain
@@ -23,12 +24,14 @@ from golf.data.fineweb import download_fineweb
 from golf.data.shards import TokenStream
 from golf.data.text import prepare_text, read_documents
 from golf.describe import config_facts, fact_lines, field_notes, note_lines, save_line
-from golf.dist import Group, join
+from golf.dist import Group, join, pick_device
 from golf.files import read_json, write_json
-from golf.presets import find_preset, with_split
+from golf.fit import fit, fit_lines, training_loss, training_tokens
+from golf.presets import find_preset, with_grids, with_split
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, WEIGHTS, digest
 from golf.solo import Progress, noticed_signals, print_ladder
 from golf.stages import RunFolder, measure, pack_stage, run_stages, train_stage, with_code
+from golf.tensors import read_tensors
 from golf.train.saving import Saving
 
 DEFAULT_DATA = Path("data") / CORPUS_NAME
@@ -84,6 +87,7 @@ def run_command(arguments: argparse.Namespace) -> None:
             saving = saving_of(arguments)
             results = run_stages(config, dataset, folder, group, size, progress, saving=saving, notice=notice)
         if group.first:
+            results["pack"] |= {"ledger": group_ledger(folder.file("artifact.golf").read_bytes())}
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
             print_ladder(results)
             print(save_line(results["train"]))
@@ -140,6 +144,31 @@ def training_stream(
     if data is None:
         raise ValueError(f'{folder.path} does not say what it was trained on, which "gptq" reads: give --data FOLDER')
     return find_dataset(data, config, group).train
+
+
+def bytes_command(arguments: argparse.Namespace) -> None:
+    """The byte ledger of an artifact."""
+    path = arguments.path / "artifact.golf" if arguments.path.is_dir() else arguments.path
+    read_artifact(path)  # refuses, with the file's name, what is no model's artifact
+    rows = byte_ledger(path.read_bytes())
+    print(json.dumps(rows) if arguments.json else "\n".join(ledger_lines(rows)))
+
+
+def fit_command(arguments: argparse.Namespace) -> None:
+    """The split that uses the cap best, as a configuration beside the run's own."""
+    folder = RunFolder(arguments.folder)
+    config = stored_config(folder)
+    need_file(folder, WEIGHTS[AVERAGED], "train")
+    if arguments.cap is not None:
+        config = replace(config, cap_bytes=arguments.cap)
+    data = Path(arguments.data or settings_of(folder).get("data") or DEFAULT_DATA)
+    stream = training_tokens(data, config.model.vocab_size)
+    loss = training_loss(config, stream, arguments.tokens, Group(device=pick_device()))
+    fitted = fit(read_tensors(folder.file(WEIGHTS[AVERAGED])), config, loss, arguments.margin)
+    path = arguments.out or folder.file("fitted.json")
+    write_json(path, to_plain(replace(config, quant=fitted.quant)))
+    print("\n".join(fit_lines(fitted, config, arguments.margin)))
+    print(f"the split is in {path}\nnext: python -m golf pack {folder.path} --split {path}")
 
 
 def score_command(arguments: argparse.Namespace) -> None:
@@ -247,9 +276,12 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
 
 
 def changed(config: RunConfig, arguments: argparse.Namespace) -> RunConfig:
-    """`config` with --split and --set applied."""
-    if getattr(arguments, "split", None):
-        config = with_split(config, arguments.split)
+    """`config` with --split (a name, or a configuration file whose grids are taken) and --set applied."""
+    split = getattr(arguments, "split", None)
+    if split:
+        config = (
+            with_grids(config, config_from(Path(split)).quant) if split.endswith(".json") else with_split(config, split)
+        )
     return override_all(config, dict(assignment_of(text) for text in arguments.set))
 
 

@@ -244,10 +244,11 @@ class QuantConfig:
     """Type of the small control tensors: scales, mixes, gains, gates, skips, bigram and value-embedding parts."""
     other_dtype: Literal["float32", "float16"] = "float16"
     """Type of the other small tensors."""
-    codec: Literal["zstd", "lzma", "zlib"] = "zstd"
-    """Compressor of the payload. A missing one is an error, never replaced."""
-    level: int = 22
-    """Compression level: zstd 1 to 22, lzma and zlib 0 to 9."""
+    codec: Literal["rans", "zstd", "lzma", "zlib"] = "rans"
+    """Compressor; "rans" models the codes by row and column and needs no package. A missing one is an error, never
+    replaced."""
+    level: int | None = None
+    """Compression level: zstd 1 to 22, lzma and zlib 0 to 9, as rans for what is not codes; None: the strongest."""
     calibration_tokens: int = 65_536
     """Tokens of the training stream on which GPTQ measures the matrices' inputs, in sequences drawn by the seed."""
     damping: float = 0.01
@@ -266,9 +267,10 @@ class QuantConfig:
             _check(self, name, getattr(self, name).method == "clip", rule)
         for name in ("control_dtype", "other_dtype"):
             _check(self, name, getattr(self, name) in ("float32", "float16"), '"float32" or "float16"')
-        _check(self, "codec", self.codec in ("zstd", "lzma", "zlib"), '"zstd", "lzma" or "zlib"')
+        _check(self, "codec", self.codec in ("rans", "zstd", "lzma", "zlib"), '"rans", "zstd", "lzma" or "zlib"')
         low, high = (1, 22) if self.codec == "zstd" else (0, 9)
-        _check(self, "level", low <= self.level <= high, f"from {low} to {high} for codec {self.codec}")
+        right = self.level is None or low <= self.level <= high
+        _check(self, "level", right, f"None or from {low} to {high} for codec {self.codec}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,8 +108,13 @@ def find_preset(name: str) -> RunConfig:
 
 def with_split(config: RunConfig, name: str) -> RunConfig:
     """`config` with the grids of the split called `name`; which tensors stay float, codec and calibration stay."""
+    return with_grids(config, find_split(name))
+
+
+def with_grids(config: RunConfig, quant: QuantConfig) -> RunConfig:
+    """`config` with the grids of `quant`; which tensors stay float, codec and calibration stay."""
     kept = {field: getattr(config.quant, field) for field in _NOT_OF_A_SPLIT}
-    return replace(config, quant=replace(find_split(name), **kept))
+    return replace(config, quant=replace(quant, **kept))
 
 
 def find_split(name: str) -> QuantConfig:

@@ -159,7 +159,7 @@ def pack_stage(config: RunConfig, folder: RunFolder, stream: TokenStream | None,
     """Quantise the averaged weights and write the artifact.
 
     Args: stream: of the training shards, which only GPTQ reads, with the model on the group's device.
-    Returns: {"model_bytes", "ledger" (bytes per tensor group), "seconds"}.
+    Returns: {"model_bytes", "seconds"}.
     Raises: ValueError when GPTQ has no training shards.
     """
     started, hessians = time.perf_counter(), NO_HESSIANS
@@ -169,7 +169,7 @@ def pack_stage(config: RunConfig, folder: RunFolder, stream: TokenStream | None,
         hessians = calibrate(load_model(folder, AVERAGED, config, group), stream, config)
     packed = pack(read_tensors(folder.file(WEIGHTS[AVERAGED])), config.model, config.quant, hessians)
     write_bytes(folder.file("artifact.golf"), packed.data)
-    return {"model_bytes": len(packed.data), "ledger": packed.ledger, "seconds": time.perf_counter() - started}
+    return {"model_bytes": len(packed.data), "seconds": time.perf_counter() - started}
 
 
 def with_code(packed: dict[str, Any], code_bytes: int, cap_bytes: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.hostile import Worker, hostile, judge, plan_of, summary
-from benchmarks.model_readers import KEY, MODEL, Reader, sealed
+from benchmarks.model_readers import KEY, MODEL, Reader, modelled, sealed
 from benchmarks.readers import a_trial, make_readers, tokenizer_reader
 from golf.artifact.container import LARGEST_PAYLOAD, ArtifactError
 from golf.artifact.pack import unpack
@@ -140,6 +141,11 @@ def test_a_bomb_takes_what_is_stated(tmp_path: Path) -> None:
     for name, (tensor, size) in bombs.items():
         (tmp_path / name).write_bytes(artifact({}, [tensor], bytes(size)))
         assert (tmp_path / name).stat().st_size < 100_000
+    text = json.dumps({"model": to_plain(MODEL), "tensors": [["bomb", "q", [16_380, 16_380]]]}).encode()
+    head = len(text).to_bytes(4, "little") + text + bytes(2 + 2 * 16_380) + bytes([1]) + bytes(255)
+    words = struct.pack("<I", 2**16) * 2**14
+    (tmp_path / "modelled").write_bytes(modelled(head, words, 4 + len(text) + 2 + 16_380**2))
+    bombs |= {"modelled": ([], 0)}
     command = [sys.executable, "-c", BOMB, str(2 * 10**9), *(str(tmp_path / name) for name in bombs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]

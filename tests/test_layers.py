@@ -10,6 +10,7 @@ from golf.artifact.bundle import COUNTED
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     *COUNTED[:-2],
+    "golf.artifact.ledger",
     "golf.model.interop",
     "golf.presets",
     "golf.data.corpus",
@@ -20,6 +21,7 @@ ORDER = (
     "golf.artifact.bundle",
     "golf.predict",
     "golf.budget",
+    "golf.fit",
     "golf.describe",
     "golf.commands",
     "golf.__main__",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from golf.artifact.ledger import group_ledger
 from golf.files import read_json
 from golf.record import ADAPTED, SCREEN, SLIDING
 from golf.score.sliding import ChunkScore, Scored
@@ -55,7 +56,7 @@ def outcome_of(
         "metrics": metrics,
         "curves": curves,
         "chunks": chunks,
-        "ledger": packed["ledger"],
+        "ledger": group_ledger(folder.file("artifact.golf").read_bytes()),
         "saving": {name: train[name] for name in SAVE_FACTS if name in train},
         "standings": {rung: str(standing) for rung, standing in standings.items()},
         "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file(CONFIG))},

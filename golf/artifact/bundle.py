@@ -39,6 +39,8 @@ COUNTED = (
     "golf.train.saving",
     "golf.train.log",
     "golf.artifact.codec",
+    "golf.artifact.rans",
+    "golf.artifact.spread",
     "golf.artifact.grid",
     "golf.artifact.gptq",
     "golf.artifact.container",

@@ -1,30 +1,37 @@
-"""The artifact's file: a fixed header, one packed payload, and nothing that can be executed.
+"""The artifact's file: a fixed header, the packed tensors, and nothing that can be executed.
 
-Tensors and the model's configuration enter `encode`, bytes leave; `decode` goes back. The layout is in
-docs/artifact-format.md. Every size is checked before it is believed and the checksum before anything is
-unpacked, so a damaged or hostile file ends in `ArtifactError`. Never reads pickles.
+Tensors and the model's configuration enter `encode`, bytes leave; `decode` goes back. A codec of bytes packs all as one
+payload; "rans" models the codes and packs the rest as a head before them. The layout is in docs/artifact-format.md.
+Every size is checked before it is believed and the checksum before anything is unpacked, so a damaged or hostile file
+ends in `ArtifactError`. Never reads pickles.
 """
 
 import hashlib
+import io
 import json
 import math
 import struct
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from golf.artifact.codec import CodecError, compress, decompress
 from golf.artifact.grid import Quantised, dequantise
+from golf.artifact.spread import pack_codes, unpack_codes
 
 ARTIFACT_MAGIC = b"GOLF"
-ARTIFACT_VERSION = 1
+ARTIFACT_VERSION = 2
+"""Version 1 had no rans, and is read as well."""
 ARTIFACT_HEADER = struct.Struct("<4sHBQQ32s")
 """Magic, version, codec's number, raw bytes, packed bytes, SHA-256 of the packed bytes."""
-ARTIFACT_CODECS = ("zstd", "lzma", "zlib")
+ARTIFACT_CODECS = ("zstd", "lzma", "zlib", "rans")
 """A codec's number is its place."""
+MODELLED_HEAD = struct.Struct("<II")
+"""With rans: raw bytes and packed bytes of the head."""
 LARGEST_PAYLOAD = 2**28
 """Bytes after unpacking; the weights in float32 take four times as much at most."""
 LARGEST_INDEX = 2**20
@@ -33,103 +40,181 @@ MOST_DIMENSIONS = 4
 FLOAT_KINDS = {"f32": "<f4", "f16": "<f2"}
 
 
+class TensorEntry(NamedTuple):
+    """A tensor as the index has it."""
+
+    name: str
+    kind: str
+    """"f32", "f16", "q" (codes with one scale) or "qr" (codes with one scale per row)."""
+    shape: list[int]
+
+    @property
+    def width(self) -> int:
+        """Bytes of one of its floats or scales."""
+        return 4 if self.kind == "f32" else 2
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of its floats, or of its scales."""
+        if self.kind[0] == "q":
+            return 2 * (self.shape[0] if self.kind == "qr" else 1)
+        return math.prod(self.shape) * self.width
+
+    @property
+    def num_codes(self) -> int:
+        """Its codes, a byte each before packing."""
+        return math.prod(self.shape) if self.kind[0] == "q" else 0
+
+
+Unpacked = tuple[dict[str, Any], list[TensorEntry], list[bytes], NDArray[np.int8]]
+"""The model, the index, the head bytes of every tensor, and the codes of all quantised ones, one after another."""
+
+
 class ArtifactError(ValueError):
     """An artifact that cannot be read: damaged, of another version, or not an artifact."""
 
 
-def tensor_entry(value: Quantised | Tensor) -> tuple[str, list[int], bytes, bytes]:
-    """Kind, shape, head bytes (scales or floats) and int8 code bytes of one tensor.
+def encode(
+    tensors: Mapping[str, Quantised | Tensor], model: Mapping[str, Any], codec: str, level: int | None = None
+) -> bytes:
+    """The artifact's bytes; the same for the same arguments.
+
+    Args: tensors: quantised matrices, and float32 or float16 tensors; model: JSON values; codec: one of
+        ARTIFACT_CODECS; level: see `compress`.
+    Raises: ValueError on what the format cannot hold; CodecError on an unknown or missing codec.
+    """
+    entries, heads, matrices = [], [], []
+    for name, value in tensors.items():
+        try:
+            kind, shape, head = stored_floats(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if isinstance(value, Quantised):
+            matrices.append(value.codes.cpu().numpy())
+        entries.append(TensorEntry(name, kind, shape))
+        heads.append(head)
+    index = index_bytes(model, entries)
+    raw_bytes = len(index) + sum(entry.head_bytes + entry.num_codes for entry in entries)
+    if raw_bytes > LARGEST_PAYLOAD:
+        raise ValueError(f"the payload has {raw_bytes:,} bytes, more than {LARGEST_PAYLOAD:,}")
+    if codec == "rans":
+        side, words = pack_codes(matrices)
+        raw = index + byte_planes(entries, heads) + side
+        head = compress(raw, "lzma2", level)
+        packed = MODELLED_HEAD.pack(len(raw), len(head)) + head + words
+    else:
+        packed = compress(b"".join([index, *heads, *(codes.tobytes() for codes in matrices)]), codec, level)
+    check = hashlib.sha256(packed).digest()
+    number = ARTIFACT_CODECS.index(codec)
+    return ARTIFACT_HEADER.pack(ARTIFACT_MAGIC, ARTIFACT_VERSION, number, raw_bytes, len(packed), check) + packed
+
+
+def index_bytes(model: Mapping[str, Any], entries: Sequence[TensorEntry]) -> bytes:
+    """The index with its length before it."""
+    text = json.dumps({"model": dict(model), "tensors": entries}, separators=(",", ":"), allow_nan=False).encode()
+    if len(text) > LARGEST_INDEX:
+        raise ValueError(f"the index has {len(text):,} bytes, more than {LARGEST_INDEX:,}; use fewer tensors")
+    return len(text).to_bytes(4, "little") + text
+
+
+def byte_planes(entries: Sequence[TensorEntry], heads: Sequence[bytes]) -> bytes:
+    """The bytes of all floats of four bytes, then of two, each by place: exponents are alike, last bits are noise."""
+    planes = []
+    for width in (4, 2):
+        floats = b"".join(head for entry, head in zip(entries, heads, strict=True) if entry.width == width)
+        planes.append(np.frombuffer(floats, np.uint8).reshape(-1, width).T.tobytes())
+    return b"".join(planes)
+
+
+def stored_floats(value: Quantised | Tensor) -> tuple[str, list[int], bytes]:
+    """Kind, shape and head bytes (scales or floats) of one tensor.
 
     Raises: ValueError on a tensor that is neither float32 nor float16, has no elements, too many dimensions, or
         holds NaN or infinity.
     """
-    head, codes, kind = (value.scale, value.codes, "q") if isinstance(value, Quantised) else (value, None, "f")
-    if not isinstance(value, Quantised):
-        kind = {torch.float32: "f32", torch.float16: "f16"}.get(value.dtype, "")
-    elif value.scale.ndim:
-        kind = "qr"
-    shape = list((head if codes is None else codes).shape)
+    if isinstance(value, Quantised):
+        head, shape, kind = value.scale, value.codes.shape, "qr" if value.scale.ndim else "q"
+    else:
+        head, shape, kind = value, value.shape, {torch.float32: "f32", torch.float16: "f16"}.get(value.dtype, "")
     if not kind or len(shape) > MOST_DIMENSIONS or 0 in shape:
-        raise ValueError(f"cannot store a tensor of type {head.dtype} and shape {shape}")
+        raise ValueError(f"cannot store a tensor of type {head.dtype} and shape {list(shape)}")
     if not head.isfinite().all():
         raise ValueError("a tensor holds NaN or infinity, or a value beyond its stored type")
     stored = head.detach().cpu().numpy()
-    head_bytes = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
-    return kind, shape, head_bytes, b"" if codes is None else codes.cpu().numpy().tobytes()
-
-
-def payload_parts(tensors: Mapping[str, Quantised | Tensor], model: Mapping[str, Any]) -> tuple[bytes, bytes, bytes]:
-    """The index (JSON), all head bytes and all code bytes, in the order of `tensors`.
-
-    Raises: ValueError naming the tensor that cannot be stored, or when the index is too long.
-    """
-    rows, heads, codes = [], [], []
-    for name, value in tensors.items():
-        try:
-            kind, shape, head, code = tensor_entry(value)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        rows.append([name, kind, shape])
-        heads.append(head)
-        codes.append(code)
-    content = {"model": dict(model), "tensors": rows}
-    index = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
-    if len(index) > LARGEST_INDEX:
-        raise ValueError(f"the index has {len(index):,} bytes, more than {LARGEST_INDEX:,}; use fewer tensors")
-    return index, b"".join(heads), b"".join(codes)
-
-
-def encode(tensors: Mapping[str, Quantised | Tensor], model: Mapping[str, Any], codec: str, level: int) -> bytes:
-    """The artifact's bytes; the same for the same arguments.
-
-    Args: tensors: quantised matrices, and float32 or float16 tensors; model: JSON values; codec, level: see
-        `compress`.
-    Raises: ValueError on what the format cannot hold; CodecError on an unknown or missing codec.
-    """
-    index, heads, codes = payload_parts(tensors, model)
-    payload = struct.pack("<I", len(index)) + index + heads + codes
-    if len(payload) > LARGEST_PAYLOAD:
-        raise ValueError(f"the payload has {len(payload):,} bytes, more than {LARGEST_PAYLOAD:,}")
-    packed = compress(payload, codec, level)
-    check = hashlib.sha256(packed).digest()
-    number = ARTIFACT_CODECS.index(codec)
-    fields = (ARTIFACT_MAGIC, ARTIFACT_VERSION, number, len(payload), len(packed), check)
-    return ARTIFACT_HEADER.pack(*fields) + packed
+    return kind, list(shape), stored.astype(stored.dtype.newbyteorder("<")).tobytes()
 
 
 def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The model's configuration as JSON values, and its tensors as float32.
 
-    Raises: ArtifactError on anything but an intact artifact of this version. A missing zstandard is one, too.
+    Raises: ArtifactError on anything but an intact artifact of a version known here. A missing zstandard is one, too.
     """
+    model, tensors = decode_stored(data)
+    return model, {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in tensors.items()}
+
+
+def decode_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Quantised | Tensor]]:
+    """As `decode`, with the tensors as they were stored."""
     codec, raw_bytes = _check_header(data)
+    packed = data[ARTIFACT_HEADER.size :]
     try:
-        payload = decompress(data[ARTIFACT_HEADER.size :], codec, raw_bytes)
+        read = _read_modelled(packed, raw_bytes) if codec == "rans" else _read_payload(packed, codec, raw_bytes)
     except CodecError as error:
         raise ArtifactError(str(error)) from error
-    if len(payload) < 4:
-        raise ArtifactError("the payload has no index")
-    end = 4 + int.from_bytes(payload[:4], "little")
-    if end > min(len(payload), 4 + LARGEST_INDEX):
-        raise ArtifactError(f"the index ends at byte {end:,}, beyond the payload or the largest index")
-    model, rows = _read_index(payload[4:end])
-    heads = [_head_bytes(kind, shape) for _, kind, shape in rows]
-    codes = [math.prod(shape) if kind[0] == "q" else 0 for _, kind, shape in rows]
-    if end + sum(heads) + sum(codes) != len(payload):
-        raise ArtifactError(f"the index describes {sum(heads) + sum(codes):,} bytes, not {len(payload) - end:,}")
-    tensors, head_at, code_at = {}, end, end + sum(heads)
-    for (name, kind, shape), head, code in zip(rows, heads, codes, strict=True):
-        floats = np.frombuffer(payload, FLOAT_KINDS.get(kind, "<f2"), head // (4 if kind == "f32" else 2), head_at)
-        if not np.isfinite(floats).all():
-            raise ArtifactError(f"tensor {name!r} holds NaN or infinity")
-        if code:
-            grid = torch.from_numpy(np.frombuffer(payload, np.int8, code, code_at).reshape(shape).copy())
-            scale = torch.from_numpy(floats.astype(np.float16).reshape(shape[:1] if kind == "qr" else ()))
-            tensors[name] = dequantise(Quantised(grid, scale))
+    model, entries, heads, codes = read
+    tensors: dict[str, Quantised | Tensor] = {}
+    taken = 0
+    for entry, head in zip(entries, heads, strict=True):
+        kind = FLOAT_KINDS.get(entry.kind, "<f2")
+        floats = torch.from_numpy(np.frombuffer(head, kind).astype(kind[1:]))
+        if not floats.isfinite().all():
+            raise ArtifactError(f"tensor {entry.name!r} holds NaN or infinity")
+        if entry.num_codes:
+            grid = torch.from_numpy(codes[taken : taken + entry.num_codes].reshape(entry.shape).copy())
+            tensors[entry.name] = Quantised(grid, floats.reshape(entry.shape[:1] if entry.kind == "qr" else ()))
+            taken += entry.num_codes
         else:
-            tensors[name] = torch.from_numpy(floats.astype(np.float32).reshape(shape))
-        head_at, code_at = head_at + head, code_at + code
+            tensors[entry.name] = floats.reshape(entry.shape)
     return model, tensors
+
+
+def _read_payload(packed: bytes, codec: str, raw_bytes: int) -> Unpacked:
+    """What a codec of bytes packed."""
+    payload = decompress(packed, codec, raw_bytes)
+    model, entries, at = _read_index(payload)
+    heads = []
+    for entry in entries:
+        heads.append(payload[at : at + entry.head_bytes])
+        at += entry.head_bytes
+    found, described = len(payload) - at, sum(entry.num_codes for entry in entries)
+    if found != described:
+        raise ArtifactError(f"the index describes {described:,} bytes of codes, not {found:,}")
+    return model, entries, heads, np.frombuffer(payload, np.int8, offset=at)
+
+
+def _read_modelled(packed: bytes, raw_bytes: int) -> Unpacked:
+    """What "rans" packed: sizes, then the index, the floats by their planes and the side part as a head, then words."""
+    if len(packed) < MODELLED_HEAD.size:
+        raise ArtifactError(f"cut short: {len(packed)} packed bytes have no head")
+    head_bytes, end = MODELLED_HEAD.unpack_from(packed)
+    end += MODELLED_HEAD.size
+    if end > len(packed) or head_bytes > LARGEST_PAYLOAD:
+        raise ArtifactError(f"the head promises {head_bytes:,} bytes and ends at packed byte {end:,}")
+    raw = decompress(packed[MODELLED_HEAD.size : end], "lzma2", head_bytes)
+    model, entries, at = _read_index(raw)
+    described = at + sum(entry.head_bytes + entry.num_codes for entry in entries)
+    if described != raw_bytes:
+        raise ArtifactError(f"the index describes {described:,} bytes, not the header's {raw_bytes:,}")
+    streams = {}
+    for width in (4, 2):
+        size = sum(entry.head_bytes for entry in entries if entry.width == width)
+        if at + size > len(raw):
+            raise ArtifactError("the head ends before its floats")
+        streams[width] = io.BytesIO(np.frombuffer(raw, np.uint8, size, at).reshape(width, -1).T.tobytes())
+        at += size
+    heads = [streams[entry.width].read(entry.head_bytes) for entry in entries]
+    shapes = [(entry.shape[0], entry.shape[1]) for entry in entries if entry.num_codes]
+    return model, entries, heads, unpack_codes(raw[at:], packed[end:], shapes)
 
 
 def _check_header(data: bytes) -> tuple[str, int]:
@@ -142,8 +227,8 @@ def _check_header(data: bytes) -> tuple[str, int]:
     if len(data) < ARTIFACT_HEADER.size:
         raise ArtifactError(f"cut short: {len(data)} bytes, less than the header's {ARTIFACT_HEADER.size}")
     _, version, codec, raw_bytes, packed_bytes, check = ARTIFACT_HEADER.unpack_from(data)
-    if version != ARTIFACT_VERSION:
-        raise ArtifactError(f"version {version} is not the {ARTIFACT_VERSION} that this code reads")
+    if not 1 <= version <= ARTIFACT_VERSION:
+        raise ArtifactError(f"version {version} is none that this code reads (1 to {ARTIFACT_VERSION})")
     if codec >= len(ARTIFACT_CODECS):
         raise ArtifactError(f"codec number {codec} is unknown (known: 0 to {len(ARTIFACT_CODECS) - 1})")
     if raw_bytes > LARGEST_PAYLOAD:
@@ -157,10 +242,13 @@ def _check_header(data: bytes) -> tuple[str, int]:
     return ARTIFACT_CODECS[codec], raw_bytes
 
 
-def _read_index(index: bytes) -> tuple[dict[str, Any], list[tuple[str, str, list[int]]]]:
-    """The model and the rows (name, kind, shape), each checked, from the JSON index."""
+def _read_index(payload: bytes) -> tuple[dict[str, Any], list[TensorEntry], int]:
+    """The model and the tensors, each checked, from the JSON index that the payload begins with, and where it ends."""
+    end = 4 + int.from_bytes(payload[:4], "little")
+    if end > min(len(payload), 4 + LARGEST_INDEX):
+        raise ArtifactError(f"the index ends at byte {end:,}, beyond the payload or the largest index")
     try:
-        content = json.loads(index)
+        content = json.loads(payload[4:end])
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"the index is not JSON: {error}") from error
     if not isinstance(content, dict) or content.keys() != {"model", "tensors"}:
@@ -168,7 +256,7 @@ def _read_index(index: bytes) -> tuple[dict[str, Any], list[tuple[str, str, list
     model, rows = content["model"], content["tensors"]
     if not isinstance(model, dict) or not isinstance(rows, list):
         raise ArtifactError('the index\'s "model" must be an object and its "tensors" a list')
-    checked: dict[str, tuple[str, str, list[int]]] = {}
+    checked: dict[str, TensorEntry] = {}
     for row in rows:
         if not isinstance(row, list) or len(row) != 3 or not isinstance(row[0], str):
             raise ArtifactError(f"a tensor must be [name, kind, shape], got {str(row)[:80]}")
@@ -181,12 +269,5 @@ def _read_index(index: bytes) -> tuple[dict[str, Any], list[tuple[str, str, list
             raise ArtifactError(f"tensor {name!r} of kind {kind} has the impossible shape {str(shape)[:80]}")
         if name in checked:
             raise ArtifactError(f"tensor {name!r} is there twice")
-        checked[name] = (name, kind, shape)
-    return model, list(checked.values())
-
-
-def _head_bytes(kind: str, shape: list[int]) -> int:
-    """Bytes of a tensor's floats, or of its scales."""
-    if kind[0] == "q":
-        return 2 * (shape[0] if kind == "qr" else 1)
-    return math.prod(shape) * (4 if kind == "f32" else 2)
+        checked[name] = TensorEntry(name, kind, shape)
+    return model, list(checked.values()), end

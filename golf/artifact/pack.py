@@ -1,8 +1,7 @@
 """Weights to an artifact by the quantisation split, and back to the same model's weights.
 
-Named float32 weights enter; bytes and a ledger of where they went leave. Reading an artifact needs nothing
-but the artifact. Nothing here sees data: codes are chosen from the weights and, for GPTQ, from Hessians that the
-caller measured on training data.
+Named float32 weights enter; bytes leave. Reading an artifact needs nothing but the artifact. Nothing here sees
+data: codes are chosen from the weights and, for GPTQ, from Hessians that the caller measured on training data.
 """
 
 from collections.abc import Mapping
@@ -13,8 +12,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from golf.artifact.codec import compress
-from golf.artifact.container import ARTIFACT_HEADER, ArtifactError, decode, encode, payload_parts
+from golf.artifact.container import ArtifactError, decode, encode
 from golf.artifact.gptq import gptq_codes
 from golf.artifact.grid import Quantised, quantise_all
 from golf.config import GridConfig, ModelConfig, QuantConfig, from_plain, to_plain
@@ -31,13 +29,10 @@ NO_HESSIANS: Mapping[str, Tensor] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Packed:
-    """An artifact and where its bytes go."""
+    """A packed model."""
 
     data: bytes
-    ledger: dict[str, dict[str, float]]
-    """Per tensor group: "elements", "raw_bytes" (codes and scales), "entropy_bytes" (order-0 entropy of the codes),
-    "packed_bytes" (share of the artifact, by each group compressed alone, at level 9 at most). Under
-    "header": the file's header and its index."""
+    """The artifact; where its bytes go is told by `golf.artifact.ledger`."""
 
 
 def group_of(name: str) -> str:
@@ -105,45 +100,7 @@ def pack(
     hessians: Mapping[str, Tensor] = NO_HESSIANS,
 ) -> Packed:
     """Quantise and encode `weights` (float32, by parameter name); `hessians` as for `quantise_tensors`."""
-    stored = quantise_tensors(weights, quant, hessians)
-    data = encode(stored, to_plain(model), quant.codec, quant.level)
-    return Packed(data, _ledger(stored, len(data), payload_parts(stored, to_plain(model))[0], quant))
-
-
-def _ledger(
-    stored: Mapping[str, Quantised | Tensor], total: int, index: bytes, quant: QuantConfig
-) -> dict[str, dict[str, float]]:
-    groups: dict[str, list[Quantised | Tensor]] = {}
-    for name, tensor in stored.items():
-        groups.setdefault(group_of(name) if isinstance(tensor, Quantised) else FLOAT_GROUP, []).append(tensor)
-    raws = {group: [b"".join(_stored_bytes(t) for t in tensors)] for group, tensors in groups.items()}
-    level = min(quant.level, 9)
-    alone = {group: len(compress(raw, quant.codec, level)) for group, (raw,) in raws.items()}
-    share = (total - ARTIFACT_HEADER.size) / (sum(alone.values()) + len(compress(index, quant.codec, level)))
-    ledger: dict[str, dict[str, float]] = {}
-    for group, tensors in groups.items():
-        codes = [tensor.codes for tensor in tensors if isinstance(tensor, Quantised)]
-        ledger[group] = {
-            "elements": float(sum((t.codes if isinstance(t, Quantised) else t).numel() for t in tensors)),
-            "raw_bytes": float(len(raws[group][0])),
-            "entropy_bytes": sum(_entropy_bits(tensor) for tensor in codes) / 8,
-            "packed_bytes": float(int(share * alone[group])),
-        }
-    rest = total - sum(row["packed_bytes"] for row in ledger.values())
-    raw = float(ARTIFACT_HEADER.size + 4 + len(index))
-    ledger["header"] = {"elements": 0.0, "raw_bytes": raw, "entropy_bytes": 0.0, "packed_bytes": rest}
-    return ledger
-
-
-def _stored_bytes(tensor: Quantised | Tensor) -> bytes:
-    parts = (tensor.scale, tensor.codes) if isinstance(tensor, Quantised) else (tensor,)
-    return b"".join(part.contiguous().numpy().tobytes() for part in parts)
-
-
-def _entropy_bits(codes: Tensor) -> float:
-    counts = torch.bincount(codes.flatten().long() + 128).double()
-    counts = counts[counts > 0]
-    return float((counts * (counts.sum() / counts).log2()).sum())
+    return Packed(encode(quantise_tensors(weights, quant, hessians), to_plain(model), quant.codec, quant.level))
 
 
 def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:

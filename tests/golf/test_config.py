@@ -30,7 +30,8 @@ from golf.config import (
 SIZES = st.integers(1, 10**6)
 POSITIVE = st.floats(1e-30, 1e30)
 SHARES = st.floats(0, 1, exclude_max=True)
-LEVELS: dict[Literal["zstd", "lzma", "zlib"], tuple[int, int]] = {"zstd": (1, 22), "lzma": (0, 9), "zlib": (0, 9)}
+LEVELS: dict[Literal["rans", "zstd", "lzma", "zlib"], tuple[int, int]]
+LEVELS = {"rans": (0, 9), "zstd": (1, 22), "lzma": (0, 9), "zlib": (0, 9)}
 
 
 @st.composite
@@ -111,7 +112,7 @@ def splits(draw: st.DrawFn) -> QuantConfig:
         control_dtype=draw(st.sampled_from(["float32", "float16"])),
         other_dtype=draw(st.sampled_from(["float32", "float16"])),
         codec=codec,
-        level=draw(st.integers(*LEVELS[codec])),
+        level=draw(st.none() | st.integers(*LEVELS[codec])),
     )
 
 
@@ -232,7 +233,7 @@ FIELD_CASES: list[tuple[type, str, list[Any]]] = [
     (QuantConfig, "control_dtype", ["bfloat16"]),
     (QuantConfig, "other_dtype", ["float64"]),
     (QuantConfig, "codec", ["gzip", "none"]),
-    (QuantConfig, "level", [0, 23, -1]),
+    (QuantConfig, "level", [10, 23, -1]),
     (ScoreConfig, "sequence_length", [0, -1]),
     (ScoreConfig, "stride", [0, -64, 2049]),
     (ScoreConfig, "batch_windows", [0]),
@@ -277,7 +278,7 @@ def test_numbers_that_json_does_not_have(kind: type, name: str) -> None:
             kind(**{name: value})
 
 
-@pytest.mark.parametrize("codec", ["lzma", "zlib"])
+@pytest.mark.parametrize("codec", ["rans", "lzma", "zlib"])
 def test_a_level_belongs_to_its_codec(codec: str) -> None:
     """Catches zstd's level 22 given to a codec that ends at 9."""
     with pytest.raises(ValueError, match=r"level.*10"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from golf.artifact import codec as codec_module
 from golf.artifact.codec import CodecError, compress, decompress
 
-CODECS = ["zstd", "lzma", "zlib"]
+CODECS = ["zstd", "lzma", "lzma2", "zlib"]
 
 
 @settings(max_examples=30, deadline=None)

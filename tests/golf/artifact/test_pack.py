@@ -2,14 +2,17 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from golf.artifact.container import ArtifactError, encode
+from golf.artifact.container import ARTIFACT_CODECS, ArtifactError, encode
 from golf.artifact.grid import dequantise, quantise
+from golf.artifact.ledger import group_ledger
 from golf.artifact.pack import LARGEST_ARTIFACT, group_of, pack, read_artifact, unpack
 from golf.config import GridConfig, ModelConfig, QuantConfig, to_plain
 from golf.model.gepa import GEPA, build_model
@@ -81,10 +84,11 @@ def test_small_tensors_stay_float(weights: dict[str, Tensor]) -> None:
         assert torch.equal(read["token_embedding.weight"], embedding) is exact
 
 
-def test_ledger(weights: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("codec", ARTIFACT_CODECS)
+def test_ledger(weights: dict[str, Tensor], codec: Literal["rans", "zstd", "lzma", "zlib"]) -> None:
     """Catches bytes counted twice or not at all, and an entropy that is not that of the codes."""
-    packed = pack(weights, SHAPE, SMALL)
-    ledger = packed.ledger
+    packed = pack(weights, SHAPE, replace(SMALL, codec=codec))
+    ledger = group_ledger(packed.data)
     assert sum(row["packed_bytes"] for row in ledger.values()) == len(packed.data)
     assert sum(row["elements"] for row in ledger.values()) == sum(weight.numel() for weight in weights.values())
     bits = 0.0
