@@ -3,8 +3,8 @@
 Trained weights, a configuration and training tokens enter; a quantisation split leaves. Each group is quantised alone
 with each of OPTIONS: the loss that it adds on a few training sequences is measured, as the mean of that with the error
 added and that with it subtracted (what this leaves out is chance), and its bytes are those of the real codec. Both are
-taken to add up over the groups, all combinations are compared, and the best is packed for real; where that is too large,
-less is allowed until it fits. Validation shards are never opened.
+taken to add up over the groups, all combinations are compared, and the best is packed for real; where that is too
+large, less is allowed until it fits. Validation shards are never opened.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
