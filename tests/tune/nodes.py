@@ -143,7 +143,7 @@ def main(config: Path, data: Path, folder: Path) -> dict[str, Any]:
     threading.Thread(target=lose_nodes, daemon=True).start()
     search = Search(base, {"seed": [1]}, "grid", None, 0, open_dataset(data).digest, [])
     endurance = Endurance(2, patience_seconds=3.0)
-    settings = SweepSettings("s", "tiny", data, Workers(4), 1, save_seconds=0.5, endurance=endurance)
+    settings = SweepSettings("s", "tiny", data, Workers(4), 1, save_seconds=0.1, endurance=endurance)
     run_sweep(settings, search, storage, [seen])
     times["ended"] = time.monotonic() - began
     told = watcher.communicate(timeout=60)[0]
