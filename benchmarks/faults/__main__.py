@@ -105,7 +105,7 @@ def study(parsed: argparse.Namespace, root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if parsed.command_kills:
         say("the command, Ray and MLflow")
-        every, window = (12.0, 120.0) if parsed.quick else (20.0, 7200.0)
+        every, window = (12.0, 90.0) if parsed.quick else (20.0, 7200.0)
         whole = stack.run(grid, root / "b", chance, parsed.command_kills, every, window, say)
         say(f"B: {describe(whole.killed)}; started {whole.starts} times, {whole.hangs} hangs, {whole.outages}")
         found = {"command_starts": whole.starts, "hangs": whole.hangs, "mlflow": whole.outages}

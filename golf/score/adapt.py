@@ -140,7 +140,7 @@ class ChunkTrainer:
 
 def sequences_per_pass(length: int, device: torch.device) -> int | None:
     """Sequences of one forward and backward pass: on a CPU few enough for its cache, else all of a batch."""
-    return max(1, 2048 // length) if device.type == "cpu" else None
+    return max(1, 4096 // length) if device.type == "cpu" else None
 
 
 def make_adapt_optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.optim.Optimizer:
