@@ -113,8 +113,10 @@ def stride_error(entries: Sequence[Mapping[str, Any]]) -> str | None:
     errors = [entry["metrics"][STRIDE_ERROR] for entry in entries if STRIDE_ERROR in entry["metrics"]]
     if not errors:
         return None
-    mean, spread = statistics.fmean(errors), max(errors) - min(errors)
-    return (
-        f"ranked by a larger stride: {mean:+.4f} BPB against the exact score of the same chunks, mean of {len(errors)} "
-        f"trials that went on; {spread:.4f} between the smallest and the largest error: that can turn a ranking"
+    told = (
+        f"ranked by a stride of its own: {statistics.fmean(errors):+.4f} BPB against the exact score of the same chunks"
     )
+    if len(errors) == 1:
+        return f"{told}, of the one trial that went on"
+    spread = max(errors) - min(errors)
+    return f"{told}, mean of {len(errors)} trials; {spread:.4f} between two of them at most: that can turn a ranking"
