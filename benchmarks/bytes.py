@@ -34,7 +34,7 @@ from golf.artifact.codec import compress
 from golf.artifact.container import decode, encode
 from golf.artifact.grid import Quantised
 from golf.artifact.ledger import entropy_bytes
-from golf.artifact.pack import quantise_tensor
+from golf.artifact.pack import quantise_tensors
 from golf.artifact.spread import (
     Spread,
     class_tables,
@@ -230,7 +230,7 @@ def contest(
 
     Args: entrants: see `race`; whole: codecs that the whole artifact is packed with, rans last.
     """
-    stored = {name: quantise_tensor(name, weight, config.quant) for name, weight in sorted(weights.items())}
+    stored = quantise_tensors(weights, config.quant)
     codes = codes_of(stored)
     entropy = sum(entropy_bytes(matrix) for matrix in codes.values())
     runners = race(codes, entrants)

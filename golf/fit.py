@@ -19,7 +19,7 @@ from torch import Tensor
 from golf.artifact.bundle import code_bytes
 from golf.artifact.container import encode
 from golf.artifact.grid import Quantised, dequantise
-from golf.artifact.pack import group_of, quantise_tensor
+from golf.artifact.pack import group_of, quantise_tensors
 from golf.config import RECORD_INT6, RECORD_INT8, GridConfig, QuantConfig, RunConfig, to_plain
 from golf.data.shards import TokenStream, token_stream
 from golf.dist import Group
@@ -125,13 +125,13 @@ def fit(
     if quant.calibrated:  # what GPTQ would choose is not compared: it needs Hessians for every option
         clip = {group: replace(getattr(quant, group), method="clip") for group in ("attention", "mlp")}
         quant = replace(quant, **clip)
-    base: Stored = {name: quantise_tensor(name, weight, quant) for name, weight in sorted(weights.items())}
+    base = quantise_tensors(weights, quant)
     floats = {n: weights[n] if isinstance(t, Quantised) else t.float() for n, t in base.items()}
     base_bytes, float_loss = len(encode(base, plain, quant.codec, quant.level)), loss(floats)
 
     def on_grid(group: str, name: str) -> Stored:
         grids = with_options(quant, {group: options[name]})
-        return {n: quantise_tensor(n, weights[n], grids) for n in base if group_of(n) == group}
+        return quantise_tensors({n: weights[n] for n in base if group_of(n) == group}, grids)
 
     def added(part: Stored) -> float:
         values = values_of(part)

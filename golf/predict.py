@@ -66,7 +66,7 @@ def predicted_model_bytes(config: RunConfig) -> int:
 
 
 def _stored_as(name: str, elements: int, quant: QuantConfig) -> tuple[GridConfig | None, torch.dtype]:
-    """The grid of a tensor, or None and its float type (as `quantise_tensor` stores it)."""
+    """The grid of a tensor, or None and its float type (as `quantise_tensors` stores it)."""
     group = group_of(name)
     if group == FLOAT_GROUP or elements <= quant.float_elements:
         return None, getattr(torch, quant.control_dtype if is_control(name) else quant.other_dtype)

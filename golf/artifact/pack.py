@@ -55,11 +55,6 @@ def grid_of(name: str, weight: Tensor, quant: QuantConfig) -> GridConfig | None:
     return None if group == FLOAT_GROUP or weight.numel() <= quant.float_elements else getattr(quant, group)
 
 
-def quantise_tensor(name: str, weight: Tensor, quant: QuantConfig) -> Quantised | Tensor:
-    """`quantise_tensors` of one tensor."""
-    return quantise_tensors({name: weight}, quant)[name]
-
-
 def quantise_tensors(
     weights: Mapping[str, Tensor], quant: QuantConfig, hessians: Mapping[str, Tensor] = NO_HESSIANS
 ) -> dict[str, Quantised | Tensor]:
