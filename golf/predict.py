@@ -17,8 +17,8 @@ from torch import Tensor
 
 from golf.artifact.container import encode
 from golf.artifact.grid import Quantised, quantise
-from golf.artifact.pack import FLOAT_GROUP, group_of, is_control
-from golf.config import GridConfig, QuantConfig, RunConfig, ScheduleConfig, to_plain
+from golf.artifact.pack import float_type, grid_of
+from golf.config import GridConfig, RunConfig, ScheduleConfig, to_plain
 from golf.model.gepa import GEPA
 from golf.plan import make_plan
 
@@ -44,10 +44,10 @@ def predicted_model_bytes(config: RunConfig) -> int:
         shapes = {name: tensor.shape for name, tensor in GEPA(config.model).named_parameters()}
     bits, empty, modelled = 0.0, dict[str, Quantised | Tensor](), config.quant.codec == "rans"
     for name, shape in sorted(shapes.items()):
-        grid, float_type = _stored_as(name, shape.numel(), config.quant)
+        grid, floats = grid_of(name, shape.numel(), config.quant), float_type(name, config.quant)
         if grid is None:
-            bits += shape.numel() * torch.finfo(float_type).bits * (FLOAT_SHARE if modelled else 1.0)
-            empty[name] = torch.zeros(shape, dtype=float_type)
+            bits += shape.numel() * torch.finfo(floats).bits * (FLOAT_SHARE if modelled else 1.0)
+            empty[name] = torch.zeros(shape, dtype=floats)
         else:
             scales = shape[0] if grid.per_row else 1
             std = round(weight_std(name, shape, config), 4)
@@ -63,14 +63,6 @@ def predicted_model_bytes(config: RunConfig) -> int:
     # An artifact of nothing but zeros is its header and its index.
     rest = len(encode(empty, to_plain(config.model), config.quant.codec, config.quant.level))
     return rest + round(bits / 8)
-
-
-def _stored_as(name: str, elements: int, quant: QuantConfig) -> tuple[GridConfig | None, torch.dtype]:
-    """The grid of a tensor, or None and its float type (as `quantise_tensors` stores it)."""
-    group = group_of(name)
-    if group == FLOAT_GROUP or elements <= quant.float_elements:
-        return None, getattr(torch, quant.control_dtype if is_control(name) else quant.other_dtype)
-    return getattr(quant, group), torch.int8
 
 
 def weight_std(name: str, shape: torch.Size, config: RunConfig) -> float:

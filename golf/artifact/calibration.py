@@ -28,7 +28,7 @@ def calibrate(model: GEPA, stream: TokenStream, config: RunConfig) -> dict[str, 
     """
     sums, sources, hooks = dict[str, Tensor](), dict[str, str](), []
     for name, parameter in model.named_parameters():
-        grid = grid_of(name, parameter, config.quant)
+        grid = grid_of(name, parameter.numel(), config.quant)
         if grid is not None and grid.method == "gptq":
             sources[name] = source = name.replace(".key.", ".query.").replace(".value.", ".query.")
             if source not in sums:

@@ -49,10 +49,15 @@ def is_control(name: str) -> bool:
     return group_of(name) not in ("attention", "mlp", "token_embedding")
 
 
-def grid_of(name: str, weight: Tensor, quant: QuantConfig) -> GridConfig | None:
+def grid_of(name: str, elements: int, quant: QuantConfig) -> GridConfig | None:
     """The grid of a tensor; None for the small ones and vectors, which stay float."""
     group = group_of(name)
-    return None if group == FLOAT_GROUP or weight.numel() <= quant.float_elements else getattr(quant, group)
+    return None if group == FLOAT_GROUP or elements <= quant.float_elements else getattr(quant, group)
+
+
+def float_type(name: str, quant: QuantConfig) -> torch.dtype:
+    """The stored type of a tensor that stays float."""
+    return getattr(torch, quant.control_dtype if is_control(name) else quant.other_dtype)
 
 
 def quantise_tensors(
@@ -66,13 +71,13 @@ def quantise_tensors(
     stored: dict[str, Quantised | Tensor] = {}
     by_grid: dict[GridConfig, dict[str, Tensor]] = {}
     for name, weight in sorted(weights.items()):
-        grid = grid_of(name, weight, quant)
+        grid = grid_of(name, weight.numel(), quant)
         if grid is not None:
             by_grid.setdefault(grid, {})[name] = weight
             continue
         if not bool(torch.isfinite(weight).all()):
             raise ValueError(f"{name} must be finite to be packed; the run has diverged")
-        stored[name] = weight.to(getattr(torch, quant.control_dtype if is_control(name) else quant.other_dtype))
+        stored[name] = weight.to(float_type(name, quant))
     for grid, group in by_grid.items():
         found = quantise_all(group, grid)
         if grid.method == "gptq":
