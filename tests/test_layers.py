@@ -23,6 +23,7 @@ ORDER = (
     "golf.budget",
     "golf.fit",
     "golf.describe",
+    "golf.check.points",
     "golf.commands",
     "golf.__main__",
     "tune.study.stats",

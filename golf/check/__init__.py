@@ -1,0 +1,1 @@
+"""The checklist of the rules, its proofs by running, and the check of record folders."""
