@@ -133,12 +133,12 @@ def token_nll(forward: nn.Module, x_BT: Tensor, y_BS: Tensor) -> Tensor:
 def cut_windows(tokens: Tensor, batch: Batch, length: int) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs (rows, length), the targets that whole windows score (rows, S), int64, and which of them count, bool.
 
-    A window at the stream's end is filled up with zeros, which a causal model's earlier positions cannot see.
-    Overlapping rows are views of the same tokens.
+    A window at the stream's end, and rows that count nothing, are filled up with zeros, which a causal model's earlier
+    positions cannot see: no token beyond the windows is read. Overlapping rows are views of the same tokens.
     """
     first, rows, step = batch.windows[0], batch.rows, batch.step
     offset, reach = first.first_scored - first.start, step * (rows - 1) + length + 1
-    span = tokens[first.start : first.start + reach]
+    span = tokens[first.start : batch.windows[-1].end + 1]
     span = F.pad(span, (0, reach - len(span)))
     x_BT, y_BS = span[:-1].unfold(0, length, step), span[1 + offset :].unfold(0, length - offset, step)
     counts = [window.end - window.first_scored for window in batch.windows] + [0] * (rows - len(batch.windows))
