@@ -1,0 +1,119 @@
+"""The data as checks: bytes of the text, documents in both splits, the validation's identity, whole shards.
+
+A dataset enters, findings with numbers leave. The text is what the tokenizer's own library decodes, a document at a
+time; the table that scores are divided by is compared with it. Nothing is written.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from golf.check.points import NOT_APPLICABLE, Finding, judged
+from golf.data.dataset import Dataset, hash_file
+from golf.data.shards import read_shard
+from golf.data.token_bytes import load_tokenizer
+
+Ids = npt.NDArray[Any]
+CountBytes = Callable[[Ids, Ids], npt.NDArray[np.int64]]
+"""Bytes of each target after its previous token, as `ByteTable.count`."""
+FINEWEB_TOKENS, FINEWEB_BYTES = 62_021_846, 151_080_891
+"""Of the competition's validation split under its tokenizer of 1,024 pieces."""
+FINEWEB_NAME = "fineweb_val_"
+SHORT_DOCUMENT = 64
+"""Tokens below which equal documents are told but not held against the data: a page's notice may stand twice."""
+
+
+def documents(tokens: Ids, bos: int) -> Iterator[Ids]:
+    """The whole documents of a stream, each without the control token before it; the last may be cut off."""
+    starts = np.flatnonzero(tokens == bos)
+    for start, end in zip(starts, np.append(starts[1:], len(tokens)), strict=True):
+        yield tokens[start + 1 : end]
+
+
+def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens: int | None = None) -> Finding:
+    """The bytes that scores are divided by are those of the decoded text (point 15).
+
+    Args: count: of the dataset by default; first_tokens: how much of the validation is decoded; all by default.
+    """
+    count = count or dataset.bytes.count
+    tokens, processor = np.asarray(dataset.validation[:first_tokens]), load_tokenizer(tokenizer_of(dataset))
+    bos, decoded, counted, differing, number, cut = processor.bos_id(), 0, 0, 0, 0, 0
+    for document in documents(tokens, bos):
+        text = processor.decode(document.tolist())
+        if "\N{REPLACEMENT CHARACTER}" in text:  # a document that ends within a character
+            cut += 1
+            continue
+        size = len(text.encode())
+        found = int(count(np.concatenate([[bos], document[:-1]]).astype(np.int64), document.astype(np.int64)).sum())
+        number, decoded, counted, differing = number + 1, decoded + size, counted + found, differing + (size != found)
+    evidence = {
+        "documents": number,
+        "decoded_bytes": decoded,
+        "counted_bytes": counted,
+        "documents_differing": differing,
+    }
+    if not number:
+        return Finding(15, NOT_APPLICABLE, evidence | {"undecodable": cut}, "no whole document to decode")
+    return judged(15, not differing, evidence, "bytes are not those of the decoded text: bits per byte are not true")
+
+
+def tokenizer_of(dataset: Dataset) -> Any:
+    """The tokenizer's file."""
+    return dataset.folder / next(name for name in dataset.files if name.endswith(".model"))
+
+
+def check_splits(dataset: Dataset, shards: int | None = None) -> Finding:
+    """Training and validation share no document (point 12).
+
+    Args: shards: how many training shards are read; all by default.
+    """
+    if dataset.train is None:
+        return Finding(12, NOT_APPLICABLE, {}, "the dataset has no training shards")
+    bos = load_tokenizer(tokenizer_of(dataset)).bos_id()
+    known = {document.tobytes() for document in documents(np.asarray(dataset.validation), bos) if len(document)}
+    shared, short, number = 0, 0, 0
+    for shard in dataset.train.shards[:shards]:
+        for document in documents(np.asarray(shard), bos):
+            number += 1
+            if document.tobytes() in known:
+                shared, short = shared + (len(document) >= SHORT_DOCUMENT), short + (len(document) < SHORT_DOCUMENT)
+    evidence = {
+        "training_shards": len(dataset.train.shards),
+        "training_tokens": dataset.train.num_tokens,
+        "shards_compared": len(dataset.train.shards[:shards]),
+        "training_documents": number,
+        "validation_documents": len(known),
+        "in_both": shared,
+        f"in_both_below_{SHORT_DOCUMENT}_tokens": short,
+    }
+    if not number or not known:
+        return Finding(12, NOT_APPLICABLE, evidence, "the shards do not mark their documents")
+    return judged(12, not shared, evidence, "documents of the validation are in the training shards; prepare it again")
+
+
+def check_identity(dataset: Dataset) -> Finding:
+    """The validation split by its hash, tokens and bytes (point 13)."""
+    tokens = np.asarray(dataset.validation)
+    num_bytes = int(dataset.bytes.count(tokens[:-1], tokens[1:]).sum())
+    evidence = {"sha256": dataset.validation_digest, "tokens": len(tokens), "bytes": num_bytes}
+    if not any(name.startswith(FINEWEB_NAME) for name in dataset.files) or dataset.vocab_size != 1024:
+        return Finding(13, NOT_APPLICABLE, evidence, "not the competition's validation split")
+    right = (len(tokens), num_bytes) == (FINEWEB_TOKENS, FINEWEB_BYTES)
+    return judged(13, right, evidence, f"the split has {FINEWEB_TOKENS:,} tokens and {FINEWEB_BYTES:,} bytes")
+
+
+def check_shards(dataset: Dataset, hashed: bool) -> Finding:
+    """Every shard is as long as its header says, and has the hash by which it is known (point 14).
+
+    Args: hashed: whether all bytes are read again.
+    """
+    names = [name for name in dataset.files if name.endswith(".bin")]
+    tokens = sum(read_shard(dataset.folder / name).size for name in names)
+    evidence = {"shards": len(names), "tokens": tokens}
+    if not hashed:
+        return judged(14, True, evidence)
+    changed = [name for name, known in dataset.files.items() if hash_file(dataset.folder / name) != known]
+    evidence |= {"files_hashed": len(dataset.files), "changed": len(changed)}
+    return judged(14, not changed, evidence, f"changed since it was prepared: {', '.join(changed[:3])}")

@@ -1,0 +1,195 @@
+"""The check of a run or of an artifact: every point that can be shown from its files and by running it.
+
+A configuration, a dataset, the folder of a run and what was reported enter; findings leave. The cheap form takes
+seconds and looks at a short evaluation; the whole form evaluates at the run's own sizes and again from the artifact.
+Reported numbers are compared with measured ones, never the other way.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from golf.artifact.bundle import code_bytes
+from golf.artifact.pack import read_artifact
+from golf.check.data import check_bytes, check_identity, check_shards, check_splits
+from golf.check.points import NOT_APPLICABLE, Finding, judged, rows_of
+from golf.check.proofs import (
+    compare_with_model,
+    evaluator_of,
+    flip_places,
+    probe_of,
+    prove_causality,
+    prove_normalised,
+    prove_order,
+)
+from golf.check.switches import prove_qat_in_training, prove_switches
+from golf.check.training import prepare_of, prove_independent, prove_warm_up
+from golf.config import RunConfig
+from golf.data.dataset import Dataset
+from golf.dist import Group
+from golf.files import read_json
+from golf.model.gepa import GEPA
+from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
+from golf.score.adapt import adapt
+from golf.score.sliding import ChunkScore, Scored, score
+from golf.stages import RunFolder, load_model, validation_stream
+
+CAP_BYTES = 16_000_000
+"""Of the competition, decimal."""
+BUDGET_SECONDS = 600.0
+"""Of the record track, for training and again for evaluation."""
+CHEAP_TOKENS, CHEAP_SHARDS = 100_000, 1
+"""Of the validation that is decoded, and training shards compared, in the cheap form."""
+BPB_TOLERANCE = {"cpu": 1e-6, "cuda": 5e-4}
+"""Largest difference of a score from the reported one: on GPUs two equal runs of TTT differ by as much."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a run says of itself."""
+
+    rungs: Mapping[str, Mapping[str, Any]]
+    """Results by name of the rung: "bpb", "chunks", "seconds"."""
+    train: Mapping[str, Any] | None
+    """"seconds", "device"; None where nothing is told of the training."""
+    pack: Mapping[str, Any] | None
+    """"model_bytes", "seconds"."""
+
+
+def reported_by(folder: RunFolder) -> Reported:
+    """The results kept in a run's folder; what is missing is not told."""
+
+    def result(name: str) -> Mapping[str, Any] | None:
+        path = folder.file(f"{name}.json")
+        stored = read_json(path) if path.is_file() else None
+        found = stored.get("result") if isinstance(stored, dict) else None
+        return found if isinstance(found, dict) else None
+
+    rungs = {name: found for name in (LIVE, AVERAGED, QUANTISED, SLIDING, ADAPTED) if (found := result(name))}
+    return Reported(rungs, result("train"), result("pack"))
+
+
+def check_run(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, *, cheap: bool, record_track: bool = False
+) -> list[Finding]:
+    """All 25 points for a run's folder, or for an artifact alone.
+
+    Args: group: one process; cheap: seconds instead of minutes; record_track: whether its 600 seconds count.
+    Raises: ValueError when the artifact is damaged or the validation too short.
+    """
+    reported = reported_by(folder)
+    found = [*_package(config, folder, reported), *_budget(config, reported, record_track)]
+    found += _data(dataset, cheap)
+    model = load_model(folder, QUANTISED, config, group)
+    found += prove_evaluation(config, dataset, model, group, cheap)
+    rungs = {name: float(reported.rungs[name]["bpb"]) for name in (LIVE, AVERAGED) if name in reported.rungs}
+    tokens = validation_stream(dataset, group).tokens[: config.score.sequence_length + 1]
+    found.append(prove_switches(model, config, tokens, rungs if len(rungs) == 2 else None, group, not cheap))
+    found.append(prove_warm_up(config, dataset, group))
+    if not cheap:
+        found.append(prove_independent(prepare_of(config, group), dataset))
+    found.append(read_back(config, dataset, folder, group, reported, first_chunks=1 if cheap else None))
+    of_study = "of a seed study, not of a run"
+    found += [Finding(point, NOT_APPLICABLE, {}, of_study) for point in (7, 24, 25)]
+    found += [Finding(point, NOT_APPLICABLE, {}, "of a submitted folder, not of a run") for point in (1, 2, 6)]
+    return rows_of(found)
+
+
+def prove_evaluation(
+    config: RunConfig, dataset: Dataset, model: GEPA, group: Group, cheap: bool, seed: int = 0
+) -> list[Finding]:
+    """The proofs of `golf.check.proofs` for a configuration's evaluator.
+
+    Args: cheap: a small probe, three flips, no token varied.
+    """
+    probe = probe_of(validation_stream(dataset, group), config.score, config.adapt, group, small=cheap)
+    evaluate = evaluator_of(config.adapt)
+    found = prove_order(evaluate, model, probe)
+    found.append(prove_causality(evaluate, model, probe, flip_places(probe, seed, few=cheap)))
+    if cheap:
+        return [*found, compare_with_model(evaluate, model, probe)]
+    found.append(prove_normalised(evaluate, model, probe, (0, 1, 2)))
+    if config.adapt is not None:
+        found.append(prove_qat_in_training(evaluate, model, probe))
+    return found
+
+
+def _package(config: RunConfig, folder: RunFolder, reported: Reported) -> Iterator[Finding]:
+    """Points 3, 4 and 5."""
+    path = folder.file("artifact.golf")
+    shape, weights = read_artifact(path)
+    size, code = path.stat().st_size, code_bytes(config)
+    cap = min(config.cap_bytes, CAP_BYTES)
+    sizes = {"model_bytes": size, "code_bytes": code, "artifact_bytes": size + code, "cap_bytes": cap}
+    yield judged(3, size + code <= cap, sizes, f"over the cap by {size + code - cap:,} bytes")
+    told = None if reported.pack is None else reported.pack.get("model_bytes")
+    decoded: dict[str, Any] = {
+        "tensors": len(weights),
+        "parameters": sum(weight.numel() for weight in weights.values()),
+    }
+    decoded |= {"layers": shape.num_layers, "bytes_on_disk": size, "bytes_reported": told}
+    yield judged(4, told in (None, size), decoded, "the artifact on the disk is not the one that was reported")
+
+
+def _budget(config: RunConfig, reported: Reported, record_track: bool) -> Iterator[Finding]:
+    """Points 8, 9 and 10."""
+    train, last = reported.train, ADAPTED if config.adapt is not None else SLIDING
+    if train is None or reported.pack is None:
+        yield from (
+            Finding(point, NOT_APPLICABLE, {}, "an artifact tells nothing of its training") for point in (8, 10)
+        )
+    else:
+        seconds = float(train["seconds"]) + (float(reported.pack["seconds"]) if config.quant.calibrated else 0.0)
+        yield _within(8, {"training_seconds": seconds}, seconds, record_track)
+        yield judged(10, bool(train.get("device")), {"device": train.get("device")}, "the run names no device")
+    if last in reported.rungs:
+        seconds = float(reported.rungs[last]["seconds"])
+        yield _within(9, {"evaluation_seconds": seconds}, seconds, record_track)
+
+
+def _within(point: int, evidence: dict[str, Any], seconds: float, record_track: bool) -> Finding:
+    if not record_track:
+        return Finding(point, NOT_APPLICABLE, evidence, "the non-record track has no limit of seconds")
+    return judged(point, seconds <= BUDGET_SECONDS, evidence, f"the record track allows {BUDGET_SECONDS:g} s")
+
+
+def _data(dataset: Dataset, cheap: bool) -> list[Finding]:
+    """Points 12 to 15."""
+    return [
+        check_splits(dataset, CHEAP_SHARDS if cheap else None),
+        check_identity(dataset),
+        check_shards(dataset, hashed=not cheap),
+        check_bytes(dataset, first_tokens=CHEAP_TOKENS if cheap else None),
+    ]
+
+
+def read_back(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    group: Group,
+    reported: Reported,
+    first_chunks: int | None,
+) -> Finding:
+    """The scores of the artifact, read from the disk now, are those that were reported (point 23).
+
+    Args: first_chunks: how much of the stream is scored again, by the last rung alone; None: all of it, by every rung.
+    """
+    stream, differences = validation_stream(dataset, group), {}
+    names = [name for name in (QUANTISED, SLIDING, ADAPTED) if name in reported.rungs]
+    for name in names if first_chunks is None else names[-1:]:
+        told = reported.rungs[name]
+        model = load_model(folder, name, config, group)
+        if name == ADAPTED and config.adapt is not None:
+            measured = adapt(model, stream, config.score, config.adapt, group, stop_after=first_chunks).scored
+        else:
+            measured = score(model, stream, config.score, group, plain=name == QUANTISED, stop_after=first_chunks)
+        chunks = told["chunks"][:first_chunks]
+        before = Scored(tuple(ChunkScore(float(nats), int(tokens), int(size)) for nats, tokens, size in chunks))
+        differences[name] = measured.bpb - before.bpb
+    if not differences:
+        return Finding(23, NOT_APPLICABLE, {}, "no score was reported")
+    tolerance = BPB_TOLERANCE[group.device.type]
+    evidence: dict[str, Any] = {"chunks_scored_again": first_chunks or "all", "bpb_differs_by": differences}
+    worst = max(map(abs, differences.values()))
+    return judged(23, worst <= tolerance, evidence, f"the reported BPB is not the artifact's (tolerance {tolerance:g})")

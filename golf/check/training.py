@@ -1,0 +1,89 @@
+"""Training, packing and calibration never see validation tokens: shown by running them with others in their place.
+
+A configuration and a dataset enter, findings leave. A short training of the very stages, with a validation on the way,
+is packed twice: with the dataset's validation tokens and with other ones. What does not depend on them is equal to the
+last bit. Nothing is left on the disk.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from golf.check.points import NOT_APPLICABLE, Finding, judged
+from golf.check.watch import watching
+from golf.config import MICRO_BATCHES, BatchConfig, RunConfig
+from golf.data.dataset import Dataset
+from golf.dist import Group
+from golf.model.device import activation_dtype
+from golf.model.gepa import build_model
+from golf.score.sliding import Stream
+from golf.stages import RunFolder, pack_stage, train_stage, validation_stream
+from golf.train.passes import ready_to_train
+
+Prepare = Callable[[Dataset], bytes]
+"""Training and packing: the artifact."""
+STEPS, SEQUENCE, VALIDATION_TOKENS = 2, 256, 4096
+"""Of the short training."""
+
+
+def short_training(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """The configuration with few steps of few tokens, a validation after the first, and a short calibration."""
+    length = min(SEQUENCE, config.batch.sequence_length, config.score.sequence_length)
+    return replace(
+        config,
+        batch=BatchConfig(tokens_per_step=MICRO_BATCHES * length, sequence_length=length),
+        schedule=replace(config.schedule, steps=STEPS, warmdown_start=1),
+        score=replace(config.score, sequence_length=length, stride=length),
+        quant=replace(config.quant, calibration_tokens=min(config.quant.calibration_tokens, 4 * length)),
+        validate_every=1,
+    )
+
+
+def prepare_of(config: RunConfig, group: Group) -> Prepare:
+    """The stages themselves, for a short training."""
+
+    def prepare(dataset: Dataset) -> bytes:
+        short = short_training(config, dataset)
+        with tempfile.TemporaryDirectory() as place:
+            folder = RunFolder(Path(place))
+            train_stage(short, dataset, folder, group, lambda curve, step, value: None)
+            pack_stage(short, folder, dataset.train, group)
+            return folder.file("artifact.golf").read_bytes()
+
+    return prepare
+
+
+def prove_independent(prepare: Prepare, dataset: Dataset) -> Finding:
+    """The artifact does not depend on the validation tokens (point 20)."""
+    if dataset.train is None:
+        return Finding(20, NOT_APPLICABLE, {}, "the dataset has no training shards")
+    tokens = np.array(dataset.validation[:VALIDATION_TOKENS])
+    others = tokens[::-1].copy()
+    artifacts = [prepare(replace(dataset, validation=part)) for part in (tokens, others)]
+    sums = [hashlib.sha256(artifact).hexdigest()[:12] for artifact in artifacts]
+    evidence: dict[str, Any] = {
+        "validation_tokens_exchanged": int((tokens != others).sum()),
+        "artifact_sha256": sums[0],
+        "with_other_validation": sums[1],
+    }
+    return judged(20, sums[0] == sums[1], evidence, "training, calibration or packing depends on validation tokens")
+
+
+def prove_warm_up(config: RunConfig, dataset: Dataset, group: Group) -> Finding:
+    """What goes through the model before the first batch is no text (point 21)."""
+    short = short_training(config, dataset)
+    model = build_model(config.model, config.seed, activation_dtype(group.device)).to(group.device)
+    whole = validation_stream(dataset, group)
+    stream = Stream(whole.tokens[: VALIDATION_TOKENS + 1], whole.target_bytes[:VALIDATION_TOKENS])
+    with watching(model, stream.tokens) as watch:
+        ready_to_train(model, short, group)
+    of_text = int((watch.trained > 0).sum()) + sum(watch.reads.values())
+    evidence = {"synthetic_rows": watch.unknown_rows, "rows_of_text": of_text}
+    if not watch.unknown_rows and not of_text:
+        return Finding(21, NOT_APPLICABLE, evidence, "nothing is compiled or warmed up on this device")
+    return judged(21, not of_text, evidence, "warm-up passes see text that is scored")

@@ -1,0 +1,153 @@
+"""What an evaluator does, seen from outside while it runs.
+
+A model and the stream that it is evaluated on enter; what went through the model, which optimiser steps were taken,
+which targets got a score and which connections were opened leave. The evaluator is not asked: token ids are seen where
+they enter the embedding, and found again in the stream by their content. A pass with gradients counts as training.
+"""
+
+import contextlib
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+
+from golf.model.gepa import GEPA
+
+_GRAM = 8
+"""Tokens by which a place in the stream is looked up."""
+
+
+class Places:
+    """Where in a stream a row of tokens comes from."""
+
+    def __init__(self, tokens: npt.NDArray[np.int64]) -> None:
+        """Args: tokens: of the stream, int64 (N + 1,)."""
+        self.tokens = tokens
+        self._starts: dict[bytes, list[int]] = {}
+        for start in range(len(tokens) - _GRAM + 1):
+            self._starts.setdefault(tokens[start : start + _GRAM].tobytes(), []).append(start)
+
+    def find(self, row: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+        """(start in the stream, length) of every part of `row` that occurs in the stream, at least 8 tokens long.
+
+        Of several places that match equally far the first is taken: what is said of a training then holds at least.
+        """
+        found, at = [], 0
+        while at + _GRAM <= len(row):
+            starts = self._starts.get(row[at : at + _GRAM].tobytes(), [])
+            if not starts:
+                at += 1
+                continue
+            length, start = max((self._same(row[at:], start), -start) for start in starts)
+            found.append((-start, length))
+            at += length
+        return found
+
+    def _same(self, row: npt.NDArray[np.int64], start: int) -> int:
+        """Tokens for which `row` goes along with the stream from `start` on."""
+        here = self.tokens[start : start + len(row)]
+        differ = np.nonzero(here != row[: len(here)])[0]
+        return int(differ[0]) if len(differ) else len(here)
+
+
+class Watch:
+    """What was seen of one evaluation."""
+
+    def __init__(self, tokens: Tensor) -> None:
+        """Args: tokens: of the stream, int64 (N + 1,)."""
+        self.places = Places(tokens.cpu().numpy())
+        self.nll = torch.full((len(tokens) - 1,), torch.nan, dtype=torch.float64)
+        """The last score of each target in nats, (N,)."""
+        self.times_scored = np.zeros(len(tokens) - 1, np.int64)
+        """How often each target got a score, (N,)."""
+        self.trained = np.zeros(len(tokens) - 1, np.int64)
+        """How often each target was in a pass with gradients, (N,)."""
+        self.too_early = np.zeros(len(tokens) - 1, bool)
+        """Targets that were in such a pass before they had a score, (N,)."""
+        self.before_first_score = 0
+        """Optimiser steps before any target had a score."""
+        self.steps = 0
+        """Optimiser steps."""
+        self.reads: Counter[tuple[int, int]] = Counter()
+        """(start, length) of the rows that went through the model without gradients."""
+        self.unknown_rows = 0
+        """Rows that are not of the stream."""
+        self.connections: list[str] = []
+        """Network addresses that this thread connected to."""
+
+    def sink(self, first: int, nll: Tensor) -> None:
+        """Take the scores of the targets from `first` on, as an evaluator gives them."""
+        part = slice(first, first + len(nll))
+        self.nll[part] = nll.detach().cpu()
+        self.times_scored[part] += 1
+
+    @property
+    def read_twice(self) -> int:
+        """Rows that were read for scoring again after they had been."""
+        return sum(times - 1 for times in self.reads.values())
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Token ids enter the embedding."""
+        for row in inputs[0].detach().reshape(-1, inputs[0].shape[-1]).cpu().numpy():
+            found = self.places.find(row)
+            self.unknown_rows += not found
+            for start, length in found:
+                if torch.is_grad_enabled():
+                    part = slice(start, min(start + length, len(self.trained)))
+                    self.trained[part] += 1
+                    self.too_early[part] |= self.times_scored[part] == 0
+                else:
+                    self.reads[start, length] += 1
+
+    def step(self, optimizer: Optimizer, *_: Any) -> None:
+        """An optimiser takes a step."""
+        self.steps += 1
+        self.before_first_score += not self.times_scored.any()
+
+
+@contextlib.contextmanager
+def watching(model: GEPA, tokens: Tensor) -> Iterator[Watch]:
+    """See what happens to `model` inside the block.
+
+    Args: tokens: of the stream whose places are told, int64 (N + 1,).
+    """
+    watch = Watch(tokens)
+    hooks = [
+        model.token_embedding.register_forward_pre_hook(watch.enter),
+        register_optimizer_step_pre_hook(watch.step),
+    ]
+    _listen()
+    _WATCHES[threading.get_ident()] = watch.connections
+    try:
+        yield watch
+    finally:
+        del _WATCHES[threading.get_ident()]
+        for hook in hooks:
+            hook.remove()
+
+
+_WATCHES: dict[int, list[str]] = {}
+"""Connections by thread that is watched: an audit hook, once there, cannot be removed."""
+_LISTENING: list[bool] = []
+
+
+def _listen() -> None:
+    """Be told of every connection that Python opens, from now on."""
+    if not _LISTENING:
+        sys.addaudithook(_hear)
+        _LISTENING.append(True)
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo") and _WATCHES:
+        seen = _WATCHES.get(threading.get_ident())
+        if seen is not None:
+            seen.append(str(arguments[1] if event != "socket.getaddrinfo" else arguments[0]))
