@@ -149,9 +149,9 @@ def prove_order(evaluate: Evaluator, model: GEPA, probe: Probe) -> list[Finding]
     last = windows_by_chunk(windows, probe.score.chunk_tokens, num_targets)[-1][0].first_scored
     order = {
         "optimiser_steps": watch.steps,
-        "targets_trained_on": int((watch.trained > 0).sum()),
+        "targets_trained_on": int(watch.trained.sum()),
         "before_their_score": int(watch.too_early.sum()),
-        "in_last_chunk": int((watch.trained[last:] > 0).sum()),
+        "in_last_chunk": int(watch.trained[last:].sum()),
     }
     early, in_last = order["before_their_score"] > 0, order["in_last_chunk"] > 0
     reached = {
@@ -183,11 +183,22 @@ def flip_places(probe: Probe, seed: int, few: bool) -> list[int]:
     def between(low: int, high: int) -> int:
         return int(torch.randint(low, high, (), generator=generator))
 
-    places = [between(length // 4, length), chunk + 1, between(chunk + length // 2, 2 * chunk)]
+    places = [between(length // 4, length), chunk + length // 2, between(chunk + length, 2 * chunk)]
     if not few:
         windows = make_windows(last, length, stride)
         border = next(window.first_scored for window in windows if window.first_scored > chunk + length)
-        places += [1, 2, chunk, chunk + 2, border, border + 1, 2 * chunk + 1, between(2 * chunk + 2, last), last]
+        places += [
+            1,
+            2,
+            chunk,
+            chunk + 1,
+            chunk + 2,
+            border,
+            border + 1,
+            2 * chunk + 1,
+            between(2 * chunk + 2, last),
+            last,
+        ]
     return sorted(set(places))
 
 
@@ -235,16 +246,17 @@ def prove_normalised(evaluate: Evaluator, model: GEPA, probe: Probe, chunks: tup
     score = replace(probe.score, sequence_length=length, stride=max(1, length // 2), chunk_tokens=2 * length)
     sums = {}
     for chunk in chunks:
-        place = _place_with_history(probe.stream.tokens, chunk * score.chunk_tokens)
-        tokens = probe.stream.tokens[: place + 1].clone()
-        short = replace(probe, stream=Stream(tokens, probe.stream.target_bytes[:place]), score=score)
+        place = _place_with_history(probe.stream.tokens, chunk * score.chunk_tokens, length)
+        end = (chunk + 1) * score.chunk_tokens
+        tokens = probe.stream.tokens[: end + 1].clone()
+        short = replace(probe, stream=Stream(tokens, probe.stream.target_bytes[:end]), score=score)
         start = None
         if chunk:
             start = evaluate(Copy(model).fresh, short.stream, score, probe.adapt, probe.group, stop_after=chunk)
         total = 0.0
         for value in range(vocab_size):
             tokens[place] = value
-            total += math.exp(-float(short.run(evaluate, subject, tokens, start=start)[-1]))
+            total += math.exp(-float(short.run(evaluate, subject, tokens, start=start)[place - 1]))
         sums[f"chunk {chunk}"] = total
     furthest = max(abs(total - 1.0) for total in sums.values())
     evidence = {"evaluations": vocab_size * len(chunks), "sums": sums, "furthest_from_1": furthest}
@@ -252,28 +264,27 @@ def prove_normalised(evaluate: Evaluator, model: GEPA, probe: Probe, chunks: tup
     return judged(17, furthest <= MASS_TOLERANCE, evidence, why)
 
 
-@torch.no_grad()
 def compare_with_model(evaluate: Evaluator, model: GEPA, probe: Probe) -> Finding:
     """The scores are those of the model's own softmax, before and after training (point 17, the cheap form).
 
-    Two windows are compared: one of chunk 0, and one of chunk 1 with the weights that the evaluator says it had there.
+    All windows of two chunks are compared, those of the second with the weights that the evaluator says it had there.
     """
     subject, stream, device = Copy(model), probe.stream, probe.group.device
     nll = probe.run(evaluate, subject, stream.tokens, stop_after=2)
     windows = make_windows(stream.num_targets, probe.score.sequence_length, probe.score.stride)
     trained = evaluate(subject.fresh, stream, probe.score, probe.adapt, probe.group, stop_after=1).weights
     own, furthest, total = subject.fresh, 0.0, 1.0
-    for chunk, weights in enumerate(({}, trained)):
-        own.load_state_dict(own.state_dict() | dict(weights))
-        window = windows_by_chunk(windows, probe.score.chunk_tokens, stream.num_targets)[chunk][0]
-        ids = stream.tokens[window.start : window.end + 1].to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits_SV = own.logits(ids[None, :-1], last=window.end - window.first_scored)[0]
-        log_p_SV = logits_SV.double().log_softmax(-1)
-        expected = -log_p_SV.gather(1, ids[-len(log_p_SV) :, None])[:, 0].cpu()
-        furthest = max(furthest, _largest((nll[window.first_scored : window.end] - expected).abs()))
-        sums = log_p_SV.exp().sum(-1)
-        total = float(sums[(sums - 1.0).abs().argmax()])
+    for chunk, members in enumerate(windows_by_chunk(windows, probe.score.chunk_tokens, stream.num_targets)[:2]):
+        own.load_state_dict(own.state_dict() | (dict(trained) if chunk else {}))
+        for window in members:
+            ids = stream.tokens[window.start : window.end + 1].to(device)
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                logits_SV = own.logits(ids[None, :-1], last=window.end - window.first_scored)[0]
+            log_p_SV = logits_SV.double().log_softmax(-1)
+            expected = -log_p_SV.gather(1, ids[-len(log_p_SV) :, None])[:, 0].cpu()
+            furthest = max(furthest, _largest((nll[window.first_scored : window.end] - expected).abs()))
+            sums = log_p_SV.exp().sum(-1)
+            total = max(total, float(sums.max()), key=lambda one: abs(one - 1.0))
     evidence = {"sum_of_probabilities": total, "scores_differ_from_the_model_by_nats": furthest}
     legal = furthest <= MODEL_TOLERANCE[device.type] and abs(total - 1.0) <= MASS_TOLERANCE
     return judged(
@@ -281,9 +292,9 @@ def compare_with_model(evaluate: Evaluator, model: GEPA, probe: Probe) -> Findin
     )
 
 
-def _place_with_history(tokens: Tensor, first_target: int) -> int:
+def _place_with_history(tokens: Tensor, first_target: int, length: int) -> int:
     """The number of a token in the chunk whose predecessor stood in the stream before: what a cache would know."""
-    for place in range(first_target + 2, first_target + MASS_LENGTH):
+    for place in range(first_target + length // 2, first_target + length):
         if bool((tokens[: place - 1] == tokens[place - 1]).any()):
             return place
-    return first_target + 2
+    return first_target + length // 2

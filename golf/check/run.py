@@ -7,7 +7,7 @@ Reported numbers are compared with measured ones, never the other way.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from golf.artifact.bundle import code_bytes
 from golf.artifact.pack import read_artifact
@@ -169,18 +169,19 @@ def read_back(
     folder: RunFolder,
     group: Group,
     reported: Reported,
-    first_chunks: int | None,
+    first_chunks: Literal[1] | None,
 ) -> Finding:
     """The scores of the artifact, read from the disk now, are those that were reported (point 23).
 
-    Args: first_chunks: how much of the stream is scored again, by the last rung alone; None: all of it, by every rung.
+    Args: first_chunks: how much of the stream is scored again, of the last rung alone, before anything is trained;
+        None: all of it, of every rung.
     """
     stream, differences = validation_stream(dataset, group), {}
     names = [name for name in (QUANTISED, SLIDING, ADAPTED) if name in reported.rungs]
     for name in names if first_chunks is None else names[-1:]:
         told = reported.rungs[name]
         model = load_model(folder, name, config, group)
-        if name == ADAPTED and config.adapt is not None:
+        if name == ADAPTED and config.adapt is not None and first_chunks is None:
             measured = adapt(model, stream, config.score, config.adapt, group, stop_after=first_chunks).scored
         else:
             measured = score(model, stream, config.score, group, plain=name == QUANTISED, stop_after=first_chunks)

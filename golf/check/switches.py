@@ -89,7 +89,7 @@ def prove_switches(
 
 def _loaded(shape: ModelConfig, weights: Mapping[str, Tensor], like: GEPA) -> GEPA:
     """A model of a shape with those of the weights that it has."""
-    model = GEPA(shape, like.activation_dtype).to(next(like.parameters()).device)
+    model = type(like)(shape, like.activation_dtype).to(next(like.parameters()).device)
     own = model.state_dict().keys()
     model.load_state_dict({name: weight for name, weight in weights.items() if name in own})
     return model

@@ -82,8 +82,8 @@ def prove_warm_up(config: RunConfig, dataset: Dataset, group: Group) -> Finding:
     stream = Stream(whole.tokens[: VALIDATION_TOKENS + 1], whole.target_bytes[:VALIDATION_TOKENS])
     with watching(model, stream.tokens) as watch:
         ready_to_train(model, short, group)
-    of_text = int((watch.trained > 0).sum()) + sum(watch.reads.values())
-    evidence = {"synthetic_rows": watch.unknown_rows, "rows_of_text": of_text}
+    of_text = int(watch.read.sum())
+    evidence = {"synthetic_rows": watch.unknown_rows, "targets_of_text": of_text}
     if not watch.unknown_rows and not of_text:
         return Finding(21, NOT_APPLICABLE, evidence, "nothing is compiled or warmed up on this device")
     return judged(21, not of_text, evidence, "warm-up passes see text that is scored")

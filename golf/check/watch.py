@@ -2,7 +2,8 @@
 
 A model and the stream that it is evaluated on enter; what went through the model, which optimiser steps were taken,
 which targets got a score and which connections were opened leave. The evaluator is not asked: token ids are seen where
-they enter the embedding, and found again in the stream by their content. A pass with gradients counts as training.
+they enter the embedding, and found again in the stream by their content. What went through the model counts as what an
+optimiser's step may have used, with gradients or without.
 """
 
 import contextlib
@@ -67,10 +68,12 @@ class Watch:
         """The last score of each target in nats, (N,)."""
         self.times_scored = np.zeros(len(tokens) - 1, np.int64)
         """How often each target got a score, (N,)."""
-        self.trained = np.zeros(len(tokens) - 1, np.int64)
-        """How often each target was in a pass with gradients, (N,)."""
+        self.read = np.zeros(len(tokens) - 1, bool)
+        """Targets that went through the model as tokens, (N,)."""
+        self.trained = np.zeros(len(tokens) - 1, bool)
+        """Targets that were in a pass with gradients, (N,)."""
         self.too_early = np.zeros(len(tokens) - 1, bool)
-        """Targets that were in such a pass before they had a score, (N,)."""
+        """Targets without a score in a pass with gradients, or read when an optimiser stepped, (N,)."""
         self.before_first_score = 0
         """Optimiser steps before any target had a score."""
         self.steps = 0
@@ -100,9 +103,11 @@ class Watch:
             found = self.places.find(row)
             self.unknown_rows += not found
             for start, length in found:
+                # A token at place p of the stream is the target p - 1; a pass with gradients has targets of its own.
+                self.read[max(0, start - 1) : start + length - 1] = True
                 if torch.is_grad_enabled():
-                    part = slice(start, min(start + length, len(self.trained)))
-                    self.trained[part] += 1
+                    part = slice(start, start + length)
+                    self.trained[part] = True
                     self.too_early[part] |= self.times_scored[part] == 0
                 else:
                     self.reads[start, length] += 1
@@ -110,6 +115,7 @@ class Watch:
     def step(self, optimizer: Optimizer, *_: Any) -> None:
         """An optimiser takes a step."""
         self.steps += 1
+        self.too_early |= self.read & (self.times_scored == 0)
         self.before_first_score += not self.times_scored.any()
 
 
