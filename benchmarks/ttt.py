@@ -34,10 +34,15 @@ def settings(shape: str, device: torch.device) -> RunConfig:
 
 
 def from_same_weights(adapt: Adapt, model: GEPA, tokens: Tensor, config: RunConfig) -> Callable[[], Tensor]:
-    """The evaluator as something to time: every call adapts a copy of the model."""
+    """The evaluator as something to time: every call adapts the same copy of the model, with its first weights."""
     assert config.adapt is not None
-    adapting = config.adapt
-    return lambda: adapt(copy.deepcopy(model), tokens, config.score, adapting)
+    adapting, subject, weights = config.adapt, copy.deepcopy(model), copy.deepcopy(model.state_dict())
+
+    def run() -> Tensor:
+        subject.load_state_dict(weights)
+        return adapt(subject, tokens, config.score, adapting)
+
+    return run
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from golf.check.command import check_command
 from golf.commands import (
     DEFAULT_DATA,
     adapt_command,
@@ -118,6 +119,24 @@ def _add_looking(kinds: Any) -> None:
     )
     ledger.add_argument("path", type=Path, metavar="ARTIFACT|RUN", help="an artifact, or the folder of a run")
     ledger.add_argument("--json", action="store_true", help="print one JSON object")
+    check = _add(
+        kinds,
+        "check",
+        check_command,
+        "the 25 points of the rules, each shown by numbers; exit code 1 when one fails",
+        "check runs/demo",
+        "check runs/demo --quick",
+        "check runs/demo/artifact.golf --preset demo",
+        more=CHECKING,
+    )
+    check.add_argument("path", type=Path, metavar="RUN|ARTIFACT", help="the folder of a run, or an artifact")
+    check.add_argument("--quick", action="store_true", help="a short evaluation only: seconds instead of minutes")
+    check.add_argument("--track", choices=["record", "non-record"], default="non-record", help="(%(default)s)")
+    check.add_argument("--preset", metavar="PRESET", help="of an artifact alone: whose score settings to use")
+    check.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.add_argument("--out", type=Path, metavar="FILE", help="write the JSON object to a file as well")
+    _add_choices(check, split=False)
     fields = _add(
         kinds,
         "fields",
@@ -245,6 +264,11 @@ def _add_data(sources: Any) -> None:
     fineweb.add_argument(
         "--out", type=Path, default=Path("data/fineweb"), metavar="FOLDER", help="the dataset's folder (%(default)s)"
     )
+
+
+CHECKING = """Nothing is
+argued from the code: the evaluator is run with its later tokens changed, with each value of a token, watched at every
+step, and again from the artifact. Without --quick everything is scored again."""
 
 
 PREDICTION = """The predicted bytes

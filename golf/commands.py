@@ -17,6 +17,8 @@ from golf.artifact.bundle import code_bytes
 from golf.artifact.ledger import byte_ledger, group_ledger, ledger_lines
 from golf.artifact.pack import read_artifact
 from golf.budget import plan_for_seconds
+from golf.check.points import brief
+from golf.check.run import cheap_check
 from golf.config import RunConfig, from_plain, override_all, to_plain
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, hash_file, open_dataset, read_manifest
@@ -87,10 +89,12 @@ def run_command(arguments: argparse.Namespace) -> None:
             saving = saving_of(arguments)
             results = run_stages(config, dataset, folder, group, size, progress, saving=saving, notice=notice)
         if group.first:
+            results["check"] = cheap_check(config, dataset, folder, Group(device=group.device), size)
             results["pack"] |= {"ledger": group_ledger(folder.file("artifact.golf").read_bytes())}
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
             print_ladder(results)
             print(save_line(results["train"]))
+            print(f"checks     {brief(results['check'])} (all: python -m golf check {folder.path})")
             print(f"artifact, weights and results are in {folder.path} (all numbers: {folder.file('record.json')})")
             print(f"next: python -m golf adapt {folder.path} --set adapt.lr=0.005")
 

@@ -17,6 +17,8 @@ from golf.train.saving import SAVE_FACTS
 from tune.screening import STRIDE_ERROR, Standing, bpb_of
 
 DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
+CHECK = "check"
+"""Field of the last rung's result: what the rules' points came to, see `golf.check.points.to_json`."""
 CONFIG = "config.json"
 LOG = "failure.log"
 """The last words of what failed."""
@@ -56,6 +58,7 @@ def outcome_of(
         "metrics": metrics,
         "curves": curves,
         "chunks": chunks,
+        "check": ladder[-1].get(CHECK) if ladder else None,
         "ledger": group_ledger(folder.file("artifact.golf").read_bytes()),
         "saving": {name: train[name] for name in SAVE_FACTS if name in train},
         "standings": {rung: str(standing) for rung, standing in standings.items()},

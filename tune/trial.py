@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from golf.artifact.bundle import code_bytes
+from golf.check.run import cheap_check
 from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
@@ -37,7 +38,7 @@ from golf.train.loop import Notice, Preempted, never
 from golf.train.saving import MTBF_HOURS, Saving
 from tune.failures import explain, log_text
 from tune.ledger.ledger import Ledger
-from tune.outcome import CONFIG, LOG, SCREENED, failed, outcome_of
+from tune.outcome import CHECK, CONFIG, LOG, SCREENED, failed, outcome_of
 from tune.ranks import ranks_said
 from tune.reuse import Reuse
 from tune.screening import Screening, Standing, first_chunks_of, stand
@@ -92,6 +93,17 @@ def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, n
         for rung in spec["rungs"]:
             one = config if first is None else Screening(**spec["screening"]).ranked_by(config, rung)
             measure(one, dataset, folder, group, event, rung, first, saving, notice)
+        if first is None and rungs_of(config)[-1] in spec["rungs"]:
+            add_check(config, dataset, folder, group, spec["code_bytes"])
+
+
+def add_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, code: int) -> None:
+    """Check the rules' points in the cheap form, where the evaluation ran; kept with the last rung's result."""
+    path = folder.file(f"{rungs_of(config)[-1]}.json")
+    if group.first and CHECK not in (kept := read_json(path))["result"]:
+        told = cheap_check(config, dataset, folder, Group(device=group.device), code)
+        write_json(path, {**kept, "result": {**kept["result"], CHECK: told}})
+    group.wait()
 
 
 def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
@@ -188,7 +200,7 @@ def alone(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str,
             standings[rung] = judge(spec, folder, rung)
             if not standings[rung].promoted:
                 return screened_out(config, dataset, folder, standings)
-        evaluate(EVALUATE, {**spec, "rungs": rungs_of(config)})
+        evaluate(EVALUATE, {**spec, "rungs": rungs_of(config), "code_bytes": code_bytes(config)})
     return outcome_of(gathered(config, dataset, folder), folder, standings)
 
 
@@ -222,7 +234,7 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
         for screen in stages.screens:
             if screen.name.removesuffix(SCREEN) in names:
                 reuse.obtain([screen], first, whole=True)
-        evaluate(EVALUATE, {**spec, "rungs": names})
+        evaluate(EVALUATE, {**spec, "rungs": names, "code_bytes": code_bytes(config)})
 
     def stages_in_order() -> dict[str, Any]:
         standings: dict[str, Standing] = {}

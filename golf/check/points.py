@@ -97,6 +97,15 @@ def to_json(rows: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
+def brief(told: Mapping[str, Any]) -> str:
+    """A check in one line, from `to_json`."""
+    if "error" in told:
+        return f"not checked: {told['error']}"
+    failed = [str(row["point"]) for row in told["points"] if row["state"] == FAILED]
+    named = f" (point {', '.join(failed)})" if failed else ""
+    return f"{told['passed']} passed, {told['failed']} failed{named}, {told['not_applicable']} not applicable"
+
+
 def table_lines(rows: Sequence[Finding]) -> list[str]:
     """The table for a terminal: a line for each point with its evidence, and last the counts."""
     lines, section = [], ""
@@ -107,9 +116,7 @@ def table_lines(rows: Sequence[Finding]) -> list[str]:
         lines.append(f"  {row.point:2d} {row.state.upper() if row.state == FAILED else row.state:6s}  {_title(row)}")
         told = ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in row.evidence.items())
         lines += [f"             {part}" for part in _wrapped([told, row.why])]
-    counts = to_json(rows)
-    last = f"{counts['passed']} passed, {counts['failed']} failed, {counts['not_applicable']} not applicable"
-    return [*lines, last]
+    return [*lines, brief(to_json(rows))]
 
 
 def _title(row: Finding) -> str:

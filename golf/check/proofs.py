@@ -10,17 +10,19 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from golf.check.points import NOT_APPLICABLE, Finding, judged
 from golf.check.watch import watching
-from golf.config import AdaptConfig, ScoreConfig
+from golf.config import AdaptConfig, RunConfig, ScoreConfig
 from golf.dist import Group
+from golf.model.device import compile_model
 from golf.model.gepa import GEPA
 from golf.score.adapt import Adapted, adapt
-from golf.score.sliding import Stream, score
+from golf.score.sliding import Stream, TokenSink, score
 from golf.score.windows import make_windows, windows_by_chunk
 
 Evaluator = Callable[..., Adapted]
@@ -46,19 +48,30 @@ def sliding(
     config: AdaptConfig,
     group: Group,
     *,
+    forward: nn.Module | None = None,
     start: Adapted | None = None,
     stop_after: int | None = None,
-    sink: Callable[[int, Tensor], None] | None = None,
+    sink: TokenSink | None = None,
 ) -> Adapted:
     """Scoring by sliding windows as an evaluator; `config` is not used."""
     begun = () if start is None else start.scored.chunks
-    scored = score(model, stream, score_config, group, start=begun, stop_after=stop_after, sink=sink)
+    scored = score(forward or model, stream, score_config, group, start=begun, stop_after=stop_after, sink=sink)
     return Adapted(scored, {}, {})
 
 
-def evaluator_of(config: AdaptConfig | None) -> Evaluator:
-    """The evaluator of a configuration: with test-time training, or by sliding windows alone."""
-    return sliding if config is None else adapt
+def evaluator_of(config: RunConfig, device: torch.device, compiled: bool) -> Evaluator:
+    """The evaluator of a configuration: with test-time training, or by sliding windows alone.
+
+    Args: compiled: whether the model is compiled where the configuration says so.
+    """
+    forwards: dict[GEPA, nn.Module] = {}
+    choice = config.compile if compiled else False
+
+    def evaluate(model: GEPA, *arguments: Any, **how: Any) -> Adapted:
+        forward = forwards.setdefault(model, compile_model(model, choice, device))
+        return (sliding if config.adapt is None else adapt)(model, *arguments, forward=forward, **how)
+
+    return evaluate
 
 
 class Copy:
@@ -104,11 +117,10 @@ class Probe:
         return nll
 
 
-def probe_of(stream: Stream, score: ScoreConfig, adapt: AdaptConfig | None, group: Group, small: bool) -> Probe:
-    """The first two chunks and a half of a stream.
+def probe_of(stream: Stream, score: ScoreConfig, adapt: AdaptConfig | None, group: Group, small: bool) -> Probe | None:
+    """The first two chunks and a half of a stream; None when it is too short for three chunks.
 
     Args: small: chunks of two windows, wide strides and at most 2 epochs, so that it takes seconds on any machine.
-    Raises: ValueError when the stream is too short for three chunks.
     """
     training = NO_TRAINING if adapt is None else adapt
     if small:
@@ -116,19 +128,22 @@ def probe_of(stream: Stream, score: ScoreConfig, adapt: AdaptConfig | None, grou
         score = replace(score, stride=max(score.stride, length // 4), chunk_tokens=2 * length)
         training = replace(training, epochs=min(training.epochs, 2))
     targets = 2 * score.chunk_tokens + score.chunk_tokens // 2
-    if stream.num_targets <= 2 * score.chunk_tokens:
-        raise ValueError(
-            f"the validation stream has {stream.num_targets:,} targets, three chunks need more than "
-            f"{2 * score.chunk_tokens:,}: give data with more validation text, or a smaller score.chunk_tokens"
-        )
+    if stream.num_targets <= 2 * score.chunk_tokens + score.sequence_length:
+        return None
     return Probe(Stream(stream.tokens[: targets + 1], stream.target_bytes[:targets]), score, training, group)
 
 
 def prove_order(evaluate: Evaluator, model: GEPA, probe: Probe) -> list[Finding]:
-    """Coverage, sums, the order of scoring and training, and connections (points 11, 16, 19 and 20)."""
+    """Coverage, sums, the order of scoring and training, and connections (points 11, 16, 19 and 20).
+
+    The tokens are drawn, since text repeats itself and a row has to be found again at its one place.
+    """
     subject, num_targets = copy.deepcopy(model), probe.stream.num_targets
-    with watching(subject, probe.stream.tokens) as watch:
-        told = evaluate(subject, probe.stream, probe.score, probe.adapt, probe.group, sink=watch.sink).scored.chunks
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(model.config.vocab_size, (num_targets + 1,), generator=generator).to(probe.group.device)
+    stream = replace(probe.stream, tokens=tokens)
+    with watching(subject, tokens) as watch:
+        told = evaluate(subject, stream, probe.score, probe.adapt, probe.group, sink=watch.sink).scored.chunks
     times, nats = watch.times_scored, math.fsum(chunk.nll_nats for chunk in told)
     scored = float(watch.nll.sum())
     coverage = {

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from golf.check.points import FAILED as POINT_FAILED
 from golf.config import RunConfig, from_plain, nearest, to_plain
 from golf.record import ADAPTED, SLIDING
 from tune.ledger.trials import latest, trials_of
@@ -54,6 +55,8 @@ class Run:
     """Whether all of it was computed for this run, nothing taken from the store; None where nothing was computed."""
     ranks: str | None = None
     """Who computed it, where nodes were lost on the way; None: all ran as asked."""
+    points_failed: tuple[int, ...] | None = None
+    """Points of the rules (`golf.check.points`) on which the run fails; None: it was not checked."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,15 @@ def run_of(entry: Entry) -> Run:
         evaluation_seconds=metrics.get(f"{rung}_seconds") if rung else None,
         cold=_cold(entry),
         ranks=(entry.get("tags") or {}).get("ranks"),
+        points_failed=_points_failed(entry.get("check")),
     )
+
+
+def _points_failed(check: Mapping[str, Any] | None) -> tuple[int, ...] | None:
+    """The failed points of a run's check; None where there is none, or where it broke down."""
+    if not check or "error" in check:
+        return None
+    return tuple(int(row["point"]) for row in check["points"] if row["state"] == POINT_FAILED)
 
 
 def _training_seconds(entry: Entry, metrics: Mapping[str, Any]) -> float | None:

@@ -202,6 +202,11 @@ def _faults(study: Study, missing: Sequence[int], looks: Looks | None) -> list[s
     faults += [
         f"repeat {run.repeat} of seed {run.seed}: {run.status}, {run.cause}" for run in study.repeats if run.bpb is None
     ]
+    faults += [
+        f"seed {row.seed} fails point {', '.join(map(str, row.points_failed))} of the rules"
+        for row in study.rows
+        if row.points_failed
+    ]
     if len(study.counted) < MIN_SEEDS:
         faults.append(f"results of {len(study.counted)} seeds, a claim needs {MIN_SEEDS}")
     if looks is not None and looks.next_look is not None:
@@ -225,6 +230,8 @@ def _notes(study: Study, track: str) -> list[str]:
     if not any(name.startswith("environment.") for name in study.facts):
         unknown.append("environment")
     notes = [f"the ledger does not say the {' and '.join(unknown)} of these runs"] if unknown else []
+    unchecked = [str(row.seed) for row in study.counted if row.points_failed is None]
+    notes += [f"seed {', '.join(unchecked)}: not checked against the rules' points"] if unchecked else []
     notes += [
         f"seed {row.seed} ran on {row.ranks} ranks, for nodes were lost: the same to rounding, not in seconds"
         for row in study.rows

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from golf.check.points import brief
 from golf.record import LADDER
 from tune.ledger.ledger import STAMPS, canonical
 
@@ -20,6 +21,8 @@ LADDER_CURVE = "ladder_bpb"
 """Metric with one step a rung, in the order of the ladder, so that MLflow draws it as a line."""
 MARGIN = "margin_bytes"
 """Metric: bytes left below the cap; negative above it."""
+POINTS_FAILED = "points_failed"
+"""Metric: points of the rules on which the run failed."""
 NOTE = "mlflow.note.content"
 """Tag that MLflow shows as a description, in Markdown."""
 BREAK = "  \n"
@@ -61,6 +64,8 @@ def tags_of(entry: Mapping[str, Any]) -> dict[str, str]:
     tags["kind"] = "trial"
     tags["feasible"] = "true" if entry.get("status") in ("done", "screened") else "false"
     tags["searched"] = ", ".join(entry.get("parameters") or {})
+    if entry.get("check"):
+        tags["check"] = brief(entry["check"])
     if "git_commit" in tags:
         tags["mlflow.source.git.commit"] = tags["git_commit"]
     tags[NOTE] = description_of(entry)
@@ -69,7 +74,7 @@ def tags_of(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def description_of(entry: Mapping[str, Any]) -> str:
-    """What came out, in two or three lines of Markdown: the score or why there is none, the room, what was varied."""
+    """What came out, in Markdown: the score or why there is none, the room, the checks, what was varied."""
     metrics, status = entry.get("metrics") or {}, str(entry.get("status"))
     outcome = f"**{status}**" + (f": {entry['cause']}" if entry.get("cause") else "")
     if "bpb" in metrics:
@@ -79,6 +84,7 @@ def description_of(entry: Mapping[str, Any]) -> str:
     varied = [f"{name} = {text_of(value)}" for name, value in (entry.get("parameters") or {}).items()]
     lines = [outcome + (f"; {size}" if size else "")]
     lines += [f"Ladder in BPB: {', '.join(rungs)}"] if rungs else []
+    lines += [f"Checks: {brief(entry['check'])}"] if entry.get("check") else []
     lines += [f"Varied: `{', '.join(varied)}`"] if varied else []
     return BREAK.join(lines)
 
@@ -101,7 +107,8 @@ def metrics_of(entry: Mapping[str, Any]) -> dict[str, float]:
     """The final figures, the score first: MLflow's pages begin with the metric that a run got first."""
     metrics, margin = entry.get("metrics") or {}, margin_of(entry)
     score = {name: metrics[name] for name in ("bpb",) if name in metrics}
-    return {**score, **metrics, **({} if margin is None else {MARGIN: margin})}
+    checked = {POINTS_FAILED: entry["check"]["failed"]} if entry.get("check") else {}
+    return {**score, **metrics, **({} if margin is None else {MARGIN: margin}), **checked}
 
 
 def dataset_of(entry: Mapping[str, Any]) -> tuple[str, str, str] | None:

@@ -75,7 +75,9 @@ def probe() -> Probe:
     """Two chunks and a half of random tokens."""
     tokens = torch.randint(0, 48, (302,), generator=torch.Generator().manual_seed(5))
     config = ScoreConfig(sequence_length=24, stride=7, batch_windows=5, chunk_tokens=70)
-    return probe_of(Stream(tokens, np.arange(301) % 4 + 1), config, ADAPT, Group(), small=False)
+    probe = probe_of(Stream(tokens, np.arange(301) % 4 + 1), config, ADAPT, Group(), small=False)
+    assert probe is not None
+    return probe
 
 
 @pytest.fixture(scope="module")
