@@ -1,8 +1,8 @@
 """A finished seed study, as the folder that it leaves behind: study.json and an artifact for each seed.
 
-The folder enters, a frozen `SeedStudy` leaves; every number of a submission comes from it. It is believed only as far as
-it agrees with itself: sizes add up, scores are those of their chunks, the mean is that of its seeds, artifacts have the
-bytes that are named. Nothing is written or computed here.
+The folder enters, a frozen `SeedStudy` leaves; every number of a submission comes from it. It is believed only as far
+as it agrees with itself: sizes add up, scores are those of their chunks, the mean is that of its seeds, artifacts have
+the bytes that are named. Nothing is written or computed here.
 """
 
 import math

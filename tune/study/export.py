@@ -1,11 +1,10 @@
-"""What a finished seed study leaves for `python -m golf submit`: a folder with study.json and an artifact for each seed.
+"""What a finished seed study leaves for `python -m golf submit`: a folder with study.json and the seeds' artifacts.
 
 The ledger and the trials' files enter, the folder leaves; the ledger is the source of every number. An artifact that no
 longer lies in its trial's folder comes from the store, or the record says that it is gone. study.json is written last,
 so that it never names what is not there. No run of the configuration is left out.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -140,7 +139,9 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 def _fetched(entry: Entry, store: Store | None, target: Path) -> bool:
     """Whether the store had the artifact of the trial's keys, which is now `target`."""
-    for key in (entry.get("keys") or []) if store is not None else []:
+    if store is None:
+        return False
+    for key in entry.get("keys") or []:
         found = store.find(key)
         if found is not None and ARTIFACT in found.files:
             try:
