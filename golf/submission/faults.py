@@ -1,10 +1,10 @@
 """Why a study may not be submitted: what the rules ask of its seeds and is not there.
 
-A study and a track enter, sentences leave; none leave where the study may be submitted. Some forbid even a draft,
-because a folder made in spite of them would say what is not so.
+A study and a track enter, sentences leave; none leave where the study may be submitted. A draft may have faults and
+tells them. Other code than the study ran is no fault but an error: no folder may bind its numbers to that code.
 """
 
-from collections import Counter
+from collections.abc import Sequence
 
 from golf.submission.study import SeedStudy
 
@@ -27,13 +27,16 @@ def check_code(study: SeedStudy, shipped_sha256: str) -> None:
         if run.code_sha256 is not None and run.code_sha256 != shipped_sha256:
             where = f"of commit {run.commit}" if run.commit else "that ran it"
             raise ValueError(
-                f"{study.folder}: seed {run.seed} ran code {run.code_sha256}, this program's bundle is "
-                f"{shipped_sha256}: submit with the program {where}, or run the study again with this one"
+                f"{study.folder}: seed {run.seed} ran code with SHA-256 {run.code_sha256}, this program's train_gpt.py "
+                f"has {shipped_sha256}: submit with the program {where}, or run the study again with this one"
             )
 
 
-def faults_of(study: SeedStudy, track: str) -> tuple[str, ...]:
-    """What forbids a submission that is no draft, the study's own faults too."""
+def faults_of(study: SeedStudy, track: str, packages: Sequence[str]) -> tuple[str, ...]:
+    """What forbids a submission that is no draft, the study's own faults too.
+
+    Args: packages: that the shipped file imports.
+    """
     found = [f"seed {run.seed} has no result: {run.status}, {run.cause}" for run in study.seeds if not run.done]
     if len(study.done) < MIN_SEEDS:
         found.append(f"results of {len(study.done)} seeds, a claim needs {MIN_SEEDS}")
@@ -42,31 +45,28 @@ def faults_of(study: SeedStudy, track: str) -> tuple[str, ...]:
     for run in study.sized:
         if run.artifact_bytes is not None and run.artifact_bytes > cap:
             found.append(f"seed {run.seed} takes {run.artifact_bytes:,} bytes, the cap is {cap:,}")
-    return tuple(dict.fromkeys([*found, *_unknown(study), *_unlike(study), *_track_faults(study, track)]))
+    return tuple(dict.fromkeys([*found, *_unknown(study, packages), *_unlike(study), *_track_faults(study, track)]))
 
 
-def _unknown(study: SeedStudy) -> list[str]:
+def _unknown(study: SeedStudy, packages: Sequence[str]) -> list[str]:
     """What a reader has to be told and the study does not say."""
-    found = [
-        f"seed {run.seed}: the study does not say the {what}"
-        for run in study.done
-        for what, value in (("code that ran", run.code_sha256), ("device", run.device), ("versions", run.versions))
-        if not value
-    ]
+    found = []
+    for run in study.done:
+        told = {"code": run.code_sha256, "device": run.device, "version of python": run.versions.get("python")}
+        told |= {f"version of {name}": run.versions.get(name) for name in packages}
+        missing = [what for what, value in told.items() if not value]
+        found += [f"seed {run.seed}: the study does not say its {', '.join(missing)}"] if missing else []
     return found if study.data.digest is not None else [*found, "the study does not say which data it ran on"]
 
 
 def _unlike(study: SeedStudy) -> list[str]:
     """In what the seeds are not one thing."""
-    facts = {
-        "code": [run.code_sha256 for run in study.done],
-        "device": [run.device for run in study.done],
-        "versions": [str(sorted(run.versions.items())) for run in study.done],
-        "commit": [run.commit for run in study.done],
+    facts: dict[str, set[object]] = {
+        "codes": {run.code_sha256 for run in study.done},
+        "devices": {run.device for run in study.done},
+        "sets of versions": {tuple(sorted(run.versions.items())) for run in study.done},
     }
-    return [
-        f"the seeds ran on {len(Counter(all_))} kinds of {what}" for what, all_ in facts.items() if len({*all_}) > 1
-    ]
+    return [f"the seeds ran on {len(values)} {what}, not on one" for what, values in facts.items() if len(values) > 1]
 
 
 def _track_faults(study: SeedStudy, track: str) -> list[str]:
