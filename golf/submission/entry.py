@@ -60,10 +60,22 @@ class Submitter:
         return f"{TRACKS[self.track]}/{self.day.isoformat()}_{self.slug}"
 
 
-def submission_json(
-    study: SeedStudy, code: ShippedCode, submitter: Submitter, blurb: str, faults: Sequence[str]
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Submission:
+    """All that a record folder is made from."""
+
+    study: SeedStudy
+    code: ShippedCode
+    packages: tuple[str, ...]
+    """That the shipped file imports."""
+    submitter: Submitter
+    faults: tuple[str, ...]
+    """Why it is a draft; none of one that may be submitted."""
+
+
+def submission_json(submission: Submission, blurb: str) -> dict[str, Any]:
     """The values of submission.json."""
+    study, code, submitter = submission.study, submission.code, submission.submitter
     found = study.statistics
     largest = largest_seed(study)
     train, evaluation = longest_seconds(study)
@@ -74,8 +86,8 @@ def submission_json(
         "blurb": blurb,
         "date": submitter.day.isoformat(),
         "track": TRACKS[submitter.track].removeprefix("track_"),
-        "draft": bool(faults),
-        "faults": list(faults),
+        "draft": bool(submission.faults),
+        "faults": list(submission.faults),
         "val_loss": None if found.nats is None else found.nats.mean,
         "val_bpb": None if found.bpb is None else found.bpb.mean,
         "val_loss_std": None if found.nats is None else found.nats.deviation,
