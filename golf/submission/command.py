@@ -58,7 +58,7 @@ def submit_command(arguments: argparse.Namespace) -> None:
             f"bytes      {largest.artifact_bytes:,} = model {largest.model_bytes:,} + code {largest.code_bytes:,} "
             "(largest seed)"
         )
-    print(f"code       SHA-256 {submission.code.sha256}, the one that every seed ran")
+    print(f"code       SHA-256 {submission.code.sha256}")
     print(f"{'DRAFT' if submission.faults else 'folder'}     {folder}")
 
 

@@ -6,6 +6,7 @@ tells them. Other code than the study ran is no fault but an error: no folder ma
 
 from collections.abc import Sequence
 
+from golf.submission.code import ShippedCode
 from golf.submission.study import SeedStudy
 
 RECORD, NON_RECORD = "record", "non-record"
@@ -21,14 +22,16 @@ MIN_SEEDS = 3
 """Seeds of a result that counts."""
 
 
-def check_code(study: SeedStudy, shipped_sha256: str) -> None:
-    """Raises: ValueError unless every seed that says what it ran says the shipped file."""
+def check_code(study: SeedStudy, code: ShippedCode) -> None:
+    """Raises: ValueError unless what every seed says of its code is so of the shipped file."""
     for run in study.seeds:
-        if run.code_sha256 is not None and run.code_sha256 != shipped_sha256:
+        same = run.code_sha256 in (None, code.sha256) and run.code_bytes in (None, code.num_bytes)
+        if not same:
             where = f"of commit {run.commit}" if run.commit else "that ran it"
             raise ValueError(
-                f"{study.folder}: seed {run.seed} ran code with SHA-256 {run.code_sha256}, this program's train_gpt.py "
-                f"has {shipped_sha256}: submit with the program {where}, or run the study again with this one"
+                f"{study.folder}: seed {run.seed} ran code of {run.code_bytes} bytes with SHA-256 "
+                f"{run.code_sha256 or 'unknown'}, this program's train_gpt.py has {code.num_bytes} bytes and "
+                f"{code.sha256}: submit with the program {where}, or run the study again with this one"
             )
 
 

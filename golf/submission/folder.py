@@ -29,7 +29,7 @@ def make_submission(study: SeedStudy, submitter: Submitter, draft: bool = False)
     Raises: ValueError when this program's bundle is not the code that the study ran, or naming the faults.
     """
     code = shipped_code(study.config)
-    check_code(study, code.sha256)
+    check_code(study, code)
     packages = packages_of(code.data.decode(), study.config.quant.codec)
     faults = faults_of(study, submitter.track, packages)
     if faults and not draft:

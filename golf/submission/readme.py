@@ -1,4 +1,4 @@
-"""The record folder's README.md: one document from the sections of the recipe and of the results.
+"""The record folder's README.md: one document from the sections of the recipe and of the
 
 A submission enters, Markdown leaves. What a person typed is their name, their login and a title; all else is of the
 configuration and the study.
@@ -6,10 +6,11 @@ configuration and the study.
 
 import re
 
-from golf.submission import recipe, results
 from golf.submission.code import requirements_of
 from golf.submission.entry import Submission
 from golf.submission.markdown import block, items, plain
+from golf.submission.recipe import architecture, blurb, evaluation, quantisation, training
+from golf.submission.results import byte_groups, checks, comparison, curves, ladder, result, seeds, sizes
 from golf.submission.study import SeedRun
 
 CREDITS = (
@@ -24,26 +25,26 @@ def readme(submission: Submission) -> str:
     study, submitter = submission.study, submission.submitter
     parts = [f"# {plain(submitter.name)}"]
     if submission.faults:
-        parts += ["> **DRAFT, not a submission.** It may not be submitted, because:", _quoted(submission.faults)]
+        parts.append(_warning(submission.faults))
     parts += [
-        results.result(submission),
-        f"{plain(recipe.blurb(study.config))}. Submitted by {plain(submitter.author)} "
+        result(submission),
+        f"{plain(blurb(study.config))}. Submitted by {plain(submitter.author)} "
         f"([@{submitter.github_id}](https://github.com/{submitter.github_id})), {submitter.day.isoformat()}, "
         f"{submitter.track} track.",
         "All figures here, in submission.json and in the logs are of one seed study; none was typed in.",
     ]
     sections = (
-        ("Seeds", results.seeds(submission)),
-        ("Ladder", results.ladder(submission)),
-        ("Sizes", results.sizes(submission)),
-        ("Architecture", recipe.architecture(study.config)),
-        ("Training", recipe.training(study.config)),
-        ("Quantisation", f"{recipe.quantisation(study.config)}\n\n{results.byte_groups(submission)}".rstrip()),
-        ("Evaluation", recipe.evaluation(study.config)),
+        ("Seeds", seeds(submission)),
+        ("Ladder", ladder(submission)),
+        ("Sizes", sizes(submission)),
+        ("Architecture", architecture(study.config)),
+        ("Training", training(study.config)),
+        ("Quantisation", f"{quantisation(study.config)}\n\n{byte_groups(submission)}".rstrip()),
+        ("Evaluation", evaluation(study.config)),
         ("Data", _data(submission)),
-        ("Curves", results.curves(submission)),
-        ("Statistics", results.comparison(submission)),
-        ("Rules", results.checks(submission)),
+        ("Curves", curves(submission)),
+        ("Statistics", comparison(submission)),
+        ("Rules", checks(submission)),
         ("Reproduction", _reproduction(submission)),
         ("Credits", CREDITS),
     )
@@ -51,8 +52,10 @@ def readme(submission: Submission) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _quoted(faults: tuple[str, ...]) -> str:
-    return "\n".join(f"> - {plain(fault)}" for fault in faults)
+def _warning(faults: tuple[str, ...]) -> str:
+    """That it is a draft, and why, as a quotation."""
+    lines = ["**DRAFT, not a submission.** It may not be submitted, because:", ""]
+    return "\n".join(f"> {line}".rstrip() for line in [*lines, *(f"- {plain(fault)}" for fault in faults)])
 
 
 def _data(submission: Submission) -> str:
@@ -82,8 +85,8 @@ def _reproduction(submission: Submission) -> str:
         "artifact that it reads back, and ends its log with the exact scores and sizes.",
         "It ran with " + ", ".join(f"{plain(name)} {plain(version)}" for name, version in shown.items()) + ".",
         "The seeds were run by golf-tune's `run_seeds.py`, which runs the modules that `train_gpt.py` is bundled from; "
-        f"each log names the SHA-256 of this file, `{submission.code.sha256}`"
-        + (f", and the commit `{plain(run.commit)}`." if run.commit else "."),
+        f"the SHA-256 of this file is `{submission.code.sha256}`, that of the code that each seed ran is in its log"
+        + (f", with the commit `{plain(run.commit)}`." if run.commit else "."),
     )
     pinned = requirements_of(submission.packages, run.versions)
     return "\n\n".join([block("\n".join(commands), "bash"), *told, block(pinned, "text")])

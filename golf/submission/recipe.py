@@ -42,7 +42,7 @@ def architecture(config: RunConfig) -> str:
         ["bigram table", _bigram(model)],
         ["value embedding", _value(model)],
         ["exclusive self attention", f"on the last {model.xsa_layers} layers" if model.xsa_layers else "none"],
-        ["input of a block", "normalised" + (" and divided by the root of its depth" * model.depth_scaled_norm)],
+        ["input of a block", "RMS-normalised" + ", times 1 / sqrt(layer + 1)" * model.depth_scaled_norm],
     ]
     return table(["", "model"], rows, (0, 1))
 
@@ -158,14 +158,15 @@ def evaluation(config: RunConfig) -> str:
     rate = f"learning rate {adapt.lr:g}, falling as a cosine to 0 over the chunks"
     if adapt.warmup_fraction:
         rate += f" after a linear rise over the first {adapt.warmup_fraction:.0%} of them"
-    frozen = f"; the first {adapt.frozen_blocks} blocks are frozen" if adapt.frozen_blocks else ""
+    blocks = "block is" if adapt.frozen_blocks == 1 else f"{adapt.frozen_blocks} blocks are"
+    frozen = f"; the first {blocks} frozen" if adapt.frozen_blocks else ""
     momentum = f", momentum {adapt.momentum:g} carried over the chunks" if adapt.optimizer == "sgd" else ""
     name = {"sgd": "SGD", "adamw": "AdamW"}[adapt.optimizer]
     passes = "1 pass" if adapt.epochs == 1 else f"{adapt.epochs} passes"
     return (
         f"{windows}\n\nTest-time training (TTT) is score-first: a chunk of {score.chunk_tokens:,} tokens is scored, "
-        f"and only then trained on, for {passes}; the last chunk is scored and not trained on. {name}, {rate}{momentum}, "
-        f"gradient clip {adapt.gradient_clip:g}, {adapt.batch_sequences} sequences an update{frozen}, so that "
+        f"and only then trained on, for {passes}; the last chunk is scored and not trained on. {name}, {rate}"
+        f"{momentum}, gradient clip {adapt.gradient_clip:g}, {adapt.batch_sequences} sequences an update{frozen}, so that "
         f"{whole(count_parameters(config.model, adapt.frozen_blocks))} parameters are trained."
         + (" Weights are fake-quantised while adapting." if adapt.qat else "")
     )

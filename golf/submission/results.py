@@ -10,6 +10,7 @@ from typing import Any
 from golf.check.points import FAILED, shown
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
 from golf.submission.entry import Submission, deviation, hardware, largest_seed, longest_seconds, rung_means
+from golf.submission.faults import CAP_BYTES
 from golf.submission.markdown import block, code, items, number, plain, table, whole
 from golf.submission.study import Comparison, OtherRun, SeedRun, SeedStudy
 
@@ -36,10 +37,11 @@ def result(submission: Submission) -> str:
     largest = largest_seed(study)
     size = "" if largest is None else f"; at most {whole(largest.artifact_bytes)} bytes"
     seeds = f"mean of {len(study.done)} seeds" if len(study.done) > 1 else "one seed"
-    rung = RUNGS[study.done[0].last.name]
+    adapted = ", with score-first test-time training" if study.done[0].last.name == ADAPTED else ""
     return (
         f"**val_bpb {found.bpb.mean:.5f}{spread}** ({seeds}{size})\n\n"
-        f"{found.nats.mean:.5f} nats per token; {rung}; {plain(hardware(study))}."
+        f"{found.nats.mean:.5f} nats per token, scored from the artifact read back from the disk in sliding windows"
+        f"{adapted}. Hardware: {plain(hardware(study))}."
     )
 
 
@@ -140,7 +142,10 @@ def sizes(submission: Submission) -> str:
         ["minified: `train_gpt.py`, **shipped and counted**", whole(code_.num_bytes), code(code_.sha256)],
         ["packed: LZMA and base 85 in a file that unpacks itself, for information", whole(code_.packed_bytes), ""],
     ]
-    told = f"The cap is {cap:,} bytes for model and code together; MB are decimal (1,000,000 bytes)."
+    told = (
+        f"The configuration's cap is {cap:,} bytes for model and code together, the competition's {CAP_BYTES:,}; MB are "
+        "decimal (1,000,000 bytes)."
+    )
     titles = ["seed", "model bytes", "code bytes", "total bytes", "total MB", "below the cap"]
     text = f"{told}\n\n{table(titles, rows)}\n\n{table(['code', 'bytes', 'SHA-256'], forms, (0, 2))}"
     probability = submission.study.statistics.cap_probability
@@ -223,7 +228,7 @@ def _tested(found: Comparison | None) -> str:
         f"({found.gain_bpb:+.5f} BPB)"
     )
     if found.interval_nats is not None:
-        text += f", 95 % interval {found.interval_nats[0]:.5f} to {found.interval_nats[1]:.5f} nats"
+        text += f", {found.level:.0%} interval {found.interval_nats[0]:.5f} to {found.interval_nats[1]:.5f} nats"
     if found.p is None or found.degrees_of_freedom is None:
         return f"{text}. There is no test: one value or no spread."
     name = "t test" if found.published else "Welch test"

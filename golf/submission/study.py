@@ -118,6 +118,8 @@ class Comparison:
     gain_bpb: float
     margin_nats: float
     interval_nats: tuple[float, ...] | None
+    level: float
+    """Of the interval."""
     degrees_of_freedom: float | None
     p: float | None
     """One-sided; None where nothing shows a spread."""
@@ -372,6 +374,7 @@ def _comparison(fields: Fields) -> Comparison:
         gain_bpb=fields.part("gain_bpb").number("gain"),
         margin_nats=nats.number("margin"),
         interval_nats=nats.maybe("interval", nats.numbers),
+        level=nats.number("level"),
         degrees_of_freedom=nats.maybe("degrees_of_freedom", nats.number),
         p=nats.maybe("p", nats.number),
         claim=fields.maybe("claim", fields.flag),
