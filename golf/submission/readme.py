@@ -1,4 +1,4 @@
-"""The record folder's README.md: one document from the sections of the recipe and of the
+"""The record folder's README.md: one document from the sections of recipe and results.
 
 A submission enters, Markdown leaves. What a person typed is their name, their login and a title; all else is of the
 configuration and the study.

@@ -166,7 +166,7 @@ def evaluation(config: RunConfig) -> str:
     return (
         f"{windows}\n\nTest-time training (TTT) is score-first: a chunk of {score.chunk_tokens:,} tokens is scored, "
         f"and only then trained on, for {passes}; the last chunk is scored and not trained on. {name}, {rate}"
-        f"{momentum}, gradient clip {adapt.gradient_clip:g}, {adapt.batch_sequences} sequences an update{frozen}, so that "
-        f"{whole(count_parameters(config.model, adapt.frozen_blocks))} parameters are trained."
+        f"{momentum}, gradient clip {adapt.gradient_clip:g}, {adapt.batch_sequences} sequences an update{frozen}, "
+        f"so that {whole(count_parameters(config.model, adapt.frozen_blocks))} parameters are trained."
         + (" Weights are fake-quantised while adapting." if adapt.qat else "")
     )

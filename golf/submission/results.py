@@ -143,8 +143,8 @@ def sizes(submission: Submission) -> str:
         ["packed: LZMA and base 85 in a file that unpacks itself, for information", whole(code_.packed_bytes), ""],
     ]
     told = (
-        f"The configuration's cap is {cap:,} bytes for model and code together, the competition's {CAP_BYTES:,}; MB are "
-        "decimal (1,000,000 bytes)."
+        f"The configuration's cap is {cap:,} bytes for model and code together, the competition's {CAP_BYTES:,}; MB "
+        "are decimal (1,000,000 bytes)."
     )
     titles = ["seed", "model bytes", "code bytes", "total bytes", "total MB", "below the cap"]
     text = f"{told}\n\n{table(titles, rows)}\n\n{table(['code', 'bytes', 'SHA-256'], forms, (0, 2))}"
