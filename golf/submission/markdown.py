@@ -23,14 +23,6 @@ def one_line(text: str) -> str:
     return " ".join(shown.split())
 
 
-def code(text: str) -> str:
-    """A text as inline code, in a table too."""
-    found = one_line(text).replace("|", "\\|")
-    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", found)), default=0))
-    gap = " " if ticks != "`" else ""
-    return f"{ticks}{gap}{found}{gap}{ticks}"
-
-
 def block(text: str, language: str = "") -> str:
     """A text as a fenced block."""
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))

@@ -11,7 +11,7 @@ from golf.check.points import FAILED, shown
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
 from golf.submission.entry import Submission, deviation, hardware, largest_seed, longest_seconds, rung_means
 from golf.submission.faults import CAP_BYTES
-from golf.submission.markdown import block, code, items, number, plain, table, whole
+from golf.submission.markdown import block, items, number, plain, table, whole
 from golf.submission.study import Comparison, OtherRun, SeedRun, SeedStudy
 
 RUNGS = {
@@ -127,20 +127,20 @@ def byte_groups(submission: Submission) -> str:
 
 def sizes(submission: Submission) -> str:
     """Code, model and total of each seed against the cap."""
-    code_, cap = submission.code, submission.study.config.cap_bytes
+    shipped, cap = submission.code, submission.study.config.cap_bytes
     rows = [
         [
             str(run.seed),
-            *map(whole, (run.model_bytes, run.code_bytes, run.artifact_bytes)),
+            *map(whole, (run.model_bytes, run.shippedbytes, run.artifact_bytes)),
             _megabytes(run),
             _room(run, cap),
         ]
         for run in submission.study.sized
     ]
     forms = [
-        ["raw: the joined modules before they are minified", whole(code_.raw_bytes), ""],
-        ["minified: `train_gpt.py`, **shipped and counted**", whole(code_.num_bytes), code(code_.sha256)],
-        ["packed: LZMA and base 85 in a file that unpacks itself, for information", whole(code_.packed_bytes), ""],
+        ["raw: the joined modules before they are minified", whole(shipped.raw_bytes), ""],
+        ["minified: `train_gpt.py`, **shipped and counted**", whole(shipped.num_bytes), f"`{shipped.sha256}`"],
+        ["packed: LZMA and base 85 in a file that unpacks itself, for information", whole(shipped.packed_bytes), ""],
     ]
     told = (
         f"The configuration's cap is {cap:,} bytes for model and code together, the competition's {CAP_BYTES:,}; MB "
