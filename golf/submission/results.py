@@ -131,7 +131,7 @@ def sizes(submission: Submission) -> str:
     rows = [
         [
             str(run.seed),
-            *map(whole, (run.model_bytes, run.shippedbytes, run.artifact_bytes)),
+            *map(whole, (run.model_bytes, run.code_bytes, run.artifact_bytes)),
             _megabytes(run),
             _room(run, cap),
         ]
