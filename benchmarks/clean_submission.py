@@ -3,10 +3,10 @@
     python -m benchmarks.clean_submission [--quick] [--record FOLDER] [--data FOLDER] [--ranks 1 2]
 
 Makes a virtual environment from the folder's requirements.txt alone, by pip and its index; checks that the project
-cannot be imported there; runs the file with one process and under torchrun with two, each beside `python -m golf run` of
-the same configuration in this environment; compares artifacts byte for byte, losses and chunk sums bit for bit. With
---record the folder's first log is compared too. Without, the file is made here for the demo. Prints a table and last one
-JSON object.
+cannot be imported there; runs the file with one process and under torchrun with two, each beside `python -m golf run`
+of the same configuration in this environment; compares artifacts byte for byte, losses and chunk sums bit for bit. With
+--record the folder's first log is compared too. Without, the file is made here for the demo. Prints a table and last
+one JSON object.
 """
 
 import argparse
@@ -56,7 +56,9 @@ def clean_environment(folder: Path, requirements: Path) -> dict[str, str]:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = str(folder / "bin" / "python")
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", str(requirements)]
-    subprocess.run([python, *install], check=True)
+    done = subprocess.run([python, *install], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"pip could not install {requirements}: {done.stderr[-2000:]}")
     if subprocess.run([python, "-I", "-c", UNIMPORTABLE], check=False).returncode:
         raise ValueError(f"the project can be imported in {folder}, so that nothing would be shown")
     listed = subprocess.run([python, "-m", "pip", "list", "--format", "json"], capture_output=True, check=True)

@@ -45,7 +45,7 @@ def faults_of(study: SeedStudy, track: str, packages: Sequence[str]) -> tuple[st
         found.append(f"results of {len(study.done)} seeds, a claim needs {MIN_SEEDS}")
     found += list(study.statistics.faults)
     cap = min(CAP_BYTES, study.config.cap_bytes)
-    for run in study.sized:
+    for run in study.done:
         if run.artifact_bytes is not None and run.artifact_bytes > cap:
             found.append(f"seed {run.seed} takes {run.artifact_bytes:,} bytes, the cap is {cap:,}")
     return tuple(dict.fromkeys([*found, *_unknown(study, packages), *_unlike(study), *_track_faults(study, track)]))
