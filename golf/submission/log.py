@@ -25,10 +25,10 @@ def log_name(seed: int) -> str:
 def seed_log(study: SeedStudy, run: SeedRun) -> str:
     """The log of a seed."""
     lines = [*facts_lines(run_facts(study, run)), *_point_lines(study, run)]
-    if run.done:
+    if run.artifact_bytes is not None:
         results = seed_results(study, run)
         lines += [*ladder_lines(results), *exact_lines(results)]
-    else:
+    if not run.done:
         lines.append(f"no result: {run.status}, {run.cause}")
     return "\n".join(lines) + "\n"
 
@@ -57,7 +57,7 @@ def run_facts(study: SeedStudy, run: SeedRun) -> dict[str, Any]:
 
 
 def seed_results(study: SeedStudy, run: SeedRun) -> dict[str, Any]:
-    """A finished seed's results as a run of the shipped file has them."""
+    """A packed seed's results as a run of the shipped file has them."""
     assert run.artifact_bytes is not None
     over_bytes = max(0, run.artifact_bytes - study.config.cap_bytes)
     sizes = {"artifact_bytes": run.artifact_bytes, "model_bytes": run.model_bytes, "code_bytes": run.code_bytes}

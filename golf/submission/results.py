@@ -36,7 +36,7 @@ def result(submission: Submission) -> str:
     spread = "" if found.bpb.deviation is None else f" ± {found.bpb.deviation:.5f}"
     largest = largest_seed(study)
     size = "" if largest is None else f"; at most {whole(largest.artifact_bytes)} bytes"
-    seeds = f"mean of {len(study.done)} seeds" if len(study.done) > 1 else "one seed"
+    seeds = f"mean and standard deviation of {len(study.done)} seeds" if len(study.done) > 1 else "one seed"
     adapted = ", with score-first test-time training" if study.done[0].last.name == ADAPTED else ""
     return (
         f"**val_bpb {found.bpb.mean:.5f}{spread}** ({seeds}{size})\n\n"
@@ -47,6 +47,8 @@ def result(submission: Submission) -> str:
 
 def ladder(submission: Submission) -> str:
     """The rungs over the seeds, each beside the one before it."""
+    if not submission.study.done:
+        return "No seed has a score."
     rows, before = [], None
     for name, bpb, nats, seconds in rung_means(submission.study):
         mean = statistics.fmean(bpb)
@@ -181,10 +183,11 @@ def seeds(submission: Submission) -> str:
                 text += f", {mean.level:.0%} interval of the mean {mean.interval[0]:.5f} to {mean.interval[1]:.5f}"
             lines.append(f"{text}.")
     train, evaluate = longest_seconds(study)
-    lines.append(
-        f"Longest training {number(train, 1)} s, longest evaluation {number(evaluate, 1)} s (of the last rung, whose "
-        "score counts)."
-    )
+    if train is not None:
+        ended = (
+            "" if evaluate is None else f"; longest evaluation {evaluate:.1f} s (of the last rung, whose score counts)"
+        )
+        lines.append(f"Longest training {train:.1f} s{ended}.")
     lines += (
         [items(f"seed {run.seed}: {plain(run.cause)}" for run in study.seeds if run.cause)]
         if any(run.cause for run in study.seeds)
