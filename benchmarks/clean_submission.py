@@ -126,7 +126,7 @@ def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few steps")
-    parser.add_argument("--record", type=Path, help="a record folder as `python -m golf submit` makes it")
+    parser.add_argument("--record", type=Path, help="a record folder as the command submit makes it")
     parser.add_argument("--data", type=Path, help="the dataset (the built-in corpus, made when missing)")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="processes (1 2)")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""`python -m golf submit`: a seed study and a submitter's words enter, a record folder and what to do with it leave."""
+"""The command "submit": a seed study and a submitter's words enter, a record folder and what to do with it leave."""
 
 import argparse
 import contextlib
@@ -15,9 +15,9 @@ MORE = """Every number
 comes from the study. Refused are studies with fewer than 3 seeds, with a seed that failed or is over the cap, and other
 code than the study ran."""
 EXAMPLES = (
-    'submit storage/studies/demo-seeds --author "Ada Example" --github-id ada-example --name "GEPA demo"',
-    'submit storage/studies/pr598-seeds --author "Ada Example" --github-id ada-example --name "GEPA" --track record',
-    'submit storage/studies/demo-seeds --author "Ada Example" --github-id ada-example --name "Look" --draft --out /tmp',
+    'submit storage/studies/demo-seeds --author "Your Name" --github-id your-login --name "GEPA demo"',
+    'submit storage/studies/pr598-seeds --author "Your Name" --github-id your-login --name "GEPA" --track record',
+    'submit storage/studies/demo-seeds --author "Your Name" --github-id your-login --name "Look" --draft --out /tmp',
 )
 
 

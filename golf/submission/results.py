@@ -248,7 +248,7 @@ def checks(submission: Submission) -> str:
     """The points of the rules that were examined by running, and those that failed."""
     kept = [(run.seed, run.check) for run in submission.study.seeds if run.check is not None]
     if not kept:
-        return "The study carries no check; `python -m golf check` makes one."
+        return "No point of the rules was examined by running: the study carries no check."
     rows = [[str(seed), *(plain(str(check.get(state, "-"))) for state in STATES)] for seed, check in kept]
     parts = [table(["seed", "passed", "failed", "not applicable"], rows)]
     failed = [(seed, point) for seed, check in kept for point in _points(check) if point.get("state") == FAILED]

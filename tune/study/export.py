@@ -1,4 +1,4 @@
-"""What a finished seed study leaves for `python -m golf submit`: a folder with study.json and the seeds' artifacts.
+"""What a finished seed study leaves for a submission: a folder with study.json and the seeds' artifacts.
 
 The ledger and the trials' files enter, the folder leaves; the ledger is the source of every number. An artifact that no
 longer lies in its trial's folder comes from the store, or the record says that it is gone. study.json is written last,
