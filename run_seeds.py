@@ -24,8 +24,10 @@ from tune.provenance import versions
 from tune.search import Search
 from tune.space import REPEAT, SEED, Space
 from tune.stages import code_digest
+from tune.store.store import Store
 from tune.study.allocation import nominal_levels
 from tune.study.baseline import Baseline, baseline_of, check_same_text
+from tune.study.export import export_study
 from tune.study.noise import PUBLISHED, Noise, needed, pooled
 from tune.study.paired import compare
 from tune.study.protocol import (
@@ -168,7 +170,7 @@ def study(parsed: argparse.Namespace) -> int:
         ledger.append(entry_of(name, plan))
     with Session(parsed, storage, target.preset) as session:
         run_due(name, target, dataset, plan, session)
-    code = conclude(parsed, name, plan, baseline, margin, session)
+    code = conclude(parsed, name, plan, baseline, margin, session, dataset)
     session.finish_mirror()
     return code
 
@@ -207,9 +209,15 @@ def run_due(name: str, target: Target, dataset: Dataset, plan: Plan, session: Se
 
 
 def conclude(
-    parsed: argparse.Namespace, name: str, plan: Plan, baseline: Baseline | None, margin: float, session: Session
+    parsed: argparse.Namespace,
+    name: str,
+    plan: Plan,
+    baseline: Baseline | None,
+    margin: float,
+    session: Session,
+    dataset: Dataset,
 ) -> int:
-    """Print the verdict; keep it in the ledger when the runs came to their end."""
+    """Print the verdict; when the runs came to their end, keep it in the ledger and export the study."""
     ledger, found = Ledger(session.storage.ledger), current(name, session.storage)
     history = ledger.find(kind=VERDICT, study=name)
     if found is not None:
@@ -222,6 +230,10 @@ def conclude(
             ledger.append(entry)
         problem = session.send(name)
         print(f"every number: {ledger.path}\n{problem or runs_page(session.uri, session.preset, name)}")
+        if not session.stopped:
+            store = Store(parsed.store or session.storage.store)
+            folder = export_study(session.storage, name, dataset, store)
+            print(f"a record folder: python -m golf submit {folder} --author NAME --github-id ID --name TITLE")
     if session.stopped:
         print("stopped: what was finished is kept; the same command continues")
         return 130

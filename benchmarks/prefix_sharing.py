@@ -21,7 +21,7 @@ from typing import Any
 
 from ray import tune
 
-from golf.artifact.bundle import code_bytes
+from golf.artifact.bundle import counted_code
 from golf.config import RunConfig, ScheduleConfig, override_all, to_plain
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import open_dataset
@@ -104,7 +104,7 @@ def run_alone(trials: Sequence[Trial], data: Path, root: Path) -> tuple[dict[str
 
     def trainable(spec: dict[str, Any]) -> None:
         config, dataset, folder = open_trial(spec)
-        results = run_stages(config, dataset, folder, Group(), code_bytes(config), ignore)
+        results = run_stages(config, dataset, folder, Group(), counted_code(config), ignore)
         write_json(folder.file(OUTCOME), outcome_of(results, folder))
         tune.report({"bpb": results["ladder"][-1]["bpb"]})
 

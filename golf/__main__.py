@@ -25,6 +25,7 @@ from golf.commands import (
 )
 from golf.presets import PRESETS, SPLITS
 from golf.record import LADDER
+from golf.submission.command import EXAMPLES, MORE, SUMMARY, add_submit_options, submit_command
 from golf.train.loop import Diverged, OutOfMemory
 from golf.train.saving import MTBF_HOURS
 
@@ -52,6 +53,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     _add_looking(kinds)
     _add_running(kinds)
     _add_evaluating(kinds)
+    add_submit_options(_add(kinds, "submit", submit_command, SUMMARY, *EXAMPLES, more=MORE))
     data = kinds.add_parser("data", help="make or download a dataset").add_subparsers(
         required=True, metavar="SOURCE", title="sources"
     )

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from golf.artifact.bundle import code_bytes
+from golf.artifact.bundle import counted_code
 from golf.artifact.ledger import byte_ledger, group_ledger, ledger_lines
 from golf.artifact.pack import read_artifact
 from golf.budget import plan_for_seconds
@@ -84,12 +84,12 @@ def run_command(arguments: argparse.Namespace) -> None:
     wanted, folder = read_config(arguments), run_folder(arguments)
     with join() as group:
         config, dataset = begin(wanted, folder, arguments, group)
-        progress, size = Progress(not group.first, config.schedule.steps), code_bytes(config)
+        progress, code = Progress(not group.first, config.schedule.steps), counted_code(config)
         with noticed_signals(group.first) as notice:
             saving = saving_of(arguments)
-            results = run_stages(config, dataset, folder, group, size, progress, saving=saving, notice=notice)
+            results = run_stages(config, dataset, folder, group, code, progress, saving=saving, notice=notice)
         if group.first:
-            results["check"] = cheap_check(config, dataset, folder, Group(device=group.device), size)
+            results["check"] = cheap_check(config, dataset, folder, Group(device=group.device), len(code))
             results["pack"] |= {"ledger": group_ledger(folder.file("artifact.golf").read_bytes())}
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
             print_ladder(results)
@@ -129,7 +129,7 @@ def pack_command(arguments: argparse.Namespace) -> None:
             folder.file("pack.json").unlink(missing_ok=True)  # it speaks of the artifact that is replaced now
             write_json(folder.file("config.json"), to_plain(config))
             packed = pack_stage(config, folder, stream, group)
-            packed = with_code(packed, code_bytes(config), config.cap_bytes)
+            packed = with_code(packed, counted_code(config), config.cap_bytes)
             print_ladder({"train": {"seconds": 0.0}, "pack": packed, "ladder": []})
             print(f"the artifact is {folder.file('artifact.golf')}\nnext: python -m golf score {folder.path}")
         group.wait()

@@ -1,37 +1,72 @@
 """The whole run without the project around it: what the shipped `train_gpt.py` does when it is started.
 
-A configuration and a folder of shards enter; the run's folder and the printed ladder leave. Alone or under
-torchrun. The code it counts is its own file.
+A configuration and a folder of shards enter; the run's folder and a log leave. Alone or under torchrun. The code it
+counts is its own file, whose SHA-256 the log names. The log's last lines are in the field's own form, every number with
+all its digits.
 """
 
 import argparse
 import contextlib
+import hashlib
+import json
+import platform
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from golf.config import RunConfig, from_plain, override_all
+from golf.config import RunConfig, from_plain, override_all, to_plain
 from golf.data.dataset import open_dataset
-from golf.dist import join
+from golf.dist import device_name, join
+from golf.files import write_json
 from golf.stages import RunFolder, run_stages
 from golf.train.loop import Notice, Preempted
 
 
-def print_ladder(results: dict[str, Any]) -> None:
+def facts_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What a run's log begins with: each fact by its name, as JSON."""
+    return (f"{name}: {json.dumps(value)}" for name, value in facts.items())
+
+
+def ladder_lines(results: Mapping[str, Any]) -> Iterator[str]:
     """The run's sizes and scores, one line each."""
     packed = results["pack"]
     verdict = "fits" if packed["fits"] else f"over by {packed['over_bytes']:,}"
-    print(
+    yield (
         f"artifact {packed['artifact_bytes']:,} bytes = model {packed['model_bytes']:,} "
         f"+ code {packed['code_bytes']:,} ({verdict})"
     )
-    print(f"train      {results['train']['seconds']:9.1f} s")
+    yield f"train      {results['train']['seconds']:9.1f} s"
     for rung in results["ladder"]:
         scores = f"{rung['bpb']:.6f} BPB  {rung['nats_per_token']:.6f} nats/token"
-        print(f"{rung['name']:10s} {rung['seconds']:9.1f} s  {scores}")
+        yield f"{rung['name']:10s} {rung['seconds']:9.1f} s  {scores}"
+
+
+def exact_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """What a run's log ends with: sizes and scores in the field's form, all digits; the last score counts."""
+    packed = results["pack"]
+    yield f"Serialized model: {packed['model_bytes']} bytes"
+    yield f"Code size: {packed['code_bytes']} bytes"
+    yield f"Total submission size: {packed['artifact_bytes']} bytes"
+    for rung in results["ladder"]:
+        yield f"final_{rung['name']}_exact val_loss:{rung['nats_per_token']!r} val_bpb:{rung['bpb']!r}"
+
+
+def print_ladder(results: Mapping[str, Any]) -> None:
+    """Print the sizes and scores."""
+    print(*ladder_lines(results), sep="\n")
+
+
+def point_line(curve: str, step: int, value: float, steps: int) -> str:
+    """A curve's point in a log; `steps` are those of the whole training."""
+    of = f"/{steps}" if curve in ("train_loss", "validation_bpb") else ""
+    return f"{curve:15s} {step:6d}{of} {value:.4f}"
+
+
+PACKAGES = ("torch", "numpy", "sentencepiece", "zstandard")
+"""What a run's numbers are computed with, where it is installed."""
 
 
 class Progress:
@@ -45,8 +80,7 @@ class Progress:
         if self.quiet or (time.monotonic() - self.printed < self.every and curve != "validation_bpb"):
             return
         self.printed = time.monotonic()
-        of = f"/{self.steps}" if curve in ("train_loss", "validation_bpb") else ""
-        print(f"{curve:15s} {step:6d}{of} {value:.4f}", flush=True)
+        print(point_line(curve, step, value, self.steps), flush=True)
 
 
 @contextlib.contextmanager
@@ -89,8 +123,21 @@ def main(config_json: dict[str, Any]) -> None:
         config = override_all(config, {"seed": arguments.seed})
     with join() as group, noticed_signals(group.first) as notice:
         dataset = open_dataset(arguments.data, config.model.vocab_size)
-        code_bytes = Path(sys.argv[0]).stat().st_size
-        progress = Progress(not group.first, config.schedule.steps)
-        results = run_stages(config, dataset, RunFolder(arguments.out), group, code_bytes, progress, notice=notice)
+        code, folder = Path(sys.argv[0]).read_bytes(), RunFolder(arguments.out)
+        packages = {name: sys.modules[name].__version__ for name in PACKAGES if name in sys.modules}
+        facts = {
+            "code_sha256": hashlib.sha256(code).hexdigest(),
+            "code_bytes": len(code),
+            "seed": config.seed,
+            "data": dataset.digest,
+            "device": f"{group.world_size} x {device_name(group.device)}",
+            "versions": {"python": platform.python_version()} | packages,
+            "config": to_plain(config),
+        }
         if group.first:
-            print_ladder(results)
+            print(*facts_lines(facts), sep="\n", flush=True)
+        progress = Progress(not group.first, config.schedule.steps)
+        results = run_stages(config, dataset, folder, group, code, progress, notice=notice)
+        if group.first:
+            write_json(folder.file("record.json"), facts | results)
+            print(*ladder_lines(results), *exact_lines(results), sep="\n")

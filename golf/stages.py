@@ -5,6 +5,7 @@ result is there for exactly these inputs is not run again; an interrupted traini
 The quantised rungs are measured from the artifact read back from the disk, never from memory.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -172,15 +173,16 @@ def pack_stage(config: RunConfig, folder: RunFolder, stream: TokenStream | None,
     return {"model_bytes": len(packed.data), "seconds": time.perf_counter() - started}
 
 
-def with_code(packed: dict[str, Any], code_bytes: int, cap_bytes: int) -> dict[str, Any]:
-    """A packed model's result with the counted code's bytes.
+def with_code(packed: dict[str, Any], code: bytes, cap_bytes: int) -> dict[str, Any]:
+    """A packed model's result with the counted code.
 
-    Returns: `packed` and {"artifact_bytes", "code_bytes", "over_bytes" (above the cap, 0 if it fits), "fits"}.
+    Returns: `packed` and {"artifact_bytes", "code_bytes", "code_sha256", "over_bytes" (above the cap, 0 if it fits),
+        "fits"}.
     """
-    artifact_bytes = packed["model_bytes"] + code_bytes
+    artifact_bytes = packed["model_bytes"] + len(code)
     over_bytes = max(0, artifact_bytes - cap_bytes)
-    sizes = {"artifact_bytes": artifact_bytes, "code_bytes": code_bytes, "over_bytes": over_bytes}
-    return packed | sizes | {"fits": over_bytes == 0}
+    counted = {"code_bytes": len(code), "code_sha256": hashlib.sha256(code).hexdigest()}
+    return packed | {"artifact_bytes": artifact_bytes, **counted, "over_bytes": over_bytes, "fits": over_bytes == 0}
 
 
 def load_model(folder: RunFolder, rung: str, config: RunConfig, group: Group) -> GEPA:
@@ -285,7 +287,7 @@ def run_stages(
     dataset: Dataset,
     folder: RunFolder,
     group: Group,
-    code_bytes: int,
+    code: bytes,
     event: Event,
     stop_over_cap: bool = False,
     saving: Saving = BY_COST,
@@ -293,11 +295,12 @@ def run_stages(
 ) -> dict[str, Any]:
     """All stages in one process group, each result kept in the folder and used again if its inputs are the same.
 
-    Args: stop_over_cap: pay for no evaluation when the artifact is over the cap; saving, notice: see `train_stage`.
+    Args: code: as it is counted; stop_over_cap: pay for no evaluation when the artifact is over the cap; saving,
+        notice: see `train_stage`.
     Returns: {"train": ..., "pack": ..., "ladder": [rung, ...]}.
     """
     trained = train_stage(config, dataset, folder, group, event, saving, notice=notice)
-    packed = pack_trained(config, dataset, folder, group, code_bytes)
+    packed = pack_trained(config, dataset, folder, group, code)
     if stop_over_cap and not packed["fits"]:
         return {"train": trained, "pack": packed, "ladder": []}
     one = partial(measure, config, dataset, folder, group, event, saving=saving, notice=notice)
@@ -349,13 +352,11 @@ def pack_identity(config: RunConfig, dataset: Dataset) -> str:
     return digest(training_identity(config, dataset, config.schedule.steps), to_plain(config.quant))
 
 
-def pack_trained(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, code_bytes: int
-) -> dict[str, Any]:
-    """`pack_stage`, kept in the folder, with the code's bytes; the first rank packs for all."""
+def pack_trained(config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, code: bytes) -> dict[str, Any]:
+    """`pack_stage`, kept in the folder, with the counted code; the first rank packs for all."""
     identity = pack_identity(config, dataset)
     packed = kept(folder, "pack", identity, group, lambda: pack_stage(config, folder, dataset.train, group), alone=True)
-    return with_code(packed, code_bytes, config.cap_bytes)
+    return with_code(packed, code, config.cap_bytes)
 
 
 def kept(

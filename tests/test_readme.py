@@ -144,7 +144,20 @@ def test_help_of_the_scripts(script: str) -> None:
     assert "PRESET" in done.stdout.upper()
 
 
-HELPS = ["", "info", "fields", "run", "train", "pack", "score", "adapt", "data", "data prepare", "data fineweb"]
+HELPS = [
+    "",
+    "info",
+    "fields",
+    "run",
+    "train",
+    "pack",
+    "score",
+    "adapt",
+    "submit",
+    "data",
+    "data prepare",
+    "data fineweb",
+]
 
 
 @pytest.mark.parametrize("command", HELPS)

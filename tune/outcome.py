@@ -54,7 +54,7 @@ def outcome_of(
     return {
         "status": DONE if packed["fits"] else INFEASIBLE,
         "cause": None if packed["fits"] else f"over the cap by {packed['over_bytes']:,} bytes",
-        "tags": {"device": train["device"]},
+        "tags": {"device": train["device"], "code_sha256": packed["code_sha256"]},
         "metrics": metrics,
         "curves": curves,
         "chunks": chunks,

@@ -45,6 +45,10 @@ class Storage:
         mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
         return self.root / "reports" / (name if plain else f"_{mark}")
 
+    def study(self, study: str) -> Path:
+        """What a finished seed study leaves for a submission."""
+        return self.root / "studies" / one_name(study)
+
     def ray(self, sweep: str) -> Path:
         """Ray's own bookkeeping of a sweep; can be deleted at any time."""
         return self.root / "ray" / one_name(sweep)

@@ -19,7 +19,7 @@ from tune.stages import code_digest
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    found = {name: metadata.version(name) for name in ("numpy", "zstandard", "ray")}
+    found = {name: metadata.version(name) for name in ("numpy", "sentencepiece", "zstandard", "ray")}
     return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
 
 

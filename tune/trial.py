@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from golf.artifact.bundle import code_bytes
+from golf.artifact.bundle import counted_code
 from golf.check.run import cheap_check
 from golf.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
@@ -167,7 +167,7 @@ def recall(spec: Mapping[str, Any]) -> bool:
         if store.find(stages.training[-1].key) is None or (packed := store.find(stages.pack.key)) is None:
             return False
         result = json.loads(store.read(packed, "pack.json"))["result"]
-        fits = with_code(result, code_bytes(config), config.cap_bytes)["fits"]
+        fits = with_code(result, counted_code(config), config.cap_bytes)["fits"]
         if fits and not all(store.find(one.key) for one in (*stages.screens, *stages.rungs)):
             return False
         clear_foreign(folder, spec)
@@ -194,13 +194,13 @@ def alone(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str,
     if not folder.file("train.json").exists():
         train(TRAIN, spec)
     standings: dict[str, Standing] = {}
-    if pack_trained(config, dataset, folder, Group(), code_bytes(config))["fits"]:
+    if pack_trained(config, dataset, folder, Group(), counted_code(config))["fits"]:
         for rung in rungs_to_screen(config, first_chunks):
             evaluate(EVALUATE, {**spec, "rungs": [rung], "first_chunks": first_chunks})
             standings[rung] = judge(spec, folder, rung)
             if not standings[rung].promoted:
                 return screened_out(config, dataset, folder, standings)
-        evaluate(EVALUATE, {**spec, "rungs": rungs_of(config), "code_bytes": code_bytes(config)})
+        evaluate(EVALUATE, {**spec, "rungs": rungs_of(config), "code_bytes": len(counted_code(config))})
     return outcome_of(gathered(config, dataset, folder), folder, standings)
 
 
@@ -221,7 +221,7 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
 
     def pack(wanted: Sequence[Wanted]) -> None:
         reuse.train(stages.training, train_from, whole=True)
-        pack_trained(config, dataset, folder, Group(), code_bytes(config))
+        pack_trained(config, dataset, folder, Group(), counted_code(config))
 
     def first(wanted: Sequence[Wanted]) -> None:
         rungs = [one.name.removesuffix(SCREEN) for one in wanted]
@@ -234,13 +234,13 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
         for screen in stages.screens:
             if screen.name.removesuffix(SCREEN) in names:
                 reuse.obtain([screen], first, whole=True)
-        evaluate(EVALUATE, {**spec, "rungs": names, "code_bytes": code_bytes(config)})
+        evaluate(EVALUATE, {**spec, "rungs": names, "code_bytes": len(counted_code(config))})
 
     def stages_in_order() -> dict[str, Any]:
         standings: dict[str, Standing] = {}
         reuse.train(stages.training, train_from)
         reuse.obtain([stages.pack], pack, whole=True)
-        if pack_trained(config, dataset, folder, Group(), code_bytes(config))["fits"]:
+        if pack_trained(config, dataset, folder, Group(), counted_code(config))["fits"]:
             for one in stages.screens:
                 reuse.obtain([one], first)
                 rung = one.name.removesuffix(SCREEN)
@@ -292,7 +292,7 @@ def screened_out(
 ) -> dict[str, Any]:
     """The outcome of a trial that does not go on."""
     train = train_stage(config, dataset, folder, Group(), ignore)
-    packed = pack_trained(config, dataset, folder, Group(), code_bytes(config))
+    packed = pack_trained(config, dataset, folder, Group(), counted_code(config))
     outcome = outcome_of({"train": train, "pack": packed, "ladder": []}, folder, standings)
     for rung in standings:
         first = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]
@@ -304,7 +304,7 @@ def screened_out(
 
 def gathered(config: RunConfig, dataset: Dataset, folder: RunFolder) -> dict[str, Any]:
     """All results, each of which is kept in the folder by now."""
-    return run_stages(config, dataset, folder, Group(), code_bytes(config), ignore, stop_over_cap=True)
+    return run_stages(config, dataset, folder, Group(), counted_code(config), ignore, stop_over_cap=True)
 
 
 def ignore(curve: str, step: int, value: float) -> None:

@@ -86,7 +86,7 @@ def warm(grid: Grid, folder: Path) -> None:
     """Have this process load what a run loads late, by a short run in `folder`; a child of a fork then has it."""
     torch.set_num_threads(1)
     config = override_all(grid.base, {"schedule.steps": 2, "schedule.warmdown_start": 1})
-    run_stages(config, open_dataset(grid.data), RunFolder(folder), Group(), 0, ignore)
+    run_stages(config, open_dataset(grid.data), RunFolder(folder), Group(), b"", ignore)
     assert threading.active_count() == 1, f"{threading.active_count()} threads: a fork would copy one only"
 
 

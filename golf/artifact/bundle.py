@@ -1,10 +1,12 @@
 """The counted code: one self-contained `train_gpt.py` made from the modules that train and score.
 
 The modules' top-level statements are joined in import order; their names are unique, so that nothing changes its
-meaning. python-minifier then shortens what only people read. The same configuration gives the same bytes.
+meaning. python-minifier then shortens what only people read. The same configuration gives the same bytes, whatever
+its seed: the seeds of a study ran one file, which takes the seed as an argument.
 """
 
 import ast
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,25 +58,32 @@ COUNTED = (
 """The modules in import order."""
 
 
-def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED) -> str:
-    """The source of `train_gpt.py` for `config`.
+def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool = True) -> str:
+    """The source of `train_gpt.py` for `config`, its seed left out.
 
+    Args: minified: as it is shipped and counted; False: as it is before, for readers.
     Raises: ValueError when two modules share a top-level name or one imports from a later or uncounted one, or when
         python-minifier is missing: the size would be another.
     """
-    settings = f"CONFIG={_differences(to_plain(config), to_plain(RunConfig()))!r}"
+    plain = _differences(to_plain(replace(config, seed=RunConfig().seed)), to_plain(RunConfig()))
+    settings = f"CONFIG={plain!r}"
     main = 'if __name__=="__main__":main(CONFIG)' if "golf.solo" in modules else ""
-    return "\n".join([_joined(modules), settings, main]).rstrip() + "\n"
+    return "\n".join([_joined(modules, minified), settings, main]).rstrip() + "\n"
+
+
+def counted_code(config: RunConfig) -> bytes:
+    """The counted code as it is shipped."""
+    return bundle(config).encode()
 
 
 def code_bytes(config: RunConfig) -> int:
-    """Size of the counted code as it is shipped."""
-    return len(bundle(config).encode())
+    """Its size."""
+    return len(counted_code(config))
 
 
 @cache
-def _joined(modules: tuple[str, ...]) -> str:
-    """The modules as one, minified."""
+def _joined(modules: tuple[str, ...], minified: bool) -> str:
+    """The modules as one."""
     if python_minifier is None:
         raise ValueError("making the counted code needs python-minifier: pip install python-minifier==3.4.0")
     imports: set[str] = set()
@@ -97,7 +106,7 @@ def _joined(modules: tuple[str, ...]) -> str:
                 statements.append(node)
     body = _reached(statements) if "golf.solo" in modules else statements
     joined = "\n".join([*sorted(imports), *(ast.unparse(node) for node in body)])
-    return str(python_minifier.minify(joined, remove_literal_statements=True))
+    return str(python_minifier.minify(joined, remove_literal_statements=True)) if minified else joined
 
 
 def _reached(statements: list[ast.stmt]) -> list[ast.stmt]:

@@ -1,1 +1,1 @@
-"""The folder that is submitted."""
+"""A seed study made into the folder that is submitted."""

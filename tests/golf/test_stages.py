@@ -62,12 +62,12 @@ def ignore(curve: str, step: int, value: float) -> None:
 
 def test_a_run_measures_every_rung_and_is_not_computed_twice(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: a rung missing, a quantised rung measured from memory, or a finished stage run again."""
-    first = run_stages(CONFIG, dataset, RunFolder(tmp_path), Group(), 1000, ignore)
+    first = run_stages(CONFIG, dataset, RunFolder(tmp_path), Group(), bytes(1000), ignore)
     assert [rung["name"] for rung in first["ladder"]] == ["live", "ema", "quantised", "sliding", "ttt"]
     assert first["pack"]["artifact_bytes"] == (tmp_path / "artifact.golf").stat().st_size + 1000
-    again = run_stages(CONFIG, dataset, RunFolder(tmp_path), Group(), 1000, ignore)
+    again = run_stages(CONFIG, dataset, RunFolder(tmp_path), Group(), bytes(1000), ignore)
     assert json.dumps(again) == json.dumps(first)
-    fresh = run_stages(CONFIG, dataset, RunFolder(tmp_path / "fresh"), Group(), 1000, ignore)
+    fresh = run_stages(CONFIG, dataset, RunFolder(tmp_path / "fresh"), Group(), bytes(1000), ignore)
     assert [rung["chunks"] for rung in fresh["ladder"]] == [tuple_list(rung) for rung in first["ladder"]]
 
 
@@ -78,7 +78,7 @@ def tuple_list(rung: dict[str, object]) -> object:
 
 def test_a_run_over_the_cap_is_not_evaluated(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: evaluation is paid for although the artifact cannot be submitted."""
-    results = run_stages(CONFIG, dataset, RunFolder(tmp_path), Group(), 16_000_000, ignore, stop_over_cap=True)
+    results = run_stages(CONFIG, dataset, RunFolder(tmp_path), Group(), bytes(16_000_000), ignore, stop_over_cap=True)
     assert results["ladder"] == []
     assert results["pack"]["over_bytes"] == results["pack"]["model_bytes"]
 
@@ -90,8 +90,7 @@ def test_the_shipped_file_gives_the_same_numbers(dataset: Dataset, tmp_path: Pat
     command = [sys.executable, "-I", str(script), "--data", str(dataset.folder), "--out", str(tmp_path / "shipped")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    code_bytes = script.stat().st_size
-    ours = run_stages(CONFIG, dataset, RunFolder(tmp_path / "ours"), Group(), code_bytes, ignore)
+    ours = run_stages(CONFIG, dataset, RunFolder(tmp_path / "ours"), Group(), script.read_bytes(), ignore)
     for rung in ours["ladder"]:
         shipped = json.loads((tmp_path / "shipped" / f"{rung['name']}.json").read_text())["result"]
         assert shipped["chunks"] == [list(chunk) for chunk in rung["chunks"]], rung["name"]
@@ -111,7 +110,7 @@ def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    ours = run_stages(CONFIG, dataset, RunFolder(tmp_path / "one"), Group(), script.stat().st_size, ignore)
+    ours = run_stages(CONFIG, dataset, RunFolder(tmp_path / "one"), Group(), script.read_bytes(), ignore)
     for rung in ours["ladder"]:
         two = json.loads((tmp_path / "two" / f"{rung['name']}.json").read_text())["result"]
         # Newton-Schulz in bfloat16 turns a last bit of a gradient into 1e-3 of a weight within a few steps.
@@ -125,7 +124,7 @@ def test_a_screened_rung_goes_on_where_it_stopped(dataset: Dataset, tmp_path: Pa
     whole, parted = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parted")
     for folder in (whole, parted):
         train_stage(CONFIG, dataset, folder, Group(), ignore)
-        pack_trained(CONFIG, dataset, folder, Group(), 0)
+        pack_trained(CONFIG, dataset, folder, Group(), b"")
     seen: list[int] = []
     first = measure(CONFIG, dataset, parted, Group(), ignore, rung, first_chunks=2)
     rest = measure(CONFIG, dataset, parted, Group(), lambda curve, step, value: seen.append(step), rung)

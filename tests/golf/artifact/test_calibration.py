@@ -108,7 +108,7 @@ def test_the_pack_stage_never_sees_validation(config: RunConfig, dataset: Datase
     artifacts = []
     for wanted in (config, config, clip):
         trained.file("pack.json").unlink(missing_ok=True)
-        pack_trained(wanted, closed, trained, Group(), 0)
+        pack_trained(wanted, closed, trained, Group(), b"")
         artifacts.append(trained.file("artifact.golf").read_bytes())
     assert artifacts[0] == artifacts[1] != artifacts[2]
 

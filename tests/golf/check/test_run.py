@@ -35,7 +35,7 @@ def ignore(curve: str, step: int, value: float) -> None:
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    run_stages(CONFIG, open_dataset(data, 300), RunFolder(folder), Group(), CODE, ignore)
+    run_stages(CONFIG, open_dataset(data, 300), RunFolder(folder), Group(), b" " * CODE, ignore)
     write_json(folder / "config.json", to_plain(CONFIG))
     write_json(folder / "settings.json", {"data": str(data), "seconds": None})
     return folder

@@ -59,7 +59,7 @@ def calm(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
     """A run whose rungs nothing disturbed."""
     folder = RunFolder(tmp_path_factory.mktemp("calm"))
     train_stage(CONFIG, dataset, folder, Group(), ignore)
-    pack_trained(CONFIG, dataset, folder, Group(), 0)
+    pack_trained(CONFIG, dataset, folder, Group(), b"")
     for rung in ("sliding", "ttt"):
         assert len(measured(dataset, folder, rung)["chunks"]) > 6
     return folder

@@ -85,7 +85,7 @@ def run_to_the_end(dataset: Dataset, folder: RunFolder, group: Group, told: bool
         try:
             with noticed_signals(group.first) as notice:
                 train_stage(CONFIG, dataset, folder, group, event, notice=notice)
-                pack_trained(CONFIG, dataset, folder, group, 0)
+                pack_trained(CONFIG, dataset, folder, group, b"")
                 measure(CONFIG, dataset, folder, group, event, "ttt", notice=notice)
                 break
         except SystemExit as stop:

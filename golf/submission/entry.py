@@ -1,0 +1,181 @@
+"""submission.json: who submits, and the study's figures in the field's form.
+
+A study, the shipped code and the submitter's words enter, plain values leave. Sizes are those of the largest seed,
+because that is the one that has to fit; every seed's own are in "seed_results".
+"""
+
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from golf.config import to_plain
+from golf.record import digest
+from golf.submission.code import ShippedCode
+from golf.submission.faults import TRACKS
+from golf.submission.markdown import one_line
+from golf.submission.study import SeedRun, SeedStudy
+
+_LONGEST = 100
+"""Characters of a name."""
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """What the study does not know: who submits it, as what, where."""
+
+    author: str
+    github_id: str
+    name: str
+    """Title of the submission."""
+    day: date
+    track: str
+    """"record" or "non-record"."""
+
+    def __post_init__(self) -> None:
+        for option, value in (("--author", self.author), ("--name", self.name)):
+            if not value.strip() or one_line(value) != value or len(value) > _LONGEST:
+                raise ValueError(
+                    f"{option} must be one line of 1 to {_LONGEST} characters without control characters or double "
+                    f"spaces, got {value!r}"
+                )
+        if not re.fullmatch(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}", self.github_id):
+            raise ValueError(
+                "--github-id must be a GitHub login: letters, digits and single hyphens between them, at most 39, got "
+                f"{self.github_id!r}"
+            )
+        if not self.slug:
+            raise ValueError(f"--name must hold a letter or digit for the folder's name, got {self.name!r}")
+
+    @property
+    def slug(self) -> str:
+        """The title as part of a folder's name."""
+        return "_".join(re.findall(r"[A-Za-z0-9.+]+", self.name)).strip("._+")
+
+    @property
+    def folder(self) -> str:
+        """The folder below records/."""
+        return f"{TRACKS[self.track]}/{self.day.isoformat()}_{self.slug}"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """All that a record folder is made from."""
+
+    study: SeedStudy
+    code: ShippedCode
+    packages: tuple[str, ...]
+    """That the shipped file imports."""
+    submitter: Submitter
+    faults: tuple[str, ...]
+    """Why it is a draft; none of one that may be submitted."""
+
+
+def submission_json(submission: Submission, blurb: str) -> dict[str, Any]:
+    """The values of submission.json."""
+    study, code, submitter = submission.study, submission.code, submission.submitter
+    found = study.statistics
+    largest = largest_seed(study)
+    train, evaluation = longest_seconds(study)
+    return {
+        "name": submitter.name,
+        "author": submitter.author,
+        "github_id": submitter.github_id,
+        "blurb": blurb,
+        "date": submitter.day.isoformat(),
+        "track": TRACKS[submitter.track].removeprefix("track_"),
+        "draft": bool(submission.faults),
+        "faults": list(submission.faults),
+        "val_loss": None if found.nats is None else found.nats.mean,
+        "val_bpb": None if found.bpb is None else found.bpb.mean,
+        "val_loss_std": None if found.nats is None else found.nats.deviation,
+        "val_bpb_std": None if found.bpb is None else found.bpb.deviation,
+        "bytes_total": None if largest is None else largest.artifact_bytes,
+        "bytes_model": None if largest is None else largest.model_bytes,
+        "bytes_code": code.num_bytes,
+        "code": {"sha256": code.sha256, "bytes_raw": code.raw_bytes, "bytes_packed": code.packed_bytes},
+        "seeds": [run.seed for run in study.seeds],
+        "seed_results": {str(run.seed): _seed_result(run) for run in study.seeds},
+        "train_seconds_max": train,
+        "eval_seconds_max": evaluation,
+        "hardware": hardware(study),
+        "versions": dict(study.done[0].versions) if study.done else {},
+        "data": {
+            "sha256": study.data.digest,
+            "train_shards": study.data.train_shards,
+            "train_tokens": study.data.train_tokens,
+            "val_tokens": study.data.validation_tokens,
+            "val_bytes": study.data.validation_bytes,
+        },
+        "config_sha256": digest({name: value for name, value in to_plain(study.config).items() if name != "seed"}),
+        "test": _test(study),
+        "other_runs": [
+            {"seed": one.seed, "repeat": one.repeat, "status": one.status, "val_bpb": one.bpb, "why": one.why}
+            for one in found.others
+        ],
+    }
+
+
+def _seed_result(run: SeedRun) -> dict[str, Any]:
+    """One seed's figures."""
+    told: dict[str, Any] = {"status": run.status}
+    if run.done:
+        told |= {"val_loss": run.last.nats_per_token, "val_bpb": run.last.bpb}
+        told |= {"ladder": {rung.name: rung.bpb for rung in run.ladder}}
+    told |= {"bytes_total": run.artifact_bytes, "bytes_model": run.model_bytes, "bytes_code": run.code_bytes}
+    told |= {"train_seconds": run.train_seconds, "eval_seconds": run.evaluation_seconds}
+    return told | {"artifact_sha256": None if run.artifact is None else run.artifact.sha256}
+
+
+def _test(study: SeedStudy) -> dict[str, Any] | None:
+    """The test against the baseline; None where there is none."""
+    test = study.statistics.comparison
+    if test is None:
+        return None
+    return {
+        "baseline": test.baseline,
+        "baseline_bpb": list(test.values),
+        "test": "one-sided t test" if test.published else "one-sided Welch test",
+        "gain_nats": test.gain_nats,
+        "gain_bpb": test.gain_bpb,
+        "margin_nats": test.margin_nats,
+        "p": test.p,
+        "p_below_0.01": test.claim,
+        "p_below_0.25": test.loose,
+    }
+
+
+def largest_seed(study: SeedStudy) -> SeedRun | None:
+    """The seed whose model and code take most; None where none was packed."""
+    return max(study.sized, key=lambda run: run.artifact_bytes or 0, default=None)
+
+
+def longest_seconds(study: SeedStudy) -> tuple[float | None, float | None]:
+    """Of training, and of the evaluation that counts, over the seeds."""
+    train = [run.train_seconds for run in study.seeds if run.train_seconds is not None]
+    evaluation = [run.evaluation_seconds for run in study.seeds if run.evaluation_seconds is not None]
+    return max(train, default=None), max(evaluation, default=None)
+
+
+def hardware(study: SeedStudy) -> str:
+    """The devices of the seeds, which are one unless the study is faulty."""
+    return "; ".join(dict.fromkeys(run.device for run in study.seeds if run.device is not None)) or "unknown"
+
+
+def rung_means(study: SeedStudy) -> list[tuple[str, list[float], list[float], list[float]]]:
+    """(name, BPB, nats per token, seconds) of each rung over the seeds that are done."""
+    found: dict[str, tuple[list[float], list[float], list[float]]] = {}
+    for run in study.done:
+        for rung in run.ladder:
+            bpb, nats, seconds = found.setdefault(rung.name, ([], [], []))
+            bpb.append(rung.bpb)
+            nats.append(rung.nats_per_token)
+            seconds.append(rung.seconds)
+    return [(name, *values) for name, values in found.items()]
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Of a sample; None for one value."""
+    return statistics.stdev(values) if len(values) > 1 else None

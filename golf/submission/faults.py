@@ -1,0 +1,87 @@
+"""Why a study may not be submitted: what the rules ask of its seeds and is not there.
+
+A study and a track enter, sentences leave; none leave where the study may be submitted. A draft may have faults and
+tells them. Other code than the study ran is no fault but an error: no folder may bind its numbers to that code.
+"""
+
+from collections.abc import Sequence
+
+from golf.submission.code import ShippedCode
+from golf.submission.study import SeedStudy
+
+RECORD, NON_RECORD = "record", "non-record"
+TRACKS = {RECORD: "track_10min_16mb", NON_RECORD: "track_non_record_16mb"}
+"""Folder of each track below records/."""
+CAP_BYTES = 16_000_000
+"""Largest model and code together, decimal."""
+RECORD_SECONDS = 600.0
+"""That the record track allows for training, and again for evaluation."""
+RECORD_DEVICE = "8 x ", "H100"
+"""What the record track is timed on."""
+MIN_SEEDS = 3
+"""Seeds of a result that counts."""
+
+
+def check_code(study: SeedStudy, code: ShippedCode) -> None:
+    """Raises: ValueError unless what every seed says of its code is so of the shipped file."""
+    for run in study.seeds:
+        same = run.code_sha256 in (None, code.sha256) and run.code_bytes in (None, code.num_bytes)
+        if not same:
+            where = f"of commit {run.commit}" if run.commit else "that ran it"
+            raise ValueError(
+                f"{study.folder}: seed {run.seed} ran code of {run.code_bytes} bytes with SHA-256 "
+                f"{run.code_sha256 or 'unknown'}, this program's train_gpt.py has {code.num_bytes} bytes and "
+                f"{code.sha256}: submit with the program {where}, or run the study again with this one"
+            )
+
+
+def faults_of(study: SeedStudy, track: str, packages: Sequence[str]) -> tuple[str, ...]:
+    """What forbids a submission that is no draft, the study's own faults too.
+
+    Args: packages: that the shipped file imports.
+    """
+    found = [f"seed {run.seed} has no result: {run.status}, {run.cause}" for run in study.seeds if not run.done]
+    if len(study.done) < MIN_SEEDS:
+        found.append(f"results of {len(study.done)} seeds, a claim needs {MIN_SEEDS}")
+    found += list(study.statistics.faults)
+    cap = min(CAP_BYTES, study.config.cap_bytes)
+    for run in study.done:
+        if run.artifact_bytes is not None and run.artifact_bytes > cap:
+            found.append(f"seed {run.seed} takes {run.artifact_bytes:,} bytes, the cap is {cap:,}")
+    return tuple(dict.fromkeys([*found, *_unknown(study, packages), *_unlike(study), *_track_faults(study, track)]))
+
+
+def _unknown(study: SeedStudy, packages: Sequence[str]) -> list[str]:
+    """What a reader has to be told and the study does not say."""
+    found = []
+    for run in study.done:
+        told = {"code": run.code_sha256, "device": run.device, "version of python": run.versions.get("python")}
+        told |= {f"version of {name}": run.versions.get(name) for name in packages}
+        missing = [what for what, value in told.items() if not value]
+        found += [f"seed {run.seed}: the study does not say its {', '.join(missing)}"] if missing else []
+    return found if study.data.digest is not None else [*found, "the study does not say which data it ran on"]
+
+
+def _unlike(study: SeedStudy) -> list[str]:
+    """In what the seeds are not one thing."""
+    facts: dict[str, set[object]] = {
+        "codes": {run.code_sha256 for run in study.done},
+        "devices": {run.device for run in study.done},
+        "sets of versions": {tuple(sorted(run.versions.items())) for run in study.done},
+    }
+    return [f"the seeds ran on {len(values)} {what}, not on one" for what, values in facts.items() if len(values) > 1]
+
+
+def _track_faults(study: SeedStudy, track: str) -> list[str]:
+    """What the record track asks beyond the other."""
+    if track != RECORD:
+        return []
+    found = []
+    for run in study.done:
+        for what, seconds in (("training", run.train_seconds), ("evaluation", run.evaluation_seconds)):
+            if seconds is None or seconds > RECORD_SECONDS:
+                told = "unknown seconds" if seconds is None else f"{seconds:.1f} s"
+                found.append(f"seed {run.seed} takes {told} for {what}, the track allows {RECORD_SECONDS:.0f} s")
+        if not all(part in (run.device or "") for part in RECORD_DEVICE):
+            found.append(f"seed {run.seed} ran on {run.device or 'an unknown device'}, the track is timed on 8 x H100")
+    return found

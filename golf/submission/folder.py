@@ -1,0 +1,98 @@
+"""A record folder, written whole or not at all: README, submission.json, the logs, the shipped file, its requirements.
+
+A study and a submitter enter, a folder below records/ leaves. It is filled beside its place and renamed into it, so
+that nobody finds a part of it. An existing one stays unless the caller says otherwise.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from golf.files import write_bytes
+from golf.submission.code import packages_of, requirements_of, shipped_code
+from golf.submission.entry import Submission, Submitter, submission_json
+from golf.submission.faults import check_code, faults_of
+from golf.submission.log import log_name, seed_log
+from golf.submission.readme import readme
+from golf.submission.recipe import blurb
+from golf.submission.study import SeedStudy
+
+CODE_FILE = "train_gpt.py"
+"""The shipped and counted file."""
+
+
+def make_submission(study: SeedStudy, submitter: Submitter, draft: bool = False) -> Submission:
+    """All that the folder will say.
+
+    Args: draft: whether it may have faults, which it then tells.
+    Raises: ValueError when this program's bundle is not the code that the study ran, or naming the faults.
+    """
+    code = shipped_code(study.config)
+    check_code(study, code)
+    packages = packages_of(code.data.decode(), study.config.quant.codec)
+    faults = faults_of(study, submitter.track, packages)
+    if faults and not draft:
+        more = "" if len(faults) == 1 else f" ({len(faults)} reasons)"
+        raise ValueError(
+            f"{study.folder} may not be submitted{more}: {'; '.join(faults)}; mend that, or see it with --draft"
+        )
+    return Submission(study, code, packages, submitter, faults)
+
+
+def files_of(submission: Submission) -> dict[str, bytes]:
+    """The files of the folder by name, without artifacts."""
+    study = submission.study
+    values = submission_json(submission, blurb(study.config))
+    versions = (study.done or study.seeds)[0].versions
+    texts = {
+        "README.md": readme(submission),
+        "submission.json": json.dumps(values, indent=2, allow_nan=False) + "\n",
+        "requirements.txt": requirements_of(submission.packages, versions),
+    }
+    texts |= {log_name(run.seed): seed_log(study, run) for run in study.seeds}
+    return {CODE_FILE: submission.code.data} | {name: text.encode() for name, text in texts.items()}
+
+
+def write_folder(submission: Submission, records: Path, force: bool = False, artifacts: bool = False) -> Path:
+    """Write the record folder below `records`.
+
+    Args: force: replace one that is there; artifacts: also those of the seeds, which records do not hold.
+    Returns: the folder.
+    Raises: FileExistsError; ValueError when an artifact is asked for that the study does not have; OSError naming what
+        cannot be written, and then nothing of it is there.
+    """
+    folder = records / submission.submitter.folder
+    if folder.exists() and not force:
+        raise FileExistsError(f"{folder} is there already: give another --name or --date, or --force to replace it")
+    lost = [f"seed {run.seed}: {run.artifact_note}" for run in submission.study.done if run.artifact is None]
+    if artifacts and lost:
+        raise ValueError(f"{submission.study.folder} lacks artifacts ({'; '.join(lost)}): leave --with-artifacts out")
+    files = files_of(submission)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        for name, data in files.items():
+            write_bytes(made / name, data)
+        for run in submission.study.done if artifacts else ():
+            assert run.artifact is not None
+            shutil.copyfile(submission.study.folder / run.artifact.name, made / run.artifact.name)
+        made.chmod(0o755)
+        _move(made, folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return folder
+
+
+def _move(made: Path, folder: Path) -> None:
+    """Put a finished folder into its place; what was there is put back if that fails."""
+    old = made.with_name(f"{made.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        made.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

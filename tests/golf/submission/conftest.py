@@ -1,0 +1,82 @@
+"""A real seed study of a tiny model: three runs, their ledger, and the folder that they leave."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from golf.config import RunConfig, to_plain
+from golf.data.dataset import open_dataset
+from golf.dist import Group
+from golf.files import read_json, write_json
+from tune.ledger.ledger import Ledger
+from tune.paths import Storage
+from tune.provenance import environment, versions
+from tune.stages import code_digest
+from tune.study.baseline import baseline_of
+from tune.study.export import export_study
+from tune.study.protocol import Plan
+from tune.study.seeds import study_of
+from tune.study.verdict import judge, plain
+from tune.trial import OUTCOME, run_stage, run_trial
+
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A study and where it came from."""
+
+    folder: Path
+    """What `submit` takes."""
+    data: Path
+    config: RunConfig
+
+
+def here(stage: str, spec: Mapping[str, Any]) -> None:
+    """A runner in this process."""
+    run_stage(stage, spec, Group(), lambda curve, step, value: None, lambda: False)
+
+
+@pytest.fixture(scope="session")
+def made(tiny: RunConfig, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The study; tests that change it copy it."""
+    storage, dataset = Storage(tmp_path_factory.mktemp("storage")), open_dataset(data)
+    ledger, facts = Ledger(storage.ledger), {"data": dataset.digest, "dataset": data.name, "code": code_digest()}
+    for seed in SEEDS:
+        plain_config, trial = to_plain(replace(tiny, seed=seed)), f"{seed:012x}"
+        folder = storage.trial("tiny", trial)
+        spec = {"trial": trial, "config": plain_config, "data": str(data), "folder": str(folder), "save_seconds": 60.0}
+        run_trial(spec, here, here)
+        outcome = read_json(folder / OUTCOME)
+        named = {"kind": "trial", "sweep": "tiny", "trial": trial, "preset": "tiny", "parameters": {"seed": seed}}
+        ledger.append(
+            {**named, **facts, "config": plain_config, "environment": versions(), "started": time.time()}
+            | outcome
+            | {"tags": {**environment(), **outcome["tags"]}}
+        )
+    entries = ledger.entries()
+    study = study_of("tiny", entries)
+    assert study.stream is not None
+    baseline = baseline_of(["9.0", "9.1"], entries, study.stream.nats_per_bpb)
+    ledger.append({**plain(judge(study, Plan("c", "d", SEEDS), baseline)), "text": "as printed"})
+    return Made(export_study(storage, "tiny", dataset), data, tiny)
+
+
+@pytest.fixture
+def changed(made: Made, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
+    """Give it a change of study.json's object; the study's folder with that change, without artifacts."""
+
+    def change(act: Callable[[dict[str, Any]], object]) -> Path:
+        values = json.loads((made.folder / "study.json").read_text())
+        for seed in values["seeds"]:
+            seed["artifact"] = None
+        act(values)
+        write_json(tmp_path / "changed" / "study.json", values)
+        return tmp_path / "changed"
+
+    return change

@@ -1,0 +1,219 @@
+"""The record folder: what it holds agrees, its file gives the same numbers alone, what may not be is not written."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from golf.__main__ import main
+from golf.data.dataset import hash_file
+from golf.solo import exact_lines
+from golf.submission.log import seed_results
+from golf.submission.study import read_study
+from tests.golf.submission.conftest import SEEDS, Made
+
+WHO = ["--author", "A. Example", "--github-id", "a-example", "--name", "Tiny model", "--date", "2026-01-02"]
+PLACE = "track_non_record_16mb/2026-01-02_Tiny_model"
+ALONE = """
+import importlib.util, runpy, sys
+sys.path.append({packages!r})  # as the environment has it, but without what a .pth file adds: the project
+assert importlib.util.find_spec("golf") is None and importlib.util.find_spec("tune") is None
+sys.argv = {argv!r}
+runpy.run_path("train_gpt.py", run_name="__main__")
+assert not [name for name in sys.modules if name.split(".")[0] in ("golf", "tune")]
+"""
+
+
+@pytest.fixture(scope="module")
+def record(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record folder as the command writes it."""
+    out = tmp_path_factory.mktemp("records")
+    assert main(["submit", str(made.folder), *WHO, "--out", str(out)]) == 0
+    return out / PLACE
+
+
+def submit(study: Path, out: Path, *options: str) -> int:
+    """The command's exit code."""
+    return main(["submit", str(study), *WHO, "--out", str(out), *options])
+
+
+def test_the_file_alone_gives_the_studys_numbers(made: Made, record: Path, tmp_path: Path) -> None:
+    """Fault: the shipped file needs the project, or trains, packs, scores or logs anything else than the study did."""
+    for name in ("train_gpt.py", "requirements.txt"):
+        shutil.copy(record / name, tmp_path)
+    argv = ["train_gpt.py", "--data", str(made.data), "--out", "out", "--seed", "2"]
+    program = ALONE.format(packages=str(Path(pytest.__file__).parents[1]), argv=argv)
+    command = [sys.executable, "-I", "-S", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    study = read_study(made.folder)
+    run = next(run for run in study.seeds if run.seed == 2)
+    assert run.artifact is not None
+    assert (tmp_path / "out" / "artifact.golf").read_bytes() == (made.folder / run.artifact.name).read_bytes()
+    kept = json.loads((tmp_path / "out" / "record.json").read_text())
+    for rung, theirs in zip(run.ladder, kept["ladder"], strict=True):
+        assert (rung.name, rung.bpb, rung.nats_per_token) == (theirs["name"], theirs["bpb"], theirs["nats_per_token"])
+        assert not rung.chunks or [list(chunk) for chunk in rung.chunks] == theirs["chunks"]
+    told, log = done.stdout.splitlines(), (record / "train_seed2.log").read_text().splitlines()
+    ends = list(exact_lines(seed_results(study, run)))
+    assert told[-len(ends) :] == log[-len(ends) :] == ends
+    for name in ("code_sha256", "code_bytes", "seed", "data", "config", "device"):
+        (line,) = [line for line in told if line.startswith(f"{name}: ")]
+        assert line in log
+
+
+def test_everything_in_the_folder_agrees(made: Made, record: Path) -> None:
+    """Fault: a figure that was typed or computed twice; a log of other code; a file that nobody asked for."""
+    logs = {seed: (record / f"train_seed{seed}.log").read_text() for seed in SEEDS}
+    files = {"README.md", "submission.json", "train_gpt.py", "requirements.txt", *(f"train_seed{s}.log" for s in SEEDS)}
+    assert {path.name for path in record.iterdir()} == files
+    values, readme = json.loads((record / "submission.json").read_text()), (record / "README.md").read_text()
+    code = (record / "train_gpt.py").read_bytes()
+    sha256 = hashlib.sha256(code).hexdigest()
+    assert values["code"]["sha256"] == sha256
+    assert values["bytes_code"] == len(code)
+    assert sha256 in readme
+    scores = {}
+    for seed, log in logs.items():
+        loss, bpb = map(float, re.findall(r"val_loss:(\S+) val_bpb:(\S+)", log)[-1])
+        scores[seed] = bpb
+        result = values["seed_results"][str(seed)]
+        assert (result["val_loss"], result["val_bpb"]) == (loss, bpb)
+        assert f"{bpb:.8f}" in readme
+        assert f'code_sha256: "{sha256}"' in log
+        sizes = [int(size) for size in re.findall(r"(?:model|Code size|submission size): (\d+) bytes", log)]
+        assert sizes == [result["bytes_model"], len(code), result["bytes_total"]]
+        assert sizes[0] + sizes[1] == sizes[2]
+        assert sizes[0] == (made.folder / f"artifact_seed{seed}.golf").stat().st_size
+        assert log.count("train_loss") == 6
+    assert values["val_bpb"] == pytest.approx(statistics.fmean(scores.values()), rel=1e-12)
+    assert values["val_bpb_std"] == pytest.approx(statistics.stdev(scores.values()), rel=1e-9)
+    assert values["bytes_total"] == max(result["bytes_total"] for result in values["seed_results"].values())
+    assert (values["draft"], values["faults"]) == (False, [])
+    assert "DRAFT" not in readme
+    pins = dict(line.split("==") for line in (record / "requirements.txt").read_text().split())
+    assert set(pins) == {"torch", "numpy", "sentencepiece"}
+    assert all(values["versions"][name].startswith(version) for name, version in pins.items())
+
+
+def test_a_folder_is_never_overwritten_or_left_half(made: Made, record: Path, tmp_path: Path, capsys: Any) -> None:
+    """Fault: somebody's record is replaced unasked, or a failed run leaves a part of one."""
+    before = {path.name: hash_file(path) for path in record.iterdir()}
+    assert submit(made.folder, record.parents[1]) == 2
+    assert "is there already" in capsys.readouterr().err
+    (record / "mine.txt").write_text("x")
+    assert submit(made.folder, record.parents[1], "--force") == 0
+    assert {path.name: hash_file(path) for path in record.iterdir()} == before
+    assert submit(made.folder, tmp_path / "a", "--with-artifacts") == 0
+    assert hash_file(tmp_path / "a" / PLACE / "artifact_seed1.golf") == hash_file(made.folder / "artifact_seed1.golf")
+    (tmp_path / "file").write_text("in the way")
+    assert submit(made.folder, tmp_path / "file") == 2
+    for folder in (record.parent, (tmp_path / "a" / PLACE).parent):
+        assert [path.name for path in folder.iterdir()] == [record.name]
+
+
+def seed_of(values: dict[str, Any], **fields: Any) -> None:
+    """Change fields of the first seed."""
+    values["seeds"][0] |= fields
+
+
+FAULTS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
+    ("hash", lambda values: seed_of(values, code_sha256=None), "does not say its code"),
+    ("device", lambda values: values["seeds"][0]["tags"].pop("device"), "does not say its device"),
+    ("other device", lambda values: values["seeds"][0]["tags"].update(device="1 x H100"), "2 devices"),
+    ("version", lambda values: values["seeds"][0]["versions"].pop("sentencepiece"), "version of sentencepiece"),
+    ("data", lambda values: values["data"].update(digest=None), "which data"),
+    ("cap", lambda values: values["config"].update(cap_bytes=60_000), "the cap is 60,000"),
+    ("verdict", lambda values: values["verdict"].update(faults=["the planned test is not decided"]), "not decided"),
+]
+
+
+@pytest.mark.parametrize(("what", "act", "told"), FAULTS, ids=[fault[0] for fault in FAULTS])
+def test_a_fault_allows_a_draft_only(
+    what: str, act: Callable[[dict[str, Any]], object], told: str, changed: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """Fault: a study that the rules forbid becomes a record, or a draft that does not say what it is."""
+    study = changed(act)
+    if what == "cap":  # another configuration is other code too
+        assert submit(study, tmp_path / "out", "--draft") == 2
+        assert "SHA-256" in capsys.readouterr().err
+        return
+    assert submit(study, tmp_path / "out") == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert submit(study, tmp_path / "out", "--draft") == 0
+    folder = tmp_path / "out" / PLACE
+    assert "DRAFT" in (folder / "README.md").read_text()
+    values = json.loads((folder / "submission.json").read_text())
+    assert values["draft"]
+    assert any(told in fault for fault in values["faults"])
+
+
+def failed(values: dict[str, Any]) -> None:
+    """The last seed has failed, and the verdict is of the others."""
+    seed = values["seeds"][-1]
+    seed |= {"status": "failed", "cause": "diverged at step 3", "bpb": None, "nats": None, "ladder": [], "metrics": {}}
+    seed |= {"model_bytes": None, "code_bytes": None, "code_sha256": None, "curves": {}, "byte_groups": {}}
+    for name in ("bpb", "nats"):
+        told = [one[name] for one in values["seeds"][:2]]
+        values["verdict"][name] |= {"mean": statistics.fmean(told), "standard_deviation": statistics.stdev(told)}
+
+
+def test_a_failed_seed_stays_in_the_folder(changed: Any, tmp_path: Path, capsys: Any) -> None:
+    """Fault: a seed without a result is dropped from the table, or two seeds pass for a result."""
+    study = changed(failed)
+    assert submit(study, tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert "diverged at step 3" in told
+    assert "results of 2 seeds" in told
+    assert submit(study, tmp_path / "out", "--draft") == 0
+    folder = tmp_path / "out" / PLACE
+    assert "diverged at step 3" in (folder / "README.md").read_text()
+    assert (folder / "train_seed3.log").read_text().endswith("no result: failed, diverged at step 3\n")
+    assert json.loads((folder / "submission.json").read_text())["seed_results"]["3"]["status"] == "failed"
+
+
+def test_other_code_is_refused_even_for_a_draft(changed: Any, tmp_path: Path, capsys: Any) -> None:
+    """Fault: a folder binds the study's numbers to code that did not give them."""
+    for other in ({"code_sha256": "0" * 64}, {"code_sha256": None, "code_bytes": 61_500}):
+        study = changed(lambda values, other=other: seed_of(values, **other))
+        values = json.loads((study / "study.json").read_text())
+        values["seeds"][0]["metrics"].pop("code_bytes")
+        (study / "study.json").write_text(json.dumps(values))
+        assert submit(study, tmp_path / "out", "--draft") == 2
+        told = capsys.readouterr().err
+        assert ("0" * 64 in told) or ("61500" in told)
+        assert len(re.findall("[0-9a-f]{64}", told)) >= 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_record_track_has_a_clock_and_a_machine(changed: Any, tmp_path: Path, capsys: Any) -> None:
+    """Fault: a run of other hardware, or of more than 600 s, goes to the record track."""
+    study = changed(lambda values: seed_of(values, train_seconds=600.1))
+    assert submit(study, tmp_path / "out", "--track", "record") == 2
+    told = capsys.readouterr().err
+    assert "seed 1 takes 600.1 s for training" in told
+    assert "8 x H100" in told
+    assert submit(study, tmp_path / "out") == 0
+
+
+def test_checks_of_the_study_are_shown(changed: Any, tmp_path: Path) -> None:
+    """Fault: a failed point of the rules is not in the document."""
+    point = {"point": 18, "section": "metric", "title": "no | later token", "state": "failed"}
+    check = {"passed": 20, "failed": 1, "not_applicable": 4}
+    check |= {"points": [point | {"evidence": {"flipped": 12}, "why": "7 scores changed"}]}  # type: ignore[dict-item]
+    study = changed(lambda values: seed_of(values, check=check))
+    assert submit(study, tmp_path / "out", "--draft") == 0
+    readme = (tmp_path / "out" / PLACE / "README.md").read_text()
+    assert "7 scores changed" in readme
+    assert "flipped=12" in readme
+    assert "| 1 | 20 | 1 | 4 |" in readme

@@ -1,0 +1,39 @@
+"""Texts of users in Markdown: they stay text, and tables and blocks stay whole."""
+
+import re
+from html import unescape
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golf.submission.markdown import block, one_line, plain, table
+
+TEXTS = st.text(st.sampled_from(list("ab |`*_[]()<>&#~!\\\n\r\t$@\u202e\u2028\x00é")), max_size=30)
+
+
+def read(escaped: str) -> str:
+    """What a reader of Markdown makes of escapes and entities."""
+    return unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", escaped))
+
+
+@given(TEXTS)
+@settings(max_examples=200, deadline=None)
+def test_a_text_stays_itself_on_one_line(text: str) -> None:
+    """Fault: a name becomes markup or HTML, breaks a table's row, or is shown as something else."""
+    found = plain(text)
+    assert read(found) == one_line(text)
+    bare = re.sub(r"\\.", "", found)
+    assert not set("|`*_[]<>#~!\\$@").intersection(bare)
+    assert "\n" not in found
+    assert "\u202e" not in found
+
+
+@given(TEXTS)
+@settings(max_examples=200, deadline=None)
+def test_blocks_and_tables_hold_any_text(text: str) -> None:
+    """Fault: a text ends its fence or its cell early."""
+    lines = block(text).split("\n")
+    assert lines[0] == lines[-1]
+    assert lines[0] not in lines[1:-1]
+    for row in table(["a", "b"], [[plain(text), "`x`"]]).split("\n"):
+        assert len(re.findall(r"(?<!\\)\|", re.sub(r"\\\\", "", row))) == 3
