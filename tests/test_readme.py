@@ -145,6 +145,7 @@ def test_help_of_the_scripts(script: str) -> None:
 
 
 HELPS = ["", "info", "fields", "run", "train", "pack", "score", "adapt", "data", "data prepare", "data fineweb"]
+HELPS += ["import"]
 
 
 @pytest.mark.parametrize("command", HELPS)
