@@ -29,6 +29,7 @@ ORDER = (
     "golf.check.claims",
     "golf.check.sources",
     "golf.check.record_folder",
+    "golf.check.agreement",
     "golf.check.figures",
     "golf.check.folder",
     "golf.commands",

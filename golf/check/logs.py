@@ -5,6 +5,7 @@ long lines are passed over, and no pattern looks far ahead, so that a hostile lo
 the lines are those of the logs below `records/` of openai/parameter-golf; of several lines of one kind the last counts.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import NamedTuple
 LONGEST_LINE = 2000
 """Characters; a longer line tells nothing that is looked for here."""
 MOST_LINES = 200_000
+LARGEST_NUMBER = 1e15
+"""What is larger is no figure of a run and is taken as not a number."""
 _MOST_SETTINGS, _MOST_SCORES = 500, 200
 _NUMBER = r"([-+]?(?:nan|inf|\d[\d,]*(?:\.\d+)?(?:e[-+]?\d{1,3})?))"
 _COUNT = r"(\d[\d,]{0,30})"
@@ -134,7 +137,8 @@ def told(text: str) -> Told | None:
     plain = match[1].replace(",", "").lower()
     mantissa, _, exponent = plain.partition("e")
     decimals = len(mantissa.partition(".")[2])
-    return Told(float(plain), 10.0 ** (int(exponent or 0) - decimals))
+    value = float(plain)
+    return Told(value if abs(value) < LARGEST_NUMBER else math.nan, 10.0 ** (int(exponent or 0) - decimals))
 
 
 def read_log(name: str, data: bytes) -> RunLog:

@@ -1,8 +1,8 @@
 """What lies in a record folder: its claims, logs and code, read under limits and nothing else.
 
-A path enters, a `RecordFolder` leaves. Files are read as bytes up to a size; links that lead out of the folder, pipes and
-devices are not followed, and said so. Several logs of one seed are joined: what the fullest does not tell, the others may.
-Nothing is imported, unpickled or executed.
+A path enters, a `RecordFolder` leaves. Files are read as bytes up to a size; links that lead out of the folder, pipes
+and devices are not followed, and said so. Several logs of one seed are joined: what the fullest does not tell, the
+others may. Nothing is imported, unpickled or executed.
 """
 
 import os
@@ -19,7 +19,8 @@ README, CLAIMS, CODE, REQUIREMENTS = "README.md", "submission.json", "train_gpt.
 LARGEST = {".json": 4 << 20, ".py": 1 << 20, ".log": 8 << 20, ".txt": 8 << 20, ".out": 8 << 20, ".md": 4 << 20}
 """Bytes of a file that is read, by its ending."""
 LOG_ENDINGS = (".log", ".txt", ".out")
-_MOST_ENTRIES, _DEEPEST, _MOST_LOGS = 5000, 3, 200
+LARGEST_TOGETHER = 32 << 20
+_MOST_ENTRIES, _DEEPEST = 5000, 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class RecordFolder:
     code: bytes | None
     """Of train_gpt.py."""
     local: Mapping[str, int]
-    """Bytes of the other modules in the folder that train_gpt.py imports."""
+    """Bytes of the other modules in the folder that train_gpt.py imports, by their paths."""
     requirements: str
     problems: tuple[str, ...]
     """What could not be read, and why."""
@@ -58,12 +59,11 @@ def read_folder(path: Path) -> RecordFolder:
     if not path.is_dir():
         raise NotADirectoryError(f"{path} is not a folder; give that of a record, with its submission.json")
     sizes, problems = _files(path)
-    texts = {name: data for name in sizes if (data := _read(path, name, sizes, problems)) is not None}
+    texts = _texts(path, sizes, problems)
     logs = [read_log(name, texts[name]) for name in texts if name.lower().endswith(LOG_ENDINGS) and _may_be_log(name)]
     logs = [log for log in logs if log.is_run]
     sources = {Path(name).stem: read_source(texts[name]) for name in texts if name.endswith(".py") and "/" not in name}
     main = Path(CODE).stem
-    local = reachable(main, sources)[1:] if main in sources else []
     return RecordFolder(
         path,
         sizes,
@@ -72,10 +72,21 @@ def read_folder(path: Path) -> RecordFolder:
         tuple(logs),
         sources.get(main, Source(error="it is not there")),
         texts.get(CODE),
-        {f"{name}.py": sizes[f"{name}.py"] for name in local},
+        _local(main, sources, sizes),
         texts.get(REQUIREMENTS, b"").decode("utf-8", "replace"),
         tuple(problems),
     )
+
+
+def _local(main: str, sources: Mapping[str, Source], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of the modules and packages of the folder that `main` imports, directly or by others."""
+    modules = reachable(main, sources) if main in sources else []
+    imported = {name for module in modules for name in (*sources[module].imports, *sources[module].optional)}
+    return {
+        name: size
+        for name, size in sizes.items()
+        if name.endswith(".py") and name != CODE and name.removesuffix(".py").split("/")[0] in imported
+    }
 
 
 def joined(logs: Sequence[RunLog]) -> tuple[RunLog, ...]:
@@ -140,19 +151,23 @@ def _entries(path: Path, prefix: str, depth: int) -> Iterator["tuple[os.DirEntry
                 yield from _entries(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
 
 
-def _read(path: Path, name: str, sizes: Mapping[str, int], problems: list[str]) -> bytes | None:
-    """The bytes of a file that may tell something; a reason is added to `problems` where it should and cannot."""
-    limit = LARGEST.get(Path(name).suffix.lower())
-    top = name in (CLAIMS, CODE, README, REQUIREMENTS)
-    module, log = name.endswith(".py") and "/" not in name, name.lower().endswith(LOG_ENDINGS)
-    if limit is None or not (top or module or log):
-        return None
-    if sizes[name] > limit:
-        problems.append(f"{name} has {sizes[name]:,} bytes, more than the {limit:,} that are read")
-        return None
-    try:
-        with (path / name).open("rb") as file:
-            return file.read(limit)
-    except OSError as error:
-        problems.append(f"{name} cannot be read: {error.strerror}")
-        return None
+def _texts(path: Path, sizes: Mapping[str, int], problems: list[str]) -> dict[str, bytes]:
+    """The bytes of the files that may tell something; a reason is added to `problems` where one should and cannot."""
+    found: dict[str, bytes] = {}
+    left = LARGEST_TOGETHER
+    for name in sorted(sizes, key=lambda name: (name.count("/"), name)):
+        limit = LARGEST.get(Path(name).suffix.lower())
+        top = name in (CLAIMS, CODE, README, REQUIREMENTS) or (name.endswith(".py") and "/" not in name)
+        if limit is None or not (top or name.lower().endswith(LOG_ENDINGS)):
+            continue
+        if sizes[name] > min(limit, left):
+            problems.append(f"{name} has {sizes[name]:,} bytes, more than the {min(limit, left):,} that are read")
+            continue
+        try:
+            with (path / name).open("rb") as file:
+                found[name] = file.read(limit)
+        except OSError as error:
+            problems.append(f"{name} cannot be read: {error.strerror}")
+            continue
+        left -= len(found[name])
+    return found
