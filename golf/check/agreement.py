@@ -18,6 +18,8 @@ from golf.check.record_folder import RecordFolder
 
 SP1024_TOKENS, SP1024_BYTES = 62_021_846, 151_080_891
 """Of the validation split under the competition's tokenizer of 1,024 pieces."""
+COARSEST = 1e-3
+"""A figure with fewer decimals must agree to this: JSON writers leave out zeros at the end."""
 RATIO_SLACK = 1e-4
 """Relative: logs leave out the last tokens that fill no sequence."""
 
@@ -70,8 +72,8 @@ def _is_claimed(bpb: Told, result: Result, claims: Claims) -> bool:
 
 
 def near(number: Told, value: float) -> bool:
-    """Whether a number that was written with so many decimals can stand for `value`."""
-    return abs(number.value - value) < number.unit * 1.001 + 1e-9
+    """Whether a number that was written with its decimals can stand for `value`."""
+    return abs(number.value - value) < min(number.unit, COARSEST) * 1.001 + 1e-9
 
 
 def agreement(folder: RecordFolder, result: Result | None) -> Finding:

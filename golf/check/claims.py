@@ -66,7 +66,9 @@ def read_claims(data: bytes) -> Claims:
     if not isinstance(fields, dict):
         return Claims(problems=("submission.json must hold an object of fields",))
     numbers, problems = _numbers(fields)
-    problems += [f"submission.json has no {name}" for name in REQUIRED if name not in fields and name not in numbers]
+    problems += [
+        f"submission.json has no {name}" for name in REQUIRED if fields.get(name) is None and name not in numbers
+    ]
     problems += [f"{name} must be text, got {_brief(fields[name])}" for name in _TEXTS if not _is_text(fields, name)]
     by_seed, wrong = _by_seed(fields)
     seeds, wrong_seeds = _seeds(fields, by_seed)
@@ -114,7 +116,7 @@ def _refused(text: str) -> Any:
 
 
 def _is_text(fields: Mapping[str, Any], name: str) -> bool:
-    return name not in fields or (isinstance(fields[name], str) and bool(fields[name].strip()))
+    return fields.get(name) is None or (isinstance(fields[name], str) and bool(fields[name].strip()))
 
 
 def _numbers(fields: Mapping[str, Any]) -> tuple[dict[str, Told], list[str]]:
@@ -132,7 +134,7 @@ def _numbers(fields: Mapping[str, Any]) -> tuple[dict[str, Told], list[str]]:
             continue
         if isinstance(value, str):
             problems.append(f'{known} must be a number, got the text "{value:.40}"')
-        if whole and (number.value % 1 or 0 < number.value < 1000):
+        if whole and (number.value % 1 or (name != "bytes_code" and 0 < number.value < 100)):
             problems.append(f"{known} must be a whole number of bytes, got {_brief(value)} (megabytes?)")
             continue
         found[name] = number

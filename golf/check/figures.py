@@ -43,7 +43,8 @@ def sizes(folder: RecordFolder) -> Finding:
     if not totals:
         return Finding(3, FAILED, evidence, "neither logs nor submission.json tell the bytes of model and code")
     evidence["margin_bytes"] = CAP_BYTES - max(totals)
-    problems = list(dict.fromkeys([*_over("told", told), *_over("model + shipped code", counted)]))
+    largest = {key: max(told.get(key, 0), counted.get(key, 0)) for key in {**told, **counted}}
+    problems = list(_over(largest))
     return judged(3, not problems, evidence, "; ".join(problems) + ": use fewer bits, parameters or lines of code")
 
 
@@ -54,12 +55,12 @@ def _model_bytes(log: RunLog) -> int | None:
     return log.model_bytes
 
 
-def _over(what: str, totals: Mapping[int | str, int]) -> Iterator[str]:
+def _over(totals: Mapping[int | str, int]) -> Iterator[str]:
     for key, total in totals.items():
         if total > CAP_BYTES:
             reading = f"; it fits only {CAP_READ_AS_MIB:,} (MiB), MB are decimal" if total <= CAP_READ_AS_MIB else ""
             name = f"seed {key}" if isinstance(key, int) else key
-            yield f"{name}: {total:,} bytes ({what}), {total - CAP_BYTES:,} over the cap{reading}"
+            yield f"{name}: {total:,} bytes, {total - CAP_BYTES:,} over the cap{reading}"
 
 
 def code(folder: RecordFolder) -> Finding:
@@ -110,7 +111,7 @@ def sameness(folder: RecordFolder) -> Finding:
         "seeds": [log.seed for log in logs if log.seed is not None],
         "logs": len(logs),
         "settings_compared": sum(len(logs) > 1 for _ in _settings(logs)),
-        "settings_differing": sorted(differing)[:20],
+        "settings_differing": sorted(differing)[:20] or 0,
     }
     return judged(7, not problems, evidence, "; ".join(problems) + ": run all seeds with the same code and settings")
 
@@ -136,13 +137,16 @@ def _settings(logs: Sequence[RunLog]) -> dict[str, set[str]]:
 
 def training_time(folder: RecordFolder, track: str | None) -> Finding:
     """Point 8: seconds of training and calibration; the step in which the time ran out may end."""
-    times = {
-        key_of(log): log.train_seconds + (log.calibration_seconds or 0) for log in folder.runs if log.train_seconds
-    }
-    allowed = {key_of(log): MOST_SECONDS + min(log.step_seconds or 0.0, MOST_STEP_SECONDS) for log in folder.runs}
+    times: dict[int | str, float] = {}
+    allowed: dict[int | str, float] = {}
+    for log in folder.runs:
+        if log.train_seconds is not None:
+            step = log.step_seconds or log.train_seconds / (log.steps or math.inf)
+            times[key_of(log)] = log.train_seconds + (log.calibration_seconds or 0.0)
+            allowed[key_of(log)] = MOST_SECONDS + min(step, MOST_STEP_SECONDS)
     calibration = [log.calibration_seconds for log in folder.runs if log.calibration_seconds is not None]
     evidence: dict[str, Any] = {"train_seconds": times, "calibration_seconds": max(calibration, default=None)}
-    evidence |= {"step_seconds": max((log.step_seconds or 0.0 for log in folder.runs), default=None)}
+    evidence["seconds_allowed"] = max(allowed.values(), default=None)
     over = [f"{key}: {time:,.3f} s" for key, time in times.items() if time > allowed[key]]
     silent = [key_of(log) for log in folder.runs if key_of(log) not in times]
     return _budget(8, track, evidence, over, silent, "train_time")

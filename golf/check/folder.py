@@ -169,7 +169,7 @@ def hardware(folder: RecordFolder, track: str | None) -> Finding:
     named = _text_of(folder, "hardware")
     devices = sorted({log.device for log in folder.runs if log.device is not None})
     worlds = sorted({log.world_size for log in folder.runs if log.world_size is not None})
-    evidence = {"hardware_told": named, "devices_logged": devices, "world_sizes_logged": worlds}
+    evidence = {"hardware_told": named, "devices_logged": devices or None, "world_sizes_logged": worlds or None}
     problems = []
     if not named and not devices:
         problems.append("neither submission.json nor a log names the hardware")

@@ -5,13 +5,14 @@ long lines are passed over, and no pattern looks far ahead, so that a hostile lo
 the lines are those of the logs below `records/` of openai/parameter-golf; of several lines of one kind the last counts.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-LONGEST_LINE = 2000
+LONGEST_LINE = 8000
 """Characters; a longer line tells nothing that is looked for here."""
 MOST_LINES = 200_000
 LARGEST_NUMBER = 1e15
@@ -20,6 +21,7 @@ _MOST_SETTINGS, _MOST_SCORES = 500, 200
 _NUMBER = r"([-+]?(?:nan|inf|\d[\d,]*(?:\.\d+)?(?:e[-+]?\d{1,3})?))"
 _COUNT = r"(\d[\d,]{0,30})"
 _SECONDS = r"(\d+(?:\.\d+)?)\s*(ms|s|m|min)\b"
+_PLAIN_SECONDS = r" *(\d+(?:\.\d+)?) (s)"
 _IS = r"\"?\s*[:=]\s*"
 
 
@@ -35,30 +37,30 @@ _TOOK = _pattern(rf"\b(?:eval_time|elapsed|t){_IS}{_SECONDS}")
 _SEED = _pattern(rf"(?:^|[\s\[(,])seed{_IS}(\d{{1,18}})\b")
 _SEED_OF_NAME = _pattern(r"(?:seed|_s)[_-]?(\d{1,18})(?!\d)")
 _CODE = _pattern(rf"\b(?:code size(?:\s*\([^)]{{0,40}}\))?|code_bytes|bytes_code){_IS}{_COUNT}(?![\d.])")
-_CODE_HASH = _pattern(rf"\bcode_sha256{_IS}([0-9a-f]{{64}})\b")
+_CODE_HASH = _pattern(rf"\bcode_sha256{_IS}\"?([0-9a-f]{{64}})\b")
 _MODEL = _pattern(rf"\b(?:serialized model [^:]{{1,60}}|model_bytes|bytes_model){_IS}{_COUNT}(?![\d.])")
 _RAW_MODEL = _pattern(rf"\bserialized model{_IS}{_COUNT} bytes")
 _TOTAL = _pattern(rf"\b(?:total submission size [^:]{{1,60}}|total_bytes|bytes_total){_IS}{_COUNT}(?![\d.])")
 _RAW_TOTAL = _pattern(rf"\btotal submission size{_IS}{_COUNT} bytes")
 _STEP = _pattern(rf"\bstep{_IS}(\d{{1,12}})/\d")
-_TRAINED = _pattern(rf"\b(?:train_time{_IS}{_SECONDS}|train_seconds{_IS}(\d+(?:\.\d+)?)())")
+_TRAINED = _pattern(rf"\btrain_time{_IS}{_SECONDS}|^train {_PLAIN_SECONDS}$")
 _STEP_TIME = _pattern(rf"\bstep_avg{_IS}{_SECONDS}")
-_EVALUATED = _pattern(rf"\b(?:total_eval_time{_IS}{_SECONDS}|eval_seconds{_IS}(\d+(?:\.\d+)?)())")
+_EVALUATED = _pattern(rf"\btotal_eval_time{_IS}{_SECONDS}|^\w{{1,40}} {_PLAIN_SECONDS}  [\d.]{{1,20}} BPB")
 _CALIBRATED = _pattern(rf"\b(?:gptq|calibrat\w{0, 9}|hessians?)\b.{0, 80}?(?:\bin |[=:]\s*){_SECONDS}")
 _DEVICE = _pattern(
     r"\b((?:GH200|GB200|H100|H200|B200|B300|A100|A10G?|A40|A6000|L40S?|L4|T4|V100|RTX (?:PRO |A)?\d{4}|MI\d{3}X?)\b"
     r"(?: (?:80GB|PCIe|SXM\d?|NVL|HBM\d\w?|Ti|SUPER)\b){0,3})"
 )
-_WORLD = _pattern(rf"\bworld_size{_IS}(\d{{1,6}})\b")
+_WORLD = _pattern(rf"\b(?:world_size{_IS}|device{_IS}\"(?=\d+ x ))(\d{{1,6}})\b")
 _TOKENIZER = _pattern(r"\bfineweb\w{0,20}?_(?:sp)?(\d{3,6})(?:_bpe\b|\b)")
 _SHARDS = _pattern(rf"\btrain_shards{_IS}{_COUNT}")
-_VALIDATION = _pattern(rf"(?:\bval_tokens{_IS}|\bval_loader\b.{0, 300}?\btokens{_IS}){_COUNT}")
+_VALIDATION = _pattern(rf"(?:\bval(?:idation)?_tokens{_IS}|\bval_loader\b.{{0,300}}?\btokens{_IS}){_COUNT}")
 _ON_VALIDATION = _pattern(r"\btrain_loader\b.{0,300}?fineweb_val")
 _VERSION = _pattern(r"\brunning (python|pytorch) (\S{1,40})")
 _SETTING = re.compile(r"(?:^|\s)([a-z_][a-z0-9_.]{0,60})[:=](\S{1,200})(?=\s|$)")
-_LONE_SETTING = re.compile(r"\s*([a-z_][a-z0-9_.]{0,60}): (\S.{0,200})")
+_LONE_SETTING = re.compile(r"\s{0,40}([a-z_][a-z0-9_.]{0,60}): ([^{\s].{0,200}|\{.*)")
 _OF_A_RUN = _pattern(
-    r"seed|time|(?<!wallclock_)seconds|_ms$|memory|^run_|^(?:host|hostname|pid|port|date|started|step|warmup_step|name)$"
+    r"seed|time|(?<!wallclock_)seconds|_ms$|memory|^run_|^(?:host|hostname|pid|port|date|started|step|warmup_step|name|trial)$"
     r"|log(?:_?file|_?dir|s)?$|uuid|_path$|_dir$|^out"
 )
 """Settings that differ from run to run by their nature."""
@@ -204,9 +206,27 @@ def _settings(lines: Sequence[str]) -> dict[str, str]:
     for line in lines:
         version, lone = _VERSION.search(line), _LONE_SETTING.fullmatch(line)
         pairs = [(version[1].lower(), version[2])] if version else [lone.groups()] if lone else _SETTING.findall(line)
+        if lone and lone[2].startswith("{"):
+            pairs = _flat(*lone.groups())
         for name, value in pairs:
             if len(found) < _MOST_SETTINGS and not _OF_A_RUN.search(name) and not _CODE.search(line):
                 found[name] = value
+    return found
+
+
+def _flat(name: str, text: str) -> list[tuple[str, str]]:
+    """The values of an object in JSON by their dotted names; the text itself where it is none."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return [(name, text)]
+    found, open_parts = [], [(name, whole)]
+    while open_parts:
+        path, value = open_parts.pop()
+        if isinstance(value, dict):
+            open_parts += [(f"{path}.{key}", one) for key, one in value.items()]
+        else:
+            found.append((path, json.dumps(value)[:200]))
     return found
 
 
@@ -233,7 +253,5 @@ def _seconds(lines: Sequence[str], pattern: re.Pattern[str]) -> float | None:
     match = next((match for line in lines[::-1] if (match := pattern.search(line))), None)
     if match is None:
         return None
-    value, unit, *plain = match.groups()
-    if value is None:
-        return float(plain[0])
+    value, unit = (part for part in match.groups() if part is not None)
     return float(value) * {"ms": 0.001, "s": 1.0}.get(unit.lower(), 60.0)
