@@ -129,9 +129,8 @@ def _settings(logs: Sequence[RunLog]) -> dict[str, set[str]]:
             "device": log.device,
             "world size": log.world_size,
         }
-        for name, value in [*own.items(), *log.settings.items()]:
-            if value is not None:
-                found.setdefault(name, []).append(str(value))
+        for name, value in {**log.settings, **{name: one for name, one in own.items() if one is not None}}.items():
+            found.setdefault(name, []).append(str(value))
     return {name: set(values) for name, values in found.items() if len(values) > 1}
 
 

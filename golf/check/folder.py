@@ -201,7 +201,7 @@ def validation_data(folder: RecordFolder) -> Finding:
         return Finding(13, NOT_APPLICABLE, evidence, "no log tells the number of validation tokens")
     if tokenizers != ["sp1024"]:
         return Finding(13, NOT_APPLICABLE, evidence, "the right number is known only for the tokenizer sp1024")
-    evidence["validation_tokens_whole"] = SP1024_TOKENS
+    evidence |= {"validation_tokens_whole": SP1024_TOKENS, "validation_sha256": None}
     whole = all(SP1024_TOKENS - LONGEST_SEQUENCE <= count <= SP1024_TOKENS for count in tokens)
     return judged(13, whole, evidence, "the validation split was not scored whole")
 

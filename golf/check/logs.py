@@ -46,7 +46,7 @@ _STEP = _pattern(rf"\bstep{_IS}(\d{{1,12}})/\d")
 _TRAINED = _pattern(rf"\btrain_time{_IS}{_SECONDS}|^train {_PLAIN_SECONDS}$")
 _STEP_TIME = _pattern(rf"\bstep_avg{_IS}{_SECONDS}")
 _EVALUATED = _pattern(rf"\btotal_eval_time{_IS}{_SECONDS}|^\w{{1,40}} {_PLAIN_SECONDS}  [\d.]{{1,20}} BPB")
-_CALIBRATED = _pattern(rf"\b(?:gptq|calibrat\w{0, 9}|hessians?)\b.{0, 80}?(?:\bin |[=:]\s*){_SECONDS}")
+_CALIBRATED = _pattern(rf"\b(?:gptq|calibrat\w{{0,9}}|hessians?)\b.{{0,80}}?(?:\bin |[=:]\s*){_SECONDS}")
 _DEVICE = _pattern(
     r"\b((?:GH200|GB200|H100|H200|B200|B300|A100|A10G?|A40|A6000|L40S?|L4|T4|V100|RTX (?:PRO |A)?\d{4}|MI\d{3}X?)\b"
     r"(?: (?:80GB|PCIe|SXM\d?|NVL|HBM\d\w?|Ti|SUPER)\b){0,3})"
@@ -55,7 +55,7 @@ _WORLD = _pattern(rf"\b(?:world_size{_IS}|device{_IS}\"(?=\d+ x ))(\d{{1,6}})\b"
 _TOKENIZER = _pattern(r"\bfineweb\w{0,20}?_(?:sp)?(\d{3,6})(?:_bpe\b|\b)")
 _SHARDS = _pattern(rf"\btrain_shards{_IS}{_COUNT}")
 _VALIDATION = _pattern(rf"(?:\bval(?:idation)?_tokens{_IS}|\bval_loader\b.{{0,300}}?\btokens{_IS}){_COUNT}")
-_ON_VALIDATION = _pattern(r"\btrain_loader\b.{0,300}?fineweb_val")
+_ON_VALIDATION = _pattern(r"\btrain_loader\b.{0,300}?(fineweb_val)")
 _VERSION = _pattern(r"\brunning (python|pytorch) (\S{1,40})")
 _SETTING = re.compile(r"(?:^|\s)([a-z_][a-z0-9_.]{0,60})[:=](\S{1,200})(?=\s|$)")
 _LONE_SETTING = re.compile(r"\s{0,40}([a-z_][a-z0-9_.]{0,60}): ([^{\s].{0,200}|\{.*)")
@@ -209,7 +209,11 @@ def _settings(lines: Sequence[str]) -> dict[str, str]:
         if lone and lone[2].startswith("{"):
             pairs = _flat(*lone.groups())
         for name, value in pairs:
-            if len(found) < _MOST_SETTINGS and not _OF_A_RUN.search(name) and not _CODE.search(line):
+            if (
+                len(found) < _MOST_SETTINGS
+                and not _OF_A_RUN.search(name)
+                and not (_CODE.search(line) or _CODE_HASH.search(line))
+            ):
                 found[name] = value
     return found
 
