@@ -46,7 +46,9 @@ _STEP = _pattern(rf"\bstep{_IS}(\d{{1,12}})/\d")
 _TRAINED = _pattern(rf"\btrain_time{_IS}{_SECONDS}|^train {_PLAIN_SECONDS}$")
 _STEP_TIME = _pattern(rf"\bstep_avg{_IS}{_SECONDS}")
 _EVALUATED = _pattern(rf"\btotal_eval_time{_IS}{_SECONDS}|^\w{{1,40}} {_PLAIN_SECONDS}  [\d.]{{1,20}} BPB")
-_CALIBRATED = _pattern(rf"\b(?:gptq|calibrat\w{{0,9}}|hessians?)\b.{{0,80}}?(?:\bin |[=:]\s*){_SECONDS}")
+_CALIBRATED = _pattern(
+    rf"\b(?:gptq|calibrat\w{{0,9}}|hessians?)\b.{{0,80}}?\b(?:in|took) {_SECONDS}|(?:gptq|calibration)={_SECONDS}"
+)
 _DEVICE = _pattern(
     r"\b((?:GH200|GB200|H100|H200|B200|B300|A100|A10G?|A40|A6000|L40S?|L4|T4|V100|RTX (?:PRO |A)?\d{4}|MI\d{3}X?)\b"
     r"(?: (?:80GB|PCIe|SXM\d?|NVL|HBM\d\w?|Ti|SUPER)\b){0,3})"
@@ -175,7 +177,7 @@ def read_log(name: str, data: bytes) -> RunLog:
         train_shards=_count(lines, _SHARDS),
         validation_tokens=_count(lines, _VALIDATION),
         trains_on_validation=_last(lines, _ON_VALIDATION) is not None,
-        settings=_settings(lines[:begun]),
+        settings=_settings(lines[: min(begun, _MOST_SETTINGS)]),
     )
 
 
@@ -204,16 +206,14 @@ def _settings(lines: Sequence[str]) -> dict[str, str]:
     """Names and values of lines that hold nothing else."""
     found: dict[str, str] = {}
     for line in lines:
+        if _CODE.search(line) or _CODE_HASH.search(line):
+            continue
         version, lone = _VERSION.search(line), _LONE_SETTING.fullmatch(line)
         pairs = [(version[1].lower(), version[2])] if version else [lone.groups()] if lone else _SETTING.findall(line)
         if lone and lone[2].startswith("{"):
             pairs = _flat(*lone.groups())
         for name, value in pairs:
-            if (
-                len(found) < _MOST_SETTINGS
-                and not _OF_A_RUN.search(name)
-                and not (_CODE.search(line) or _CODE_HASH.search(line))
-            ):
+            if len(found) < _MOST_SETTINGS and not _OF_A_RUN.search(name):
                 found[name] = value
     return found
 

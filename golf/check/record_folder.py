@@ -16,10 +16,10 @@ from golf.check.logs import RunLog, read_log
 from golf.check.sources import Source, reachable, read_source
 
 README, CLAIMS, CODE, REQUIREMENTS = "README.md", "submission.json", "train_gpt.py", "requirements.txt"
-LARGEST = {".json": 4 << 20, ".py": 1 << 20, ".log": 8 << 20, ".txt": 8 << 20, ".out": 8 << 20, ".md": 4 << 20}
+LARGEST = {".json": 4 << 20, ".py": 1 << 20, ".log": 4 << 20, ".txt": 4 << 20, ".out": 4 << 20, ".md": 4 << 20}
 """Bytes of a file that is read, by its ending."""
 LOG_ENDINGS = (".log", ".txt", ".out")
-LARGEST_TOGETHER = 32 << 20
+LARGEST_TOGETHER = 16 << 20
 _MOST_ENTRIES, _DEEPEST = 5000, 3
 
 
