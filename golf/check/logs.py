@@ -142,7 +142,9 @@ def told(text: str) -> Told | None:
     mantissa, _, exponent = plain.partition("e")
     decimals = len(mantissa.partition(".")[2])
     value = float(plain)
-    return Told(value if abs(value) < LARGEST_NUMBER else math.nan, 10.0 ** (int(exponent or 0) - decimals))
+    if not abs(value) < LARGEST_NUMBER:
+        return Told(math.nan, math.inf)
+    return Told(value, float(f"1e{int(exponent or 0) - decimals}"))
 
 
 def read_log(name: str, data: bytes) -> RunLog:

@@ -106,7 +106,8 @@ def _joined(logs: Sequence[RunLog]) -> RunLog:
     whole, *others = sorted(logs, key=lambda log: (-sum(bool(getattr(log, name)) for name in names), log.name))
     for other in others:
         missing = {name: getattr(other, name) for name in names if not getattr(whole, name)}
-        whole = replace(whole, **missing)
+        scores = tuple(score for score in other.scores if whole.score(score.name) is None)
+        whole = replace(whole, **missing | {"scores": whole.scores + scores})
     return whole
 
 
@@ -122,7 +123,7 @@ def _files(path: Path) -> tuple[dict[str, int], list[str]]:
         if len(sizes) + len(problems) >= _MOST_ENTRIES:
             problems.append(f"more than {_MOST_ENTRIES:,} files: the rest was not looked at")
             break
-        outside = entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(path.resolve())
+        outside = entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(path.resolve())
         try:
             found = entry.stat()
         except OSError as error:
