@@ -124,9 +124,10 @@ def model_lines(
     parameters = sum(tensor.numel() for tensor in weights.values())
     found = [f"{name}={plain[name]}" for name in plain if name not in (*ASSUMED, *INITIAL)]
     assumed = [f"{name}={plain[name]}" for name in ASSUMED]
+    kept = f"of which {sum(codes):,} are codes of {len(codes)} matrices" if codes else "all of them floats"
     return [
         f"file         {path.stat().st_size:,} bytes in {path}",
-        f"parameters   {parameters:,}, of which {sum(codes):,} are codes of {len(codes)} matrices",
+        f"parameters   {parameters:,}, {kept}",
         f"its shape    {' '.join(found)}",
         f"from preset  {' '.join(assumed)} ({preset})",
     ]

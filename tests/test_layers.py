@@ -1,6 +1,7 @@
 """The written order of modules: imports go one way, and libraries stay where they belong."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,7 @@ ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster", "tune.keeper", "tun
 """Modules that may touch os.environ."""
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Every module of golf and tune, parsed."""
     found = {}
