@@ -23,6 +23,7 @@ from golf.commands import (
     show_info,
     train_command,
 )
+from golf.importing import import_command
 from golf.presets import PRESETS, SPLITS
 from golf.record import LADDER
 from golf.submission.command import EXAMPLES, MORE, SUMMARY, add_submit_options, submit_command
@@ -230,6 +231,20 @@ def _add_evaluating(kinds: Any) -> None:
         "adapt runs/demo --set adapt.lr=0.005 adapt.epochs=3",
         "adapt --artifact runs/demo/artifact.golf --preset demo",
     )
+    published = _add(
+        kinds,
+        "import",
+        import_command,
+        "take over a published checkpoint of the PR #598 family, to score it here",
+        "import final_model.int6.ptz",
+        "import final_model.pt --preset pr598 --out runs/published",
+        more=IMPORTING,
+    )
+    published.add_argument("file", type=Path, metavar="FILE", help="final_model.int6.ptz or final_model.pt")
+    unseen = "what the weights' shapes do not tell is this preset's (%(default)s)"
+    published.add_argument("--preset", choices=PRESETS, default="pr598", metavar="PRESET", help=unseen)
+    place = "the artifact (FILE with .golf), or for float weights the run's folder (runs/FILE)"
+    published.add_argument("--out", type=Path, metavar="PATH", help=place)
     for parser in (score, adapt):
         parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="the run's folder")
         parser.add_argument("--artifact", type=Path, metavar="FILE", help="an artifact instead of a run's folder")
@@ -281,6 +296,11 @@ what the model really took. Only packing tells."""
 FITTING = """Every group
 is quantised alone with every option; the loss it adds on training tokens and its bytes are taken to add up. The best
 combination is packed for real, until one fits. The run's own configuration and artifact stay."""
+
+
+IMPORTING = """A quantised
+file becomes an artifact with the same codes and scales; float weights become the folder of a run, to be scored or
+packed. Every value stays as it is, bit for bit. Nothing in the file is executed."""
 
 
 def _whole(text: str) -> int:

@@ -1,6 +1,7 @@
 """The written order of modules: imports go one way, and libraries stay where they belong."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,17 @@ ORDER = (
     "golf.submission.readme",
     "golf.submission.folder",
     "golf.submission.command",
+    "golf.check.student",
+    "golf.check.logs",
+    "golf.check.claims",
+    "golf.check.sources",
+    "golf.check.record_folder",
+    "golf.check.agreement",
+    "golf.check.figures",
+    "golf.check.folder",
     "golf.commands",
     "golf.check.command",
+    "golf.importing",
     "golf.__main__",
     "tune.study.stats",
     "tune.study.bootstrap",
@@ -147,6 +157,7 @@ ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster", "tune.keeper", "tun
 """Modules that may touch os.environ."""
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Every module of golf and tune, parsed."""
     found = {}

@@ -154,6 +154,8 @@ HELPS = [
     "score",
     "adapt",
     "submit",
+    "check",
+    "import",
     "data",
     "data prepare",
     "data fineweb",

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from golf.artifact.grid import Quantised, dequantise
 from golf.config import ModelConfig
 
 try:
@@ -62,12 +63,12 @@ _PAIRS = [
     (".attention_scale", ".attn_scale"),
     (".residual_mix", ".resid_mix"),
 ]
+_TO_OURS = [(theirs, ours) for ours, theirs in _PAIRS]
 
 
 def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The project's names for a state dictionary under the published names; values unchanged, float32."""
-    theirs_to_ours = [(theirs, ours) for ours, theirs in _PAIRS]
-    return {_rename(name, theirs_to_ours): tensor.float() for name, tensor in weights.items()}
+    return {_rename(name, _TO_OURS): tensor.float() for name, tensor in weights.items()}
 
 
 def to_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -126,6 +127,16 @@ def read_published(path: Path) -> dict[str, Tensor]:
     Returns: float32 tensors; quantised ones dequantised. Nothing in the file is executed.
     Raises: ValueError naming the file when it is neither, is damaged or holds more than plain tensors.
     """
+    stored = read_published_codes(path)
+    return {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
+
+
+def read_published_codes(path: Path) -> dict[str, Quantised | Tensor]:
+    """As `read_published`, with codes and scales as they are where an artifact can hold them.
+
+    Returns: quantised matrices; float16 and float32 tensors. Codes that are no int8 matrix, or whose scales are no
+        float16 numbers, are float32 tensors of the same values.
+    """
     data = path.read_bytes()
     try:
         if data[:4] == b"\x28\xb5\x2f\xfd":
@@ -137,12 +148,17 @@ def read_published(path: Path) -> dict[str, Tensor]:
                 raise ValueError(f"it unpacks to more than {LARGEST_BYTES} bytes")
         loaded = _load_plain(data)
         if isinstance(loaded, dict) and set(loaded) == {"w", "m"}:
-            loaded = _dequantise_published(loaded["w"], loaded["m"])
-        if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+            loaded = _published_codes(loaded["w"], loaded["m"])
+        elif not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
             raise ValueError("it holds more than named tensors")
-        return from_published(loaded)
+        return {_rename(name, _TO_OURS): _stored(tensor) for name, tensor in loaded.items()}
     except (ValueError, RuntimeError, LookupError, TypeError, AttributeError, zlib.error) as error:
         raise ValueError(f"{path} is not a published checkpoint of the PR #598 family: {error}") from error
+
+
+def _stored(value: Quantised | Tensor) -> Quantised | Tensor:
+    """Codes and float16 as they are, every other tensor as float32."""
+    return value if isinstance(value, Quantised) or value.dtype == torch.float16 else value.float()
 
 
 def _load_plain(data: bytes) -> Any:
@@ -169,13 +185,18 @@ def _unzstd(data: bytes) -> bytes:
     return bytes(raw)
 
 
-def _dequantise_published(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Codes `name.q` times scales `name.scale` (one per row or one), or the tensor as it is."""
-    weights = {}
+def _published_codes(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> dict[str, Quantised | Tensor]:
+    """Codes `name.q` with scales `name.scale` (one per row or one), or the tensor as it is."""
+    found: dict[str, Quantised | Tensor] = {}
     for name, kind in kinds.items():
         if isinstance(kind, str):
-            weights[name] = stored[name].float()
+            found[name] = stored[name].detach()
             continue
-        codes, scale = stored[name + ".q"].float(), stored[name + ".scale"].float()
-        weights[name] = codes * (scale.view(-1, *[1] * (codes.ndim - 1)) if scale.ndim else scale)
-    return weights
+        codes, scale = stored[name + ".q"], stored[name + ".scale"]
+        whole = codes.ndim == 2 and codes.dtype == torch.int8 and tuple(scale.shape) in ((), (len(codes),))
+        if whole and torch.equal(scale.half().float(), scale.float()):
+            found[name] = Quantised(codes, scale.half())
+        else:
+            steps = scale.float()
+            found[name] = codes.float() * (steps.view(-1, *[1] * (codes.ndim - 1)) if steps.ndim else steps)
+    return found
