@@ -130,11 +130,18 @@ def _add_looking(kinds: Any) -> None:
         "check runs/demo",
         "check runs/demo --quick",
         "check runs/demo/artifact.golf --preset demo",
+        "check storage/studies/demo-seeds",
+        "check records/track_non_record_16mb/2026-01-01_MyModel --baseline 1.1200",
         more=CHECKING,
     )
-    check.add_argument("path", type=Path, metavar="RUN|ARTIFACT", help="the folder of a run, or an artifact")
+    what = "the folder of a run, an artifact, the folder of a seed study, or somebody's record folder"
+    check.add_argument("path", type=Path, metavar="RUN|ARTIFACT|FOLDER", help=what)
     check.add_argument("--quick", action="store_true", help="a short evaluation only: seconds instead of minutes")
-    check.add_argument("--track", choices=["record", "non-record"], default="non-record", help="(%(default)s)")
+    track = "whose limits count (non-record; of a record folder what it says itself)"
+    check.add_argument("--track", choices=["record", "non-record"], help=track)
+    best = "of a record folder: the previous best, the values of its seeds or one mean, in BPB"
+    check.add_argument("--baseline", type=float, nargs="+", default=[], metavar="V", help=best)
+    check.add_argument("--baseline-nats", action="store_true", help="--baseline is in nats per token")
     check.add_argument("--preset", metavar="PRESET", help="of an artifact alone: whose score settings to use")
     check.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
     check.add_argument("--json", action="store_true", help="print one JSON object")

@@ -53,6 +53,7 @@ ORDER = (
     "golf.check.figures",
     "golf.check.folder",
     "golf.commands",
+    "golf.check.study",
     "golf.check.command",
     "golf.importing",
     "golf.__main__",

@@ -7,15 +7,18 @@ import argparse
 import json
 from pathlib import Path
 
-from golf.artifact.bundle import code_bytes
+from golf.artifact.bundle import counted_code
+from golf.check.figures import RECORD
+from golf.check.folder import check_folder
 from golf.check.points import Finding, failures, rows_of, table_lines, to_json
-from golf.check.run import check_run
+from golf.check.record_folder import CLAIMS, CODE
+from golf.check.run import check_data, check_run
 from golf.check.smoke import smoke
+from golf.check.study import check_study
 from golf.commands import evaluated, find_dataset, settings_of
 from golf.dist import Group, pick_device
 from golf.files import write_json
-
-RECORD = "record"
+from golf.submission.study import STUDY_FILE, read_study
 
 
 def check_command(arguments: argparse.Namespace) -> None:
@@ -30,18 +33,30 @@ def check_command(arguments: argparse.Namespace) -> None:
 
 
 def _findings(arguments: argparse.Namespace) -> list[Finding]:
+    """What is found on the path, by what it is."""
     path: Path = arguments.path
+    if (path / STUDY_FILE).is_file():
+        return _of_study(arguments)
+    if path.is_dir() and not (path / "config.json").exists():
+        if not any((path / name).exists() for name in (CLAIMS, CODE)):
+            known = f"a run's config.json, a seed study's {STUDY_FILE} or a record's {CLAIMS}"
+            raise FileNotFoundError(f"{path} holds nothing to check: neither {known}")
+        track = arguments.track
+        nats, bpb = (arguments.baseline, ()) if arguments.baseline_nats else ((), arguments.baseline)
+        return check_folder(path, previous_nats=nats, previous_bpb=bpb, track=track)
     arguments.folder, arguments.artifact = (None, path) if path.is_file() else (path, None)
     folder, config = evaluated(arguments)
     group = Group(device=pick_device())
     dataset = find_dataset(arguments.data or settings_of(folder).get("data"), config, group)
-    found = check_run(
-        config,
-        dataset,
-        folder,
-        group,
-        code_bytes(config),
-        cheap=arguments.quick,
-        record_track=arguments.track == RECORD,
-    )
-    return [*found, smoke(config)]
+    size, record_track = len(counted_code(config)), arguments.track == RECORD
+    found = check_run(config, dataset, folder, group, size, cheap=arguments.quick, record_track=record_track)
+    return [*found, *check_data(dataset, arguments.quick), smoke(config)]
+
+
+def _of_study(arguments: argparse.Namespace) -> list[Finding]:
+    """The seeds of a study, on its own data: that of its storage folder, where it was not given."""
+    study, group = read_study(arguments.path), Group(device=pick_device())
+    beside = study.folder.parents[1] / "data" / str(study.data.name)
+    dataset = find_dataset(arguments.data or (beside if beside.is_dir() else None), study.config, group)
+    found = check_study(study, dataset, group, cheap=arguments.quick, record_track=arguments.track == RECORD)
+    return [*found, smoke(study.config)]

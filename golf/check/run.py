@@ -33,6 +33,7 @@ from golf.score.adapt import adapt
 from golf.score.sliding import ChunkScore, Scored, score
 from golf.stages import RunFolder, load_model, validation_stream
 
+NOT_OF_A_RUN = "of a seed study or a record folder, not of a run"
 CAP_BYTES = 16_000_000
 """Of the competition, decimal."""
 BUDGET_SECONDS = 600.0
@@ -77,16 +78,16 @@ def check_run(
     *,
     cheap: bool,
     record_track: bool = False,
+    reported: Reported | None = None,
 ) -> list[Finding]:
-    """What can be said of a run's folder, or of an artifact alone, on every point.
+    """What can be said of a run's folder, or of an artifact alone, on every point but those of the data.
 
     Args: group: one process; code: bytes of the counted code; cheap: seconds instead of minutes; record_track: whether
-        its 600 seconds count.
+        its 600 seconds count; reported: what the run says of itself; by default what its folder holds.
     Raises: ValueError when the artifact is damaged.
     """
-    reported = reported_by(folder)
+    reported = reported or reported_by(folder)
     found = [*_package(config, folder, code, reported), *_budget(config, reported, record_track)]
-    found += _data(dataset, cheap)
     model = load_model(folder, QUANTISED, config, group)
     found += prove_evaluation(config, dataset, model, group, cheap)
     rungs = {name: float(reported.rungs[name]["bpb"]) for name in (LIVE, AVERAGED) if name in reported.rungs}
@@ -96,9 +97,6 @@ def check_run(
     if not cheap:
         found.append(prove_independent(prepare_of(config, group), dataset))
     found.append(read_back(config, dataset, folder, group, reported, first_chunks=1 if cheap else None))
-    of_study = "of a seed study, not of a run"
-    found += [Finding(point, NOT_APPLICABLE, {}, of_study) for point in (7, 24, 25)]
-    found += [Finding(point, NOT_APPLICABLE, {}, "of a submitted folder, not of a run") for point in (1, 6)]
     return found
 
 
@@ -108,7 +106,8 @@ def cheap_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: G
     A check that breaks down costs no results: it leaves "error", and no point passed.
     """
     try:
-        return to_json(rows_of(check_run(config, dataset, folder, group, code, cheap=True)))
+        found = check_run(config, dataset, folder, group, code, cheap=True)
+        return to_json(rows_of([*found, *check_data(dataset, cheap=True)], NOT_OF_A_RUN))
     except Exception as error:
         return {**to_json(rows_of([])), "error": f"{type(error).__name__}: {str(error)[:300]}"}
 
@@ -175,7 +174,7 @@ def _within(point: int, evidence: dict[str, Any], seconds: float, record_track: 
     return judged(point, seconds <= BUDGET_SECONDS, evidence, f"the record track allows {BUDGET_SECONDS:g} s")
 
 
-def _data(dataset: Dataset, cheap: bool) -> list[Finding]:
+def check_data(dataset: Dataset, cheap: bool) -> list[Finding]:
     """Points 12 to 15."""
     return [
         check_splits(dataset, CHEAP_SHARDS if cheap else None),
@@ -199,7 +198,7 @@ def read_back(
         None: all of it, of every rung.
     """
     stream, differences = validation_stream(dataset, group), {}
-    names = [name for name in (QUANTISED, SLIDING, ADAPTED) if name in reported.rungs]
+    names = [name for name in (QUANTISED, SLIDING, ADAPTED) if reported.rungs.get(name, {}).get("chunks")]
     for name in names if first_chunks is None else names[-1:]:
         told = reported.rungs[name]
         model = load_model(folder, name, config, group)

@@ -12,8 +12,8 @@ import pytest
 
 from golf.__main__ import main
 from golf.artifact.bundle import code_bytes
-from golf.check.points import NOT_APPLICABLE, PASSED, failures, rows_of
-from golf.check.run import cheap_check, check_run
+from golf.check.points import NOT_APPLICABLE, PASSED, Finding, failures, rows_of
+from golf.check.run import cheap_check, check_data, check_run
 from golf.config import to_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.shards import read_shard, write_shard
@@ -43,14 +43,19 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def failing(folder: Path, dataset: Dataset, cheap: bool = True, **how: Any) -> list[int]:
     """The points on which a run fails."""
-    return failures(rows_of(check_run(CONFIG, dataset, RunFolder(folder), Group(), CODE, cheap=cheap, **how)))
+    return failures(found_in(folder, dataset, cheap, **how))
+
+
+def found_in(folder: Path, dataset: Dataset, cheap: bool = True, **how: Any) -> list[Finding]:
+    """The rows of a run's check."""
+    found = check_run(CONFIG, dataset, RunFolder(folder), Group(), CODE, cheap=cheap, **how)
+    return rows_of([*found, *check_data(dataset, cheap)])
 
 
 @pytest.mark.parametrize("cheap", [True, False], ids=["cheap", "whole"])
 def test_a_true_run_passes(cheap: bool, run: Path, data: Path) -> None:
     """Fault: an honest run is accused, or a point is passed without being looked at."""
-    found = check_run(CONFIG, open_dataset(data, 300), RunFolder(run), Group(), CODE, cheap=cheap)
-    rows = {row.point: row for row in rows_of(found)}
+    rows = {row.point: row for row in found_in(run, open_dataset(data, 300), cheap)}
     assert failures(rows.values()) == []
     shown = {3, 4, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 22, 23}
     assert {point for point, row in rows.items() if row.state == PASSED} == shown

@@ -1,0 +1,119 @@
+"""The check of a seed study: each seed's artifact as a run, and what only several seeds can show.
+
+A study's folder and its dataset enter, findings leave. What the seeds have in common is told once.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from golf.artifact.bundle import counted_code
+from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, Finding, judged
+from golf.check.run import Reported, check_data, check_run
+from golf.commands import LooseArtifact
+from golf.data.dataset import Dataset
+from golf.dist import Group
+from golf.submission.study import SeedRun, SeedStudy
+
+MIN_SEEDS = 3
+"""Of a result that counts."""
+
+
+def check_study(
+    study: SeedStudy, dataset: Dataset, group: Group, *, cheap: bool, record_track: bool = False
+) -> list[Finding]:
+    """What can be said of a study on every point but those of a folder.
+
+    Raises: ValueError when the dataset is not the study's, or a seed has no artifact.
+    """
+    if study.data.digest not in (None, dataset.digest):
+        raise ValueError(
+            f"{study.folder} is of the data {str(study.data.digest)[:12]}, {dataset.folder} is "
+            f"{dataset.digest[:12]}; give the study's own with --data"
+        )
+    code = counted_code(study.config)
+    by_seed: dict[int, list[Finding]] = {}
+    for run in study.done:
+        if run.artifact is None:
+            raise ValueError(f"{study.folder}: seed {run.seed} has no artifact ({run.artifact_note})")
+        folder = LooseArtifact(study.folder / run.artifact.name)
+        by_seed[run.seed] = check_run(
+            study.config,
+            dataset,
+            folder,
+            group,
+            len(code),
+            cheap=cheap,
+            record_track=record_track,
+            reported=reported_by_seed(run),
+        )
+    return [*together(by_seed), *check_data(dataset, cheap), *_of_all(study, code, record_track)]
+
+
+def reported_by_seed(run: SeedRun) -> Reported:
+    """What a study tells of a seed."""
+    rungs = {rung.name: {"bpb": rung.bpb, "chunks": rung.chunks, "seconds": rung.seconds} for rung in run.ladder}
+    # The seconds of a calibration are part of the training's here.
+    train = None if run.train_seconds is None else {"seconds": run.train_seconds, "device": run.device}
+    return Reported(rungs, train, {"model_bytes": run.model_bytes, "seconds": 0.0})
+
+
+def together(by_seed: Mapping[int, Sequence[Finding]]) -> list[Finding]:
+    """The findings of all seeds, a point at a time: evidence and reasons by seed where they differ."""
+    found = []
+    for point in sorted({finding.point for findings in by_seed.values() for finding in findings}):
+        of_point = [(seed, one) for seed, findings in by_seed.items() for one in findings if one.point == point]
+        state = next(s for s in (FAILED, PASSED, NOT_APPLICABLE) if any(one.state == s for _, one in of_point))
+        told = [(seed, one) for seed, one in of_point if one.state == state]
+        reasons = dict.fromkeys(one.why for _, one in told if one.why)
+        whose = f"seed {', '.join(str(seed) for seed, _ in told)}: " if state == FAILED else ""
+        found.append(Finding(point, state, _evidence(of_point), whose + "; ".join(reasons) if reasons else ""))
+    return found
+
+
+def _evidence(of_point: Sequence[tuple[int, Finding]]) -> dict[str, Any]:
+    """What is equal for all seeds as it is, what differs by seed."""
+    values: dict[str, dict[int, Any]] = {}
+    for seed, one in of_point:
+        for name, value in one.evidence.items():
+            values.setdefault(name, {})[seed] = value
+    return {
+        name: next(iter(found.values())) if len({str(value) for value in found.values()}) == 1 else _named(found)
+        for name, found in values.items()
+    }
+
+
+def _named(found: Mapping[int, Any]) -> dict[str, Any]:
+    return {f"seed {seed}": value for seed, value in found.items()}
+
+
+def _of_all(study: SeedStudy, code: bytes, record_track: bool) -> list[Finding]:
+    """Points 5, 7, 24 and 25."""
+    ran, now = {run.code_sha256 for run in study.done}, hashlib.sha256(code).hexdigest()
+    devices = {run.device for run in study.done}
+    versions = {tuple(sorted(run.versions.items())) for run in study.done}
+    same = {"seeds": [run.seed for run in study.done], "codes": len(ran), "devices": len(devices)}
+    same |= {"environments": len(versions), "without_result": len(study.seeds) - len(study.done)}
+    one_thing = len(ran) == len(devices) == len(versions) == 1 and len(study.done) == len(study.seeds)
+    enough = len(study.done) >= MIN_SEEDS
+    others = study.statistics.others
+    listed = {"seeds": len(study.seeds), "other_runs_listed": len(others)}
+    listed |= {"of_them_with_a_result": sum(run.bpb is not None for run in others)}
+    return [
+        judged(5, ran == {now}, {"ran": [str(one)[:12] for one in ran], "ships": now[:12]}, "the seeds ran other code"),
+        judged(7, one_thing and enough, same, f"{MIN_SEEDS} seeds that are one thing are needed"),
+        _gain(study, record_track),
+        judged(25, True, listed),
+    ]
+
+
+def _gain(study: SeedStudy, record_track: bool) -> Finding:
+    """Point 24."""
+    test = study.statistics.comparison
+    if test is None:
+        return Finding(24, NOT_APPLICABLE, {}, "the study has no baseline")
+    evidence = {"gain_nats": test.gain_nats, "margin_nats": test.margin_nats, "p": test.p}
+    evidence |= {"below_0.01": test.claim, "below_0.25": test.loose}
+    if not test.claim and not record_track:
+        return Finding(24, NOT_APPLICABLE, evidence, "no gain is shown, and the non-record track asks for none")
+    return judged(24, bool(test.claim), evidence, "the gain is not shown")
