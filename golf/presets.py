@@ -82,7 +82,7 @@ PRESETS: dict[str, RunConfig] = {
             ema_decay=0.9,
             swa_every=10,
         ),
-        quant=QuantConfig(float_elements=4096, calibration_tokens=32_768),
+        quant=replace(_split(6, 6, 6, 6), float_elements=4096, calibration_tokens=32_768),
         score=ScoreConfig(sequence_length=256, stride=128, chunk_tokens=4096),
         adapt=AdaptConfig(lr=0.01, epochs=2, frozen_blocks=1),
         cap_bytes=430_000,
