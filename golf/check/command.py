@@ -12,7 +12,7 @@ from golf.check.figures import RECORD
 from golf.check.folder import check_folder
 from golf.check.points import Finding, failures, rows_of, table_lines, to_json
 from golf.check.record_folder import CLAIMS, CODE
-from golf.check.run import check_data, check_run
+from golf.check.run import NOT_OF_A_RUN, check_data, check_run
 from golf.check.smoke import smoke
 from golf.check.study import check_study
 from golf.commands import evaluated, find_dataset, settings_of
@@ -23,7 +23,7 @@ from golf.submission.study import STUDY_FILE, read_study
 
 def check_command(arguments: argparse.Namespace) -> None:
     """Check a run, an artifact or a record folder."""
-    rows = rows_of(_findings(arguments))
+    rows = rows_of(*_findings(arguments))
     told = to_json(rows)
     if arguments.out is not None:
         write_json(arguments.out, told)
@@ -32,25 +32,25 @@ def check_command(arguments: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def _findings(arguments: argparse.Namespace) -> list[Finding]:
-    """What is found on the path, by what it is."""
+def _findings(arguments: argparse.Namespace) -> tuple[list[Finding], str]:
+    """What is found on the path, by what it is, and why the other points do not apply."""
     path: Path = arguments.path
     if (path / STUDY_FILE).is_file():
-        return _of_study(arguments)
+        return _of_study(arguments), "of a record folder, not of a seed study"
     if path.is_dir() and not (path / "config.json").exists():
         if not any((path / name).exists() for name in (CLAIMS, CODE)):
             known = f"a run's config.json, a seed study's {STUDY_FILE} or a record's {CLAIMS}"
             raise FileNotFoundError(f"{path} holds nothing to check: neither {known}")
         track = arguments.track
         nats, bpb = (arguments.baseline, ()) if arguments.baseline_nats else ((), arguments.baseline)
-        return check_folder(path, previous_nats=nats, previous_bpb=bpb, track=track)
+        return check_folder(path, previous_nats=nats, previous_bpb=bpb, track=track), ""
     arguments.folder, arguments.artifact = (None, path) if path.is_file() else (path, None)
     folder, config = evaluated(arguments)
     group = Group(device=pick_device())
     dataset = find_dataset(arguments.data or settings_of(folder).get("data"), config, group)
     size, record_track = len(counted_code(config)), arguments.track == RECORD
     found = check_run(config, dataset, folder, group, size, cheap=arguments.quick, record_track=record_track)
-    return [*found, *check_data(dataset, arguments.quick), smoke(config)]
+    return [*found, *check_data(dataset, arguments.quick), smoke(config)], NOT_OF_A_RUN
 
 
 def _of_study(arguments: argparse.Namespace) -> list[Finding]:

@@ -143,11 +143,15 @@ def shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "unknown"}[value]
     if isinstance(value, int):
-        return f"{value:,}"
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
         return "not a number" if math.isnan(value) else f"{value:.6g}"
     if isinstance(value, Mapping):
-        return " ".join(f"{name}={shown(one)}" for name, one in value.items())
+        parts = [
+            f"{name} ({shown(one)})" if isinstance(one, Mapping) else f"{name}={shown(one)}"
+            for name, one in value.items()
+        ]
+        return " ".join(parts) or "none"
     if isinstance(value, (list, tuple)):
-        return " ".join(map(shown, value))
+        return " ".join(map(shown, value)) or "none"
     return str(value)

@@ -1,0 +1,61 @@
+"""The check of a whole study: true seeds pass, one false seed is named."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from golf.__main__ import main
+from golf.check.points import Finding, failures, rows_of
+from golf.check.study import check_study
+from golf.data.dataset import Dataset, open_dataset
+from golf.dist import Group
+from golf.submission.study import SeedRun, SeedStudy, read_study
+from tests.golf.submission.conftest import Made
+
+
+def rows(study: SeedStudy, dataset: Dataset) -> list[Finding]:
+    """The cheap form."""
+    return rows_of(check_study(study, dataset, Group(), cheap=True))
+
+
+def test_a_true_study_passes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault: an honest study is accused; a point is not applied to all seeds."""
+    assert main(["check", str(made.folder), "--data", str(made.data), "--quick", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["failed"] == 0
+    passed = {row["point"] for row in told["points"] if row["state"] == "passed"}
+    assert passed >= {2, 3, 4, 5, 7, 10, 11, 15, 16, 17, 18, 19, 20, 22, 23, 25}
+    assert set(told["points"][2]["evidence"]["model_bytes"]) == {"seed 1", "seed 2", "seed 3"}
+
+
+def better(run: SeedRun) -> SeedRun:
+    """A last rung that the artifact does not give."""
+    chunks = [(0.98 * nats, tokens, size) for nats, tokens, size in run.last.chunks]
+    last = replace(run.last, bpb=0.98 * run.last.bpb, chunks=chunks)
+    return replace(run, ladder=(*run.ladder[:-1], last))
+
+
+def test_one_false_seed_is_named(made: Made) -> None:
+    """Fault: two true seeds hide a false one."""
+    study, dataset = read_study(made.folder), open_dataset(made.data)
+    false = replace(study, seeds=(study.seeds[0], better(study.seeds[1]), study.seeds[2]))
+    found = rows(false, dataset)
+    assert failures(found) == [23]
+    assert found[22].why.startswith("seed 2:")
+
+
+def test_other_code_and_missing_seeds_are_found(made: Made) -> None:
+    """Fault: seeds of two codes, or two seeds, are a result."""
+    study, dataset = read_study(made.folder), open_dataset(made.data)
+    other = replace(study.seeds[0], code_sha256="0" * 64)
+    assert failures(rows(replace(study, seeds=(other, *study.seeds[1:])), dataset)) == [5, 7]
+    assert failures(rows(replace(study, seeds=study.seeds[:2]), dataset)) == [7]
+
+
+def test_another_text_is_refused(made: Made) -> None:
+    """Fault: artifacts are scored again on other data, and all seem false."""
+    study = read_study(made.folder)
+    foreign = replace(study, data=replace(study.data, digest="0" * 64))
+    with pytest.raises(ValueError, match="--data"):
+        check_study(foreign, open_dataset(made.data), Group(), cheap=True)
