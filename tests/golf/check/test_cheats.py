@@ -176,4 +176,5 @@ def test_a_dead_switch_fails(model: GEPA, probe: Probe) -> None:
     assert failures([prove_switches(model, config, tokens, None, Group())]) == []
     found = prove_switches(dead, config, tokens, {"live": 2.0, "ema": 2.0}, Group())
     assert found.state == FAILED
-    assert {name for name in ("qat", "ema (BPB)") if found.evidence["changes_by_up_to"][name] == 0.0} == {"qat", "ema (BPB)"}
+    changes = found.evidence["changes_by_up_to"]
+    assert {name for name, change in changes.items() if change == 0.0} == {"qat", "ema (BPB)"}
