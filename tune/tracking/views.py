@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from tune.tracking.runs import LADDER_CURVE, MARGIN, NOTE, key_of
+from tune.tracking.runs import LADDER_CURVE, MARGIN, NOTE, POINTS_FAILED, key_of
 
 VIEW_TAG = "mlflow.sharedViewState."
 _MODE = "workflowType=machine_learning"
@@ -24,6 +24,7 @@ A view holds the sweep's columns and, by the second button above the table, its 
 - `ladder_bpb` by step: 0 live weights, 1 EMA, 2 quantised (the artifact read back), 3 sliding windows, 4 test-time \
 training. `train_loss` is in nats per token by optimiser step, `ttt_bpb` the running BPB by chunk.
 - `artifact_bytes` counts model and code; `margin_bytes` is what is left below the cap, negative above it.
+- `points_failed` counts the points of the rules on which a run fails; the tag `check` names them.
 - Filters: `tags.feasible = 'true'`, `tags.sweep = '...'`, `tags.kind = 'trial'`, `tags.status = 'screened'`. Fields \
 of the configuration are parameters such as `schedule.steps`; the tag `searched` names those that were varied.
 - A seed study is a parent run (its verdict) with the seeds as children.
@@ -56,7 +57,7 @@ def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str
     """
     summary = ["bpb.mean", "bpb.standard_deviation", "gain_bpb.gain", "gain_bpb.p"] if study else []
     columns = [
-        *(f"metrics.`{name}`" for name in ("bpb", *summary, "artifact_bytes", MARGIN)),
+        *(f"metrics.`{name}`" for name in ("bpb", *summary, "artifact_bytes", MARGIN, POINTS_FAILED)),
         *(f"tags.`{name}`" for name in ("status", "feasible")),
         *(f"params.`{key_of(name)}`" for name in searched),
     ]
