@@ -126,7 +126,9 @@ class RunLog:
     @property
     def is_run(self) -> bool:
         """Whether it is the log of a run at all."""
-        return bool(self.scores) or self.total_bytes is not None or self.steps is not None
+        names_code = bool(self.code_bytes) or self.code_sha256 is not None
+        known = self.total_bytes is not None or self.steps is not None or (self.seed is not None and names_code)
+        return known or bool(self.scores)
 
     def score(self, name: str) -> Score | None:
         """The score of that name."""

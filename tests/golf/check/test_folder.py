@@ -204,7 +204,7 @@ FAULTS: dict[str, tuple[Change, list[int]]] = {
     "a log that says another seed than its name": (edit("train_seed42.log", "seed:42\n", "seed:43\n"), [2, 6, 7, 25]),
     "no README": (without("README.md"), [2]),
     "an empty README": (lambda f: (f / "README.md").write_text(""), [2]),
-    "no submission.json": (without("submission.json"), [2, 6, 10, 25]),
+    "no submission.json": (without("submission.json"), [2, 6, 10]),
     "no code": (without("train_gpt.py"), [2, 5]),
     "no logs": (without("*.log"), [2, 5, 6, 7, 8, 9, 25]),
     "a seed without a log": (without("train_seed42.log"), [2, 6, 7]),
@@ -251,7 +251,6 @@ FAULTS: dict[str, tuple[Change, list[int]]] = {
     "fewer GPUs": (runs(*(replace(run, world=4) for run in RUNS)), [10]),
     "a part of the validation split": (runs(*(replace(run, tokens=1_000_000) for run in RUNS)), [13]),
     "a seed that is not listed": (lambda f: (f / "run_7.log").write_text(early_log(Run(7, 1.13))), [25]),
-    "no seeds listed": (fields(seeds=None, seed_results=None, val_bpb_std=None), [25]),
 }
 
 
@@ -267,6 +266,9 @@ def test_a_fault_fails_its_points_and_no_others(tmp_path: Path, fault: str) -> N
 
 
 ALLOWED: dict[str, Change] = {
+    "no seeds listed": fields(seeds=None, seed_results=None, val_bpb_std=None),
+    "no seeds listed, and the figures of one": fields(seeds=None, seed_results=None, val_bpb=1.1198, val_loss=None),
+    "a seed that only the log's name tells": edit("train_seed42.log", "seed:42\n", ""),
     "a package of requirements.txt": with_code(
         "import brotli\nfrom flash_attn_interface import f\n", "brotli\n# flash_attn_3\n"
     ),
