@@ -230,6 +230,11 @@ FAULTS: dict[str, tuple[Change, list[int]]] = {
     ),
     "a better mean": (fields(val_bpb=1.1192), [6]),
     "the best seed for the mean": (fields(val_bpb=1.1198), [6]),
+    "a figure of one decimal": (fields(val_bpb=1.1), [6]),
+    "other total bytes, which no log tells": (
+        lambda f: [edit("train_seed", "Total submission", "")(f), fields(bytes_total=15_700_000)(f)],
+        [6],
+    ),
     "another deviation": (fields(val_bpb_std=0.00021), [6]),
     "another loss": (fields(val_loss=1.8813), [6]),
     "other total bytes": (fields(bytes_total=15_700_000), [6]),
@@ -312,6 +317,17 @@ def test_forms_that_are_right(tmp_path: Path, form: str) -> None:
     ALLOWED[form](folder)
     rows = found(folder)
     assert failures(rows.values()) == [], [row.why for row in rows.values() if row.state == FAILED]
+
+
+def test_the_seed_of_other_bytes_per_token_is_named(tmp_path: Path) -> None:
+    """Fault: under a tokenizer whose ratio is not known here, one seed's wrong ratio is blamed on the others."""
+    folder = late(tmp_path, RUNS)
+    score = "quantized_ttt val_loss:"
+    edit("logs/train_s999.txt", score, f"{score}3.1 was:")(folder)
+    rows = found(folder)
+    assert failures(rows.values()) == [6]
+    assert rows[6].evidence["disagreements"] == 1
+    assert "seed 999" in rows[6].why
 
 
 def test_other_code_in_a_log_is_seen(tmp_path: Path) -> None:
