@@ -145,7 +145,7 @@ def told(text: str) -> Told | None:
     decimals = len(mantissa.partition(".")[2])
     value = float(plain)
     if not abs(value) < LARGEST_NUMBER:
-        return Told(math.nan, math.inf)
+        return Told(math.nan, 0.0)
     return Told(value, float(f"1e{int(exponent or 0) - decimals}"))
 
 
