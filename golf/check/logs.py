@@ -262,4 +262,5 @@ def _seconds(lines: Sequence[str], pattern: re.Pattern[str]) -> float | None:
     if match is None:
         return None
     value, unit = (part for part in match.groups() if part is not None)
-    return float(value) * {"ms": 0.001, "s": 1.0}.get(unit.lower(), 60.0)
+    times, over = {"ms": (1.0, 1000.0), "s": (1.0, 1.0)}.get(unit.lower(), (60.0, 1.0))
+    return float(value) * times / over
