@@ -2,7 +2,7 @@
 
 A `RecordFolder` enters, numbers and disagreements leave. A log holds several results (rungs of the ladder); the claimed
 one is the last that all logs of the listed seeds have and that submission.json agrees with, else the last of all. A
-number agrees when it is within one unit of the last decimal that it was written with.
+number agrees when it is the logs' rounded to its decimals: one that is cut off instead says more than was reached.
 """
 
 import math
@@ -42,6 +42,11 @@ class Result:
         found = [score.nats.value for score in self.scores.values() if score.nats and math.isfinite(score.nats.value)]
         return found if len(found) == len(self.scores) else []
 
+    def unit(self, name: str) -> float:
+        """Of the last decimal of the logs' val_bpb or val_loss."""
+        pairs = ((score.bpb if name == "val_bpb" else score.nats) for score in self.scores.values())
+        return max((number.unit for number in pairs if number is not None), default=0.0)
+
 
 def key_of(log: RunLog) -> int | str:
     """What a log is called in evidence."""
@@ -55,7 +60,7 @@ def claimed_result(folder: RecordFolder) -> Result | None:
     if not logs:
         return None
     common = [score.name for score in logs[-1].scores if all(log.score(score.name) for log in logs)]
-    results = [Result(name, _scores(logs, name)) for name in reversed(common)]
+    results = [Result(name, _scores(logs, name)) for name in reversed(common) if f"{name}_exact" not in common]
     last = Result("the last of each log", {key_of(log): log.scores[-1] for log in logs})
     bpb = folder.claims.numbers.get("val_bpb")
     agreeing = (one for one in results if bpb is not None and _is_claimed(bpb, one, folder.claims))
@@ -67,13 +72,14 @@ def _scores(logs: Sequence[RunLog], name: str) -> dict[int | str, Score]:
 
 
 def _is_claimed(bpb: Told, result: Result, claims: Claims) -> bool:
-    values = result.bpb
-    return near(bpb, statistics.fmean(values)) or (not claims.seeds and any(near(bpb, value) for value in values))
+    values, unit = result.bpb, result.unit("val_bpb")
+    of_one = not claims.seeds and any(near(bpb, value, unit) for value in values)
+    return of_one or near(bpb, statistics.fmean(values), unit)
 
 
-def near(number: Told, value: float) -> bool:
-    """Whether a number that was written with its decimals can stand for `value`."""
-    return abs(number.value - value) < min(number.unit, COARSEST) * 1.001 + 1e-9
+def near(number: Told, value: float, unit: float = 0.0) -> bool:
+    """Whether a number is `value` rounded to its decimals, where `value` itself was rounded to a `unit`."""
+    return abs(number.value - value) <= 0.5001 * (min(number.unit, COARSEST) + unit) + 1e-9
 
 
 def agreement(folder: RecordFolder, result: Result | None) -> Finding:
@@ -106,21 +112,22 @@ def _figures(claims: Claims, result: Result) -> Iterator[str]:
     """Means, deviations and the figures of each seed."""
     for name, values in (("val_bpb", result.bpb), ("val_loss", result.nats)):
         number, spread = claims.numbers.get(name), claims.numbers.get(f"{name}_std")
+        unit = result.unit(name)
         if number is not None and values:
-            of_one = not claims.seeds and any(near(number, value) for value in values)
-            if not of_one and not near(number, statistics.fmean(values)):
+            of_one = not claims.seeds and any(near(number, value, unit) for value in values)
+            if not of_one and not near(number, statistics.fmean(values), unit):
                 what = "mean" if len(values) > 1 else "value"
                 yield f"{name} is {number.value:g}, the logs' {what} is {statistics.fmean(values):.8g}"
         if spread is not None and len(values) > 1:
-            found = statistics.stdev(values)
-            if not near(spread, found) and not near(spread, statistics.pstdev(values)):
-                yield f"{name}_std is {spread.value:g}, of the logs {found:.6g}"
+            found = (statistics.stdev(values), statistics.pstdev(values))
+            if not any(near(spread, one, 2 * unit) for one in found):
+                yield f"{name}_std is {spread.value:g}, of the logs {found[0]:.6g}"
     for seed, one in claims.by_seed.items():
         score = result.scores.get(seed)
         pairs = () if score is None else (("val_bpb", score.bpb), ("val_loss", score.nats))
         for name, logged in pairs:
             number = one.numbers.get(name)
-            if number is not None and logged is not None and not near(number, logged.value):
+            if number is not None and logged is not None and not near(number, logged.value, logged.unit):
                 yield f"seed {seed}: {name} is {number.value:g}, in its log {logged.value:.8g}"
     if "val_bpb" not in claims.numbers:
         yield "submission.json tells no val_bpb"

@@ -30,7 +30,7 @@ _NUMBERS = {
     "bytes_total": ("bytes_total", "total_bytes"),
     "bytes_code": ("bytes_code", "code_bytes"),
     "bytes_model": ("bytes_model", "model_bytes"),
-    "bytes_either": ("artifact_bytes", "bytes_artifact"),
+    "bytes_either": ("artifact_bytes", "artifact_size_bytes", "bytes_artifact"),
 }
 """A figure's names; "artifact_bytes" is the model with the code for some and without for others."""
 _MOST_SEEDS = 1000
@@ -182,7 +182,7 @@ def _pairs(results: Any) -> Iterator[tuple[int | None, Any]]:
 def _seeds(fields: Mapping[str, Any], by_seed: Mapping[int, Claims]) -> tuple[tuple[int, ...], list[str]]:
     """The seeds it lists, and what is wrong with the list."""
     listed = fields.get("seeds", [fields["seed"]] if type(fields.get("seed")) is int else list(by_seed))
-    if not isinstance(listed, list) or not all(type(seed) is int for seed in listed):
+    if not isinstance(listed, list) or not all(type(seed) is int and 0 <= seed < 10**18 for seed in listed):
         return tuple(by_seed), [f"seeds must be a list of whole numbers, got {_brief(listed)}"]
     problems = [] if len(set(listed)) == len(listed) else [f"seeds lists a seed twice: {_brief(listed)}"]
     if by_seed and set(by_seed) != set(listed):

@@ -23,7 +23,7 @@ RECORD, NON_RECORD = "record", "non-record"
 
 def sizes(folder: RecordFolder) -> Finding:
     """Point 3: model and shipped code, for each seed."""
-    code, claims = folder.code_bytes, folder.claims
+    shipped, claims = folder.code_bytes, folder.claims
     models: dict[int | str, int] = {}
     told: dict[int | str, int] = {}
     for log in folder.runs:
@@ -36,8 +36,8 @@ def sizes(folder: RecordFolder) -> Finding:
         told |= {} if total is None or seed in told else {seed: total}
     total = claims.count("bytes_total")
     told |= {} if total is None else {"submission.json": total}
-    counted = {} if code is None else {key: model + code for key, model in models.items()}
-    evidence: dict[str, Any] = {"cap_bytes": CAP_BYTES, "code_bytes_shipped": code, "bytes_told": told}
+    counted = {} if shipped is None else {key: model + shipped for key, model in models.items()}
+    evidence: dict[str, Any] = {"cap_bytes": CAP_BYTES, "code_bytes_shipped": shipped, "bytes_told": told}
     evidence["bytes_counted"] = counted
     totals = [*told.values(), *counted.values()]
     if not totals:
@@ -72,17 +72,17 @@ def code(folder: RecordFolder) -> Finding:
     shipped, digest = {len(folder.code), folder.code_bytes}, hashlib.sha256(folder.code).hexdigest()
     problems, hashed = [], 0
     for log in folder.runs:
-        sizes, name = set(log.code_bytes), key_of(log)
+        logged, name = set(log.code_bytes), key_of(log)
         source = log.source if log.source is None or not folder.source.packed else None
         hashed += log.code_sha256 is not None or source is not None
         if log.code_sha256 not in (None, digest):
             problems.append(f"{name}: another code ran (sha256 {str(log.code_sha256)[:12]}, shipped {digest[:12]})")
         elif source is not None and source.rstrip() != folder.code.rstrip():
             problems.append(f"{name}: the code in its log is another ({len(source):,} bytes)")
-        elif sizes and not sizes & shipped:
-            listed = " and ".join(f"{size:,}" for size in sorted(sizes))
+        elif logged and not logged & shipped:
+            listed = " and ".join(f"{size:,}" for size in sorted(logged))
             problems.append(f"{name}: its log has {listed} bytes of code, shipped are {len(folder.code):,}")
-        elif not sizes and log.code_sha256 is None and source is None:
+        elif not logged and log.code_sha256 is None and source is None:
             problems.append(f"{name}: its log tells neither size nor hash of the code")
     evidence = {
         "code_bytes_shipped": len(folder.code),
@@ -99,7 +99,7 @@ def sameness(folder: RecordFolder) -> Finding:
     differing = {name: values for name, values in _settings(logs).items() if len(values) > 1}
     problems = []
     if len(logs) < FEWEST_SEEDS:
-        problems.append(f"{len(logs)} seeds have a log, {FEWEST_SEEDS} are needed")
+        problems.append(f"{FEWEST_SEEDS} seeds are needed, {len(logs)} have a log")
     if differing:
         shown = (f"{name} ({' | '.join(sorted(values)[:3])})" for name, values in sorted(differing.items())[:5])
         more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""

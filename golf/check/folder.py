@@ -216,8 +216,7 @@ def listed(folder: RecordFolder) -> Finding:
     if not folder.runs:
         return Finding(25, FAILED, evidence, "no log of a run is here")
     if not seeds:
-        state = FAILED if len(logged) > 1 else NOT_APPLICABLE
-        return Finding(25, state, evidence, "submission.json lists no seeds")
+        return Finding(25, NOT_APPLICABLE, evidence, "submission.json lists no seeds to compare the logs with")
     left_out = sorted(logged - seeds)
     return judged(25, not left_out, evidence, f"runs of the seeds {left_out} are here and not listed: list all runs")
 
@@ -225,10 +224,12 @@ def listed(folder: RecordFolder) -> Finding:
 def _shown(finding: Finding) -> Finding:
     """A finding whose texts do nothing to a terminal and stay short."""
     why = "" if finding.state == PASSED else _plain(finding.why, 2000)
-    return replace(finding, evidence=_plain_value(dict(finding.evidence)), why=why)
+    return replace(finding, evidence={name: _plain_value(one) for name, one in finding.evidence.items()}, why=why)
 
 
 def _plain_value(value: Any) -> Any:
+    if isinstance(value, (list, tuple, Mapping)) and not value:
+        return None  # nothing tells it
     if isinstance(value, str):
         return _plain(value, _LONGEST_TEXT)
     if isinstance(value, Mapping):

@@ -62,7 +62,7 @@ _VERSION = _pattern(r"\brunning (python|pytorch) (\S{1,40})")
 _SETTING = re.compile(r"(?:^|\s)([a-z_][a-z0-9_.]{0,60})[:=](\S{1,200})(?=\s|$)")
 _LONE_SETTING = re.compile(r"\s{0,40}([a-z_][a-z0-9_.]{0,60}): ([^{\s].{0,200}|\{.*)")
 _OF_A_RUN = _pattern(
-    r"seed|time|(?<!wallclock_)seconds|_ms$|memory|^run_|^(?:host|hostname|pid|port|date|started|step|warmup_step|name|trial)$"
+    r"seed|time|(?<!wallclock_)seconds|_ms$|mem|^run_|^(?:host|hostname|pid|port|date|started|step|warmup_step|name|trial)$"
     r"|log(?:_?file|_?dir|s)?$|uuid|_path$|_dir$|^out"
 )
 """Settings that differ from run to run by their nature."""
@@ -126,7 +126,9 @@ class RunLog:
     @property
     def is_run(self) -> bool:
         """Whether it is the log of a run at all."""
-        return bool(self.scores) or self.total_bytes is not None or self.steps is not None
+        names_code = bool(self.code_bytes) or self.code_sha256 is not None
+        known = self.total_bytes is not None or self.steps is not None or (self.seed is not None and names_code)
+        return known or bool(self.scores)
 
     def score(self, name: str) -> Score | None:
         """The score of that name."""
@@ -143,7 +145,7 @@ def told(text: str) -> Told | None:
     decimals = len(mantissa.partition(".")[2])
     value = float(plain)
     if not abs(value) < LARGEST_NUMBER:
-        return Told(math.nan, math.inf)
+        return Told(math.nan, 0.0)
     return Told(value, float(f"1e{int(exponent or 0) - decimals}"))
 
 
@@ -260,4 +262,5 @@ def _seconds(lines: Sequence[str], pattern: re.Pattern[str]) -> float | None:
     if match is None:
         return None
     value, unit = (part for part in match.groups() if part is not None)
-    return float(value) * {"ms": 0.001, "s": 1.0}.get(unit.lower(), 60.0)
+    times, over = {"ms": (1.0, 1000.0), "s": (1.0, 1.0)}.get(unit.lower(), (60.0, 1.0))
+    return float(value) * times / over

@@ -2,10 +2,13 @@
 
 import json
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from golf.check.folder import check_folder
+from golf.check.points import Finding, failures, rows_of, table_lines, to_json
 
 BYTES_PER_NAT_TOKEN = 0.6931471805599453 * 151_080_891 / 62_021_846
 """val_loss by val_bpb on the validation split of sp1024."""
@@ -159,3 +162,109 @@ def whole(root: Path, runs: tuple[Run, ...] = RUNS, **changed: Any) -> Path:
     """A folder of the early form, complete; fields of its submission.json can be changed, or left out with None."""
     claims = {name: value for name, value in (whole_claims(runs) | changed).items() if value is not None}
     return make(root, claims, {f"train_seed{run.seed}.log": early_log(run) for run in runs})
+
+
+def found(folder: Path, **arguments: Any) -> dict[int, Finding]:
+    """The findings by point; each has a row and can be told."""
+    rows = rows_of(check_folder(folder, **arguments))
+    json.dumps(to_json(rows), allow_nan=False)
+    "\n".join(table_lines(rows)).encode()
+    assert all(row.why or row.evidence for row in rows)
+    return {row.point: row for row in rows}
+
+
+def failed(folder: Path, **arguments: Any) -> list[int]:
+    """The points that fail."""
+    return failures(found(folder, **arguments).values())
+
+
+Change = Callable[[Path], object]
+
+
+def edit(name: str, old: str, new: str) -> Change:
+    """A change of text in files whose name begins so."""
+
+    def change(folder: Path) -> None:
+        paths = list(folder.glob(f"{name}*"))
+        assert paths
+        for path in paths:
+            text = path.read_text()
+            assert old in text
+            path.write_text(text.replace(old, new))
+
+    return change
+
+
+def without_lines(mark: str) -> Change:
+    """Lines taken out of all logs."""
+
+    def change(folder: Path) -> None:
+        for path in folder.glob("*.log"):
+            path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if mark not in line))
+
+    return change
+
+
+def fields(**changed: Any) -> Change:
+    """A change of fields of submission.json; None takes one out."""
+
+    def change(folder: Path) -> None:
+        path = folder / "submission.json"
+        claims = {name: value for name, value in (json.loads(path.read_text()) | changed).items() if value is not None}
+        path.write_text(json.dumps(claims))
+
+    return change
+
+
+def runs(*changed: Run) -> Change:
+    """Other runs' logs in place of theirs, and a submission.json that agrees with them."""
+
+    def change(folder: Path) -> None:
+        for path in folder.glob("*.log"):
+            path.unlink()
+        for run in changed:
+            (folder / f"train_seed{run.seed}.log").write_text(early_log(run))
+        (folder / "submission.json").write_text(json.dumps(whole_claims(changed)))
+
+    return change
+
+
+def with_code(code: str, requirements: str = "") -> Change:
+    """Another train_gpt.py, whose size the logs tell."""
+
+    def change(folder: Path) -> None:
+        runs(*(replace(run, code_bytes=len(code.encode())) for run in RUNS))(folder)
+        (folder / "train_gpt.py").write_text(code)
+        (folder / "requirements.txt").write_text(requirements)
+
+    return change
+
+
+def without(pattern: str) -> Change:
+    """Files taken out."""
+
+    def change(folder: Path) -> None:
+        for path in list(folder.glob(pattern)):
+            path.unlink()
+
+    return change
+
+
+def linked(name: str, target: str) -> Change:
+    """A link in a file's place."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+
+    return change
+
+
+def a_folder_for(name: str) -> Change:
+    """A folder in a file's place."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return change

@@ -1,43 +1,41 @@
-"""Record folders of others: what is right passes, each fault fails its own points, hostility ends well."""
+"""Record folders of others: what is right passes, and each fault fails its own points."""
 
 import ast
 import hashlib
 import json
-import os
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from golf.artifact.pack import pack
-from golf.check import record_folder
 from golf.check.folder import check_folder, track_of
-from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, Finding, failures, rows_of, table_lines, to_json
+from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, failures
 from golf.config import RunConfig
 from golf.model.gepa import GEPA
-from tests.golf.check.made import CODE, RUNS, Run, early_log, late_log, make, whole, whole_claims
+from tests.golf.check.made import (
+    CODE,
+    RUNS,
+    Change,
+    Run,
+    early_log,
+    edit,
+    failed,
+    fields,
+    found,
+    late_log,
+    make,
+    runs,
+    whole,
+    whole_claims,
+    with_code,
+    without,
+    without_lines,
+)
 
 SP8192 = 0.6931471805599453 * 151_080_891 / 40_540_418
 """val_loss by val_bpb under another tokenizer."""
-
-
-def found(folder: Path, **arguments: Any) -> dict[int, Finding]:
-    """The findings by point; each has a row and can be told."""
-    rows = rows_of(check_folder(folder, **arguments))
-    json.dumps(to_json(rows), allow_nan=False)
-    "\n".join(table_lines(rows)).encode()
-    assert all(row.why or row.evidence for row in rows)
-    return {row.point: row for row in rows}
-
-
-def failed(folder: Path, **arguments: Any) -> list[int]:
-    """The points that fail."""
-    return failures(found(folder, **arguments).values())
 
 
 def test_a_whole_folder_passes(tmp_path: Path) -> None:
@@ -117,94 +115,12 @@ def test_our_own_logs_pass(tmp_path: Path) -> None:
     assert failed(folder) == [7]
 
 
-Change = Callable[[Path], object]
-
-
-def edit(name: str, old: str, new: str) -> Change:
-    """A change of text in files whose name begins so."""
-
-    def change(folder: Path) -> None:
-        paths = list(folder.glob(f"{name}*"))
-        assert paths
-        for path in paths:
-            text = path.read_text()
-            assert old in text
-            path.write_text(text.replace(old, new))
-
-    return change
-
-
-def fields(**changed: Any) -> Change:
-    """A change of fields of submission.json; None takes one out."""
-
-    def change(folder: Path) -> None:
-        path = folder / "submission.json"
-        claims = {name: value for name, value in (json.loads(path.read_text()) | changed).items() if value is not None}
-        path.write_text(json.dumps(claims))
-
-    return change
-
-
-def runs(*changed: Run) -> Change:
-    """Other runs' logs in place of theirs, and a submission.json that agrees with them."""
-
-    def change(folder: Path) -> None:
-        for path in folder.glob("*.log"):
-            path.unlink()
-        for run in changed:
-            (folder / f"train_seed{run.seed}.log").write_text(early_log(run))
-        (folder / "submission.json").write_text(json.dumps(whole_claims(changed)))
-
-    return change
-
-
-def with_code(code: str, requirements: str = "") -> Change:
-    """Another train_gpt.py, whose size the logs tell."""
-
-    def change(folder: Path) -> None:
-        runs(*(replace(run, code_bytes=len(code.encode())) for run in RUNS))(folder)
-        (folder / "train_gpt.py").write_text(code)
-        (folder / "requirements.txt").write_text(requirements)
-
-    return change
-
-
-def without(pattern: str) -> Change:
-    """Files taken out."""
-
-    def change(folder: Path) -> None:
-        for path in list(folder.glob(pattern)):
-            path.unlink()
-
-    return change
-
-
-def linked(name: str, target: str) -> Change:
-    """A link in a file's place."""
-
-    def change(folder: Path) -> None:
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(target)
-
-    return change
-
-
-def a_folder_for(name: str) -> Change:
-    """A folder in a file's place."""
-
-    def change(folder: Path) -> None:
-        (folder / name).unlink()
-        (folder / name).mkdir()
-
-    return change
-
-
 EACH = {run.seed: run for run in RUNS}
 FAULTS: dict[str, tuple[Change, list[int]]] = {
     "a log that says another seed than its name": (edit("train_seed42.log", "seed:42\n", "seed:43\n"), [2, 6, 7, 25]),
     "no README": (without("README.md"), [2]),
     "an empty README": (lambda f: (f / "README.md").write_text(""), [2]),
-    "no submission.json": (without("submission.json"), [2, 6, 10, 25]),
+    "no submission.json": (without("submission.json"), [2, 6, 10]),
     "no code": (without("train_gpt.py"), [2, 5]),
     "no logs": (without("*.log"), [2, 5, 6, 7, 8, 9, 25]),
     "a seed without a log": (without("train_seed42.log"), [2, 6, 7]),
@@ -230,6 +146,15 @@ FAULTS: dict[str, tuple[Change, list[int]]] = {
     ),
     "a better mean": (fields(val_bpb=1.1192), [6]),
     "the best seed for the mean": (fields(val_bpb=1.1198), [6]),
+    "a mean that is cut, not rounded": (
+        lambda f: [runs(*RUNS[:2], replace(RUNS[2], bpb=1.12005))(f), fields(val_bpb=1.1202, val_loss=None)(f)],
+        [6],
+    ),
+    "a figure of one decimal": (fields(val_bpb=1.1), [6]),
+    "other total bytes, which no log tells": (
+        lambda f: [edit("train_seed", "Total submission", "")(f), fields(bytes_total=15_700_000)(f)],
+        [6],
+    ),
     "another deviation": (fields(val_bpb_std=0.00021), [6]),
     "another loss": (fields(val_loss=1.8813), [6]),
     "other total bytes": (fields(bytes_total=15_700_000), [6]),
@@ -251,7 +176,6 @@ FAULTS: dict[str, tuple[Change, list[int]]] = {
     "fewer GPUs": (runs(*(replace(run, world=4) for run in RUNS)), [10]),
     "a part of the validation split": (runs(*(replace(run, tokens=1_000_000) for run in RUNS)), [13]),
     "a seed that is not listed": (lambda f: (f / "run_7.log").write_text(early_log(Run(7, 1.13))), [25]),
-    "no seeds listed": (fields(seeds=None, seed_results=None, val_bpb_std=None), [25]),
 }
 
 
@@ -267,6 +191,9 @@ def test_a_fault_fails_its_points_and_no_others(tmp_path: Path, fault: str) -> N
 
 
 ALLOWED: dict[str, Change] = {
+    "no seeds listed": fields(seeds=None, seed_results=None, val_bpb_std=None),
+    "no seeds listed, and the figures of one": fields(seeds=None, seed_results=None, val_bpb=1.1198, val_loss=None),
+    "a seed that only the log's name tells": edit("train_seed42.log", "seed:42\n", ""),
     "a package of requirements.txt": with_code(
         "import brotli\nfrom flash_attn_interface import f\n", "brotli\n# flash_attn_3\n"
     ),
@@ -278,7 +205,8 @@ ALLOWED: dict[str, Change] = {
     "the model's bytes as artifact_bytes": fields(
         seed_results={str(r.seed): {"artifact_bytes": r.model_bytes} for r in RUNS}
     ),
-    "rounded and cut figures": fields(val_bpb=1.1202, val_loss=1.8914, val_bpb_std=0.0004, seed_results=None),
+    "rounded figures": fields(val_bpb=1.1202, val_loss=1.8914, val_bpb_std=0.0005, seed_results=None),
+    "exact figures of logs with four decimals": without_lines("window_exact"),
     "the deviation of a population": fields(val_bpb_std=0.00037),
     "the roundtrip, not the last result": fields(
         val_bpb=round(1.1202 + 0.06 / RUNS[0].ratio, 8), val_loss=None, val_bpb_std=None, seed_results=None
@@ -310,6 +238,17 @@ def test_forms_that_are_right(tmp_path: Path, form: str) -> None:
     ALLOWED[form](folder)
     rows = found(folder)
     assert failures(rows.values()) == [], [row.why for row in rows.values() if row.state == FAILED]
+
+
+def test_the_seed_of_other_bytes_per_token_is_named(tmp_path: Path) -> None:
+    """Fault: under a tokenizer whose ratio is not known here, one seed's wrong ratio is blamed on the others."""
+    folder = late(tmp_path, RUNS)
+    score = "quantized_ttt val_loss:"
+    edit("logs/train_s999.txt", score, f"{score}3.1 was:")(folder)
+    rows = found(folder)
+    assert failures(rows.values()) == [6]
+    assert rows[6].evidence["disagreements"] == 1
+    assert "seed 999" in rows[6].why
 
 
 def test_other_code_in_a_log_is_seen(tmp_path: Path) -> None:
@@ -404,100 +343,6 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
         (folder / name).write_text(code)
     check_folder(folder)
     assert not mark.exists()
-
-
-DEEP = "[" * 100_000
-HOSTILE: dict[str, Change] = {
-    "deep JSON": lambda f: (f / "submission.json").write_text('{"seeds": ' + DEEP),
-    "deep JSON that ends": lambda f: (f / "submission.json").write_text('{"name": ' + "[" * 900 + "]" * 900 + "}"),
-    "NaN": lambda f: (f / "submission.json").write_text('{"val_bpb": NaN}'),
-    "a number beyond floats": lambda f: (f / "submission.json").write_text(
-        '{"val_bpb": 1e99999, "bytes_total": 1e400}'
-    ),
-    "a number of 10,000 digits": lambda f: (f / "submission.json").write_text('{"bytes_total": ' + "9" * 10_000 + "}"),
-    "a long whole number": fields(val_bpb=int("9" * 4000), seeds=[int("9" * 4000)]),
-    "fields twice": lambda f: (f / "submission.json").write_text('{"val_bpb": 1.1, "val_bpb": 1.2}'),
-    "a list": lambda f: (f / "submission.json").write_text("[1, 2]"),
-    "no UTF-8": lambda f: (f / "submission.json").write_bytes(b'{"name": "\xff\xfe"}'),
-    "half a surrogate": lambda f: (f / "submission.json").write_text('{"hardware": "\\ud800", "track": "\\u001b[2J"}'),
-    "zeros": fields(val_bpb=0.0, val_loss=0.0, seed_results={"42": {"val_bpb": 0.0, "val_loss": 0.0}}),
-    "negative bytes": fields(bytes_total=-5, bytes_code=-1, bytes_model=True),
-    "empty values": fields(seeds=[], seed_results={}, author="", hardware=[], track={"a": 1}),
-    "a huge JSON": lambda f: os.truncate(f / "submission.json", 1 << 40),
-    "a huge log": lambda f: os.truncate(f / "train_seed42.log", 1 << 40),
-    "huge code": lambda f: os.truncate(f / "train_gpt.py", 1 << 40),
-    "binary logs": lambda f: (f / "train_seed42.log").write_bytes(bytes(range(256)) * 1000),
-    "a log of one line": lambda f: (f / "train_seed42.log").write_text("val_bpb:1.1 " * 300_000),
-    "nested code": lambda f: (f / "train_gpt.py").write_text("x = " + "(" * 50_000 + ")" * 50_000),
-    "deep code": lambda f: (f / "train_gpt.py").write_text("x = " + "-" * 200_000 + "1"),
-    "long code": lambda f: (f / "train_gpt.py").write_text("x = 1" + "+1" * 100_000),
-    "chained code": lambda f: (f / "train_gpt.py").write_text("x" + ".a" * 100_000),
-    "code with zeros": lambda f: (f / "train_gpt.py").write_bytes(b"import os\0\n"),
-    "code of an unknown encoding": lambda f: (f / "train_gpt.py").write_text("# -*- coding: no-such -*-\n"),
-    "a link out": linked("train_seed42.log", "/etc/passwd"),
-    "a link to nothing": linked("a.log", "/no/such/file"),
-    "a link to itself": linked("a.log", "a.log"),
-    "a linked folder out": linked("logs", "/"),
-    "a link around": linked("logs", "."),
-    "a pipe": lambda f: os.mkfifo(f / "pipe.log"),
-    "a folder for a file": a_folder_for("README.md"),
-    "names for a terminal": lambda f: (f / "a\x1b[31m\n.log").write_text("val_bpb:1.5\nval_loss:2\n"),
-    "a name of no encoding": lambda f: Path(os.fsdecode(bytes(f) + b"/\xff.log")).write_text("val_bpb:1.5\n"),
-    "numbers beyond reason": edit("train_seed42.log", "bytes (payload", "9" * 29 + " bytes (payload"),
-    "infinite scores": edit("train_seed42.log", "val_bpb:", "val_bpb:9e999"),
-    "an artifact of garbage": lambda f: (f / "a.golf").write_bytes(b"GOLF" + bytes(100)),
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_folders_end_in_findings(tmp_path: Path, kind: str) -> None:
-    """Fault: a crash, a hang, or a text that a terminal acts on, from a folder that somebody made for it."""
-    folder = whole(tmp_path)
-    HOSTILE[kind](folder)
-    started = time.monotonic()
-    rows = found(folder, previous_nats=[1.9, 1.91])
-    assert time.monotonic() - started < 10
-    told = "\n".join(table_lines(list(rows.values())))
-    assert "\x1b" not in told
-    assert failures(rows.values()), "no fault was seen"
-
-
-def test_very_much_is_not_all_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault: a folder of a million files is walked to its end, one of many logs read for hours."""
-    monkeypatch.setattr(record_folder, "LARGEST_TOGETHER", 50_000)
-    monkeypatch.setattr(record_folder, "_MOST_ENTRIES", 20)
-    folder = whole(tmp_path)
-    (folder / "z.log").write_bytes(b"\n" * 60_000)
-    rows = found(folder)
-    assert "60,000" in rows[2].why
-    assert failures(rows.values()) == [2]
-    for number in range(30):
-        (folder / f"z{number}.log").write_text("")
-    rows = found(folder)
-    assert rows[2].evidence["files"] == 20
-    assert failures(rows.values()) == [2]
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    name=st.sampled_from(["submission.json", "train_seed42.log", "train_gpt.py", "requirements.txt"]),
-    cut=st.tuples(st.floats(0, 1), st.floats(0, 1)),
-    put=st.binary(max_size=30),
-)
-def test_damage_never_raises(tmp_path: Path, name: str, cut: tuple[float, float], put: bytes) -> None:
-    """Fault: an exception from a file that was cut, joined or changed anywhere."""
-    place = tmp_path / "2026-01-02_damaged"
-    source = whole(tmp_path) if not place.exists() else place
-    if source is not place:
-        source.rename(place)
-        (place / "requirements.txt").write_text("torch\n")
-    kept = (place / name).read_bytes()
-    begin, end = sorted(int(part * len(kept)) for part in cut)
-    (place / name).write_bytes(kept[:begin] + put + kept[end:])
-    try:
-        found(place)
-    finally:
-        (place / name).write_bytes(kept)
 
 
 def test_the_made_code_is_python() -> None:
