@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 
 from golf.artifact.bundle import counted_code
-from golf.check.figures import RECORD
-from golf.check.folder import check_folder
 from golf.check.points import Finding, failures, rows_of, table_lines, to_json
-from golf.check.record_folder import CLAIMS, CODE
+from golf.check.record.contents import CLAIMS, CODE
+from golf.check.record.figures import RECORD
+from golf.check.record.folder import check_folder
 from golf.check.run import NOT_OF_A_RUN, check_data, check_run
 from golf.check.smoke import smoke
 from golf.check.study import check_study

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from golf.artifact.pack import pack
-from golf.check.folder import check_folder, track_of
 from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, failures
+from golf.check.record.folder import check_folder, track_of
 from golf.config import RunConfig
 from golf.model.gepa import GEPA
-from tests.golf.check.made import (
+from tests.golf.check.record.made import (
     CODE,
     RUNS,
     Change,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from golf.check.logs import Told, told
+from golf.check.record.logs import Told, told
 
 REQUIRED = ("author", "github_id", "name", "date", "val_bpb")
 """Without these a submission cannot be listed."""

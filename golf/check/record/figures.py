@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from golf.check.agreement import Result, key_of
-from golf.check.logs import RunLog
 from golf.check.points import FAILED, NOT_APPLICABLE, Finding, judged
-from golf.check.record_folder import CODE, RecordFolder
-from golf.check.student import P_CLAIM, P_LOOSE, gain_test
+from golf.check.record.agreement import Result, key_of
+from golf.check.record.contents import CODE, RecordFolder
+from golf.check.record.logs import RunLog
+from golf.check.record.student import P_CLAIM, P_LOOSE, gain_test
 
 CAP_BYTES, CAP_READ_AS_MIB = 16_000_000, 16 << 20
 MOST_SECONDS, MOST_STEP_SECONDS = 600.0, 10.0

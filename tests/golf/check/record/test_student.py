@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t, ttest_ind
 
-from golf.check.student import gain_test, t_tail
+from golf.check.record.student import gain_test, t_tail
 from tune.study.stats import one_sample_gain, welch_gain
 
 VALUES = st.lists(st.integers(18_000, 20_000).map(lambda ticks: ticks / 10_000), min_size=2, max_size=8, unique=True)

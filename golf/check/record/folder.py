@@ -15,9 +15,11 @@ from typing import Any
 
 from golf.artifact.container import ArtifactError
 from golf.artifact.pack import read_artifact
-from golf.check.agreement import SP1024_TOKENS, agreement, claimed_result
-from golf.check.claims import not_told
-from golf.check.figures import (
+from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, POINTS, Finding, judged
+from golf.check.record.agreement import SP1024_TOKENS, agreement, claimed_result
+from golf.check.record.claims import not_told
+from golf.check.record.contents import CLAIMS, CODE, README, RecordFolder, read_folder
+from golf.check.record.figures import (
     NON_RECORD,
     RECORD,
     code,
@@ -27,9 +29,7 @@ from golf.check.figures import (
     sizes,
     training_time,
 )
-from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, POINTS, Finding, judged
-from golf.check.record_folder import CLAIMS, CODE, README, RecordFolder, read_folder
-from golf.check.sources import missing_requirements
+from golf.check.record.sources import missing_requirements
 
 TRACKS = {"track_10min_16mb": RECORD, "track_non_record_16mb": NON_RECORD}
 """Folders below `records`."""

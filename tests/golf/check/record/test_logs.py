@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from golf.check.logs import RunLog, Told, read_log, told
+from golf.check.record.logs import RunLog, Told, read_log, told
 
 LINES: dict[str, dict[str, Any]] = {
     "seed:1337": {"seed": 1337},

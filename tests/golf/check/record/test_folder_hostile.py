@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from golf.check import record_folder
 from golf.check.points import failures, table_lines
-from tests.golf.check.made import Change, a_folder_for, edit, fields, found, linked, whole
+from golf.check.record import contents
+from tests.golf.check.record.made import Change, a_folder_for, edit, fields, found, linked, whole
 
 DEEP = "[" * 100_000
 HOSTILE: dict[str, Change] = {
@@ -70,8 +70,8 @@ def test_hostile_folders_end_in_findings(tmp_path: Path, kind: str) -> None:
 
 def test_very_much_is_not_all_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: a folder of a million files is walked to its end, one of many logs read for hours."""
-    monkeypatch.setattr(record_folder, "LARGEST_TOGETHER", 50_000)
-    monkeypatch.setattr(record_folder, "_MOST_ENTRIES", 20)
+    monkeypatch.setattr(contents, "LARGEST_TOGETHER", 50_000)
+    monkeypatch.setattr(contents, "_MOST_ENTRIES", 20)
     folder = whole(tmp_path)
     (folder / "z.log").write_bytes(b"\n" * 60_000)
     rows = found(folder)

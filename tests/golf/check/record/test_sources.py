@@ -1,6 +1,6 @@
 """What is seen of a Python file that is not run."""
 
-from golf.check.sources import missing_requirements, reachable, read_source
+from golf.check.record.sources import missing_requirements, reachable, read_source
 
 
 def test_imports_and_files_are_seen() -> None:

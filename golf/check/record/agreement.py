@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from golf.check.claims import Claims
-from golf.check.logs import RunLog, Score, Told
 from golf.check.points import FAILED, Finding, judged
-from golf.check.record_folder import RecordFolder
+from golf.check.record.claims import Claims
+from golf.check.record.contents import RecordFolder
+from golf.check.record.logs import RunLog, Score, Told
 
 SP1024_TOKENS, SP1024_BYTES = 62_021_846, 151_080_891
 """Of the validation split under the competition's tokenizer of 1,024 pieces."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from golf.check.claims import Claims, read_claims
-from golf.check.logs import RunLog, read_log
-from golf.check.sources import Source, reachable, read_source
+from golf.check.record.claims import Claims, read_claims
+from golf.check.record.logs import RunLog, read_log
+from golf.check.record.sources import Source, reachable, read_source
 
 README, CLAIMS, CODE, REQUIREMENTS = "README.md", "submission.json", "train_gpt.py", "requirements.txt"
 LARGEST = {".json": 4 << 20, ".py": 1 << 20, ".log": 4 << 20, ".txt": 4 << 20, ".out": 4 << 20, ".md": 4 << 20}

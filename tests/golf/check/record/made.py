@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from golf.check.folder import check_folder
 from golf.check.points import Finding, failures, rows_of, table_lines, to_json
+from golf.check.record.folder import check_folder
 
 BYTES_PER_NAT_TOKEN = 0.6931471805599453 * 151_080_891 / 62_021_846
 """val_loss by val_bpb on the validation split of sp1024."""
