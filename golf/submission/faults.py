@@ -76,7 +76,8 @@ def _track_faults(study: SeedStudy, track: str) -> list[str]:
     """What the record track asks beyond the other."""
     if track != RECORD:
         return []
-    found = []
+    judged = study.track == RECORD
+    found = [] if judged else [f"the study was judged for the {study.track} track: run_seeds.py --track {RECORD}"]
     for run in study.done:
         for what, seconds in (("training", run.train_seconds), ("evaluation", run.evaluation_seconds)):
             if seconds is None or seconds > RECORD_SECONDS:

@@ -62,7 +62,8 @@ def _data(submission: Submission) -> str:
     data = submission.study.data
     lines = [f"dataset {plain(data.name or 'without a name')}, SHA-256 over all its files `{data.digest or 'unknown'}`"]
     if data.train_shards is not None:
-        lines.append(f"training: {data.train_shards:,} shards of {data.train_tokens or 0:,} tokens")
+        shards = "1 shard" if data.train_shards == 1 else f"{data.train_shards:,} shards"
+        lines.append(f"training: {shards}, {data.train_tokens or 0:,} tokens")
     if data.validation_tokens is not None and data.validation_bytes is not None:
         lines.append(f"validation: {data.validation_tokens:,} scored tokens, {data.validation_bytes:,} bytes of text")
     for name, value in sorted((data.files or {}).items()):
