@@ -24,6 +24,7 @@ ORDER = (
     "golf.fit",
     "golf.describe",
     "golf.check.points",
+    "golf.submission.rules",
     "golf.submission.fields",
     "golf.submission.study",
     "golf.submission.code",

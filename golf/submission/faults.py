@@ -7,19 +7,8 @@ tells them. Other code than the study ran is no fault but an error: no folder ma
 from collections.abc import Sequence
 
 from golf.submission.code import ShippedCode
+from golf.submission.rules import CAP_BYTES, MIN_SEEDS, RECORD, RECORD_DEVICE, TRACK_SECONDS
 from golf.submission.study import SeedStudy
-
-RECORD, NON_RECORD = "record", "non-record"
-TRACKS = {RECORD: "track_10min_16mb", NON_RECORD: "track_non_record_16mb"}
-"""Folder of each track below records/."""
-CAP_BYTES = 16_000_000
-"""Largest model and code together, decimal."""
-RECORD_SECONDS = 600.0
-"""That the record track allows for training, and again for evaluation."""
-RECORD_DEVICE = "8 x ", "H100"
-"""What the record track is timed on."""
-MIN_SEEDS = 3
-"""Seeds of a result that counts."""
 
 
 def check_code(study: SeedStudy, code: ShippedCode) -> None:
@@ -74,15 +63,16 @@ def _unlike(study: SeedStudy) -> list[str]:
 
 def _track_faults(study: SeedStudy, track: str) -> list[str]:
     """What the record track asks beyond the other."""
-    if track != RECORD:
+    limit = TRACK_SECONDS[track]
+    if track != RECORD or limit is None:
         return []
     judged = study.track == RECORD
     found = [] if judged else [f"the study was judged for the {study.track} track: run_seeds.py --track {RECORD}"]
     for run in study.done:
         for what, seconds in (("training", run.train_seconds), ("evaluation", run.evaluation_seconds)):
-            if seconds is None or seconds > RECORD_SECONDS:
+            if seconds is None or seconds > limit:
                 told = "unknown seconds" if seconds is None else f"{seconds:.1f} s"
-                found.append(f"seed {run.seed} takes {told} for {what}, the track allows {RECORD_SECONDS:.0f} s")
+                found.append(f"seed {run.seed} takes {told} for {what}, the track allows {limit:.0f} s")
         if not all(part in (run.device or "") for part in RECORD_DEVICE):
             found.append(f"seed {run.seed} ran on {run.device or 'an unknown device'}, the track is timed on 8 x H100")
     return found

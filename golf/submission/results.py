@@ -10,8 +10,8 @@ from typing import Any
 from golf.check.points import FAILED, shown
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
 from golf.submission.entry import Submission, deviation, hardware, largest_seed, longest_seconds, rung_means
-from golf.submission.faults import CAP_BYTES
 from golf.submission.markdown import block, items, number, plain, table, whole
+from golf.submission.rules import CAP_BYTES
 from golf.submission.study import Comparison, OtherRun, SeedRun, SeedStudy
 
 RUNGS = {

@@ -21,6 +21,7 @@ from tune.ledger.trials import latest
 from tune.paths import Storage
 from tune.space import SEED
 from tune.store.entries import Damaged
+from tune.store.place import StoreError
 from tune.store.store import Store
 from tune.study.seeds import Entry, repeat_of, run_of, seed_of, stream_of
 from tune.study.verdict import TEXT, VERDICT
@@ -118,9 +119,14 @@ def _bring_artifact(
     part.unlink(missing_ok=True)
     if source.is_file() and source.stat().st_size == size:
         _link_or_copy(source, part)
-    elif not _fetched(entry, store, part):
+    else:
         why = f"has {source.stat().st_size} bytes, not {size}" if source.is_file() else "is not there"
-        return None, f"{source.name} of trial {entry['trial']} {why}, and the store has none"
+        try:
+            stored = "" if _fetched(entry, store, part) else "the store has none"
+        except (Damaged, StoreError) as error:
+            stored = str(error)
+        if stored:
+            return None, f"{source.name} of trial {entry['trial']} {why}, and {stored}"
     if part.stat().st_size != size:
         found = part.stat().st_size
         part.unlink()
@@ -144,10 +150,7 @@ def _fetched(entry: Entry, store: Store | None, target: Path) -> bool:
     for key in entry.get("keys") or []:
         found = store.find(key)
         if found is not None and ARTIFACT in found.files:
-            try:
-                target.write_bytes(store.read(found, ARTIFACT))
-            except Damaged:
-                return False
+            target.write_bytes(store.read(found, ARTIFACT))
             return True
     return False
 

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from golf.submission.entry import Submitter
-from golf.submission.faults import NON_RECORD, RECORD
+from golf.submission.rules import NON_RECORD, RECORD
 
 DAY = date(2026, 1, 2)
 
