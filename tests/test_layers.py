@@ -27,6 +27,7 @@ ORDER = (
     "golf.submission.rules",
     "golf.submission.fields",
     "golf.submission.study",
+    "golf.submission.study_file",
     "golf.submission.code",
     "golf.submission.faults",
     "golf.submission.markdown",

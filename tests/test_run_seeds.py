@@ -13,7 +13,7 @@ from golf.config import RunConfig, override_all, to_plain
 from golf.data.dataset import open_dataset
 from golf.files import write_json
 from golf.record import digest
-from golf.submission.study import read_study
+from golf.submission.study_file import read_study
 from run_seeds import main
 from tests.tune.study.test_seeds import entry, study_entries
 from tune.ledger.ledger import Ledger

@@ -8,7 +8,7 @@ from pathlib import Path
 from golf.submission.entry import Submitter, largest_seed
 from golf.submission.folder import make_submission, write_folder
 from golf.submission.rules import NON_RECORD, TRACK_FOLDERS
-from golf.submission.study import read_study
+from golf.submission.study_file import read_study
 
 SUMMARY = "make a record folder, ready for a pull request, from a seed study"
 MORE = """Every number
