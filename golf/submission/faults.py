@@ -20,7 +20,7 @@ def check_code(study: SeedStudy, code: ShippedCode) -> None:
             raise ValueError(
                 f"{study.folder}: seed {run.seed} ran code of {run.code_bytes} bytes with SHA-256 "
                 f"{run.code_sha256 or 'unknown'}, this program's train_gpt.py has {code.num_bytes} bytes and "
-                f"{code.sha256}: submit with the program {where}, or run the study again with this one"
+                f"{code.sha256}: submit with the program {where}, or run the study under another --name with this one"
             )
 
 
