@@ -73,6 +73,8 @@ def _track_faults(study: SeedStudy, track: str) -> list[str]:
             if seconds is None or seconds > limit:
                 told = "unknown seconds" if seconds is None else f"{seconds:.1f} s"
                 found.append(f"seed {run.seed} takes {told} for {what}, the track allows {limit:.0f} s")
+        if run.cold is False:
+            found.append(f"seed {run.seed} took results from the store: a record is run again with --cold")
         if not all(part in (run.device or "") for part in RECORD_DEVICE):
             found.append(f"seed {run.seed} ran on {run.device or 'an unknown device'}, the track is timed on 8 x H100")
     return found

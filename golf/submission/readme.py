@@ -84,8 +84,8 @@ def _reproduction(submission: Submission) -> str:
     told = (
         "DATA is one folder with the training shards, the validation shards and the tokenizer's .model file; the log "
         "names its SHA-256 at the start, which must be that of the section Data. The program needs nothing but its "
-        "requirements, trains, packs, scores the artifact that it reads back, and ends its log with the exact scores and "
-        "sizes.",
+        "requirements, trains, packs, scores the artifact that it reads back, and ends its log with the exact scores "
+        "and sizes.",
         "It ran with " + ", ".join(f"{plain(name)} {plain(version)}" for name, version in shown.items()) + ".",
         "The seeds were run by golf-tune's `run_seeds.py`, which runs the modules that `train_gpt.py` is bundled from; "
         f"the SHA-256 of this file is `{submission.code.sha256}`, that of the code that each seed ran is in its log"

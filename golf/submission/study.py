@@ -51,6 +51,8 @@ class SeedRun:
     """With what packing read of the training data."""
     evaluation_seconds: float | None
     """Of the last rung."""
+    cold: bool | None
+    """Whether all was computed for it, nothing taken from the store; None where nothing was computed."""
     device: str | None
     versions: Mapping[str, str]
     commit: str | None

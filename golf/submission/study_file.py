@@ -107,6 +107,7 @@ def _seed(fields: Fields) -> SeedRun:
         code_sha256=fields.maybe("code_sha256", fields.hash),
         train_seconds=fields.maybe("train_seconds", fields.number),
         evaluation_seconds=fields.maybe("evaluation_seconds", fields.number),
+        cold=fields.maybe("cold", fields.flag),
         device=tags.maybe("device", tags.text),
         versions=fields.by_name("versions", Fields.text),
         commit=tags.maybe("git_commit", tags.text),

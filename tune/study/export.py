@@ -77,6 +77,7 @@ def _seed_record(entry: Entry, folder: Path, storage: Storage, store: Store | No
         "stages_sha256": entry.get("code"),
         "train_seconds": run.train_seconds,
         "evaluation_seconds": run.evaluation_seconds,
+        "cold": run.cold,
         "artifact": artifact,
         "artifact_note": note,
         "tags": tags,

@@ -222,11 +222,12 @@ def test_other_code_is_refused_even_for_a_draft(changed: Any, tmp_path: Path, ca
 
 def test_the_record_track_has_a_clock_and_a_machine(changed: Any, tmp_path: Path, capsys: Any) -> None:
     """Fault: a run of other hardware, or of more than 600 s, goes to the record track."""
-    study = changed(lambda values: seed_of(values, train_seconds=600.1))
+    study = changed(lambda values: seed_of(values, train_seconds=600.1, cold=False))
     assert submit(study, tmp_path / "out", "--track", "record") == 2
     told = capsys.readouterr().err
     assert "seed 1 takes 600.1 s for training" in told
     assert "8 x H100" in told
+    assert "seed 1 took results from the store" in told
     assert submit(study, tmp_path / "out") == 0
 
 
