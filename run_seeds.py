@@ -15,6 +15,7 @@ from golf.config import to_plain
 from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
+from golf.rules import MIN_SEEDS, NON_RECORD, TRACK_SECONDS
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere
 from tune.console import dry_table
 from tune.ledger.ledger import STAMPS, Ledger
@@ -45,7 +46,7 @@ from tune.study.seeds import Study, check_unmixed, config_key, study_of
 from tune.study.statement import comparison_text, power_text, verdict_text
 from tune.study.stats import MARGIN_NATS, P_CLAIM
 from tune.study.target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
-from tune.study.verdict import MIN_SEEDS, NON_RECORD, TEXT, TRACKS, VERDICT, due, judge, plain
+from tune.study.verdict import TEXT, VERDICT, due, judge, plain
 from tune.sweep import finished
 from tune.tracking.tracker import runs_page
 
@@ -85,7 +86,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     test.add_argument("--baseline-nats", action="store_true", help="values of --baseline are nats per token")
     test.add_argument("--margin-nats", type=float, help=f"that a gain has to exceed ({MARGIN_NATS}; 0 for --compare)")
-    test.add_argument("--track", choices=list(TRACKS), default=NON_RECORD, help="whose seconds count (%(default)s)")
+    test.add_argument(
+        "--track", choices=list(TRACK_SECONDS), default=NON_RECORD, help="whose seconds count (%(default)s)"
+    )
     test.add_argument("--until-decided", action="store_true", help="add seeds until the gain is shown or denied")
     test.add_argument("--max-seeds", type=int, default=MAX_SEEDS, help="for --until-decided (%(default)s)")
     others = parser.add_argument_group("without running anything")

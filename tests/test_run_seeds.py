@@ -13,6 +13,7 @@ from golf.config import RunConfig, override_all, to_plain
 from golf.data.dataset import open_dataset
 from golf.files import write_json
 from golf.record import digest
+from golf.submission.study_file import read_study
 from run_seeds import main
 from tests.tune.study.test_seeds import entry, study_entries
 from tune.ledger.ledger import Ledger
@@ -62,6 +63,10 @@ def test_a_study_and_the_same_again(
     assert (verdict["claim"], verdict["holds"]) == (True, False)  # two seeds are no claim
     assert [row["bpb"] for row in verdict["rows"]] == [entries[point]["metrics"]["bpb"] for point in points[2:]]
     assert verdict["noise_bpb"]["repeat_sd"] == 0.0
+    left = read_study(storage.study("study"))
+    assert [(run.seed, run.last.bpb) for run in left.seeds] == [(row["seed"], row["bpb"]) for row in verdict["rows"]]
+    assert [one.repeat for one in left.statistics.others] == [1, 2]
+    assert all(run.artifact is not None and run.code_sha256 is not None for run in left.seeds)
     lines = storage.ledger.read_text()
 
     assert main(arguments) == 0  # no Ray is up in this process: nothing may be run

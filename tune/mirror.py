@@ -27,7 +27,7 @@ from tune.tracking.reach import database_path, default_uri
 
 LEDGER, DATABASE = "ledger.jsonl", "mlflow.db"
 """Names at the place; all others are as below the storage."""
-_FOLDERS = ("reports", "sweeps")
+_FOLDERS = ("reports", "studies", "sweeps")
 """What else a copy has files in."""
 
 
@@ -157,9 +157,9 @@ def snapshot(database: Path) -> bytes:
 
 
 def _files(storage: Storage) -> Iterator[tuple[str, Path]]:
-    """Name and path of every report and of what finished trials keep."""
-    reports = storage.root / "reports"
-    kept = {path: None for path in sorted(reports.rglob("*")) if path.is_file()}
+    """Name and path of every report, of what studies left and of what finished trials keep."""
+    tops = (storage.root / "reports", storage.root / "studies")
+    kept = {path: None for top in tops for path in sorted(top.rglob("*")) if path.is_file()}
     for entry in Ledger(storage.ledger).find(kind=TRIAL):
         folder = storage.trial(str(entry.get("sweep")), str(entry.get("trial")))
         for path in (entry.get("files") or {}).values():

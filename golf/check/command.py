@@ -10,7 +10,6 @@ from pathlib import Path
 from golf.artifact.bundle import counted_code
 from golf.check.points import Finding, failures, rows_of, table_lines, to_json
 from golf.check.record.contents import CLAIMS, CODE
-from golf.check.record.figures import RECORD
 from golf.check.record.folder import check_folder
 from golf.check.run import NOT_OF_A_RUN, check_data, check_run
 from golf.check.smoke import smoke
@@ -18,7 +17,8 @@ from golf.check.study import check_study
 from golf.commands import evaluated, find_dataset, settings_of
 from golf.dist import Group, pick_device
 from golf.files import write_json
-from golf.submission.study import STUDY_FILE, read_study
+from golf.rules import NON_RECORD
+from golf.submission.study_file import STUDY_FILE, read_study
 
 
 def check_command(arguments: argparse.Namespace) -> None:
@@ -48,8 +48,8 @@ def _findings(arguments: argparse.Namespace) -> tuple[list[Finding], str]:
     folder, config = evaluated(arguments)
     group = Group(device=pick_device())
     dataset = find_dataset(arguments.data or settings_of(folder).get("data"), config, group)
-    size, record_track = len(counted_code(config)), arguments.track == RECORD
-    found = check_run(config, dataset, folder, group, size, cheap=arguments.quick, record_track=record_track)
+    size, track = len(counted_code(config)), arguments.track or NON_RECORD
+    found = check_run(config, dataset, folder, group, size, cheap=arguments.quick, track=track)
     return [*found, *check_data(dataset, arguments.quick), smoke(config)], NOT_OF_A_RUN
 
 
@@ -58,5 +58,5 @@ def _of_study(arguments: argparse.Namespace) -> list[Finding]:
     study, group = read_study(arguments.path), Group(device=pick_device())
     beside = study.folder.parents[1] / "data" / str(study.data.name)
     dataset = find_dataset(arguments.data or (beside if beside.is_dir() else None), study.config, group)
-    found = check_study(study, dataset, group, cheap=arguments.quick, record_track=arguments.track == RECORD)
+    found = check_study(study, dataset, group, cheap=arguments.quick, track=arguments.track or NON_RECORD)
     return [*found, smoke(study.config)]

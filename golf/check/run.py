@@ -29,15 +29,12 @@ from golf.dist import Group
 from golf.files import read_json
 from golf.model.gepa import GEPA
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
+from golf.rules import CAP_BYTES, NON_RECORD, TRACK_SECONDS
 from golf.score.adapt import adapt
 from golf.score.sliding import ChunkScore, Scored, score
 from golf.stages import RunFolder, load_model, validation_stream
 
 NOT_OF_A_RUN = "of a seed study or a record folder, not of a run"
-CAP_BYTES = 16_000_000
-"""Of the competition, decimal."""
-BUDGET_SECONDS = 600.0
-"""Of the record track, for training and again for evaluation."""
 CHEAP_TOKENS, CHEAP_SHARDS = 100_000, 1
 """Of the validation that is decoded, and training shards compared, in the cheap form."""
 BPB_TOLERANCE = {"cpu": 1e-6, "cuda": 5e-4}
@@ -77,17 +74,17 @@ def check_run(
     code: int,
     *,
     cheap: bool,
-    record_track: bool = False,
+    track: str = NON_RECORD,
     reported: Reported | None = None,
 ) -> list[Finding]:
     """What can be said of a run's folder, or of an artifact alone, on every point but those of the data.
 
-    Args: group: one process; code: bytes of the counted code; cheap: seconds instead of minutes; record_track: whether
-        its 600 seconds count; reported: what the run says of itself; by default what its folder holds.
+    Args: group: one process; code: bytes of the counted code; cheap: seconds instead of minutes; track: whose seconds
+        count; reported: what the run says of itself; by default what its folder holds.
     Raises: ValueError when the artifact is damaged.
     """
     reported = reported or reported_by(folder)
-    found = [*_package(config, folder, code, reported), *_budget(config, reported, record_track)]
+    found = [*_package(config, folder, code, reported), *_budget(config, reported, track)]
     model = load_model(folder, QUANTISED, config, group)
     found += prove_evaluation(config, dataset, model, group, cheap)
     rungs = {name: float(reported.rungs[name]["bpb"]) for name in (LIVE, AVERAGED) if name in reported.rungs}
@@ -152,7 +149,7 @@ def _package(config: RunConfig, folder: RunFolder, code: int, reported: Reported
     yield judged(4, told in (None, size), decoded, "the artifact on the disk is not the one that was reported")
 
 
-def _budget(config: RunConfig, reported: Reported, record_track: bool) -> Iterator[Finding]:
+def _budget(config: RunConfig, reported: Reported, track: str) -> Iterator[Finding]:
     """Points 8, 9 and 10."""
     train, last = reported.train, ADAPTED if config.adapt is not None else SLIDING
     if train is None or reported.pack is None:
@@ -161,17 +158,18 @@ def _budget(config: RunConfig, reported: Reported, record_track: bool) -> Iterat
         )
     else:
         seconds = float(train["seconds"]) + (float(reported.pack["seconds"]) if config.quant.calibrated else 0.0)
-        yield _within(8, {"training_seconds": seconds}, seconds, record_track)
+        yield _within(8, {"training_seconds": seconds}, seconds, track)
         yield judged(10, bool(train.get("device")), {"device": train.get("device")}, "the run names no device")
     if last in reported.rungs:
         seconds = float(reported.rungs[last]["seconds"])
-        yield _within(9, {"evaluation_seconds": seconds}, seconds, record_track)
+        yield _within(9, {"evaluation_seconds": seconds}, seconds, track)
 
 
-def _within(point: int, evidence: dict[str, Any], seconds: float, record_track: bool) -> Finding:
-    if not record_track:
-        return Finding(point, NOT_APPLICABLE, evidence, "the non-record track has no limit of seconds")
-    return judged(point, seconds <= BUDGET_SECONDS, evidence, f"the record track allows {BUDGET_SECONDS:g} s")
+def _within(point: int, evidence: dict[str, Any], seconds: float, track: str) -> Finding:
+    limit = TRACK_SECONDS[track]
+    if limit is None:
+        return Finding(point, NOT_APPLICABLE, evidence, f"the {track} track has no limit of seconds")
+    return judged(point, seconds <= limit, evidence, f"the {track} track allows {limit:g} s")
 
 
 def check_data(dataset: Dataset, cheap: bool) -> list[Finding]:

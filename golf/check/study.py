@@ -13,14 +13,12 @@ from golf.check.run import Reported, check_data, check_run
 from golf.commands import LooseArtifact
 from golf.data.dataset import Dataset
 from golf.dist import Group
+from golf.rules import MIN_SEEDS, NON_RECORD, RECORD
 from golf.submission.study import SeedRun, SeedStudy
-
-MIN_SEEDS = 3
-"""Of a result that counts."""
 
 
 def check_study(
-    study: SeedStudy, dataset: Dataset, group: Group, *, cheap: bool, record_track: bool = False
+    study: SeedStudy, dataset: Dataset, group: Group, *, cheap: bool, track: str = NON_RECORD
 ) -> list[Finding]:
     """What can be said of a study on every point but those of a folder.
 
@@ -44,10 +42,10 @@ def check_study(
             group,
             len(code),
             cheap=cheap,
-            record_track=record_track,
+            track=track,
             reported=reported_by_seed(run),
         )
-    return [*together(by_seed), *check_data(dataset, cheap), *_of_all(study, code, record_track)]
+    return [*together(by_seed), *check_data(dataset, cheap), *_of_all(study, code, track)]
 
 
 def reported_by_seed(run: SeedRun) -> Reported:
@@ -87,7 +85,7 @@ def _named(found: Mapping[int, Any]) -> dict[str, Any]:
     return {f"seed {seed}": value for seed, value in found.items()}
 
 
-def _of_all(study: SeedStudy, code: bytes, record_track: bool) -> list[Finding]:
+def _of_all(study: SeedStudy, code: bytes, track: str) -> list[Finding]:
     """Points 5, 7, 24 and 25."""
     ran, now = {run.code_sha256 for run in study.done}, hashlib.sha256(code).hexdigest()
     devices = {run.device for run in study.done}
@@ -102,18 +100,18 @@ def _of_all(study: SeedStudy, code: bytes, record_track: bool) -> list[Finding]:
     return [
         judged(5, ran == {now}, {"ran": [str(one)[:12] for one in ran], "ships": now[:12]}, "the seeds ran other code"),
         judged(7, one_thing and enough, same, f"{MIN_SEEDS} seeds that are one thing are needed"),
-        _gain(study, record_track),
+        _gain(study, track),
         judged(25, True, listed),
     ]
 
 
-def _gain(study: SeedStudy, record_track: bool) -> Finding:
+def _gain(study: SeedStudy, track: str) -> Finding:
     """Point 24."""
     test = study.statistics.comparison
     if test is None:
         return Finding(24, NOT_APPLICABLE, {}, "the study has no baseline")
     evidence = {"gain_nats": test.gain_nats, "margin_nats": test.margin_nats, "p": test.p}
     evidence |= {"below_0.01": test.claim, "below_0.25": test.loose}
-    if not test.claim and not record_track:
+    if not test.claim and track != RECORD:
         return Finding(24, NOT_APPLICABLE, evidence, "no gain is shown, and the non-record track asks for none")
     return judged(24, bool(test.claim), evidence, "the gain is not shown")

@@ -5,10 +5,10 @@ import contextlib
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from golf.rules import NON_RECORD, TRACK_FOLDERS
 from golf.submission.entry import Submitter, largest_seed
-from golf.submission.faults import NON_RECORD, TRACKS
 from golf.submission.folder import make_submission, write_folder
-from golf.submission.study import read_study
+from golf.submission.study_file import read_study
 
 SUMMARY = "make a record folder, ready for a pull request, from a seed study"
 MORE = """Every number
@@ -31,7 +31,7 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", required=True, metavar="TITLE", help="title of the submission; part of the folder's name"
     )
-    parser.add_argument("--track", choices=list(TRACKS), default=NON_RECORD, help="(%(default)s)")
+    parser.add_argument("--track", choices=list(TRACK_FOLDERS), default=NON_RECORD, help="(%(default)s)")
     parser.add_argument("--date", type=_day, metavar="YYYY-MM-DD", help="of the submission (today)")
     parser.add_argument(
         "--out", type=Path, default=Path("records"), metavar="FOLDER", help="of all tracks (%(default)s)"

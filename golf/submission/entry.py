@@ -13,8 +13,8 @@ from typing import Any
 
 from golf.config import to_plain
 from golf.record import digest
+from golf.rules import TRACK_FOLDERS
 from golf.submission.code import ShippedCode
-from golf.submission.faults import TRACKS
 from golf.submission.markdown import one_line
 from golf.submission.study import SeedRun, SeedStudy
 
@@ -57,7 +57,7 @@ class Submitter:
     @property
     def folder(self) -> str:
         """The folder below records/."""
-        return f"{TRACKS[self.track]}/{self.day.isoformat()}_{self.slug}"
+        return f"{TRACK_FOLDERS[self.track]}/{self.day.isoformat()}_{self.slug}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def submission_json(submission: Submission, blurb: str) -> dict[str, Any]:
         "github_id": submitter.github_id,
         "blurb": blurb,
         "date": submitter.day.isoformat(),
-        "track": TRACKS[submitter.track].removeprefix("track_"),
+        "track": TRACK_FOLDERS[submitter.track].removeprefix("track_"),
         "draft": bool(submission.faults),
         "faults": list(submission.faults),
         "val_loss": None if found.nats is None else found.nats.mean,

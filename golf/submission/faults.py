@@ -6,20 +6,9 @@ tells them. Other code than the study ran is no fault but an error: no folder ma
 
 from collections.abc import Sequence
 
+from golf.rules import CAP_BYTES, MIN_SEEDS, RECORD, RECORD_DEVICE, TRACK_SECONDS
 from golf.submission.code import ShippedCode
 from golf.submission.study import SeedStudy
-
-RECORD, NON_RECORD = "record", "non-record"
-TRACKS = {RECORD: "track_10min_16mb", NON_RECORD: "track_non_record_16mb"}
-"""Folder of each track below records/."""
-CAP_BYTES = 16_000_000
-"""Largest model and code together, decimal."""
-RECORD_SECONDS = 600.0
-"""That the record track allows for training, and again for evaluation."""
-RECORD_DEVICE = "8 x ", "H100"
-"""What the record track is timed on."""
-MIN_SEEDS = 3
-"""Seeds of a result that counts."""
 
 
 def check_code(study: SeedStudy, code: ShippedCode) -> None:
@@ -31,7 +20,7 @@ def check_code(study: SeedStudy, code: ShippedCode) -> None:
             raise ValueError(
                 f"{study.folder}: seed {run.seed} ran code of {run.code_bytes} bytes with SHA-256 "
                 f"{run.code_sha256 or 'unknown'}, this program's train_gpt.py has {code.num_bytes} bytes and "
-                f"{code.sha256}: submit with the program {where}, or run the study again with this one"
+                f"{code.sha256}: submit with the program {where}, or run the study under another --name with this one"
             )
 
 
@@ -74,14 +63,18 @@ def _unlike(study: SeedStudy) -> list[str]:
 
 def _track_faults(study: SeedStudy, track: str) -> list[str]:
     """What the record track asks beyond the other."""
-    if track != RECORD:
+    limit = TRACK_SECONDS[track]
+    if track != RECORD or limit is None:
         return []
-    found = []
+    judged = study.track == RECORD
+    found = [] if judged else [f"the study was judged for the {study.track} track: run_seeds.py --track {RECORD}"]
     for run in study.done:
         for what, seconds in (("training", run.train_seconds), ("evaluation", run.evaluation_seconds)):
-            if seconds is None or seconds > RECORD_SECONDS:
+            if seconds is None or seconds > limit:
                 told = "unknown seconds" if seconds is None else f"{seconds:.1f} s"
-                found.append(f"seed {run.seed} takes {told} for {what}, the track allows {RECORD_SECONDS:.0f} s")
+                found.append(f"seed {run.seed} takes {told} for {what}, the track allows {limit:.0f} s")
+        if run.cold is False:
+            found.append(f"seed {run.seed} took results from the store: a record is run again with --cold")
         if not all(part in (run.device or "") for part in RECORD_DEVICE):
             found.append(f"seed {run.seed} ran on {run.device or 'an unknown device'}, the track is timed on 8 x H100")
     return found

@@ -50,6 +50,7 @@ def run_facts(study: SeedStudy, run: SeedRun) -> dict[str, Any]:
         "validation_tokens": data.validation_tokens,
         "validation_bytes": data.validation_bytes,
         "device": run.device,
+        "cold": run.cold,
         "ranks": run.ranks or "as asked for, none lost",
         "versions": dict(run.versions),
         "config": to_plain(replace(study.config, seed=run.seed)),

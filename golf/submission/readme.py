@@ -60,9 +60,11 @@ def _warning(faults: tuple[str, ...]) -> str:
 
 def _data(submission: Submission) -> str:
     data = submission.study.data
-    lines = [f"dataset {plain(data.name or 'without a name')}, SHA-256 over all its files `{data.digest or 'unknown'}`"]
+    lines = [f"dataset {plain(data.name or 'without a name')}, SHA-256 over the names and SHA-256 of its files "]
+    lines[0] += f"`{data.digest or 'unknown'}`"
     if data.train_shards is not None:
-        lines.append(f"training: {data.train_shards:,} shards of {data.train_tokens or 0:,} tokens")
+        shards = "1 shard" if data.train_shards == 1 else f"{data.train_shards:,} shards"
+        lines.append(f"training: {shards}, {data.train_tokens or 0:,} tokens")
     if data.validation_tokens is not None and data.validation_bytes is not None:
         lines.append(f"validation: {data.validation_tokens:,} scored tokens, {data.validation_bytes:,} bytes of text")
     for name, value in sorted((data.files or {}).items()):
@@ -80,9 +82,10 @@ def _reproduction(submission: Submission) -> str:
     commands = ["python -m venv venv && venv/bin/pip install -r requirements.txt"]
     commands += [f"{start} train_gpt.py --data DATA --out out_{one.seed} --seed {one.seed}" for one in study.seeds]
     told = (
-        "DATA is a folder with the shards, the validation shards and the tokenizer of the section Data; the log names "
-        "its SHA-256 at the start. The program needs nothing but its requirements, trains, packs, and scores the "
-        "artifact that it reads back, and ends its log with the exact scores and sizes.",
+        "DATA is one folder with the training shards, the validation shards and the tokenizer's .model file; the log "
+        "names its SHA-256 at the start, which must be that of the section Data. The program needs nothing but its "
+        "requirements, trains, packs, scores the artifact that it reads back, and ends its log with the exact scores "
+        "and sizes.",
         "It ran with " + ", ".join(f"{plain(name)} {plain(version)}" for name, version in shown.items()) + ".",
         "The seeds were run by golf-tune's `run_seeds.py`, which runs the modules that `train_gpt.py` is bundled from; "
         f"the SHA-256 of this file is `{submission.code.sha256}`, that of the code that each seed ran is in its log"

@@ -39,6 +39,7 @@ def architecture(config: RunConfig) -> str:
         ["MLP", f"{model.mlp_hidden} wide, Star-ReLU"],
         ["vocabulary", f"{model.vocab_size:,}; tied embedding; logits capped at {model.logit_softcap:g} by tanh"],
         ["rotary", f"{model.rope_dims} of {model.head_dim} dimensions, base {model.rope_base:g}{_stretched(config)}"],
+        ["smear gate", "mixes each token with the one before it, by channel"],
         ["bigram table", _bigram(model)],
         ["value embedding", _value(model)],
         ["exclusive self attention", f"on the last {model.xsa_layers} layers" if model.xsa_layers else "none"],

@@ -9,8 +9,8 @@ from typing import Any
 
 from golf.check.points import FAILED, shown
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
+from golf.rules import CAP_BYTES
 from golf.submission.entry import Submission, deviation, hardware, largest_seed, longest_seconds, rung_means
-from golf.submission.faults import CAP_BYTES
 from golf.submission.markdown import block, items, number, plain, table, whole
 from golf.submission.study import Comparison, OtherRun, SeedRun, SeedStudy
 
@@ -171,17 +171,22 @@ def seeds(submission: Submission) -> str:
     for run in study.seeds:
         figures = [run.last.bpb, run.last.nats_per_token] if run.done else [None, None]
         seconds = [number(value, 1) for value in (run.train_seconds, run.evaluation_seconds)]
+        seconds.append({True: "anew", False: "shared", None: "-"}[run.cold])
         rows.append(
             [str(run.seed), run.status, *(number(one, 8) for one in figures), whole(run.artifact_bytes), *seconds]
         )
-    titles = ["seed", "status", "val_bpb", "val_loss (nats)", "total bytes", "training s", "evaluation s"]
-    lines = [table(titles, rows, (0, 1))]
+    titles = ["seed", "status", "val_bpb", "val_loss (nats)", "total bytes", "training s", "evaluation s", "computed"]
+    lines = [table(titles, rows, (0, 1, 7))]
     for unit, mean in (("BPB", found.bpb), ("nats per token", found.nats)):
         if mean is not None and mean.deviation is not None:
             text = f"Mean {mean.mean:.8f} {unit}, standard deviation {mean.deviation:.8f}"
             if mean.interval is not None:
                 text += f", {mean.level:.0%} interval of the mean {mean.interval[0]:.5f} to {mean.interval[1]:.5f}"
             lines.append(f"{text}.")
+    if any(run.cold is False for run in study.seeds):
+        lines.append(
+            "Shared: a part came from runs with the same inputs and the same code; its seconds are what it took."
+        )
     train, evaluate = longest_seconds(study)
     if train is not None:
         ended = (

@@ -83,20 +83,6 @@ def test_a_run_over_the_cap_is_not_evaluated(dataset: Dataset, tmp_path: Path) -
     assert results["pack"]["over_bytes"] == results["pack"]["model_bytes"]
 
 
-def test_the_shipped_file_gives_the_same_numbers(dataset: Dataset, tmp_path: Path) -> None:
-    """Fault: joining the modules into one file changes what they compute."""
-    script = tmp_path / "train_gpt.py"
-    script.write_text(bundle(CONFIG))
-    command = [sys.executable, "-I", str(script), "--data", str(dataset.folder), "--out", str(tmp_path / "shipped")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    ours = run_stages(CONFIG, dataset, RunFolder(tmp_path / "ours"), Group(), script.read_bytes(), ignore)
-    for rung in ours["ladder"]:
-        shipped = json.loads((tmp_path / "shipped" / f"{rung['name']}.json").read_text())["result"]
-        assert shipped["chunks"] == [list(chunk) for chunk in rung["chunks"]], rung["name"]
-    assert (tmp_path / "shipped" / "artifact.golf").read_bytes() == (tmp_path / "ours" / "artifact.golf").read_bytes()
-
-
 def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: a rank's share of batches, windows or sequences is lost or counted twice."""
     script = tmp_path / "train_gpt.py"

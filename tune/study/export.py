@@ -15,12 +15,13 @@ from golf.config import RunConfig, from_plain, to_plain
 from golf.data.dataset import Dataset, hash_file
 from golf.files import write_json
 from golf.record import LADDER
-from golf.submission.study import STUDY_FILE, STUDY_FORMAT
+from golf.submission.study_file import STUDY_FILE, STUDY_FORMAT
 from tune.ledger.ledger import STAMPS, Ledger
 from tune.ledger.trials import latest
 from tune.paths import Storage
 from tune.space import SEED
 from tune.store.entries import Damaged
+from tune.store.place import StoreError
 from tune.store.store import Store
 from tune.study.seeds import Entry, repeat_of, run_of, seed_of, stream_of
 from tune.study.verdict import TEXT, VERDICT
@@ -76,6 +77,7 @@ def _seed_record(entry: Entry, folder: Path, storage: Storage, store: Store | No
         "stages_sha256": entry.get("code"),
         "train_seconds": run.train_seconds,
         "evaluation_seconds": run.evaluation_seconds,
+        "cold": run.cold,
         "artifact": artifact,
         "artifact_note": note,
         "tags": tags,
@@ -118,9 +120,14 @@ def _bring_artifact(
     part.unlink(missing_ok=True)
     if source.is_file() and source.stat().st_size == size:
         _link_or_copy(source, part)
-    elif not _fetched(entry, store, part):
+    else:
         why = f"has {source.stat().st_size} bytes, not {size}" if source.is_file() else "is not there"
-        return None, f"{source.name} of trial {entry['trial']} {why}, and the store has none"
+        try:
+            stored = "" if _fetched(entry, store, part) else "the store has none"
+        except (Damaged, StoreError) as error:
+            stored = str(error)
+        if stored:
+            return None, f"{source.name} of trial {entry['trial']} {why}, and {stored}"
     if part.stat().st_size != size:
         found = part.stat().st_size
         part.unlink()
@@ -144,10 +151,7 @@ def _fetched(entry: Entry, store: Store | None, target: Path) -> bool:
     for key in entry.get("keys") or []:
         found = store.find(key)
         if found is not None and ARTIFACT in found.files:
-            try:
-                target.write_bytes(store.read(found, ARTIFACT))
-            except Damaged:
-                return False
+            target.write_bytes(store.read(found, ARTIFACT))
             return True
     return False
 

@@ -6,6 +6,7 @@ Frozen results enter, text leaves. Nothing is computed here that is not also in 
 import textwrap
 from collections.abc import Sequence
 
+from golf.rules import TRACK_SECONDS
 from tune.study.allocation import Sequential as Looks
 from tune.study.allocation import Verdict as Decision
 from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM
@@ -13,7 +14,7 @@ from tune.study.noise import LEVELS, TARGETS, Needed, Noise
 from tune.study.paired import Comparison
 from tune.study.seeds import Run
 from tune.study.stats import P_CLAIM, P_LOOSE, Gain, Interval, Summary
-from tune.study.verdict import TRACKS, Verdict
+from tune.study.verdict import Verdict
 
 WIDTH = 118
 _LABEL = 11
@@ -170,7 +171,7 @@ def _figures(verdict: Verdict) -> str:
             text += f"; a further seed exceeds it with probability {verdict.cap.probability:.2g}"
             text += " (sizes assumed normal; a lower bound where the codec jumps)"
         lines.append(_labelled("cap", text))
-    limit = TRACKS[verdict.track]
+    limit = TRACK_SECONDS[verdict.track]
     text = "no limit" if limit is None else f"{limit:.0f} s for training and {limit:.0f} s for evaluation"
     for what, seconds in (
         ("training", [run.train_seconds for run in verdict.rows if run.train_seconds is not None]),

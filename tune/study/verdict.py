@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from golf.rules import MIN_SEEDS, NON_RECORD, RECORD, RECORD_DEVICE, TRACK_SECONDS
 from tune.study.allocation import Sequential as Looks
 from tune.study.allocation import Verdict as Decision
 from tune.study.allocation import sequential_decision
@@ -35,13 +36,6 @@ TEXT = "text"
 """Field of a verdict's entry: all of it in words, as it was printed."""
 VERDICT = "seeds"
 """Kind of a verdict's entry in the ledger."""
-MIN_SEEDS = 3
-"""Seeds of a result that counts."""
-RECORD, NON_RECORD = "record", "non-record"
-TRACKS: dict[str, float | None] = {RECORD: 600.0, NON_RECORD: None}
-"""Seconds that a track allows for training, and again for evaluation."""
-RECORD_DEVICE = "8 x ", "H100"
-"""What the record track is timed on."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +210,7 @@ def _faults(study: Study, missing: Sequence[int], looks: Looks | None) -> list[s
 
 def _over_time(study: Study, track: str) -> list[str]:
     """Seeds that take longer than the track allows."""
-    limit, faults = TRACKS[track], []
+    limit, faults = TRACK_SECONDS[track], []
     for row in study.rows if limit is not None else ():
         for what, seconds in (("training", row.train_seconds), ("evaluation", row.evaluation_seconds)):
             if seconds is not None and limit is not None and seconds > limit:

@@ -14,11 +14,11 @@ from golf.check.record.agreement import Result, key_of
 from golf.check.record.contents import CODE, RecordFolder
 from golf.check.record.logs import RunLog
 from golf.check.record.student import P_CLAIM, P_LOOSE, gain_test
+from golf.rules import CAP_BYTES, MIN_SEEDS, RECORD
 
-CAP_BYTES, CAP_READ_AS_MIB = 16_000_000, 16 << 20
+CAP_READ_AS_MIB = 16 << 20
 MOST_SECONDS, MOST_STEP_SECONDS = 600.0, 10.0
-MARGIN_NATS, FEWEST_SEEDS = 0.005, 3
-RECORD, NON_RECORD = "record", "non-record"
+MARGIN_NATS = 0.005
 
 
 def sizes(folder: RecordFolder) -> Finding:
@@ -98,8 +98,8 @@ def sameness(folder: RecordFolder) -> Finding:
     logs = folder.runs
     differing = {name: values for name, values in _settings(logs).items() if len(values) > 1}
     problems = []
-    if len(logs) < FEWEST_SEEDS:
-        problems.append(f"{FEWEST_SEEDS} seeds are needed, {len(logs)} have a log")
+    if len(logs) < MIN_SEEDS:
+        problems.append(f"{MIN_SEEDS} seeds are needed, {len(logs)} have a log")
     if differing:
         shown = (f"{name} ({' | '.join(sorted(values)[:3])})" for name, values in sorted(differing.items())[:5])
         more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""

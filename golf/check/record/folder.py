@@ -20,8 +20,6 @@ from golf.check.record.agreement import SP1024_TOKENS, agreement, claimed_result
 from golf.check.record.claims import not_told
 from golf.check.record.contents import CLAIMS, CODE, README, RecordFolder, read_folder
 from golf.check.record.figures import (
-    NON_RECORD,
-    RECORD,
     code,
     evaluation_time,
     gain,
@@ -30,9 +28,10 @@ from golf.check.record.figures import (
     training_time,
 )
 from golf.check.record.sources import missing_requirements
+from golf.rules import NON_RECORD, RECORD, TRACK_FOLDERS
 
-TRACKS = {"track_10min_16mb": RECORD, "track_non_record_16mb": NON_RECORD}
-"""Folders below `records`."""
+TRACKS = {folder: track for track, folder in TRACK_FOLDERS.items()}
+"""Tracks by their folders below `records`."""
 LONGEST_SEQUENCE = 1 << 16
 """Tokens at the end of the validation split that a log may leave out, since they fill no sequence."""
 _NOT_RUN = "only running shows it, and somebody else's code is not run"

@@ -103,7 +103,7 @@ def test_what_was_changed_is_found(
     """Fault: a reported number is believed."""
     folder = shutil.copytree(run, tmp_path / "run")
     change(folder)
-    assert failing(folder, open_dataset(data, 300), record_track=True) == expected
+    assert failing(folder, open_dataset(data, 300), track="record") == expected
 
 
 def test_a_later_chunk_is_found_by_the_whole_form(run: Path, data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from golf.check.points import Finding, failures, rows_of
 from golf.check.study import check_study
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
-from golf.submission.study import SeedRun, SeedStudy, read_study
+from golf.submission.study import SeedRun, SeedStudy
+from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import Made
 
 

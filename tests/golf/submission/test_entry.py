@@ -4,8 +4,8 @@ from datetime import date
 
 import pytest
 
+from golf.rules import NON_RECORD, RECORD
 from golf.submission.entry import Submitter
-from golf.submission.faults import NON_RECORD, RECORD
 
 DAY = date(2026, 1, 2)
 

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 
 from golf.__main__ import main
 from golf.data.dataset import hash_file
+from golf.rules import NON_RECORD
 from golf.solo import exact_lines
+from golf.submission.faults import faults_of
 from golf.submission.log import seed_results
-from golf.submission.study import read_study
+from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import SEEDS, Made
 
 WHO = ["--author", "A. Example", "--github-id", "a-example", "--name", "Tiny model", "--date", "2026-01-02"]
@@ -132,21 +135,16 @@ FAULTS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("other device", lambda values: values["seeds"][0]["tags"].update(device="1 x H100"), "2 devices"),
     ("version", lambda values: values["seeds"][0]["versions"].pop("sentencepiece"), "version of sentencepiece"),
     ("data", lambda values: values["data"].update(digest=None), "which data"),
-    ("cap", lambda values: values["config"].update(cap_bytes=60_000), "the cap is 60,000"),
     ("verdict", lambda values: values["verdict"].update(faults=["the planned test is not decided"]), "not decided"),
 ]
 
 
-@pytest.mark.parametrize(("what", "act", "told"), FAULTS, ids=[fault[0] for fault in FAULTS])
+@pytest.mark.parametrize(("act", "told"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
 def test_a_fault_allows_a_draft_only(
-    what: str, act: Callable[[dict[str, Any]], object], told: str, changed: Any, tmp_path: Path, capsys: Any
+    act: Callable[[dict[str, Any]], object], told: str, changed: Any, tmp_path: Path, capsys: Any
 ) -> None:
     """Fault: a study that the rules forbid becomes a record, or a draft that does not say what it is."""
     study = changed(act)
-    if what == "cap":  # another configuration is other code too
-        assert submit(study, tmp_path / "out", "--draft") == 2
-        assert "SHA-256" in capsys.readouterr().err
-        return
     assert submit(study, tmp_path / "out") == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -156,6 +154,32 @@ def test_a_fault_allows_a_draft_only(
     values = json.loads((folder / "submission.json").read_text())
     assert values["draft"]
     assert any(told in fault for fault in values["faults"])
+
+
+def test_both_caps_count(made: Made) -> None:
+    """Fault: a seed over the configuration's cap, or over the competition's where the other is larger, is let pass."""
+    study = read_study(made.folder)
+    small = replace(study, config=replace(study.config, cap_bytes=60_000))
+    assert sum("the cap is 60,000" in fault for fault in faults_of(small, NON_RECORD, ())) == 3
+    heavy = replace(study.seeds[0], model_bytes=16_000_000)
+    large = replace(study, config=replace(study.config, cap_bytes=20_000_000), seeds=(heavy, *study.seeds[1:]))
+    (fault,) = faults_of(large, NON_RECORD, ())
+    assert "the cap is 16,000,000" in fault
+    assert faults_of(study, NON_RECORD, ()) == ()
+
+
+def test_odd_names_stay_text(made: Made, tmp_path: Path) -> None:
+    """Fault: a name becomes HTML or markup in the README, breaks the JSON, or leads out of the folder."""
+    author, title = "A <script>x</script> `b` | [c](d) \\", '../*T* | "q" # $\\sum$ ü'
+    who = ["--author", author, "--github-id", "a-1", "--name", title, "--date", "2026-01-02", "--out", str(tmp_path)]
+    assert main(["submit", str(made.folder), *who]) == 0
+    (folder,) = (tmp_path / "track_non_record_16mb").iterdir()
+    assert folder.name == "2026-01-02_T_q_sum"
+    values = json.loads((folder / "submission.json").read_text())
+    assert (values["author"], values["name"]) == (author, title)
+    readme = (folder / "README.md").read_text()
+    assert "<script>" not in readme
+    assert readme.splitlines()[0] == '# ../\\*T\\* \\| "q" \\# \\$\\\\sum\\$ ü'
 
 
 def failed(values: dict[str, Any]) -> None:
@@ -198,11 +222,12 @@ def test_other_code_is_refused_even_for_a_draft(changed: Any, tmp_path: Path, ca
 
 def test_the_record_track_has_a_clock_and_a_machine(changed: Any, tmp_path: Path, capsys: Any) -> None:
     """Fault: a run of other hardware, or of more than 600 s, goes to the record track."""
-    study = changed(lambda values: seed_of(values, train_seconds=600.1))
+    study = changed(lambda values: seed_of(values, train_seconds=600.1, cold=False))
     assert submit(study, tmp_path / "out", "--track", "record") == 2
     told = capsys.readouterr().err
     assert "seed 1 takes 600.1 s for training" in told
     assert "8 x H100" in told
+    assert "seed 1 took results from the store" in told
     assert submit(study, tmp_path / "out") == 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from golf.submission.study import read_study
+from golf.submission.study_file import read_study
 from tests.tune.study.test_seeds import BYTES, TOKENS, entry
 from tune.ledger.ledger import Ledger
 from tune.paths import Storage

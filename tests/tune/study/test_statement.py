@@ -1,11 +1,12 @@
 """The text of a verdict holds all of it, in lines that a terminal shows."""
 
+from golf.rules import RECORD
 from tests.tune.study.test_seeds import NATS_PER_BPB, entry, study_entries
 from tune.study.baseline import baseline_of
 from tune.study.protocol import Plan
 from tune.study.seeds import study_of
 from tune.study.statement import WIDTH, conclusion, verdict_text
-from tune.study.verdict import RECORD, judge
+from tune.study.verdict import judge
 
 
 def test_every_run_fault_and_note_is_shown() -> None:

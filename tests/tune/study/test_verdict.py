@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from golf.rules import NON_RECORD, RECORD
 from tests.tune.study.test_seeds import NATS_PER_BPB, entry, study_entries
 from tune.ledger.ledger import Ledger
 from tune.study.allocation import Verdict as Decision
@@ -18,7 +19,7 @@ from tune.study.baseline import Baseline, baseline_of
 from tune.study.protocol import Plan, Sequential
 from tune.study.seeds import Study, study_of
 from tune.study.stats import MARGIN_NATS
-from tune.study.verdict import NON_RECORD, RECORD, Verdict, due, judge, plain
+from tune.study.verdict import Verdict, due, judge, plain
 
 MARGIN_BPB = MARGIN_NATS / NATS_PER_BPB
 VALUES, OTHERS = [1.2001, 1.2012, 1.2007], [1.2081, 1.2075, 1.2092, 1.2077]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from golf.submission.study import read_study
+from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import SEEDS, Made
 
 KEPT_ONLY: set[tuple[Any, ...]] = {

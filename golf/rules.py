@@ -1,0 +1,18 @@
+"""What the competition's tracks ask of a submission, as numbers.
+
+Source: openai/parameter-golf, its README and issues #402 and #1017.
+"""
+
+from golf.config import RunConfig
+
+RECORD, NON_RECORD = "record", "non-record"
+TRACK_FOLDERS = {RECORD: "track_10min_16mb", NON_RECORD: "track_non_record_16mb"}
+"""Folder of each track below records/."""
+TRACK_SECONDS: dict[str, float | None] = {RECORD: 600.0, NON_RECORD: None}
+"""Seconds that a track allows for training, and again for evaluation."""
+RECORD_DEVICE = "8 x ", "H100"
+"""What the record track is timed on."""
+CAP_BYTES = RunConfig().cap_bytes
+"""Largest model and code together."""
+MIN_SEEDS = 3
+"""Seeds of a result that counts."""
