@@ -15,7 +15,7 @@ from golf.config import to_plain
 from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
-from golf.rules import MIN_SEEDS, NON_RECORD, TRACK_SECONDS
+from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK_SECONDS
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere
 from tune.console import dry_table
 from tune.ledger.ledger import STAMPS, Ledger
@@ -44,7 +44,6 @@ from tune.study.protocol import (
 )
 from tune.study.seeds import Study, check_unmixed, config_key, study_of
 from tune.study.statement import comparison_text, power_text, verdict_text
-from tune.study.stats import MARGIN_NATS, P_CLAIM
 from tune.study.target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
 from tune.study.verdict import TEXT, VERDICT, due, judge, plain
 from tune.sweep import finished

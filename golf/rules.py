@@ -16,3 +16,7 @@ CAP_BYTES = RunConfig().cap_bytes
 """Largest model and code together."""
 MIN_SEEDS = 3
 """Seeds of a result that counts."""
+MARGIN_NATS = 0.005
+"""Nats per token by which a claimed record has to beat the previous one."""
+P_CLAIM, P_LOOSE = 0.01, 0.25
+"""Levels of the claim: as the rules state it, and as the board was later ordered."""

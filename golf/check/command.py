@@ -1,4 +1,4 @@
-"""What `python -m golf check` does: finds out what it is given, checks it, prints the table.
+"""The command `check`: finds out what it is given, checks it, prints the table.
 
 A parsed command line enters; the table or JSON on the standard output and the exit code leave: 1 when a point failed.
 """

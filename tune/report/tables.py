@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from golf.record import LADDER
+from golf.rules import P_CLAIM, P_LOOSE
 from tune.ledger.ledger import STAMPS, DamagedLine
 from tune.report.canvas import signed
 from tune.report.results import (
@@ -32,7 +33,7 @@ from tune.report.results import (
 )
 from tune.report.run_figures import RUNG_NAMES
 from tune.report.search_figures import front_of
-from tune.study.stats import P_CLAIM, P_LOOSE, cap_probability, summarise
+from tune.study.stats import cap_probability, summarise
 from tune.study.verdict import TEXT
 from tune.tracking.runs import flat
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from golf.config import RunConfig
+from golf.rules import MARGIN_NATS, P_CLAIM
 from tune.ledger.trials import trials_of
 from tune.study.seeds import Entry, config_key, configuration_of, run_of, seed_of
-from tune.study.stats import MARGIN_NATS, P_CLAIM
 
 PLAN = "plan"
 """Kind of a plan's entry in the ledger."""

@@ -6,14 +6,14 @@ Frozen results enter, text leaves. Nothing is computed here that is not also in 
 import textwrap
 from collections.abc import Sequence
 
-from golf.rules import TRACK_SECONDS
+from golf.rules import P_CLAIM, P_LOOSE, TRACK_SECONDS
 from tune.study.allocation import Sequential as Looks
 from tune.study.allocation import Verdict as Decision
 from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM
 from tune.study.noise import LEVELS, TARGETS, Needed, Noise
 from tune.study.paired import Comparison
 from tune.study.seeds import Run
-from tune.study.stats import P_CLAIM, P_LOOSE, Gain, Interval, Summary
+from tune.study.stats import Gain, Interval, Summary
 from tune.study.verdict import Verdict
 
 WIDTH = 118

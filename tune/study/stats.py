@@ -12,10 +12,6 @@ from dataclasses import dataclass, replace
 
 from scipy.stats import chi2, f, t
 
-MARGIN_NATS = 0.005
-"""Nats per token by which a claimed record has to beat the previous one."""
-P_CLAIM, P_LOOSE = 0.01, 0.25
-"""Levels of the claim: as the rules state it, and as the board was later ordered."""
 Interval = tuple[float, float]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from golf.rules import MIN_SEEDS, NON_RECORD, RECORD, RECORD_DEVICE, TRACK_SECONDS
+from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD, RECORD_DEVICE, TRACK_SECONDS
 from tune.study.allocation import Sequential as Looks
 from tune.study.allocation import Verdict as Decision
 from tune.study.allocation import sequential_decision
@@ -18,9 +18,6 @@ from tune.study.baseline import Baseline, check_same_text, differences, values_b
 from tune.study.protocol import Plan
 from tune.study.seeds import Entry, Other, Run, Study
 from tune.study.stats import (
-    MARGIN_NATS,
-    P_CLAIM,
-    P_LOOSE,
     CapRisk,
     Gain,
     NoiseSplit,

@@ -13,12 +13,11 @@ from golf.check.points import FAILED, NOT_APPLICABLE, Finding, judged
 from golf.check.record.agreement import Result, key_of
 from golf.check.record.contents import CODE, RecordFolder
 from golf.check.record.logs import RunLog
-from golf.check.record.student import P_CLAIM, P_LOOSE, gain_test
-from golf.rules import CAP_BYTES, MIN_SEEDS, RECORD
+from golf.check.record.student import gain_test
+from golf.rules import CAP_BYTES, MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD
 
 CAP_READ_AS_MIB = 16 << 20
 MOST_SECONDS, MOST_STEP_SECONDS = 600.0, 10.0
-MARGIN_NATS = 0.005
 
 
 def sizes(folder: RecordFolder) -> Finding:

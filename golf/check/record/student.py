@@ -10,8 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-P_CLAIM, P_LOOSE = 0.01, 0.25
-"""Levels of the claim: as the rules state it, and as the board was later ordered."""
 _SMALLEST = 1e-300
 _MOST_TERMS = 100_000
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from golf.rules import NON_RECORD, RECORD
+from golf.rules import MARGIN_NATS, NON_RECORD, RECORD
 from tests.tune.study.test_seeds import NATS_PER_BPB, entry, study_entries
 from tune.ledger.ledger import Ledger
 from tune.study.allocation import Verdict as Decision
@@ -18,7 +18,6 @@ from tune.study.allocation import sequential_decision
 from tune.study.baseline import Baseline, baseline_of
 from tune.study.protocol import Plan, Sequential
 from tune.study.seeds import Study, study_of
-from tune.study.stats import MARGIN_NATS
 from tune.study.verdict import Verdict, due, judge, plain
 
 MARGIN_BPB = MARGIN_NATS / NATS_PER_BPB
