@@ -11,15 +11,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from golf.check.points import brief
+from golf.check.study import kept_check
 from golf.config import to_plain
 from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
 from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK_SECONDS
+from golf.submission.study_file import read_study
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere
 from tune.console import dry_table
 from tune.ledger.ledger import STAMPS, Ledger
 from tune.ledger.trials import trials_of
+from tune.outcome import CHECK
 from tune.paths import Storage
 from tune.provenance import versions
 from tune.search import Search
@@ -227,15 +231,17 @@ def conclude(
         text = verdict_text(verdict)
         print(f"\n{text}\n")
         entry = {**plain(verdict), TEXT: text}
-        last = {field: value for field, value in history[-1].items() if field not in STAMPS} if history else None
-        if entry != last and not session.stopped:
-            ledger.append(entry)
-        problem = session.send(name)
-        print(f"every number: {ledger.path}\n{problem or runs_page(session.uri, session.preset, name)}")
         if not session.stopped:
             store = Store(parsed.store or session.storage.store)
-            folder = export_study(session.storage, name, dataset, store)
+            folder = export_study(session.storage, name, entry, dataset, store)
+            entry[CHECK] = kept_check(read_study(folder))
+            last = {field: value for field, value in history[-1].items() if field not in STAMPS} if history else None
+            if entry != last:
+                ledger.append(entry)
+            print(f"checks: {brief(entry[CHECK])} (all of it: python -m golf check {folder})")
             print(f"a record folder: python -m golf submit {folder} --author NAME --github-id ID --name TITLE")
+        problem = session.send(name)
+        print(f"every number: {ledger.path}\n{problem or runs_page(session.uri, session.preset, name)}")
     if session.stopped:
         print("stopped: what was finished is kept; the same command continues")
         return 130

@@ -26,6 +26,7 @@ from golf.commands import (
 from golf.importing import import_command
 from golf.presets import PRESETS, SPLITS
 from golf.record import LADDER
+from golf.rules import TRACK_SECONDS
 from golf.submission.command import EXAMPLES, MORE, SUMMARY, add_submit_options, submit_command
 from golf.train.loop import Diverged, OutOfMemory
 from golf.train.saving import MTBF_HOURS
@@ -136,9 +137,11 @@ def _add_looking(kinds: Any) -> None:
     )
     what = "the folder of a run, an artifact, the folder of a seed study, or somebody's record folder"
     check.add_argument("path", type=Path, metavar="RUN|ARTIFACT|FOLDER", help=what)
-    check.add_argument("--quick", action="store_true", help="a short evaluation only: seconds instead of minutes")
-    track = "whose limits count (non-record; of a record folder what it says itself)"
-    check.add_argument("--track", choices=["record", "non-record"], help=track)
+    check.add_argument(
+        "--quick", action="store_true", help="a short evaluation only; without it as long as scoring it all anew"
+    )
+    track = "whose limits count (non-record; of a study or a record folder its own)"
+    check.add_argument("--track", choices=list(TRACK_SECONDS), help=track)
     best = "of a record folder: the previous best, the values of its seeds or one mean, in BPB"
     check.add_argument("--baseline", type=float, nargs="+", default=[], metavar="V", help=best)
     check.add_argument("--baseline-nats", action="store_true", help="--baseline is in nats per token")

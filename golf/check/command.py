@@ -34,16 +34,24 @@ def check_command(arguments: argparse.Namespace) -> None:
 
 def _findings(arguments: argparse.Namespace) -> tuple[list[Finding], str]:
     """What is found on the path, by what it is, and why the other points do not apply."""
-    path: Path = arguments.path
-    if (path / STUDY_FILE).is_file():
-        return _of_study(arguments), "of a record folder, not of a seed study"
-    if path.is_dir() and not (path / "config.json").exists():
-        if not any((path / name).exists() for name in (CLAIMS, CODE)):
-            known = f"a run's config.json, a seed study's {STUDY_FILE} or a record's {CLAIMS}"
-            raise FileNotFoundError(f"{path} holds nothing to check: neither {known}")
-        track = arguments.track
+    path: Path = arguments.path.resolve()
+    if path.name == STUDY_FILE:
+        path = path.parent
+    is_record = any((path / name).is_file() for name in (CLAIMS, CODE))
+    if arguments.baseline and not is_record:
+        raise ValueError("--baseline is for a record folder; a seed study has its own (run_seeds.py --baseline)")
+    if is_record:
         nats, bpb = (arguments.baseline, ()) if arguments.baseline_nats else ((), arguments.baseline)
-        return check_folder(path, previous_nats=nats, previous_bpb=bpb, track=track), ""
+        return check_folder(path, previous_nats=nats, previous_bpb=bpb, track=arguments.track), ""
+    if (path / STUDY_FILE).is_file():
+        if arguments.set or arguments.preset:
+            raise ValueError("--set and --preset are not for a seed study, which is one configuration")
+        return _of_study(path, arguments), "of a record folder, not of a seed study"
+    if path.is_dir() and not (path / "config.json").is_file():
+        known = f"a run's config.json, a seed study's {STUDY_FILE} or a record's {CLAIMS}"
+        raise FileNotFoundError(f"{path} holds nothing to check: it has neither {known}")
+    if path.is_file() and not arguments.preset:
+        raise ValueError(f"{path} is taken for an artifact, which does not say how it is scored: give --preset too")
     arguments.folder, arguments.artifact = (None, path) if path.is_file() else (path, None)
     folder, config = evaluated(arguments)
     group = Group(device=pick_device())
@@ -53,10 +61,10 @@ def _findings(arguments: argparse.Namespace) -> tuple[list[Finding], str]:
     return [*found, *check_data(dataset, arguments.quick), smoke(config)], NOT_OF_A_RUN
 
 
-def _of_study(arguments: argparse.Namespace) -> list[Finding]:
+def _of_study(path: Path, arguments: argparse.Namespace) -> list[Finding]:
     """The seeds of a study, on its own data: that of its storage folder, where it was not given."""
-    study, group = read_study(arguments.path), Group(device=pick_device())
-    beside = study.folder.parents[1] / "data" / str(study.data.name)
+    study, group = read_study(path), Group(device=pick_device())
+    beside = path.parents[1] / "data" / str(study.data.name)
     dataset = find_dataset(arguments.data or (beside if beside.is_dir() else None), study.config, group)
-    found = check_study(study, dataset, group, cheap=arguments.quick, track=arguments.track or NON_RECORD)
+    found = check_study(study, dataset, group, cheap=arguments.quick, track=arguments.track or study.track)
     return [*found, smoke(study.config)]

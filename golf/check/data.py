@@ -14,12 +14,11 @@ from golf.check.points import NOT_APPLICABLE, Finding, judged
 from golf.data.dataset import Dataset, hash_file
 from golf.data.shards import read_shard
 from golf.data.token_bytes import load_tokenizer
+from golf.rules import SP1024_BYTES, SP1024_TOKENS
 
 Ids = npt.NDArray[Any]
 CountBytes = Callable[[Ids, Ids], npt.NDArray[np.int64]]
 """Bytes of each target after its previous token, as `ByteTable.count`."""
-FINEWEB_TOKENS, FINEWEB_BYTES = 62_021_846, 151_080_891
-"""Of the competition's validation split under its tokenizer of 1,024 pieces."""
 FINEWEB_NAME = "fineweb_val_"
 SHORT_DOCUMENT = 64
 """Tokens below which equal documents are told but not held against the data: a page's notice may stand twice."""
@@ -40,14 +39,15 @@ def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens:
     count = count or dataset.bytes.count
     tokens, processor = np.asarray(dataset.validation[:first_tokens]), load_tokenizer(tokenizer_of(dataset))
     bos, decoded, counted, differing, number, cut = processor.bos_id(), 0, 0, 0, 0, 0
-    for document in documents(tokens, bos):
+    found = list(documents(tokens, bos))
+    for document in found:
         text = processor.decode(document.tolist())
-        if "\N{REPLACEMENT CHARACTER}" in text:  # a document that ends within a character
+        if document is found[-1] and "\N{REPLACEMENT CHARACTER}" in text:  # it was cut off within a character
             cut += 1
             continue
         size = len(text.encode())
-        found = int(count(np.concatenate([[bos], document[:-1]]).astype(np.int64), document.astype(np.int64)).sum())
-        number, decoded, counted, differing = number + 1, decoded + size, counted + found, differing + (size != found)
+        told = int(count(np.concatenate([[bos], document[:-1]]).astype(np.int64), document.astype(np.int64)).sum())
+        number, decoded, counted, differing = number + 1, decoded + size, counted + told, differing + (size != told)
     evidence = {
         "documents": number,
         "decoded_bytes": decoded,
@@ -55,7 +55,7 @@ def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens:
         "documents_differing": differing,
     }
     if not number:
-        return Finding(15, NOT_APPLICABLE, evidence | {"undecodable": cut}, "no whole document to decode")
+        return Finding(15, NOT_APPLICABLE, evidence, "no whole document to decode")
     return judged(15, not differing, evidence, "bytes are not those of the decoded text: bits per byte are not true")
 
 
@@ -100,8 +100,8 @@ def check_identity(dataset: Dataset) -> Finding:
     evidence = {"sha256": dataset.validation_digest, "tokens": len(tokens), "bytes": num_bytes}
     if not any(name.startswith(FINEWEB_NAME) for name in dataset.files) or dataset.vocab_size != 1024:
         return Finding(13, NOT_APPLICABLE, evidence, "not the competition's validation split")
-    right = (len(tokens), num_bytes) == (FINEWEB_TOKENS, FINEWEB_BYTES)
-    return judged(13, right, evidence, f"the split has {FINEWEB_TOKENS:,} tokens and {FINEWEB_BYTES:,} bytes")
+    right = (len(tokens), num_bytes) == (SP1024_TOKENS, SP1024_BYTES)
+    return judged(13, right, evidence, f"the split has {SP1024_TOKENS:,} tokens and {SP1024_BYTES:,} bytes")
 
 
 def check_shards(dataset: Dataset, hashed: bool) -> Finding:

@@ -89,12 +89,21 @@ def to_json(rows: Sequence[Finding]) -> dict[str, Any]:
     counts = {state: sum(row.state == state for row in rows) for state in (PASSED, FAILED, NOT_APPLICABLE)}
     points = [
         {"point": row.point, "section": POINTS[row.point][0], "title": POINTS[row.point][1], "state": row.state}
-        | {"evidence": dict(row.evidence), "why": row.why}
+        | {"evidence": _finite(row.evidence), "why": row.why}
         for row in rows
     ]
     return {"passed": counts[PASSED], "failed": counts[FAILED], "not_applicable": counts[NOT_APPLICABLE]} | {
         "points": points
     }
+
+
+def _finite(value: Any) -> Any:
+    """Evidence as JSON has it: None for what is no number."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def brief(told: Mapping[str, Any]) -> str:
@@ -113,14 +122,12 @@ def table_lines(rows: Sequence[Finding]) -> list[str]:
         if POINTS[row.point][0] != section:
             section = POINTS[row.point][0]
             lines.append(section)
-        lines.append(f"  {row.point:2d} {row.state.upper() if row.state == FAILED else row.state:6s}  {_title(row)}")
+        lines.append(
+            f"  {row.point:2d} {row.state.upper() if row.state == FAILED else row.state:6s}  {POINTS[row.point][1]}"
+        )
         told = ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in row.evidence.items())
         lines += [f"             {part}" for part in _wrapped([told, row.why])]
     return [*lines, brief(to_json(rows))]
-
-
-def _title(row: Finding) -> str:
-    return POINTS[row.point][1]
 
 
 def _wrapped(texts: Iterable[str]) -> list[str]:

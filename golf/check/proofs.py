@@ -6,9 +6,11 @@ is what `golf.score.adapt.adapt` is: it takes `start`, `stop_after` and `sink` a
 it says of itself is believed. Source of the rules: openai/parameter-golf, issue #1017 (C1 to C4).
 """
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,8 +37,12 @@ MASS_TOLERANCE = 1e-4
 """How far from 1 probabilities may sum."""
 SUM_TOLERANCE = 1e-9
 """Largest relative difference of a chunk's sum from the sum of its targets' scores."""
-MODEL_TOLERANCE = {"cpu": 1e-4, "cuda": 0.02}
-"""Largest difference of a score from the model's own, in nats: other shapes of a batch round differently."""
+MODEL_TOLERANCE = 1e-4
+"""On CPUs: largest difference of a score from the model's own, in nats; another shape of a batch rounds differently."""
+MEAN_TOLERANCE = 5e-3
+"""On GPUs: largest mean difference; one score may differ by tenths of a nat where activations are bfloat16."""
+LARGE_VOCABULARY = 4096
+"""Above it one chunk's token is varied instead of three."""
 MASS_LENGTH = 32
 """Tokens of a window in the proof that probabilities sum to 1, which needs an evaluation for each token id."""
 
@@ -110,11 +116,24 @@ class Probe:
         nll = torch.full((self.stream.num_targets,), torch.nan, dtype=torch.float64)
 
         def sink(first: int, values: Tensor) -> None:
-            nll[first : first + len(values)] = values.detach().cpu()
+            nll[first : first + len(values)] = values.detach().cpu().nan_to_num(nan=math.inf)
 
         stream, how = replace(self.stream, tokens=tokens), {"start": start, "stop_after": stop_after, "sink": sink}
-        evaluate(subject.fresh, stream, self.score, self.adapt, self.group, **how)
+        with repeatable():
+            evaluate(subject.fresh, stream, self.score, self.adapt, self.group, **how)
         return nll
+
+
+@contextlib.contextmanager
+def repeatable() -> Iterator[None]:
+    """Deterministic kernels for the block, wherever there are some."""
+    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
 def probe_of(stream: Stream, score: ScoreConfig, adapt: AdaptConfig | None, group: Group, small: bool) -> Probe | None:
@@ -151,22 +170,26 @@ def prove_order(evaluate: Evaluator, model: GEPA, probe: Probe) -> list[Finding]
         "scored_once": int((times == 1).sum()),
         "never": int((times == 0).sum()),
         "more_than_once": int((times > 1).sum()),
+        "no_number": int((~watch.nll.isfinite()).sum()) - int((times == 0).sum()),
         "windows_read_again": watch.read_twice,
         "tokens_counted": sum(chunk.num_tokens for chunk in told),
         "bytes_counted": sum(chunk.num_bytes for chunk in told),
         "sum_differs_relatively": abs(nats - scored) / abs(scored),
     }
     whole = coverage["scored_once"] == coverage["tokens_counted"] == num_targets and not watch.read_twice
+    whole &= coverage["no_number"] == 0
     whole &= coverage["bytes_counted"] == int(probe.stream.target_bytes.sum())
     whole &= coverage["sum_differs_relatively"] <= SUM_TOLERANCE
     why = "every target is scored by one pass over its window, and the sums are those of the scores"
     windows = make_windows(num_targets, probe.score.sequence_length, probe.score.stride)
-    last = windows_by_chunk(windows, probe.score.chunk_tokens, num_targets)[-1][0].first_scored
+    chunks = windows_by_chunk(windows, probe.score.chunk_tokens, num_targets)
+    last = next(members[0].first_scored for members in reversed(chunks) if members)
     order = {
         "optimiser_steps": watch.steps,
         "targets_trained_on": int(watch.trained.sum()),
         "before_their_score": int(watch.too_early.sum()),
         "in_last_chunk": int(watch.trained[last:].sum()),
+        "rows_of_unknown_place": watch.unknown_trained,
     }
     early, in_last = order["before_their_score"] > 0, order["in_last_chunk"] > 0
     reached = {
@@ -176,9 +199,8 @@ def prove_order(evaluate: Evaluator, model: GEPA, probe: Probe) -> list[Finding]
     if watch.steps == 0 and order["targets_trained_on"] == 0:
         trace = Finding(19, NOT_APPLICABLE, {"optimiser_steps": 0}, "nothing is trained during evaluation")
     else:
-        trace = judged(
-            19, not early and not in_last, order, "score a chunk before training on it; never train on the last"
-        )
+        why_not = "score a chunk before training on it, in its own order; never train on the last"
+        trace = judged(19, not (early or in_last or watch.unknown_trained), order, why_not)
     return [
         judged(11, not watch.connections, {"connections": len(watch.connections)}, " ".join(watch.connections[:3])),
         judged(16, whole, coverage, why),
@@ -196,12 +218,13 @@ def flip_places(probe: Probe, seed: int, few: bool) -> list[int]:
     length, stride, last = probe.score.sequence_length, probe.score.stride, probe.stream.num_targets
 
     def between(low: int, high: int) -> int:
-        return int(torch.randint(low, high, (), generator=generator))
+        return int(torch.randint(low, max(high, low + 1), (), generator=generator))
 
     places = [between(length // 4, length), chunk + length // 2, between(chunk + length, 2 * chunk)]
     if not few:
         windows = make_windows(last, length, stride)
-        border = next(window.first_scored for window in windows if window.first_scored > chunk + length)
+        inside = [window.first_scored for window in windows if chunk < window.first_scored < last - 1]
+        border = inside[len(inside) // 2]
         places += [
             1,
             2,
@@ -222,34 +245,41 @@ def prove_causality(evaluate: Evaluator, model: GEPA, probe: Probe, places: list
     tokens, chunk = probe.stream.tokens, probe.score.chunk_tokens
     subject = Copy(model)
     base = probe.run(evaluate, subject, tokens)
-    earlier, blind = [], 0
+    earlier, blind = torch.zeros(0, len(base), dtype=torch.float64), 0
     for place in places:
         flipped = tokens.clone()
         flipped[place:] = (flipped[place:] + 1) % model.config.vocab_size
-        change = (probe.run(evaluate, subject, flipped, stop_after=(place - 1) // chunk + 1) - base).abs()
-        # The first changed token is the target at place - 1.
-        earlier.append(change[: place - 1])
+        change = _change(probe.run(evaluate, subject, flipped, stop_after=(place - 1) // chunk + 1), base)
         blind += not bool((change[place - 1 :] > 0).any())
-    changes = torch.cat(earlier)
-    worst, noise = _largest(changes), 0.0
-    if worst > 0:
-        noise = _largest((probe.run(evaluate, subject, tokens) - base).abs())
+        change[place - 1 :] = torch.nan  # the first changed token is the target at place - 1
+        earlier = torch.cat([earlier, change[None]])
+    by_chunk = [_largest(part) for part in earlier.split(chunk, dim=1)]
+    noise: list[float] | None = None
+    if max(by_chunk) > 0:
+        repeats = torch.stack([_change(probe.run(evaluate, subject, tokens), base) for _ in range(2)])
+        noise = [_largest(part) for part in repeats.split(chunk, dim=1)]
     evidence = {
         "flips": len(places),
         "at_tokens": places,
-        "earlier_scores": int(changes.isfinite().sum()),
-        "of_them_changed": int((changes > 0).sum()),
-        "largest_change_nats": worst,
+        "earlier_scores": int((~earlier.isnan()).sum()),
+        "of_them_changed": int((earlier > 0).sum()),
+        "largest_change_nats_by_chunk": by_chunk,
         "equal_runs_differ_by": noise,
     }
-    legal = worst <= REPEATS_DIFFER * noise
+    limits = [REPEATS_DIFFER * one for one in noise or [0.0] * len(by_chunk)]
+    legal = all(worst <= limit for worst, limit in zip(by_chunk, limits, strict=True))
     why = "the scores do not depend on the tokens" if legal else "a score depends on tokens that come after it"
     return judged(18, legal and not blind, evidence, why)
 
 
+def _change(found: Tensor, base: Tensor) -> Tensor:
+    """|difference| of two runs' scores, 0 where both are no number; NaN where one has no score."""
+    return torch.where(found == base, 0.0, (found - base).abs())
+
+
 def _largest(differences: Tensor) -> float:
     """The largest number; where there is no score, nothing can differ."""
-    return float(differences.nan_to_num(0.0).max()) if len(differences) else 0.0
+    return float(differences.nan_to_num(0.0, posinf=math.inf).max()) if differences.numel() else 0.0
 
 
 def prove_normalised(evaluate: Evaluator, model: GEPA, probe: Probe, chunks: tuple[int, ...]) -> Finding:
@@ -257,9 +287,14 @@ def prove_normalised(evaluate: Evaluator, model: GEPA, probe: Probe, chunks: tup
 
     Args: chunks: in each of which a token is varied, after training on those before.
     """
-    length, vocab_size, subject = min(MASS_LENGTH, probe.score.sequence_length), model.config.vocab_size, Copy(model)
-    score = replace(probe.score, sequence_length=length, stride=max(1, length // 2), chunk_tokens=2 * length)
+    vocab_size, subject, targets = model.config.vocab_size, Copy(model), probe.stream.num_targets
+    length = min(MASS_LENGTH, probe.score.sequence_length, targets // 2)
+    score = replace(
+        probe.score, sequence_length=length, stride=max(1, length // 2), chunk_tokens=2 * length, batch_windows=1
+    )
     sums = {}
+    fitting = [chunk for chunk in chunks if (chunk + 1) * score.chunk_tokens <= targets]
+    chunks = tuple(fitting if vocab_size <= LARGE_VOCABULARY else fitting[-1:])
     for chunk in chunks:
         place = _place_with_history(probe.stream.tokens, chunk * score.chunk_tokens, length)
         end = (chunk + 1) * score.chunk_tokens
@@ -285,26 +320,31 @@ def compare_with_model(evaluate: Evaluator, model: GEPA, probe: Probe) -> Findin
     All windows of two chunks are compared, those of the second with the weights that the evaluator says it had there.
     """
     subject, stream, device = Copy(model), probe.stream, probe.group.device
-    nll = probe.run(evaluate, subject, stream.tokens, stop_after=2)
+    with repeatable():
+        begun = evaluate(subject.fresh, stream, probe.score, probe.adapt, probe.group, stop_after=1)
+    nll = probe.run(evaluate, subject, stream.tokens, stop_after=1)
+    later = probe.run(evaluate, subject, stream.tokens, start=begun, stop_after=2)
+    nll = torch.where(later.isnan(), nll, later)
     windows = make_windows(stream.num_targets, probe.score.sequence_length, probe.score.stride)
-    trained = evaluate(subject.fresh, stream, probe.score, probe.adapt, probe.group, stop_after=1).weights
-    own, furthest, total = subject.fresh, 0.0, 1.0
+    own, total = subject.fresh, 1.0
+    differences = []
     for chunk, members in enumerate(windows_by_chunk(windows, probe.score.chunk_tokens, stream.num_targets)[:2]):
-        own.load_state_dict(own.state_dict() | (dict(trained) if chunk else {}))
+        own.load_state_dict(own.state_dict() | (dict(begun.weights) if chunk else {}))
         for window in members:
             ids = stream.tokens[window.start : window.end + 1].to(device)
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 logits_SV = own.logits(ids[None, :-1], last=window.end - window.first_scored)[0]
             log_p_SV = logits_SV.double().log_softmax(-1)
             expected = -log_p_SV.gather(1, ids[-len(log_p_SV) :, None])[:, 0].cpu()
-            furthest = max(furthest, _largest((nll[window.first_scored : window.end] - expected).abs()))
+            differences.append(nll[window.first_scored : window.end] - expected)
             sums = log_p_SV.exp().sum(-1)
             total = max(total, float(sums.max()), key=lambda one: abs(one - 1.0))
-    evidence = {"sum_of_probabilities": total, "scores_differ_from_the_model_by_nats": furthest}
-    legal = furthest <= MODEL_TOLERANCE[device.type] and abs(total - 1.0) <= MASS_TOLERANCE
-    return judged(
-        17, legal, evidence, "the scores are not those of the model's softmax, which alone is known to sum to 1"
-    )
+    found = torch.cat(differences)
+    largest, mean = _largest(found.abs()), abs(float(found.mean()))
+    near = largest <= MODEL_TOLERANCE if device.type == "cpu" else mean <= MEAN_TOLERANCE
+    evidence = {"sum_of_probabilities": total, "scores_differ_from_the_model_by_up_to": largest, "on_average": mean}
+    why = "the scores are not those of the model's softmax, which alone is known to sum to 1"
+    return judged(17, near and abs(total - 1.0) <= MASS_TOLERANCE, evidence, why)
 
 
 def _place_with_history(tokens: Tensor, first_target: int, length: int) -> int:

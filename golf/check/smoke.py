@@ -19,7 +19,8 @@ from golf.files import write_bytes
 SECONDS = 300
 """After which the import counts as failed."""
 _SMOKE = """
-import importlib.util, json, sys, time
+import importlib.util, json, os, sys, time
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 began = time.perf_counter()
 spec = importlib.util.spec_from_file_location("train_gpt", sys.argv[1])
 shipped = sys.modules["train_gpt"] = importlib.util.module_from_spec(spec)
@@ -45,17 +46,9 @@ def smoke(config: RunConfig) -> Finding:
         script = Path(place) / "train_gpt.py"
         write_bytes(script, bundle(config).encode())
         size = script.stat().st_size
-        command = [sys.executable, "-I", "-c", _SMOKE, str(script)]
+        command = [sys.executable, "-P", "-c", _SMOKE, str(script)]
         try:
-            done = subprocess.run(
-                command,
-                cwd=place,
-                env={"CUDA_VISIBLE_DEVICES": ""},
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=False,
-            )
+            done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
             return judged(2, False, {"code_bytes": size}, f"train_gpt.py was not imported after {SECONDS} s")
     if done.returncode:

@@ -4,16 +4,18 @@ A study's folder and its dataset enter, findings leave. What the seeds have in c
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from golf.artifact.bundle import counted_code
-from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, Finding, judged
+from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, Finding, judged, rows_of, to_json
+from golf.check.record.student import gain_test
 from golf.check.run import Reported, check_data, check_run
 from golf.commands import LooseArtifact
 from golf.data.dataset import Dataset
 from golf.dist import Group
-from golf.rules import MIN_SEEDS, NON_RECORD, RECORD
+from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD
 from golf.submission.study import SeedRun, SeedStudy
 
 
@@ -46,6 +48,22 @@ def check_study(
             reported=reported_by_seed(run),
         )
     return [*together(by_seed), *check_data(dataset, cheap), *_of_all(study, code, track)]
+
+
+def kept_check(study: SeedStudy) -> dict[str, Any]:
+    """What the seeds were found to be when they ran, and what several show together; nothing is run.
+
+    Returns: as `golf.check.points.to_json`; "error" where a seed was not checked.
+    """
+    silent = [run.seed for run in study.done if run.check is None or "error" in run.check]
+    by_seed = {
+        run.seed: [Finding(row["point"], row["state"], row["evidence"], row["why"]) for row in run.check["points"]]
+        for run in study.done
+        if run.check is not None and run.seed not in silent
+    }
+    of_all = _of_all(study, counted_code(study.config), study.track)
+    told = to_json(rows_of([*together(by_seed), *of_all], "of a record folder, not of a seed study"))
+    return told | ({"error": f"seed {', '.join(map(str, silent))} has no check"} if silent else {})
 
 
 def reported_by_seed(run: SeedRun) -> Reported:
@@ -93,25 +111,29 @@ def _of_all(study: SeedStudy, code: bytes, track: str) -> list[Finding]:
     same = {"seeds": [run.seed for run in study.done], "codes": len(ran), "devices": len(devices)}
     same |= {"environments": len(versions), "without_result": len(study.seeds) - len(study.done)}
     one_thing = len(ran) == len(devices) == len(versions) == 1 and len(study.done) == len(study.seeds)
-    enough = len(study.done) >= MIN_SEEDS
-    others = study.statistics.others
-    listed = {"seeds": len(study.seeds), "other_runs_listed": len(others)}
+    missing, others = study.statistics.missing, study.statistics.others
+    listed = {"seeds": len(study.seeds), "planned_and_not_there": list(missing), "other_runs_listed": len(others)}
     listed |= {"of_them_with_a_result": sum(run.bpb is not None for run in others)}
+    shipped = {"ran": [str(one)[:12] for one in ran], "ships": now[:12]}
     return [
-        judged(5, ran == {now}, {"ran": [str(one)[:12] for one in ran], "ships": now[:12]}, "the seeds ran other code"),
-        judged(7, one_thing and enough, same, f"{MIN_SEEDS} seeds that are one thing are needed"),
+        judged(5, ran == {now}, shipped, "the seeds ran other code, or none has a result"),
+        judged(7, one_thing and len(study.done) >= MIN_SEEDS, same, f"{MIN_SEEDS} seeds that are one thing are needed"),
         _gain(study, track),
-        judged(25, True, listed),
+        judged(25, not missing, listed, "seeds that were planned are not among the runs"),
     ]
 
 
 def _gain(study: SeedStudy, track: str) -> Finding:
-    """Point 24."""
-    test = study.statistics.comparison
-    if test is None:
+    """Point 24, computed again from the seeds and the baseline's values."""
+    told = study.statistics.comparison
+    if told is None or not study.done:
         return Finding(24, NOT_APPLICABLE, {}, "the study has no baseline")
-    evidence = {"gain_nats": test.gain_nats, "margin_nats": test.margin_nats, "p": test.p}
-    evidence |= {"below_0.01": test.claim, "below_0.25": test.loose}
-    if not test.claim and track != RECORD:
+    nats = [run.last.nats_per_token for run in study.done]
+    ratio = math.fsum(nats) / math.fsum(run.last.bpb for run in study.done)
+    test = gain_test(nats, [value * ratio for value in told.values], MARGIN_NATS)
+    shown = test.p is not None and test.p < P_CLAIM
+    evidence = {"gain_nats": test.gain, "margin_nats": MARGIN_NATS, "test": test.test, "p": test.p}
+    evidence |= {"p_below_0.01": shown, "p_below_0.25": test.p is not None and test.p < P_LOOSE}
+    if not shown and track != RECORD:
         return Finding(24, NOT_APPLICABLE, evidence, "no gain is shown, and the non-record track asks for none")
-    return judged(24, bool(test.claim), evidence, "the gain is not shown")
+    return judged(24, shown, evidence, "the gain is not shown")

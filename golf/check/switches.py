@@ -39,8 +39,8 @@ def off_the_grid(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def without(config: ModelConfig, part: str) -> ModelConfig | None:
     """The shape without a part; None where it has none."""
-    shape = replace(config, **PARTS[part])
-    return None if shape == config else shape
+    off = not getattr(config, next(iter(PARTS[part])))
+    return None if off else replace(config, **PARTS[part])
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from golf.dist import Group
 from golf.model.device import activation_dtype
 from golf.model.gepa import build_model
 from golf.score.sliding import Stream
-from golf.stages import RunFolder, pack_stage, train_stage, validation_stream
+from golf.stages import RunFolder, pack_stage, train_stage
 from golf.train.passes import ready_to_train
 
 Prepare = Callable[[Dataset], bytes]
@@ -44,8 +44,9 @@ def short_training(config: RunConfig, dataset: Dataset) -> RunConfig:
     )
 
 
-def prepare_of(config: RunConfig, group: Group) -> Prepare:
-    """The stages themselves, for a short training."""
+def prepare_of(config: RunConfig) -> Prepare:
+    """The stages themselves, for a short training on the CPU, where equal runs are equal to the last bit."""
+    config, group = replace(config, compile=False), Group()
 
     def prepare(dataset: Dataset) -> bytes:
         short = short_training(config, dataset)
@@ -74,16 +75,14 @@ def prove_independent(prepare: Prepare, dataset: Dataset) -> Finding:
     return judged(20, sums[0] == sums[1], evidence, "training, calibration or packing depends on validation tokens")
 
 
-def prove_warm_up(config: RunConfig, dataset: Dataset, group: Group) -> Finding:
+def prove_warm_up(config: RunConfig, dataset: Dataset, stream: Stream, group: Group) -> Finding:
     """What goes through the model before the first batch is no text (point 21)."""
     short = short_training(config, dataset)
     model = build_model(config.model, config.seed, activation_dtype(group.device)).to(group.device)
-    whole = validation_stream(dataset, group)
-    stream = Stream(whole.tokens[: VALIDATION_TOKENS + 1], whole.target_bytes[:VALIDATION_TOKENS])
-    with watching(model, stream.tokens) as watch:
+    with watching(model, stream.tokens[: VALIDATION_TOKENS + 1]) as watch:
         ready_to_train(model, short, group)
     of_text = int(watch.read.sum())
-    evidence = {"synthetic_rows": watch.unknown_rows, "targets_of_text": of_text}
+    evidence = {"rows_not_of_validation": watch.unknown_rows, "targets_of_text": of_text}
     if not watch.unknown_rows and not of_text:
         return Finding(21, NOT_APPLICABLE, evidence, "nothing is compiled or warmed up on this device")
     return judged(21, not of_text, evidence, "warm-up passes see text that is scored")

@@ -82,6 +82,8 @@ class Watch:
         """(start, length) of the rows that went through the model without gradients."""
         self.unknown_rows = 0
         """Rows that are not of the stream."""
+        self.unknown_trained = 0
+        """Of them, those that went through with gradients."""
         self.connections: list[str] = []
         """Network addresses that this thread connected to."""
 
@@ -102,6 +104,7 @@ class Watch:
         for row in inputs[0].detach().reshape(-1, inputs[0].shape[-1]).cpu().numpy():
             found = self.places.find(row)
             self.unknown_rows += not found
+            self.unknown_trained += not found and torch.is_grad_enabled()
             for start, length in found:
                 # A token at place p of the stream is the target p - 1; a pass with gradients has targets of its own.
                 self.read[max(0, start - 1) : start + length - 1] = True

@@ -71,6 +71,7 @@ def adapt(
     forward = model if forward is None else forward
     windows = make_windows(stream.num_targets, score_config.sequence_length, score_config.stride)
     chunks = windows_by_chunk(windows, score_config.chunk_tokens, stream.num_targets)
+    last_scored = max(number for number, members in enumerate(chunks) if members)
     trainer = ChunkTrainer(trainable_parameters(model, config.frozen_blocks), forward, config, group)
     done: list[ChunkScore] = []
     if start is not None:
@@ -87,7 +88,7 @@ def adapt(
         done.append(chunk_score(stream, chunks[number], nats))
         if after_chunk is not None:
             after_chunk(number, done[-1])
-        if number < len(chunks) - 1:
+        if number < last_scored:
             first = number * score_config.chunk_tokens
             tokens = stream.tokens[first : first + score_config.chunk_tokens + 1]
             trainer.train(tokens, score_config.sequence_length, chunk_lr(config, number, len(chunks)))

@@ -63,7 +63,7 @@ def seed_results(study: SeedStudy, run: SeedRun) -> dict[str, Any]:
     over_bytes = max(0, run.artifact_bytes - study.config.cap_bytes)
     sizes = {"artifact_bytes": run.artifact_bytes, "model_bytes": run.model_bytes, "code_bytes": run.code_bytes}
     return {
-        "train": {"seconds": run.metrics.get("train_seconds", 0.0)},
+        "train": {"seconds": run.train_seconds or 0.0},
         "pack": {**sizes, "over_bytes": over_bytes, "fits": not over_bytes},
         "ladder": [asdict(rung) for rung in run.ladder],
     }

@@ -262,6 +262,7 @@ def checks(submission: Submission) -> str:
         f"{plain(str(point.get('why')))}; {plain(shown(point.get('evidence', {})))}"
         for seed, point in failed
     ]
+    told += [f"seed {seed} was not checked: {plain(str(check['error']))}" for seed, check in kept if "error" in check]
     parts += [items(told)] if told else []
     points = _points(kept[0][1])
     if points:

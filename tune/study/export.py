@@ -24,27 +24,27 @@ from tune.store.entries import Damaged
 from tune.store.place import StoreError
 from tune.store.store import Store
 from tune.study.seeds import Entry, repeat_of, run_of, seed_of, stream_of
-from tune.study.verdict import TEXT, VERDICT
+from tune.study.verdict import TEXT
 
 ARTIFACT = "artifact.golf"
 
 
-def export_study(storage: Storage, name: str, dataset: Dataset | None = None, store: Store | None = None) -> Path:
+def export_study(
+    storage: Storage, name: str, verdict: Entry, dataset: Dataset | None = None, store: Store | None = None
+) -> Path:
     """Write the folder of the study `name`, over what an earlier export left there.
 
-    Args: dataset: what it ran on, where it is at hand: its shards are listed; store: where artifacts may still be.
+    Args: verdict: on the study, as its entry; dataset: what it ran on, where it is at hand: its shards are listed;
+        store: where artifacts may still be.
     Returns: the folder.
-    Raises: ValueError when the ledger has no verdict on such a study; OSError naming what cannot be written.
+    Raises: OSError naming what cannot be written.
     """
     entries = Ledger(storage.ledger).entries()
-    verdicts = [entry for entry in entries if entry.get("kind") == VERDICT and entry.get("study") == name]
-    if not verdicts:
-        raise ValueError(f'{storage.ledger} has no verdict on a study "{name}"; let run_seeds.py come to its end first')
     runs = sorted((entry for entry in latest(entries, name) if not repeat_of(entry)), key=seed_of)
     folder = storage.study(name)
     folder.mkdir(parents=True, exist_ok=True)
     seeds = [_seed_record(entry, folder, storage, store) for entry in runs]
-    verdict = {field: value for field, value in verdicts[-1].items() if field not in (*STAMPS, "kind", "rows")}
+    verdict = {field: value for field, value in verdict.items() if field not in (*STAMPS, "kind", "rows")}
     record = {
         "format": STUDY_FORMAT,
         "study": name,

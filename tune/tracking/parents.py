@@ -9,12 +9,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from golf.check.points import brief
 from tune.ledger.ledger import STAMPS
+from tune.outcome import CHECK
 from tune.study.verdict import TEXT, VERDICT
 from tune.tracking.runs import BREAK, NOTE, flat, parameters_of, room_of, text_of
 
 _LISTED = {
-    *("kind", "study", "preset", "facts", "rows", "repeats", "others", "missing", "sequential", "faults", "notes"),
+    *(
+        "kind",
+        "study",
+        "preset",
+        "facts",
+        "rows",
+        "repeats",
+        "others",
+        "missing",
+        "sequential",
+        "faults",
+        "notes",
+        "check",
+    ),
     TEXT,
 }
 """Fields of a verdict that are no figures of its own."""
@@ -50,6 +65,7 @@ def study_tags(verdict: Mapping[str, Any]) -> dict[str, str]:
     preset = {"preset": str(verdict["preset"])} if verdict.get("preset") else {}
     tags = {**facts, **words, **preset, "kind": VERDICT, "study": study, "sweep": study, "status": "done"}
     against = (verdict.get("baseline") or {}).get("name")
+    tags |= {CHECK: brief(verdict[CHECK])} if verdict.get(CHECK) else {}
     return {**tags, **({"baseline": str(against)} if against else {}), NOTE: study_words(verdict)}
 
 

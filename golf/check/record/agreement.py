@@ -15,9 +15,8 @@ from golf.check.points import FAILED, Finding, judged
 from golf.check.record.claims import Claims
 from golf.check.record.contents import RecordFolder
 from golf.check.record.logs import RunLog, Score, Told
+from golf.rules import SP1024_BYTES, SP1024_TOKENS
 
-SP1024_TOKENS, SP1024_BYTES = 62_021_846, 151_080_891
-"""Of the validation split under the competition's tokenizer of 1,024 pieces."""
 COARSEST = 1e-3
 """A figure with fewer decimals must agree to this: JSON writers leave out zeros at the end."""
 RATIO_SLACK = 1e-4

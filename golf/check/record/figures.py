@@ -14,10 +14,10 @@ from golf.check.record.agreement import Result, key_of
 from golf.check.record.contents import CODE, RecordFolder
 from golf.check.record.logs import RunLog
 from golf.check.record.student import gain_test
-from golf.rules import CAP_BYTES, MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD
+from golf.rules import CAP_BYTES, MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD, TRACK_SECONDS
 
 CAP_READ_AS_MIB = 16 << 20
-MOST_SECONDS, MOST_STEP_SECONDS = 600.0, 10.0
+MOST_SECONDS, MOST_STEP_SECONDS = TRACK_SECONDS[RECORD] or math.inf, 10.0
 
 
 def sizes(folder: RecordFolder) -> Finding:

@@ -16,7 +16,7 @@ from typing import Any
 from golf.artifact.container import ArtifactError
 from golf.artifact.pack import read_artifact
 from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, POINTS, Finding, judged
-from golf.check.record.agreement import SP1024_TOKENS, agreement, claimed_result
+from golf.check.record.agreement import agreement, claimed_result
 from golf.check.record.claims import not_told
 from golf.check.record.contents import CLAIMS, CODE, README, RecordFolder, read_folder
 from golf.check.record.figures import (
@@ -28,7 +28,7 @@ from golf.check.record.figures import (
     training_time,
 )
 from golf.check.record.sources import missing_requirements
-from golf.rules import NON_RECORD, RECORD, TRACK_FOLDERS
+from golf.rules import NON_RECORD, RECORD, SP1024_TOKENS, TRACK_FOLDERS
 
 TRACKS = {folder: track for track, folder in TRACK_FOLDERS.items()}
 """Tracks by their folders below `records`."""

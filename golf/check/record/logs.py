@@ -62,7 +62,7 @@ _VERSION = _pattern(r"\brunning (python|pytorch) (\S{1,40})")
 _SETTING = re.compile(r"(?:^|\s)([a-z_][a-z0-9_.]{0,60})[:=](\S{1,200})(?=\s|$)")
 _LONE_SETTING = re.compile(r"\s{0,40}([a-z_][a-z0-9_.]{0,60}): ([^{\s].{0,200}|\{.*)")
 _OF_A_RUN = _pattern(
-    r"seed|time|(?<!wallclock_)seconds|_ms$|mem|^run_|^(?:host|hostname|pid|port|date|started|step|warmup_step|name|trial)$"
+    r"seed|time|(?<!wallclock_)seconds|_ms$|mem|^run_|^(?:host|hostname|pid|port|date|started|step|warmup_step|name|trial|cold|ranks)$"
     r"|log(?:_?file|_?dir|s)?$|uuid|_path$|_dir$|^out"
 )
 """Settings that differ from run to run by their nature."""

@@ -153,7 +153,7 @@ def calibrates_on_validation(dataset: Dataset) -> bytes:
 
 @pytest.mark.parametrize(
     ("prepare", "expected"),
-    [(prepare_of(LEGAL_GPTQ, Group()), []), (calibrates_on_validation, [20])],
+    [(prepare_of(LEGAL_GPTQ), []), (calibrates_on_validation, [20])],
     ids=["legal", "calibrates on validation"],
 )
 def test_validation_tokens_in_training_fail(prepare: Prepare, expected: list[int], dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from golf.__main__ import main
 from golf.artifact.bundle import code_bytes
 from golf.check.points import NOT_APPLICABLE, PASSED, Finding, failures, rows_of
 from golf.check.run import cheap_check, check_data, check_run
-from golf.config import to_plain
+from golf.config import override_all, to_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.shards import read_shard, write_shard
 from golf.dist import Group
@@ -75,6 +75,13 @@ def in_rung(name: str) -> Callable[[Path], None]:
     return change
 
 
+def rounded(folder: Path) -> None:
+    """A better total over true chunks."""
+    stored = read_json(folder / "ttt.json")
+    stored["result"]["bpb"] -= 1e-6
+    write_json(folder / "ttt.json", stored)
+
+
 def slow(folder: Path) -> None:
     """A training of more than ten minutes."""
     stored = read_json(folder / "train.json")
@@ -94,8 +101,14 @@ def other_size(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "expected"),
-    [(in_rung("ttt"), [23]), (other_size, [4]), (slow, [8])],
-    ids=["better score", "smaller artifact", "calibration beyond the budget"],
+    [(in_rung("quantised"), [23]), (in_rung("ttt"), [23]), (rounded, [23]), (other_size, [4]), (slow, [8])],
+    ids=[
+        "better score",
+        "better score after training",
+        "better total",
+        "smaller artifact",
+        "calibration beyond the budget",
+    ],
 )
 def test_what_was_changed_is_found(
     change: Callable[[Path], None], expected: list[int], run: Path, data: Path, tmp_path: Path
@@ -113,6 +126,34 @@ def test_a_later_chunk_is_found_by_the_whole_form(run: Path, data: Path, tmp_pat
     stored["result"]["chunks"][-1][0] *= 0.99
     write_json(folder / "sliding.json", stored)
     assert failing(folder, open_dataset(data, 300), cheap=False) == [23]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score.chunk_tokens": 16},
+        {"score.stride": 16, "score.chunk_tokens": 20},
+        {"adapt": None},
+        {"adapt.epochs": 0},
+        {"adapt.optimizer": "adamw", "adapt.frozen_blocks": 2},
+        {"model.value_dim": None, "model.bigram_buckets": None, "schedule.averaging": "none"},
+    ],
+    ids=str,
+)
+def test_every_allowed_configuration_can_be_checked(changes: dict[str, Any], data: Path, tmp_path: Path) -> None:
+    """Fault: the check breaks down, or accuses, where a part is off or a size unusual."""
+    config, dataset = override_all(CONFIG, changes), open_dataset(data, 300)
+    run_stages(config, dataset, RunFolder(tmp_path), Group(), b" " * CODE, ignore)
+    for cheap in (True, False):
+        assert failures(rows_of(check_run(config, dataset, RunFolder(tmp_path), Group(), CODE, cheap=cheap))) == []
+
+
+def test_what_was_reported_for_another_configuration_is_not_compared(run: Path, data: Path) -> None:
+    """Fault: `check --set adapt.epochs=2`, or another split packed since, makes true numbers look false."""
+    other = override_all(CONFIG, {"adapt.epochs": 2, "quant.codec": "zlib"})
+    rows = rows_of(check_run(other, open_dataset(data, 300), RunFolder(run), Group(), CODE, cheap=True))
+    assert failures(rows) == []
+    assert rows[22].state == NOT_APPLICABLE
 
 
 def test_shared_documents_and_changed_shards_are_found(run: Path, data: Path, tmp_path: Path) -> None:
@@ -146,7 +187,7 @@ def test_the_command_tells_by_its_exit_code(run: Path, tmp_path: Path, capsys: p
     assert (smoked["state"], smoked["evidence"]["layers"]) == (PASSED, 2)
     assert smoked["evidence"]["code_bytes"] == code_bytes(CONFIG)
     folder = shutil.copytree(run, tmp_path / "run")
-    in_rung("ttt")(folder)
+    in_rung("quantised")(folder)
     with pytest.raises(SystemExit) as stop:
         main(["check", str(folder), "--quick"])
     assert stop.value.code == 1

@@ -63,8 +63,8 @@ def made(tiny: RunConfig, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     study = study_of("tiny", entries)
     assert study.stream is not None
     baseline = baseline_of(["9.0", "9.1"], entries, study.stream.nats_per_bpb)
-    ledger.append({**plain(judge(study, Plan("c", "d", SEEDS), baseline)), "text": "as printed"})
-    return Made(export_study(storage, "tiny", dataset), data, tiny)
+    verdict = {**plain(judge(study, Plan("c", "d", SEEDS), baseline)), "text": "as printed"}
+    return Made(export_study(storage, "tiny", verdict, dataset), data, tiny)
 
 
 @pytest.fixture
