@@ -98,7 +98,6 @@ class Watch:
         """Rows that were read for scoring again after they had been."""
         return sum(times - 1 for times in self.reads.values())
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Token ids enter the embedding."""
         for row in inputs[0].detach().reshape(-1, inputs[0].shape[-1]).cpu().numpy():
@@ -129,8 +128,10 @@ def watching(model: GEPA, tokens: Tensor) -> Iterator[Watch]:
     Args: tokens: of the stream whose places are told, int64 (N + 1,).
     """
     watch = Watch(tokens)
+    # Where nothing is compiled, a second of imports is saved.
+    enter = torch.compiler.disable(watch.enter) if "torch._dynamo" in sys.modules else watch.enter
     hooks = [
-        model.token_embedding.register_forward_pre_hook(watch.enter),
+        model.token_embedding.register_forward_pre_hook(enter),
         register_optimizer_step_pre_hook(watch.step),
     ]
     _listen()
