@@ -3,8 +3,9 @@
     python -m benchmarks.scoring [--quick] [--compile] [--peer MODULE.py]
 
 The same random weights and tokens at the shapes of the demo and of the public record; both evaluators use the same
-model. Prints a table and last one JSON object: `ratio` (the smallest over the shapes of the plain evaluator's seconds
-to ours) and `largest_difference` (of any target's NLL in nats). Needs golf and torch only.
+model. Prints a table, what the device's own rate of matrix products would allow, and last one JSON object: `ratio`
+(the smallest over the shapes of the plain evaluator's seconds to ours) and `largest_difference` (of any target's NLL
+in nats). Needs golf and torch only.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import evaluators
-from benchmarks.side_by_side import time_in_turns
+from benchmarks.side_by_side import matrix_rate, time_in_turns
 from golf.config import RunConfig
 from golf.dist import device_name, pick_device
 from golf.model.device import activation_dtype
@@ -44,6 +45,19 @@ def random_model(config: RunConfig, device: torch.device) -> GEPA:
 def random_tokens(count: int, vocab_size: int) -> Tensor:
     """Ids of `count` targets and the one before, int64 (count + 1,)."""
     return torch.randint(0, vocab_size, (count + 1,), generator=torch.Generator().manual_seed(3))
+
+
+def needed_operations(config: RunConfig) -> float:
+    """Arithmetic of the matrix products of a window: of its last block only keys and values where nothing is scored."""
+    length, stride, shape = config.score.sequence_length, config.score.stride, config.model
+    with torch.device("meta"):
+        named = dict(GEPA(shape).named_parameters())
+    sizes = {name: p.numel() for name, p in named.items() if p.ndim == 2 and not name.endswith("table.weight")}
+    last = f"blocks.{shape.num_layers - 1}."
+    spared = [name for name in sizes if name.startswith(last) and ".key." not in name and ".value." not in name]
+    scored_only = sum(sizes[name] for name in [*spared, "token_embedding.weight"]) + shape.model_dim * length
+    everywhere = sum(sizes.values()) + shape.num_layers * shape.model_dim * length - scored_only
+    return 2.0 * (length * everywhere + stride * scored_only)
 
 
 def parse(what: str, turns: int) -> argparse.Namespace:
@@ -133,6 +147,14 @@ def main() -> None:
         turns = 1 if parsed.quick and shape == "record" else parsed.turns
         warm = parsed.compile or not (shape == "record" and device.type == "cpu")
         shapes[shape] = compare(shape, work, turns, device, "window", count, warm)
+        least = needed_operations(config) / matrix_rate(device)
+        bound = {"share_of_matrix_rate": least / shapes[shape]["ours"]["seconds_per_window"]}
+        bound["ratio_at_matrix_rate"] = shapes[shape]["plain"]["seconds_per_window"] / least
+        shapes[shape] |= bound
+        print(
+            f"{shape:8s} ours reaches {100 * bound['share_of_matrix_rate']:.0f} % of the device's matrix rate; "
+            f"all of it would be {bound['ratio_at_matrix_rate']:.2f}x plain"
+        )
         if shape == "record":
             whole = shapes[shape]["ours"]["seconds_per_window"] * RECORD_TARGETS / stride
             print(f"at this rate {RECORD_TARGETS:,} tokens, the record's, take {whole:,.0f} s on {device_name(device)}")

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 import torch
 
+from golf.model.device import activation_dtype
+
 T = TypeVar("T")
 
 
@@ -47,3 +49,11 @@ def time_in_turns(work: Mapping[str, Callable[[], T]], turns: int, device: torch
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Operations per second of a large matrix product in the type of the activations."""
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device).to(activation_dtype(device))
+    timed = time_in_turns({"product": lambda: a @ a}, 12, device)
+    return 2 * size**3 / min(timed.seconds["product"])

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.scoring import SHAPES, finish, parse
-from benchmarks.side_by_side import time_in_turns
+from benchmarks.side_by_side import matrix_rate, time_in_turns
 from golf.config import MICRO_BATCHES, BatchConfig, RunConfig
 from golf.dist import Group, pick_device
 from golf.model.device import activation_dtype
@@ -129,14 +129,6 @@ def make_batches(config: RunConfig, group: Group) -> Callable[[int, int], tuple[
         return ids[:-1].view(rows, length).to(group.device), ids[1:].view(rows, length).to(group.device)
 
     return batches
-
-
-def matrix_rate(device: torch.device) -> float:
-    """Operations per second of a large matrix product in the type of the activations."""
-    size = 8192 if device.type == "cuda" else 1024
-    a = torch.randn(size, size, device=device).to(activation_dtype(device))
-    timed = time_in_turns({"product": lambda: a @ a}, 12, device)
-    return 2 * size**3 / min(timed.seconds["product"])
 
 
 def operations(config: RunConfig) -> float:
