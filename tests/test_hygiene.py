@@ -125,11 +125,11 @@ def wait_for(holds: Callable[[], Any], room: Room, name: str) -> None:
 def test_two_sweeps_at_once_leave_only_results(room: Room, tiny: RunConfig, data: Path) -> None:
     """Fault: sweeps of one machine and storage that collide; processes, memory or files left by success or failure."""
     one = room.start(tiny, "one", data, "optimizer.embedding_lr=0.035,1e30", "split=int4")
-    two = room.start(override_all(tiny, {"seed": 2}), "two", data, "split=int4,int8")
+    two = room.start(override_all(tiny, {"seed": 2}), "two", data, "split=int4")
     assert (one.wait(400), two.wait(400)) == (0, 0), room.told("one") + room.told("two")
     assert {entry["status"] for entry in entries_of("one", room.storage)} == {"done", "failed"}
-    assert [entry["status"] for entry in entries_of("two", room.storage)] == ["done", "done"]
-    assert len(Ledger(room.storage.ledger).entries()) == 4
+    assert [entry["status"] for entry in entries_of("two", room.storage)] == ["done"]
+    assert len(Ledger(room.storage.ledger).entries()) == 3
     assert room.leftovers() == {}
     assert room.strange() == []
 

@@ -131,12 +131,9 @@ def test_a_later_chunk_is_found_by_the_whole_form(run: Path, data: Path, tmp_pat
 @pytest.mark.parametrize(
     "changes",
     [
-        {"score.chunk_tokens": 16},
-        {"score.stride": 16, "score.chunk_tokens": 20},
-        {"adapt": None},
-        {"adapt.epochs": 0},
-        {"adapt.optimizer": "adamw", "adapt.frozen_blocks": 2},
-        {"model.value_dim": None, "model.bigram_buckets": None, "schedule.averaging": "none"},
+        {"score.chunk_tokens": 16, "adapt.optimizer": "adamw", "adapt.frozen_blocks": 2},
+        {"score.stride": 16, "score.chunk_tokens": 20, "adapt.epochs": 0},
+        {"adapt": None, "model.value_dim": None, "model.bigram_buckets": None, "schedule.averaging": "none"},
     ],
     ids=str,
 )
