@@ -5,6 +5,7 @@ A parsed command line enters; the table or JSON on the standard output and the e
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from golf.artifact.bundle import counted_code
@@ -32,6 +33,11 @@ def check_command(arguments: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
+def say(line: str) -> None:
+    """Tell what comes next, beside the table."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def _findings(arguments: argparse.Namespace) -> tuple[list[Finding], str]:
     """What is found on the path, by what it is, and why the other points do not apply."""
     path: Path = arguments.path.resolve()
@@ -57,7 +63,7 @@ def _findings(arguments: argparse.Namespace) -> tuple[list[Finding], str]:
     group = Group(device=pick_device())
     dataset = find_dataset(arguments.data or settings_of(folder).get("data"), config, group)
     size, track = len(counted_code(config)), arguments.track or NON_RECORD
-    found = check_run(config, dataset, folder, group, size, cheap=arguments.quick, track=track)
+    found = check_run(config, dataset, folder, group, size, cheap=arguments.quick, track=track, say=say)
     return [*found, *check_data(dataset, arguments.quick), smoke(config)], NOT_OF_A_RUN
 
 
@@ -66,5 +72,5 @@ def _of_study(path: Path, arguments: argparse.Namespace) -> list[Finding]:
     study, group = read_study(path), Group(device=pick_device())
     beside = path.parents[1] / "data" / str(study.data.name)
     dataset = find_dataset(arguments.data or (beside if beside.is_dir() else None), study.config, group)
-    found = check_study(study, dataset, group, cheap=arguments.quick, track=arguments.track or study.track)
+    found = check_study(study, dataset, group, cheap=arguments.quick, track=arguments.track or study.track, say=say)
     return [*found, smoke(study.config)]

@@ -264,8 +264,8 @@ def prove_causality(evaluate: Evaluator, model: GEPA, probe: Probe, places: list
         "earlier_scores": int((~earlier.isnan()).sum()),
         "of_them_changed": int((earlier > 0).sum()),
         "largest_change_nats_by_chunk": by_chunk,
-        "equal_runs_differ_by": noise,
     }
+    evidence |= {} if noise is None else {"equal_runs_differ_by": noise}
     limits = [REPEATS_DIFFER * one for one in noise or [0.0] * len(by_chunk)]
     legal = all(worst <= limit for worst, limit in zip(by_chunk, limits, strict=True))
     why = "the scores do not depend on the tokens" if legal else "a score depends on tokens that come after it"

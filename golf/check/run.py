@@ -5,7 +5,7 @@ seconds and looks at a short evaluation; the whole form evaluates at the run's o
 Reported numbers are compared with measured ones, never the other way.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ from golf.score.adapt import adapt
 from golf.score.sliding import ChunkScore, Scored, Stream, score
 from golf.stages import RunFolder, load_model, pack_identity, rung_identity, rungs_of, validation_stream
 
+Say = Callable[[str], object]
+"""Takes a line of progress."""
 NOT_OF_A_RUN = "not of a run in this form"
 CHEAP_TOKENS, CHEAP_SHARDS = 100_000, 1
 """Of the validation that is decoded, and training shards compared, in the cheap form."""
@@ -43,6 +45,10 @@ SAME_CPU, OTHER_DEVICE = 1e-6, 5e-4
 as many threads, or on anything else, where sums have another order and two equal runs of TTT differ by as much."""
 OWN_SUMS = 1e-9
 """Largest difference of a reported BPB from the sums of its chunks."""
+
+
+def silent(line: str) -> None:
+    """No progress."""
 
 
 @dataclass(frozen=True)
@@ -83,23 +89,27 @@ def check_run(
     cheap: bool,
     track: str = NON_RECORD,
     reported: Reported | None = None,
+    say: Say = silent,
 ) -> list[Finding]:
     """What can be said of a run's folder, or of an artifact alone, on every point but those of the data.
 
     Args: group: one process; code: bytes of the counted code; cheap: seconds instead of minutes; track: whose seconds
-        count; reported: what the run says of itself; by default what its folder holds.
+        count; reported: what the run says of itself; by default what its folder holds; say: is told what comes next.
     Raises: ValueError when the artifact is damaged.
     """
     reported = reported or reported_by(folder, config, dataset)
     found = [*_package(config, folder, code, reported), *_budget(config, reported, track)]
     stream, model = validation_stream(dataset, group), load_model(folder, QUANTISED, config, group)
-    found += prove_evaluation(config, stream, model, group, cheap)
+    found += prove_evaluation(config, stream, model, group, cheap, say=say)
+    say("switches")
     rungs = {name: float(reported.rungs[name]["bpb"]) for name in (LIVE, AVERAGED) if name in reported.rungs}
     tokens = stream.tokens[: config.score.sequence_length + 1]
     found.append(prove_switches(model, config, tokens, rungs if len(rungs) == 2 else None, group, not cheap))
     if not cheap:
+        say("warm-up passes; two short trainings")
         found.append(prove_warm_up(config, dataset, stream, group))
         found.append(prove_independent(prepare_of(config), dataset))
+    say("scores of the artifact" + (": its first chunk" if cheap else ": all of them"))
     found.append(read_back(config, stream, folder, group, reported, first_chunks=1 if cheap else None))
     return found
 
@@ -117,7 +127,7 @@ def cheap_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: G
 
 
 def prove_evaluation(
-    config: RunConfig, stream: Stream, model: GEPA, group: Group, cheap: bool, seed: int = 0
+    config: RunConfig, stream: Stream, model: GEPA, group: Group, cheap: bool, seed: int = 0, say: Say = silent
 ) -> list[Finding]:
     """The proofs of `golf.check.proofs` for a configuration's evaluator.
 
@@ -130,8 +140,12 @@ def prove_evaluation(
         short = f"{stream.num_targets:,} targets of validation are no three chunks"
         return [Finding(point, NOT_APPLICABLE, {}, short) for point in (11, 16, 17, 18, 19, 20)]
     evaluate = evaluator_of(config, group.device, compiled=not cheap)
+    say("coverage and order")
     found = prove_order(evaluate, model, probe)
-    found.append(prove_causality(evaluate, model, probe, flip_places(probe, seed, few=cheap)))
+    places = flip_places(probe, seed, few=cheap)
+    say(f"{len(places)} evaluations with later tokens changed")
+    found.append(prove_causality(evaluate, model, probe, places))
+    say("probabilities" + ("" if cheap else f": {model.config.vocab_size} evaluations a chunk"))
     if cheap:
         return [*found, compare_with_model(evaluate, model, probe)]
     found.append(prove_normalised(evaluate, model, probe, (0, 1, 2)))

@@ -6,12 +6,13 @@ A study's folder and its dataset enter, findings leave. What the seeds have in c
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from golf.artifact.bundle import counted_code
 from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, Finding, judged, rows_of, to_json
 from golf.check.record.student import gain_test
-from golf.check.run import Reported, check_data, check_run
+from golf.check.run import Reported, Say, check_data, check_run, silent
 from golf.commands import LooseArtifact
 from golf.data.dataset import Dataset
 from golf.dist import Group
@@ -20,7 +21,7 @@ from golf.submission.study import SeedRun, SeedStudy
 
 
 def check_study(
-    study: SeedStudy, dataset: Dataset, group: Group, *, cheap: bool, track: str = NON_RECORD
+    study: SeedStudy, dataset: Dataset, group: Group, *, cheap: bool, track: str = NON_RECORD, say: Say = silent
 ) -> list[Finding]:
     """What can be said of a study on every point but those of a folder.
 
@@ -46,6 +47,7 @@ def check_study(
             cheap=cheap,
             track=track,
             reported=reported_by_seed(run),
+            say=partial(_say, say, run.seed),
         )
     return [*together(by_seed), *check_data(dataset, cheap), *_of_all(study, code, track)]
 
@@ -64,6 +66,10 @@ def kept_check(study: SeedStudy) -> dict[str, Any]:
     of_all = _of_all(study, counted_code(study.config), study.track)
     told = to_json(rows_of([*together(by_seed), *of_all], "of a record folder, not of a seed study"))
     return told | ({"error": f"seed {', '.join(map(str, silent))} has no check"} if silent else {})
+
+
+def _say(say: Say, seed: int, line: str) -> None:
+    say(f"seed {seed}: {line}")
 
 
 def reported_by_seed(run: SeedRun) -> Reported:
