@@ -18,7 +18,6 @@ from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
 from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK_SECONDS
-from golf.submission.study_file import read_study
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere
 from tune.console import dry_table
 from tune.ledger.ledger import STAMPS, Ledger
@@ -234,7 +233,7 @@ def conclude(
         if not session.stopped:
             store = Store(parsed.store or session.storage.store)
             folder = export_study(session.storage, name, entry, dataset, store)
-            entry[CHECK] = kept_check(read_study(folder))
+            entry[CHECK] = kept_check(folder)
             last = {field: value for field, value in history[-1].items() if field not in STAMPS} if history else None
             if entry != last:
                 ledger.append(entry)

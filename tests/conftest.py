@@ -43,6 +43,22 @@ TINY = RunConfig(
 """Trains in a second."""
 
 
+LONGEST = (
+    "test_sweep.py",
+    "test_hygiene.py",
+    "test_run_sweep.py",
+    "test_ddp.py",
+    "test_run_seeds.py",
+    "test_secrets.py",
+)
+"""Files that take a minute or more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that at the end no process waits for another."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> RunConfig:
     """The configuration."""

@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from golf.artifact.bundle import counted_code
@@ -18,6 +19,7 @@ from golf.data.dataset import Dataset
 from golf.dist import Group
 from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD
 from golf.submission.study import SeedRun, SeedStudy
+from golf.submission.study_file import read_study
 
 
 def check_study(
@@ -52,11 +54,15 @@ def check_study(
     return [*together(by_seed), *check_data(dataset, cheap), *_of_all(study, code, track)]
 
 
-def kept_check(study: SeedStudy) -> dict[str, Any]:
-    """What the seeds were found to be when they ran, and what several show together; nothing is run.
+def kept_check(folder: Path) -> dict[str, Any]:
+    """What a study's seeds were found to be when they ran, and what several show together; nothing is run.
 
-    Returns: as `golf.check.points.to_json`; "error" where a seed was not checked.
+    Returns: as `golf.check.points.to_json`; "error" where a seed was not checked, or the study cannot be read.
     """
+    try:
+        study = read_study(folder)
+    except ValueError as error:
+        return {**to_json(rows_of([])), "error": str(error)[:300]}
     silent = [run.seed for run in study.done if run.check is None or "error" in run.check]
     by_seed = {
         run.seed: [Finding(row["point"], row["state"], row["evidence"], row["why"]) for row in run.check["points"]]

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from golf.__main__ import main
 from golf.check.points import Finding, failures, rows_of
-from golf.check.study import check_study
+from golf.check.study import check_study, kept_check
 from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
 from golf.submission.study import SeedRun, SeedStudy
@@ -60,3 +61,13 @@ def test_another_text_is_refused(made: Made) -> None:
     foreign = replace(study, data=replace(study.data, digest="0" * 64))
     with pytest.raises(ValueError, match="--data"):
         check_study(foreign, open_dataset(made.data), Group(), cheap=True)
+
+
+def test_what_the_seeds_were_found_to_be_is_kept(made: Made, tmp_path: Path) -> None:
+    """Fault: a study's check forgets a seed, or a study that cannot be read ends the command."""
+    told = kept_check(made.folder)
+    assert "error" not in told
+    assert told["failed"] == 0
+    assert {row["point"] for row in told["points"] if row["state"] == "passed"} >= {3, 5, 7, 16, 17, 18, 19, 23, 25}
+    (tmp_path / "study.json").write_text("{}")
+    assert "study.json" in kept_check(tmp_path)["error"]
