@@ -53,6 +53,7 @@ def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens:
         "decoded_bytes": decoded,
         "counted_bytes": counted,
         "documents_differing": differing,
+        "cut_off": cut,
     }
     if not number:
         return Finding(15, NOT_APPLICABLE, evidence, "no whole document to decode")

@@ -6,7 +6,7 @@ Source: openai/parameter-golf, its README and issues #140, #402, #677, #1017, #1
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,11 +72,16 @@ def rows_of(findings: Iterable[Finding], default: str = "nothing here to examine
 def _together(point: int, found: Sequence[Finding], default: str) -> Finding:
     if not found:
         return Finding(point, NOT_APPLICABLE, {}, default)
-    state = next(state for state in (FAILED, PASSED, NOT_APPLICABLE) if any(one.state == state for one in found))
+    state = worst(found)
     evidence: dict[str, Any] = {}
     for one in found:
         evidence |= one.evidence
     return Finding(point, state, evidence, "; ".join(one.why for one in found if one.state == state and one.why))
+
+
+def worst(found: Collection[Finding]) -> str:
+    """The state that decides between several findings on a point: a failure, else what passed."""
+    return next(state for state in (FAILED, PASSED, NOT_APPLICABLE) if any(one.state == state for one in found))
 
 
 def failures(rows: Iterable[Finding]) -> list[int]:

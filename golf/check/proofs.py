@@ -302,7 +302,7 @@ def prove_normalised(evaluate: Evaluator, model: GEPA, probe: Probe, chunks: tup
         short = replace(probe, stream=Stream(tokens, probe.stream.target_bytes[:end]), score=score)
         start = None
         if chunk:
-            start = evaluate(Copy(model).fresh, short.stream, score, probe.adapt, probe.group, stop_after=chunk)
+            start = evaluate(subject.fresh, short.stream, score, probe.adapt, probe.group, stop_after=chunk)
         total = 0.0
         for value in range(vocab_size):
             tokens[place] = value

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.artifact.bundle import counted_code
-from golf.check.points import FAILED, NOT_APPLICABLE, PASSED, Finding, judged, rows_of, to_json
+from golf.check.points import FAILED, NOT_APPLICABLE, Finding, judged, rows_of, to_json, worst
 from golf.check.record.student import gain_test
 from golf.check.run import Reported, Say, check_data, check_run, silent
 from golf.commands import LooseArtifact
@@ -91,7 +91,7 @@ def together(by_seed: Mapping[int, Sequence[Finding]]) -> list[Finding]:
     found = []
     for point in sorted({finding.point for findings in by_seed.values() for finding in findings}):
         of_point = [(seed, one) for seed, findings in by_seed.items() for one in findings if one.point == point]
-        state = next(s for s in (FAILED, PASSED, NOT_APPLICABLE) if any(one.state == s for _, one in of_point))
+        state = worst([one for _, one in of_point])
         told = [(seed, one) for seed, one in of_point if one.state == state]
         reasons = dict.fromkeys(one.why for _, one in told if one.why)
         whose = f"seed {', '.join(str(seed) for seed, _ in told)}: " if state == FAILED else ""
