@@ -17,7 +17,7 @@ from golf.check.run import Reported, Say, check_data, check_run, silent
 from golf.commands import LooseArtifact
 from golf.data.dataset import Dataset
 from golf.dist import Group
-from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD
+from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, RECORD
 from golf.submission.study import SeedRun, SeedStudy
 from golf.submission.study_file import read_study
 
@@ -143,9 +143,7 @@ def _gain(study: SeedStudy, track: str) -> Finding:
     nats = [run.last.nats_per_token for run in study.done]
     ratio = math.fsum(nats) / math.fsum(run.last.bpb for run in study.done)
     test = gain_test(nats, [value * ratio for value in told.values], MARGIN_NATS)
-    shown = test.p is not None and test.p < P_CLAIM
-    evidence = {"gain_nats": test.gain, "margin_nats": MARGIN_NATS, "test": test.test, "p": test.p}
-    evidence |= {"p_below_0.01": shown, "p_below_0.25": test.p is not None and test.p < P_LOOSE}
-    if not shown and track != RECORD:
+    evidence = {"gain_nats": test.gain, "margin_nats": MARGIN_NATS} | test.evidence()
+    if not test.shown and track != RECORD:
         return Finding(24, NOT_APPLICABLE, evidence, "no gain is shown, and the non-record track asks for none")
-    return judged(24, shown, evidence, "the gain is not shown")
+    return judged(24, test.shown, evidence, "the gain is not shown")

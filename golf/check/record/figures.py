@@ -14,7 +14,7 @@ from golf.check.record.agreement import Result, key_of
 from golf.check.record.contents import CODE, RecordFolder
 from golf.check.record.logs import RunLog
 from golf.check.record.student import gain_test
-from golf.rules import CAP_BYTES, MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD, TRACK_SECONDS
+from golf.rules import CAP_BYTES, MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, RECORD, TRACK_SECONDS
 
 CAP_READ_AS_MIB = 16 << 20
 MOST_SECONDS, MOST_STEP_SECONDS = TRACK_SECONDS[RECORD] or math.inf, 10.0
@@ -199,11 +199,9 @@ def gain(
         previous = [value * ratio for value in previous_bpb]
     test = gain_test(values, previous, MARGIN_NATS)
     evidence = {"nats": values, "previous_nats": previous, "gain_nats": test.gain, "margin_nats": MARGIN_NATS}
-    shown = test.p is not None and test.p < P_CLAIM
-    evidence |= {"test": test.test, "p": test.p, "p_below_0.01": shown}
-    evidence |= {"p_below_0.25": test.p is not None and test.p < P_LOOSE}
+    evidence |= test.evidence()
     reason = (
         "fewer than two different values show no spread" if test.p is None else f"p = {test.p:.3g} is not < {P_CLAIM}"
     )
     why = f"a gain above {MARGIN_NATS} nats is not shown: {reason}; run more seeds, or gain more"
-    return judged(24, shown, evidence, why)
+    return judged(24, test.shown, evidence, why)

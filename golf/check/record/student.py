@@ -9,6 +9,9 @@ function, Abramowitz and Stegun 26.5.8, evaluated by Lentz's method.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from golf.rules import P_CLAIM, P_LOOSE
 
 _SMALLEST = 1e-300
 _MOST_TERMS = 100_000
@@ -22,6 +25,16 @@ class GainTest:
     test: str
     p: float | None
     """None where the values show no spread to judge by."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether the gain is shown at the level of a claim."""
+        return self.p is not None and self.p < P_CLAIM
+
+    def evidence(self) -> dict[str, Any]:
+        """The test as a finding tells it, both levels answered."""
+        loose = self.p is not None and self.p < P_LOOSE
+        return {"test": self.test, "p": self.p, "p_below_0.01": self.shown, "p_below_0.25": loose}
 
 
 def gain_test(values: Sequence[float], previous: Sequence[float], margin: float) -> GainTest:
