@@ -33,7 +33,7 @@ from golf.presets import PRESETS
 from golf.score.adapt import adapt
 from golf.score.sliding import Stream, score
 from golf.train.loop import train
-from golf.train.passes import ready_to_train
+from golf.train.passes import passes_per_step, ready_to_train
 from golf.train.state import TrainState
 
 FACTORS = (1, 2, 4, 8)
@@ -80,16 +80,16 @@ def prepare(stage: str, config: RunConfig, targets: int) -> Callable[[], object]
 def training(config: RunConfig, group: Group, model_tokens: Tensor) -> Callable[[], object]:
     """Some steps on the same tokens."""
     state = TrainState(random_model(config, group.device), config.optimizer, group)
-    forward, batch = ready_to_train(state.model, config, group), ids_of(config.batch, model_tokens)
-    plan = make_plan(config.schedule)[:STEPS]
-    return lambda: train(
-        state, plan, lambda step, number: batch, config.optimizer.gradient_clip, group, lambda step: None, forward
-    )
+    forward, passes = ready_to_train(state.model, config, group), passes_per_step(config.batch, group)
+    ids, plan = ids_of(config.batch, passes, model_tokens), make_plan(config.schedule)[:STEPS]
+    clip = config.optimizer.gradient_clip
+    return lambda: train(state, plan, lambda step, number: ids, clip, group, lambda step: None, forward, passes)
 
 
-def ids_of(batch: BatchConfig, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """A micro-batch of these tokens, over and over."""
-    ids = tokens.repeat(-(-(batch.slice_tokens + 1) // len(tokens)))[: batch.slice_tokens + 1]
+def ids_of(batch: BatchConfig, passes: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """The ids of one of `passes` passes: these tokens, over and over."""
+    count = batch.tokens_per_step // passes + 1
+    ids = tokens.repeat(-(-count // len(tokens)))[:count]
     return ids[:-1].view(-1, batch.sequence_length), ids[1:].view(-1, batch.sequence_length)
 
 

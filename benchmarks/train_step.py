@@ -28,8 +28,8 @@ from golf.model.gepa import GEPA, build_model
 from golf.plan import Row, make_plan
 from golf.presets import PRESETS
 from golf.train.groups import UNTRAINED, group_lr, optimizer_group
-from golf.train.loop import add_gradients, clip_gradients, train, update
-from golf.train.passes import ready_to_train
+from golf.train.loop import Batches, add_gradients, clip_gradients, train, update
+from golf.train.passes import passes_per_step, ready_to_train, together
 from golf.train.state import TrainState
 
 CPU_RECORD_TOKENS = 8 * 2048
@@ -118,8 +118,8 @@ def configuration(shape: str, device: torch.device, compiled: bool) -> RunConfig
     return config
 
 
-def make_batches(config: RunConfig, group: Group) -> Callable[[int, int], tuple[Tensor, Tensor]]:
-    """Random ids, the same for the same step and micro-batch."""
+def make_batches(config: RunConfig, group: Group) -> Batches:
+    """Micro-batches of random ids, the same for the same step and number."""
     length = config.batch.sequence_length
     rows = config.batch.slice_tokens // length
 
@@ -141,11 +141,12 @@ def operations(config: RunConfig) -> float:
 
 def parts_of_a_step(config: RunConfig, state: TrainState, forward: nn.Module, group: Group) -> dict[str, float]:
     """Seconds of what our step consists of."""
-    batches, row = make_batches(config, group), make_plan(config.schedule)[0]
+    passes, row = passes_per_step(config.batch, group), make_plan(config.schedule)[0]
+    batches = together(make_batches(config, group), MICRO_BATCHES // passes)
 
     def gradients() -> None:
-        for micro_batch in range(MICRO_BATCHES):
-            add_gradients(forward, *batches(0, micro_batch), False, MICRO_BATCHES)
+        for number in range(passes):
+            add_gradients(forward, *batches(0, number), False, passes)
 
     work: dict[str, Callable[[], object]] = {
         "forward and backward": gradients,
@@ -164,15 +165,16 @@ def measure(shape: str, parsed: argparse.Namespace, device: torch.device) -> dic
     row, batches = make_plan(config.schedule)[0], make_batches(config, group)
     state = TrainState(build_model(config.model, 1, activation_dtype(device)), config.optimizer, group)
     plain = Plain(build_model(config.model, 1, activation_dtype(device)).to(device), config)
-    forward = ready_to_train(state.model, config, group)
+    forward, passes = ready_to_train(state.model, config, group), passes_per_step(config.batch, group)
+    in_passes = together(batches, MICRO_BATCHES // passes)
     losses: dict[str, list[float]] = {"plain": [], "ours": []}
     small = shape == "record" and device.type == "cpu"
     steps = 1 if small else 10
 
     def ours() -> None:
-        plan = [row] * (state.step + steps)
+        plan, clip = [row] * (state.step + steps), config.optimizer.gradient_clip
         keep = losses["ours"].append
-        train(state, plan, batches, config.optimizer.gradient_clip, group, lambda step: keep(step.loss_nats), forward)
+        train(state, plan, in_passes, clip, group, lambda step: keep(step.loss_nats), forward, passes)
 
     def theirs() -> None:
         for _ in range(steps):

@@ -209,7 +209,7 @@ def check_train(golden: Golden) -> Iterator[Check]:
         settings["grad_clip"],
         Group(),
         steps.append,
-        micro_batches=settings["grad_accum"],
+        passes=settings["grad_accum"],
     )
     losses = torch.tensor([step.loss_nats for step in steps], dtype=torch.float64)
     norms = torch.tensor([step.gradient_norm for step in steps], dtype=torch.float64)

@@ -1,6 +1,6 @@
 """The one training loop: rows of a plan in, a trained state out.
 
-It consumes numbers and knows no schedule. Gradients are summed over micro-batches and ranks in one buffer
+It consumes numbers and knows no schedule. Gradients are summed over passes and ranks in one buffer
 together with the loss; a loss or gradient that is not finite stops every rank at that step, before the
 update. What to print, save or validate is the caller's, given as `after_step`.
 """
@@ -54,7 +54,7 @@ class Step:
 
 
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]
-"""(step, micro-batch) -> ids and targets of this rank, int64 (sequences, length) on any device."""
+"""(step, pass) -> ids and targets of this rank, int64 (sequences, length) on any device."""
 
 
 def train(
@@ -65,28 +65,28 @@ def train(
     group: Group,
     after_step: Callable[[Step], None],
     forward: nn.Module | None = None,
-    micro_batches: int = MICRO_BATCHES,
+    passes: int = MICRO_BATCHES,
     notice: Notice = never,
 ) -> None:
     """Run the rows of `plan` from `state.step` on.
 
     Args: gradient_clip: largest global gradient norm; forward: the compiled model where there is one;
-        micro_batches: slices of a step over all ranks; notice: asked once a step, on every rank.
+        passes: of a step over all ranks; notice: asked once a step, on every rank.
     Raises: Diverged naming the step, on all ranks alike; weights and optimisers are then those of the step before.
         OutOfMemory on a rank whose slice does not fit.
     """
     model = state.model if forward is None else forward
-    mine = micro_batches // group.world_size
+    mine = passes // group.world_size
     upcoming = on_device(batches(state.step, 0), group.device) if state.step < len(plan) else None
     for step in range(state.step, len(plan)):
         row = plan[step]
         state.clear_gradients(group)
-        for micro_batch in range(mine):
+        for number in range(mine):
             assert upcoming is not None
-            loss = add_gradients(model, *upcoming, row.qat, micro_batches)
-            state.reduced[-1] += loss / micro_batches
+            loss = add_gradients(model, *upcoming, row.qat, passes)
+            state.reduced[-1] += loss / passes
             # Read ahead while the device computes: the first wait for it is in `clip_gradients`.
-            after, place = step + (micro_batch + 1) // mine, (micro_batch + 1) % mine
+            after, place = step + (number + 1) // mine, (number + 1) % mine
             upcoming = on_device(batches(after, place), group.device) if after < len(plan) else None
         state.noticed.fill_(float(notice()))
         group.sum(state.summed)

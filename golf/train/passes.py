@@ -1,7 +1,10 @@
-"""What the training loop needs of a configuration on a device: the ids of every pass, and the model to run them on."""
+"""What the training loop needs of a configuration on a device: the ids of every pass, and the model to run them on.
+
+A pass computes one micro-batch, or several that are small: the mean of their means is the mean over all of them.
+"""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from golf.config import MICRO_BATCHES, BatchConfig, RunConfig
 from golf.data.batches import read_batch
@@ -12,10 +15,33 @@ from golf.model.gepa import GEPA
 from golf.plan import make_plan
 from golf.train.loop import Batches, add_gradients
 
+POSITIONS_TOGETHER = 2048
+"""Of a pass of several micro-batches, at most: with fewer, calling the model takes longer than its arithmetic."""
+
+
+def passes_per_step(batch: BatchConfig, group: Group) -> int:
+    """Passes of a step over all ranks, each of as many micro-batches as stay within POSITIONS_TOGETHER, or of one."""
+    mine, fitting = MICRO_BATCHES // group.world_size, POSITIONS_TOGETHER // batch.slice_tokens
+    return MICRO_BATCHES // max(n for n in range(1, mine + 1) if mine % n == 0 and n <= max(1, fitting))
+
 
 def training_batches(batch: BatchConfig, stream: TokenStream, group: Group) -> Batches:
-    """The micro-batches of this rank."""
-    return lambda step, number: read_batch(stream, batch, step, number, group.rank, group.world_size)
+    """The ids and targets of this rank's passes."""
+    return together(
+        lambda step, number: read_batch(stream, batch, step, number, group.rank, group.world_size),
+        MICRO_BATCHES // passes_per_step(batch, group),
+    )
+
+
+def together(batches: Batches, count: int) -> Batches:
+    """`count` micro-batches as one."""
+
+    def read(step: int, number: int) -> tuple[Tensor, Tensor]:
+        parts = [batches(step, count * number + place) for place in range(count)]
+        x_BT, y_BT = (torch.cat(ids) for ids in zip(*parts, strict=True))
+        return x_BT, y_BT
+
+    return read
 
 
 def ready_to_train(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
@@ -26,13 +52,13 @@ def ready_to_train(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
     forward = compile_model(model, config.compile, group.device)
     if forward is model:
         return model
-    length = config.batch.sequence_length
-    rows = config.batch.slice_tokens // length
+    length, passes = config.batch.sequence_length, passes_per_step(config.batch, group)
+    rows = config.batch.tokens_per_step // passes // length
     tokens_BT = torch.arange(rows * length, device=group.device).view(rows, length) % config.model.vocab_size
     # Of gradients that are never cleared, a state that was read back must keep the stored ones.
     gradients = [(p.grad, p.grad.clone()) for p in model.parameters() if p.grad is not None]
     for qat in (False, True) if any(row.qat for row in make_plan(config.schedule)) else (False,):
-        add_gradients(forward, tokens_BT, tokens_BT, qat, MICRO_BATCHES)
+        add_gradients(forward, tokens_BT, tokens_BT, qat, passes)
     for gradient, before in gradients:
         gradient.copy_(before)
     return forward

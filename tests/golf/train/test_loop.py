@@ -67,7 +67,7 @@ def gradients_of_step(order: list[int], micro_batches: int = 8, qat: bool = Fals
     """Gradients before clipping of one step whose micro-batches come in `order`."""
     state, seen = fresh(), list[Step]()
     row = replace(make_plan(SCHEDULE)[0], qat=qat)
-    train(state, [row], lambda _, m: batches(0, order[m]), 1e9, Group(), seen.append, micro_batches=micro_batches)
+    train(state, [row], lambda _, m: batches(0, order[m]), 1e9, Group(), seen.append, passes=micro_batches)
     return [gradient.clone() for gradient in state.gradients], seen[0]
 
 
@@ -159,14 +159,14 @@ def test_what_is_not_finite_stops_before_the_update(loss: float, gradient: float
     """Catches NaN in the weights, momenta or average: a loss or a gradient alone that is not finite, in any slice."""
     state, seen = fresh(), list[Step]()
     plan = make_plan(SCHEDULE)
-    train(state, plan[:1], batches, 0.3, Group(), seen.append, micro_batches=3)
+    train(state, plan[:1], batches, 0.3, Group(), seen.append, passes=3)
     before = snapshot(state)
     spoiled = Spoiled(state.model, 3 + micro_batch, loss, gradient)
-    train(state, plan[:2], batches, 0.3, Group(), seen.append, forward=spoiled, micro_batches=3)
+    train(state, plan[:2], batches, 0.3, Group(), seen.append, forward=spoiled, passes=3)
     good = snapshot(state)
     assert not equal(before, good)
     with pytest.raises(Diverged, match="step 2"):
-        train(state, plan, batches, 0.3, Group(), seen.append, forward=spoiled, micro_batches=3)
+        train(state, plan, batches, 0.3, Group(), seen.append, forward=spoiled, passes=3)
     assert equal(snapshot(state), good)
     assert state.step == 2
     assert [step.step for step in seen] == [0, 1]
@@ -232,7 +232,7 @@ def test_the_callback_sees_each_step_once_after_its_update() -> None:
         with torch.no_grad():
             parts = [state.model(*batches(step, m), qat=plan[step].qat).item() for m in range(2)]
         losses.append(sum(parts) / 2)
-        train(state, plan[: step + 1], batches, 0.3, Group(), note, micro_batches=2)
+        train(state, plan[: step + 1], batches, 0.3, Group(), note, passes=2)
     assert [entry[:2] for entry in seen] == [(step, step + 1) for step in range(5)]
     assert [entry[2] for entry in seen] == pytest.approx(losses, abs=2e-6)
     train(state, plan, batches, 0.3, Group(), note)
@@ -249,7 +249,7 @@ def test_batches_are_read_ahead_once_each() -> None:
         return batches(step, micro_batch)
 
     state, plan = fresh(), make_plan(SCHEDULE)
-    train(state, plan[:2], batch, 0.3, Group(), lambda _: trained_at.append(len(read)), micro_batches=3)
+    train(state, plan[:2], batch, 0.3, Group(), lambda _: trained_at.append(len(read)), passes=3)
     assert trained_at == [4, 6]
-    train(state, plan[:4], batch, 0.3, Group(), lambda _: None, micro_batches=3)
+    train(state, plan[:4], batch, 0.3, Group(), lambda _: None, passes=3)
     assert read == [(step, micro_batch) for step in range(4) for micro_batch in range(3)]
