@@ -19,9 +19,9 @@ from golf.artifact.container import encode
 from golf.artifact.grid import Quantised, dequantise
 from golf.artifact.pack import LARGEST_ARTIFACT, unpack
 from golf.commands import differences, stored_config
-from golf.config import ModelConfig, RunConfig, to_plain
+from golf.config import RunConfig, to_plain
 from golf.files import write_bytes, write_json
-from golf.model.gepa import GEPA
+from golf.model.gepa import check_weights
 from golf.model.interop import infer_model, read_published_codes
 from golf.presets import find_preset
 from golf.record import AVERAGED, WEIGHTS
@@ -43,7 +43,7 @@ def import_command(arguments: argparse.Namespace) -> None:
     weights = {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
     try:
         config = replace(preset, model=infer_model(weights, preset.model))
-        check_shapes(config.model, weights)
+        check_weights(config.model, weights)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; only models of the PR #598 family can be scored here") from error
     for line in model_lines(path, config, stored, weights, arguments.preset):
@@ -62,21 +62,6 @@ def import_command(arguments: argparse.Namespace) -> None:
         print(f"run          float weights in {folder.path}; the same values, bit for bit")
         print(f"next: python -m golf score {folder.path} --rung {AVERAGED}")
         print(f"then: python -m golf pack {folder.path}")
-
-
-def check_shapes(model: ModelConfig, weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless the weights are exactly those of the model; nothing is allocated for it."""
-    if model.num_layers > len(weights):  # before so many are built, even without memory
-        raise ValueError(f"it names {model.num_layers:,} layers and has {len(weights)} tensors")
-    try:
-        with torch.device("meta"):
-            wanted = {name: list(parameter.shape) for name, parameter in GEPA(model).named_parameters()}
-    except (RuntimeError, TypeError) as error:  # torch's words for sizes beyond 64 bits
-        raise ValueError(f"no model has this shape: {str(error)[:200]}") from error
-    found = {name: list(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise ValueError(f"{name} should have the shape {wanted.get(name)}, it has {found.get(name)}")
 
 
 def encoded(

@@ -11,10 +11,10 @@ from typing import Any
 from golf.artifact.ledger import group_ledger
 from golf.files import read_json
 from golf.record import ADAPTED, SCREEN, SLIDING
-from golf.score.sliding import ChunkScore, Scored
+from golf.score.sliding import Scored
 from golf.stages import RunFolder
 from golf.train.saving import SAVE_FACTS
-from tune.screening import STRIDE_ERROR, Standing, bpb_of
+from tune.screening import STRIDE_ERROR, Standing
 
 DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
 CHECK = "check"
@@ -76,13 +76,12 @@ def of_ranking(folder: RunFolder, ladder: Sequence[Mapping[str, Any]]) -> dict[s
     same = exact[0][: len(first["chunks"])]
     if first["chunks"] == same:
         return {}
-    return {f"{SLIDING}{SCREEN}_seconds": first["seconds"], STRIDE_ERROR: first["bpb"] - bpb_of(same)}
+    return {f"{SLIDING}{SCREEN}_seconds": first["seconds"], STRIDE_ERROR: first["bpb"] - Scored.of(same).bpb}
 
 
 def running_bpb(chunks: list[list[float]]) -> list[list[float]]:
     """[chunk, unix seconds, BPB of the stream up to and with the chunk] for every chunk."""
-    scores = [ChunkScore(nats, int(tokens), int(num_bytes)) for nats, tokens, num_bytes in chunks]
-    return [[number, time.time(), Scored(tuple(scores[: number + 1])).bpb] for number in range(len(scores))]
+    return [[number, time.time(), Scored.of(chunks[: number + 1]).bpb] for number in range(len(chunks))]
 
 
 def failed(cause: str, folder: RunFolder) -> dict[str, Any]:

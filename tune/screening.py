@@ -100,11 +100,6 @@ def stand(trial: str, screened: Mapping[str, Chunks], screening: Screening) -> S
     return Standing(place, len(totals), best, math.fsum(differences) * bits, error * bits, promoted)
 
 
-def bpb_of(chunks: Chunks) -> float:
-    """Bits per byte of some chunks."""
-    return math.fsum(chunk[0] for chunk in chunks) / math.log(2) / sum(chunk[2] for chunk in chunks)
-
-
 def stride_error(entries: Sequence[Mapping[str, Any]]) -> str | None:
     """In words, how far the scores of a ranking stride were from the exact ones; None where none was used.
 

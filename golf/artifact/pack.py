@@ -16,7 +16,7 @@ from golf.artifact.container import ArtifactError, decode, encode
 from golf.artifact.gptq import gptq_codes
 from golf.artifact.grid import Quantised, quantise_all
 from golf.config import GridConfig, ModelConfig, QuantConfig, from_plain, to_plain
-from golf.model.gepa import GEPA
+from golf.model.gepa import check_weights
 
 LARGEST_ARTIFACT = 64 << 20
 """Bytes; a larger file is refused before it is read."""
@@ -113,24 +113,11 @@ def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:
         model = from_plain(ModelConfig, plain)
     except (ValueError, OverflowError, RecursionError) as error:
         raise ArtifactError(f"the model's shape is not valid: {str(error)[:SHOWN]}") from error
-    _check_weights(model, weights)
-    return model, weights
-
-
-def _check_weights(model: ModelConfig, weights: Mapping[str, Tensor]) -> None:
-    """Raise ArtifactError unless the weights are those of the model; nothing is allocated for it."""
-    if model.num_layers > len(weights):  # before so many layers are built, even without memory
-        raise ArtifactError(f"the model has {model.num_layers:,} layers, the artifact only {len(weights)} tensors")
     try:
-        with torch.device("meta"):
-            wanted = {name: tuple(parameter.shape) for name, parameter in GEPA(model).named_parameters()}
-    except (RuntimeError, TypeError) as error:  # torch's words for sizes beyond 64 bits
-        raise ArtifactError(f"no model has this shape: {str(error)[:SHOWN]}") from error
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            needs, has = wanted.get(name), found.get(name)
-            raise ArtifactError(f"tensor {name!r}: the model needs {needs}, the artifact has {has}")
+        check_weights(model, weights)
+    except ValueError as error:
+        raise ArtifactError(str(error)) from error
+    return model, weights
 
 
 def read_artifact(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

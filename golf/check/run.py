@@ -5,7 +5,7 @@ seconds and looks at a short evaluation; the whole form evaluates at the run's o
 Reported numbers are compared with measured ones, never the other way.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from golf.model.gepa import GEPA
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
 from golf.rules import CAP_BYTES, NON_RECORD, TRACK_SECONDS
 from golf.score.adapt import adapt
-from golf.score.sliding import ChunkScore, Scored, Stream, score
+from golf.score.sliding import Scored, Stream, score
 from golf.stages import RunFolder, load_model, pack_identity, rung_identity, rungs_of, validation_stream
 
 Say = Callable[[str], object]
@@ -221,7 +221,7 @@ def read_back(
     """
     told = {name: reported.rungs[name] for name in (QUANTISED, SLIDING, ADAPTED) if name in reported.rungs}
     whole = {name: one for name, one in told.items() if one.get("chunks")}
-    own = {name: abs(float(one["bpb"]) - _scored(one["chunks"]).bpb) for name, one in whole.items()}
+    own = {name: abs(float(one["bpb"]) - Scored.of(one["chunks"]).bpb) for name, one in whole.items()}
     if not own:
         return Finding(23, NOT_APPLICABLE, {}, "no score was reported for this artifact and configuration")
     differences, choice = dict[str, float](), config.compile if first_chunks is None else False
@@ -232,18 +232,14 @@ def read_back(
             measured = adapt(model, stream, config.score, config.adapt, group, forward=forward).scored
         else:
             measured = score(forward, stream, config.score, group, plain=name == QUANTISED, stop_after=first_chunks)
-        differences[name] = measured.bpb - _scored(whole[name]["chunks"][:first_chunks]).bpb
+        differences[name] = measured.bpb - Scored.of(whole[name]["chunks"][:first_chunks]).bpb
     exact = (reported.train or {}).get("device") == f"1 x {device_name(group.device)}" and group.device.type == "cpu"
     tolerance = SAME_CPU if exact else OTHER_DEVICE
     evidence: dict[str, Any] = {"chunks_scored_again": first_chunks or "all", "bpb_differs_by": differences}
     evidence |= {"tolerance": tolerance, "reported_bpb_differs_from_its_chunks": max(own.values())}
     right = max(map(abs, differences.values())) <= tolerance and max(own.values()) <= OWN_SUMS
     if SLIDING in whole and ADAPTED in whole:  # the first chunk is scored before anything is trained
-        first, again = (_scored(whole[name]["chunks"][:1]).bpb for name in (SLIDING, ADAPTED))
+        first, again = (Scored.of(whole[name]["chunks"][:1]).bpb for name in (SLIDING, ADAPTED))
         evidence["first_chunk_with_training_differs_by"] = again - first
         right &= abs(again - first) <= tolerance
     return judged(23, right, evidence, "the reported BPB is not the artifact's")
-
-
-def _scored(chunks: Sequence[Sequence[float]]) -> Scored:
-    return Scored(tuple(ChunkScore(float(nats), int(tokens), int(size)) for nats, tokens, size in chunks))

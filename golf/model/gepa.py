@@ -8,6 +8,7 @@ Shape letters: B batch, T positions, S the last of them, D model width, V vocabu
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -118,3 +119,18 @@ def count_parameters(config: ModelConfig, frozen_blocks: int = 0) -> int:
         model = GEPA(config)
     frozen = sum(p.numel() for block in list(model.blocks)[:frozen_blocks] for p in block.parameters())
     return sum(p.numel() for p in model.parameters()) - frozen
+
+
+def check_weights(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless the weights are exactly those of the model; nothing is allocated for it."""
+    if config.num_layers > len(weights):  # before so many layers are built, even without memory
+        raise ValueError(f"the model has {config.num_layers:,} layers, but there are only {len(weights)} tensors")
+    try:
+        with torch.device("meta"):
+            wanted = {name: list(parameter.shape) for name, parameter in GEPA(config).named_parameters()}
+    except (RuntimeError, TypeError) as error:  # torch's words for sizes beyond 64 bits
+        raise ValueError(f"no model has this shape: {str(error)[:200]}") from error
+    found = {name: list(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"tensor {name!r}: the model needs {wanted.get(name)}, there is {found.get(name)}")

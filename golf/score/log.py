@@ -14,7 +14,7 @@ from torch import Tensor
 
 from golf.dist import Group
 from golf.record import BEGUN, SCREEN, TENSORS
-from golf.score.sliding import ChunkScore
+from golf.score.sliding import ChunkScore, Scored
 from golf.tensors import read_stored, write_tensors
 from golf.train.loop import Notice, Preempted, never
 from golf.train.saving import Saves, Saving
@@ -63,7 +63,7 @@ class RungLog:
         if plain.get("identity") != self.identity:
             return
         try:
-            chunks = [ChunkScore(float(nats), int(tokens), int(size)) for nats, tokens, size in plain["chunks"]]
+            chunks = list(Scored.of(plain["chunks"]).chunks)
             spent, before = float(plain["seconds"]), float(plain["before"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file} does not hold chunks and seconds ({error!r}); delete it") from error

@@ -5,9 +5,10 @@ sums are float64. The model's weights are never changed here.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Self
 
 import numpy as np
 import torch
@@ -36,6 +37,11 @@ class Scored:
     """The chunks of a stream in order."""
 
     chunks: tuple[ChunkScore, ...]
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[float]]) -> Self:
+        """Chunks as results keep them: nats, tokens and bytes of each."""
+        return cls(tuple(ChunkScore(float(nats), int(tokens), int(size)) for nats, tokens, size in rows))
 
     @property
     def bpb(self) -> float:

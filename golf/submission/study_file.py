@@ -15,7 +15,7 @@ from golf.config import RunConfig, from_plain
 from golf.data.dataset import hash_file
 from golf.files import read_json
 from golf.record import LADDER, Rung
-from golf.score.sliding import ChunkScore, Scored
+from golf.score.sliding import Scored
 from golf.submission.fields import Fields
 from golf.submission.study import (
     ArtifactFile,
@@ -128,7 +128,7 @@ def _rung(fields: Fields) -> Rung:
         fields.text("name"), fields.number("bpb"), fields.number("nats_per_token"), fields.number("seconds"), chunks
     )
     if chunks:
-        scored = Scored(tuple(ChunkScore(*chunk) for chunk in chunks))
+        scored = Scored.of(chunks)
         for name, value in (("bpb", scored.bpb), ("nats_per_token", scored.nats_per_token)):
             if not math.isclose(getattr(rung, name), value, rel_tol=_CLOSE):
                 raise fields.wrong(name, f"{value!r}, as its chunks give")
