@@ -56,13 +56,18 @@ def beside(planned: Forecast, entries: Iterable[Mapping[str, Any]]) -> str:
 
     Args: entries: ledger entries; those of trials that were not forecast are left out.
     """
-    ours = {work.trial for work in planned.works}
+    ours, entries = {work.trial for work in planned.works}, list(entries)
+    if not ours:
+        return "no trial was left to be run"
     ended = [entry for entry in entries if entry["trial"] in ours]
-    lines = [
-        f"{len(ours):,} trials were forecast, {len(ended):,} have ended, of them {_ends(ended, 'infeasible')} over the "
-        f"cap, {_ends(ended, 'screened')} screened out, {_ends(ended, 'failed')} failed",
-        _wide("seconds", "alone: forecast", "actual", "now: forecast", "actual", "actual/forecast"),
-    ]
+    others = len(entries) - len(ended)
+    told = (
+        f"{len(ours):,} trials were forecast, {len(ended):,} of them have ended ({_ends(ended, 'infeasible')} over the "
+        f"cap, {_ends(ended, 'screened')} screened out, {_ends(ended, 'failed')} failed)"
+    ) + (f"; the search chose {others:,} others" if others else "")
+    if all(_forecast_of(planned, stage) is None for stage in planned.stages):
+        return f"{told}\ntheir seconds were not forecast: there was no finished trial of this model to go by"
+    lines = [told, _wide("seconds", "alone: forecast", "actual", "now: forecast", "actual", "actual/forecast")]
     for stage in planned.stages:
         if stage.stage != PREFIX:
             lines.append(_compared(stage.stage, _forecast_of(planned, stage), *_actual(stage.stage, ended)))
