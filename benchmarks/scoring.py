@@ -11,7 +11,7 @@ in nats). Needs golf and torch only.
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,18 +77,27 @@ def parse(what: str, turns: int) -> argparse.Namespace:
     return parsed
 
 
+def to_warm(work: Mapping[str, object], slow: bool, compiled: bool) -> Container[str]:
+    """All of them; of slow ones only ours, and that only where it is compiled."""
+    return work if not slow else ("ours",) if compiled else ()
+
+
 def compare(
     shape: str,
     work: dict[str, Callable[[], Tensor]],
     turns: int,
     device: torch.device,
     unit: str,
-    units: int,
-    warm: bool = True,
+    units: float,
+    warm: Container[str],
 ) -> dict[str, Any]:
-    """Time the evaluators, print a line for each, and give the shape's part of the last object."""
-    for run in work.values() if warm else ():  # the first pass of everything compiles, allocates and tunes
-        run()
+    """Time the evaluators, print a line for each, and give the shape's part of the last object.
+
+    Args: warm: those that run once before, since a first pass compiles, allocates and tunes.
+    """
+    for name, run in work.items():
+        if name in warm:
+            run()
     timed = time_in_turns(work, turns, device)
     expected = timed.results["plain"]
     told: dict[str, Any] = {}
@@ -145,7 +154,7 @@ def main() -> None:
             name: partial(scorer, model, tokens, length, stride) for name, scorer in scorers.items()
         }
         turns = 1 if parsed.quick and shape == "record" else parsed.turns
-        warm = parsed.compile or not (shape == "record" and device.type == "cpu")
+        warm = to_warm(work, shape == "record" and device.type == "cpu", parsed.compile)
         shapes[shape] = compare(shape, work, turns, device, "window", count, warm)
         least = needed_operations(config) / matrix_rate(device)
         bound = {"share_of_matrix_rate": least / shapes[shape]["ours"]["seconds_per_window"]}

@@ -180,7 +180,7 @@ def measure(shape: str, parsed: argparse.Namespace, device: torch.device) -> dic
         for _ in range(steps):
             losses["plain"].append(plain.step(row, partial(batches, len(losses["plain"]))))
 
-    if not small or parsed.compile:
+    if not small:  # what is compiled was compiled by `ready_to_train`
         ours()
         theirs()
     if device.type == "cuda":

@@ -3,7 +3,8 @@
     python -m benchmarks.ttt [--quick] [--compile] [--peer MODULE.py]
 
 The same random weights and tokens at the shapes of the demo and of the public record. On a CPU the record's chunks are
-one sequence long instead of sixteen: scoring and training keep their proportion. Prints a table and last one JSON
+one sequence long instead of sixteen, with `--quick` half as many windows and epochs: scoring and training keep their
+proportion. Prints a table and last one JSON
 object: `ratio` (the smallest over the shapes of the plain version's seconds to ours) and `largest_difference` (of any
 target's NLL in nats, also after the updates). Needs golf and torch only.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import evaluators
-from benchmarks.scoring import SHAPES, compare, finish, parse, random_model, random_tokens
+from benchmarks.scoring import SHAPES, compare, finish, parse, random_model, random_tokens, to_warm
 from golf.config import AdaptConfig, RunConfig, ScoreConfig
 from golf.dist import pick_device
 from golf.model.gepa import GEPA
@@ -25,11 +26,13 @@ from golf.presets import PRESETS
 Adapt = Callable[[GEPA, Tensor, ScoreConfig, AdaptConfig], Tensor]
 
 
-def settings(shape: str, device: torch.device) -> RunConfig:
+def settings(shape: str, device: torch.device, quick: bool) -> RunConfig:
     """The shape's configuration, with chunks that a CPU gets through."""
     config = PRESETS[SHAPES[shape]]
     if shape == "record" and device.type == "cpu":
-        return replace(config, score=replace(config.score, chunk_tokens=config.score.sequence_length))
+        assert config.adapt is not None
+        score = replace(config.score, chunk_tokens=config.score.sequence_length)
+        return replace(config, score=score, adapt=replace(config.adapt, epochs=config.adapt.epochs // (1 + quick)))
     return config
 
 
@@ -53,13 +56,13 @@ def main() -> None:
     shapes = {}
     for shape in parsed.shapes:
         slow = shape == "record" and device.type == "cpu"
-        config = settings(shape, device)
-        chunks = 2 if parsed.quick and slow else 3
-        tokens = random_tokens(chunks * config.score.chunk_tokens, config.model.vocab_size)
+        config = settings(shape, device, parsed.quick)
+        chunks = 1.5 if parsed.quick and slow else 3
+        tokens = random_tokens(int(chunks * config.score.chunk_tokens), config.model.vocab_size)
         model = random_model(config, device)
         work = {name: from_same_weights(adapt, model, tokens, config) for name, adapt in adapters.items()}
         turns = 1 if parsed.quick and slow else parsed.turns
-        shapes[shape] = compare(shape, work, turns, device, "chunk", chunks, warm=parsed.compile or not slow)
+        shapes[shape] = compare(shape, work, turns, device, "chunk", chunks, to_warm(work, slow, parsed.compile))
     finish(shapes, device, parsed.json)
 
 
