@@ -1,10 +1,15 @@
 """What a trial's results say, as plain values for the ledger: status, metrics, curves, sums of chunks, files.
 
-Results of stages and the folder that they stand in enter; an outcome leaves. Nothing is computed or written here.
+Results of stages and the folder that they stand in enter; an outcome leaves. Nothing is written here, and nothing
+computed but where an artifact's bytes go.
 """
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -59,11 +64,30 @@ def outcome_of(
         "curves": curves,
         "chunks": chunks,
         "check": ladder[-1].get(CHECK) if ladder else None,
-        "ledger": group_ledger(folder.file("artifact.golf").read_bytes()),
+        "ledger": ledger_of(folder.file("artifact.golf")),
         "saving": {name: train[name] for name in SAVE_FACTS if name in train},
         "standings": {rung: str(standing) for rung, standing in standings.items()},
         "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file(CONFIG))},
     }
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact by its bytes, wherever it lies."""
+
+    sha256: bytes
+    path: Path = field(compare=False)
+
+
+def ledger_of(path: Path) -> dict[str, dict[str, float]]:
+    """`group_ledger` of the file; trials that share an artifact share its decoding."""
+    shared = _ledger_of(Artifact(hashlib.sha256(path.read_bytes()).digest(), path))
+    return {group: dict(row) for group, row in shared.items()}
+
+
+@lru_cache(maxsize=1024)
+def _ledger_of(artifact: Artifact) -> dict[str, dict[str, float]]:
+    return group_ledger(artifact.path.read_bytes())
 
 
 def of_ranking(folder: RunFolder, ladder: Sequence[Mapping[str, Any]]) -> dict[str, float]:
