@@ -44,7 +44,7 @@ def test_a_study_and_the_same_again(
     places = ["--data", str(data), "--storage", str(storage.root)]
     arguments = [str(tmp_path / "tiny.json"), "--set", "adapt=null", "validate_every=null", "--seeds", "1", "2"]
     arguments += ["--repeat", "2", "--name", "study", "--baseline", "9.0", *places]
-    code, said = run([*arguments, "--concurrent", "1"])
+    code, said = run([*arguments, "--concurrent", "2"])
     assert code == 0, said
     assert "Traceback" not in said
     entries = {json.dumps(one["parameters"], sort_keys=True): one for one in entries_of("study", storage)}

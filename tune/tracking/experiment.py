@@ -100,8 +100,14 @@ class Experiment:
     def show(self, sweep: str, searched: Iterable[str], study: bool) -> None:
         """Keep the view of a sweep in the experiment; one that is there already is written again only if changed."""
         key, value = view_tag(sweep, list(searched), study)
-        if self.client.get_experiment(self.experiment_id).tags.get(key) != value:
-            self.client.set_experiment_tag(self.experiment_id, key, value)
+        for last in (False, True):
+            if self.client.get_experiment(self.experiment_id).tags.get(key) == value:
+                return
+            try:
+                self.client.set_experiment_tag(self.experiment_id, key, value)
+            except MlflowException:  # of two programs that write a tag for the first time, databases refuse one
+                if last:
+                    raise
 
     def start(self, start: Start) -> str | None:
         """Show the trial as running; its run's id, None where the user deleted the run."""

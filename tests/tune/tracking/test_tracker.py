@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from benchmarks.browser import free_port, mlflow_server
 from tune.ledger.ledger import Ledger
+from tune.tracking.experiment import Experiment
 from tune.tracking.tracker import Tracker, default_uri, sync
+from tune.tracking.views import view_tag
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
 
@@ -255,6 +258,36 @@ def test_the_tracker_returns_when_mlflow_is_back(tmp_path: Path, uri: str) -> No
     tracker.close(20)
     assert tracker.problem is None
     assert curve(address, runs(address, "back")[trial(4)["trial"]], "train_loss") == [(1, 1_700_000_000_000, 2.0)]
+
+
+@pytest.mark.parametrize("theirs", ["optimizer.embedding_lr", "split"])
+def test_a_view_that_another_sweep_wrote_in_between(
+    uri: str, theirs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: a database that refuses the second of two first writers of a tag takes a sweep's runs off MLflow."""
+    ours = Experiment(uri, f"between-{theirs}", tmp_path)
+    other, write = Experiment(uri, f"between-{theirs}", tmp_path), ours.client.set_experiment_tag
+    refused: list[tuple[str, ...]] = []
+
+    def late(*arguments: str) -> None:
+        if not refused:
+            other.show("night", [theirs], False)
+            refused.append(arguments)
+            raise MlflowException("UNIQUE constraint failed: experiment_tags.key, experiment_tags.experiment_id")
+        write(*arguments)
+
+    monkeypatch.setattr(ours.client, "set_experiment_tag", late)
+    ours.show("night", ["split"], False)
+    assert len(refused) == 1
+    key, value = view_tag("night", ["split"], False)
+    assert MlflowClient(uri).get_experiment(ours.experiment_id).tags[key] == value
+
+    def never(*arguments: str) -> None:
+        raise MlflowException("the disk is full")
+
+    monkeypatch.setattr(ours.client, "set_experiment_tag", never)
+    with pytest.raises(MlflowException, match="full"):
+        ours.show("night", ["seed"], False)
 
 
 TRACK = """
