@@ -77,6 +77,11 @@ def parse(what: str, turns: int) -> argparse.Namespace:
     return parsed
 
 
+def is_slow(shape: str, device: torch.device) -> bool:
+    """Whether the shape has to be timed on less, once, and without a turn before."""
+    return shape == "record" and device.type == "cpu"
+
+
 def to_warm(work: Mapping[str, object], slow: bool, compiled: bool) -> Container[str]:
     """All of them; of slow ones only ours, and that only where it is compiled."""
     return work if not slow else ("ours",) if compiled else ()
@@ -154,7 +159,7 @@ def main() -> None:
             name: partial(scorer, model, tokens, length, stride) for name, scorer in scorers.items()
         }
         turns = 1 if parsed.quick and shape == "record" else parsed.turns
-        warm = to_warm(work, shape == "record" and device.type == "cpu", parsed.compile)
+        warm = to_warm(work, is_slow(shape, device), parsed.compile)
         shapes[shape] = compare(shape, work, turns, device, "window", count, warm)
         least = needed_operations(config) / matrix_rate(device)
         bound = {"share_of_matrix_rate": least / shapes[shape]["ours"]["seconds_per_window"]}

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.scoring import SHAPES, finish, parse
+from benchmarks.scoring import SHAPES, finish, is_slow, parse
 from benchmarks.side_by_side import matrix_rate, time_in_turns
 from golf.config import MICRO_BATCHES, BatchConfig, RunConfig
 from golf.dist import Group, pick_device
@@ -29,7 +29,7 @@ from golf.plan import Row, make_plan
 from golf.presets import PRESETS
 from golf.train.groups import UNTRAINED, group_lr, optimizer_group
 from golf.train.loop import Batches, add_gradients, clip_gradients, train, update
-from golf.train.passes import passes_per_step, ready_to_train, together
+from golf.train.passes import in_passes, ready_to_train
 from golf.train.state import TrainState
 
 CPU_RECORD_TOKENS = 8 * 2048
@@ -113,7 +113,7 @@ class Plain:
 def configuration(shape: str, device: torch.device, compiled: bool) -> RunConfig:
     """The shape's configuration, with a step that a CPU gets through."""
     config = replace(PRESETS[SHAPES[shape]], compile=compiled or None)
-    if shape == "record" and device.type == "cpu":
+    if is_slow(shape, device):
         return replace(config, batch=BatchConfig(tokens_per_step=CPU_RECORD_TOKENS))
     return config
 
@@ -141,8 +141,7 @@ def operations(config: RunConfig) -> float:
 
 def parts_of_a_step(config: RunConfig, state: TrainState, forward: nn.Module, group: Group) -> dict[str, float]:
     """Seconds of what our step consists of."""
-    passes, row = passes_per_step(config.batch, group), make_plan(config.schedule)[0]
-    batches = together(make_batches(config, group), MICRO_BATCHES // passes)
+    (batches, passes), row = in_passes(make_batches(config, group), config.batch, group), make_plan(config.schedule)[0]
 
     def gradients() -> None:
         for number in range(passes):
@@ -162,23 +161,23 @@ def parts_of_a_step(config: RunConfig, state: TrainState, forward: nn.Module, gr
 def measure(shape: str, parsed: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Time one shape, print its lines, and give its part of the last object."""
     config, group = configuration(shape, device, parsed.compile), Group(device=device)
-    row, batches = make_plan(config.schedule)[0], make_batches(config, group)
+    row, micro_batches = make_plan(config.schedule)[0], make_batches(config, group)
+    batches, passes = in_passes(micro_batches, config.batch, group)
     state = TrainState(build_model(config.model, 1, activation_dtype(device)), config.optimizer, group)
     plain = Plain(build_model(config.model, 1, activation_dtype(device)).to(device), config)
-    forward, passes = ready_to_train(state.model, config, group), passes_per_step(config.batch, group)
-    in_passes = together(batches, MICRO_BATCHES // passes)
+    forward = ready_to_train(state.model, config, group)
     losses: dict[str, list[float]] = {"plain": [], "ours": []}
-    small = shape == "record" and device.type == "cpu"
+    small = is_slow(shape, device)
     steps = 1 if small else 10
 
     def ours() -> None:
         plan, clip = [row] * (state.step + steps), config.optimizer.gradient_clip
         keep = losses["ours"].append
-        train(state, plan, in_passes, clip, group, lambda step: keep(step.loss_nats), forward, passes)
+        train(state, plan, batches, clip, group, lambda step: keep(step.loss_nats), forward, passes)
 
     def theirs() -> None:
         for _ in range(steps):
-            losses["plain"].append(plain.step(row, partial(batches, len(losses["plain"]))))
+            losses["plain"].append(plain.step(row, partial(micro_batches, len(losses["plain"]))))
 
     if not small:  # what is compiled was compiled by `ready_to_train`
         ours()

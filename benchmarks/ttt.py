@@ -4,9 +4,8 @@
 
 The same random weights and tokens at the shapes of the demo and of the public record. On a CPU the record's chunks are
 one sequence long instead of sixteen, with `--quick` half as many windows and epochs: scoring and training keep their
-proportion. Prints a table and last one JSON
-object: `ratio` (the smallest over the shapes of the plain version's seconds to ours) and `largest_difference` (of any
-target's NLL in nats, also after the updates). Needs golf and torch only.
+proportion. Prints a table and last one JSON object: `ratio` (the smallest over the shapes of the plain seconds to ours)
+and `largest_difference` (of any target's NLL in nats, also after the updates). Needs golf and torch only.
 """
 
 import copy
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import evaluators
-from benchmarks.scoring import SHAPES, compare, finish, parse, random_model, random_tokens, to_warm
+from benchmarks.scoring import SHAPES, compare, finish, is_slow, parse, random_model, random_tokens, to_warm
 from golf.config import AdaptConfig, RunConfig, ScoreConfig
 from golf.dist import pick_device
 from golf.model.gepa import GEPA
@@ -29,11 +28,12 @@ Adapt = Callable[[GEPA, Tensor, ScoreConfig, AdaptConfig], Tensor]
 def settings(shape: str, device: torch.device, quick: bool) -> RunConfig:
     """The shape's configuration, with chunks that a CPU gets through."""
     config = PRESETS[SHAPES[shape]]
-    if shape == "record" and device.type == "cpu":
-        assert config.adapt is not None
-        score = replace(config.score, chunk_tokens=config.score.sequence_length)
-        return replace(config, score=score, adapt=replace(config.adapt, epochs=config.adapt.epochs // (1 + quick)))
-    return config
+    if not is_slow(shape, device):
+        return config
+    assert config.adapt is not None
+    epochs = config.adapt.epochs // 2 if quick else config.adapt.epochs
+    score = replace(config.score, chunk_tokens=config.score.sequence_length)
+    return replace(config, score=score, adapt=replace(config.adapt, epochs=epochs))
 
 
 def from_same_weights(adapt: Adapt, model: GEPA, tokens: Tensor, config: RunConfig) -> Callable[[], Tensor]:
@@ -55,7 +55,7 @@ def main() -> None:
     adapters: dict[str, Adapt] = {"plain": evaluators.adapt, "ours": evaluators.Ours(parsed.compile).adapt} | others
     shapes = {}
     for shape in parsed.shapes:
-        slow = shape == "record" and device.type == "cpu"
+        slow = is_slow(shape, device)
         config = settings(shape, device, parsed.quick)
         chunks = 1.5 if parsed.quick and slow else 3
         tokens = random_tokens(int(chunks * config.score.chunk_tokens), config.model.vocab_size)

@@ -16,7 +16,7 @@ from golf.model.device import activation_dtype
 from golf.model.gepa import build_model
 from golf.plan import Row, fit_to_seconds, make_plan
 from golf.train.loop import Step, train
-from golf.train.passes import passes_per_step, ready_to_train, training_batches
+from golf.train.passes import ready_to_train, training_passes
 from golf.train.state import TrainState
 
 MEASURED_STEPS = 3
@@ -44,7 +44,7 @@ def measure_step(config: RunConfig, dataset: Dataset, group: Group) -> float:
     state = TrainState(build_model(config.model, config.seed, activation_dtype(group.device)), config.optimizer, group)
     forward = ready_to_train(state.model, config, group)
 
-    batches, passes = training_batches(config.batch, stream, group), passes_per_step(config.batch, group)
+    batches, passes = training_passes(config.batch, stream, group)
     clip = config.optimizer.gradient_clip
 
     def mean_seconds(row: Row) -> float:

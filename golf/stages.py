@@ -49,7 +49,7 @@ from golf.score.sliding import ChunkScore, Scored, Stream, score
 from golf.tensors import prefixed, read_tensors, unprefixed, write_tensors
 from golf.train.log import CURVES_FILE, TrainingLog
 from golf.train.loop import Notice, Step, never, train
-from golf.train.passes import passes_per_step, ready_to_train, training_batches
+from golf.train.passes import ready_to_train, training_passes
 from golf.train.saving import BY_COST, Saving
 from golf.train.state import TrainState
 
@@ -130,7 +130,7 @@ def train_stage(
 
     finish_step(resumed=True)
     plan, clip = make_plan(config.schedule), config.optimizer.gradient_clip
-    batches, passes = training_batches(config.batch, stream, group), passes_per_step(config.batch, group)
+    batches, passes = training_passes(config.batch, stream, group)
     train(state, plan, batches, clip, group, after_step, forward, passes, notice=notice)
     if group.first:
         write_tensors(folder.file(WEIGHTS[LIVE]), state.live_weights())

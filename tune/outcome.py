@@ -4,7 +4,6 @@ Results of stages and the folder that they stand in enter; an outcome leaves. No
 computed but where an artifact's bytes go.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from golf.artifact.ledger import group_ledger
+from golf.data.dataset import hash_file
 from golf.files import read_json
 from golf.record import ADAPTED, SCREEN, SLIDING
 from golf.score.sliding import Scored
@@ -75,13 +75,13 @@ def outcome_of(
 class Artifact:
     """An artifact by its bytes, wherever it lies."""
 
-    sha256: bytes
+    sha256: str
     path: Path = field(compare=False)
 
 
 def ledger_of(path: Path) -> dict[str, dict[str, float]]:
     """`group_ledger` of the file; trials that share an artifact share its decoding."""
-    shared = _ledger_of(Artifact(hashlib.sha256(path.read_bytes()).digest(), path))
+    shared = _ledger_of(Artifact(hash_file(path), path))
     return {group: dict(row) for group, row in shared.items()}
 
 
@@ -105,7 +105,8 @@ def of_ranking(folder: RunFolder, ladder: Sequence[Mapping[str, Any]]) -> dict[s
 
 def running_bpb(chunks: list[list[float]]) -> list[list[float]]:
     """[chunk, unix seconds, BPB of the stream up to and with the chunk] for every chunk."""
-    return [[number, time.time(), Scored.of(chunks[: number + 1]).bpb] for number in range(len(chunks))]
+    scores = Scored.of(chunks).chunks
+    return [[number, time.time(), Scored(scores[: number + 1]).bpb] for number in range(len(scores))]
 
 
 def failed(cause: str, folder: RunFolder) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _unknown(planned: Forecast) -> list[str]:
 def beside(planned: Forecast, entries: Iterable[Mapping[str, Any]]) -> str:
     """The forecast beside what the trials took, stage by stage.
 
-    Args: entries: ledger entries; those of trials that were not forecast are left out.
+    Args: entries: ledger entries; trials that were not forecast are counted and left out.
     """
     ours, entries = {work.trial for work in planned.works}, list(entries)
     if not ours:
@@ -64,7 +64,7 @@ def beside(planned: Forecast, entries: Iterable[Mapping[str, Any]]) -> str:
     told = (
         f"{len(ours):,} trials were forecast, {len(ended):,} of them have ended ({_ends(ended, 'infeasible')} over the "
         f"cap, {_ends(ended, 'screened')} screened out, {_ends(ended, 'failed')} failed)"
-    ) + (f"; the search chose {others:,} others" if others else "")
+    ) + (f"; others that the search chose: {others:,}" if others else "")
     if all(_forecast_of(planned, stage) is None for stage in planned.stages):
         return f"{told}\ntheir seconds were not forecast: there was no finished trial of this model to go by"
     lines = [told, _wide("seconds", "alone: forecast", "actual", "now: forecast", "actual", "actual/forecast")]

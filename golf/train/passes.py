@@ -3,6 +3,8 @@
 A pass computes one micro-batch, or several that are small: the mean of their means is the mean over all of them.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -25,23 +27,22 @@ def passes_per_step(batch: BatchConfig, group: Group) -> int:
     return MICRO_BATCHES // max(n for n in range(1, mine + 1) if mine % n == 0 and n <= max(1, fitting))
 
 
-def training_batches(batch: BatchConfig, stream: TokenStream, group: Group) -> Batches:
-    """The ids and targets of this rank's passes."""
-    return together(
-        lambda step, number: read_batch(stream, batch, step, number, group.rank, group.world_size),
-        MICRO_BATCHES // passes_per_step(batch, group),
-    )
+def training_passes(batch: BatchConfig, stream: TokenStream, group: Group) -> tuple[Batches, int]:
+    """The ids and targets of this rank's passes, and the passes of a step over all ranks."""
+    return in_passes(partial(read_batch, stream, batch, rank=group.rank, world_size=group.world_size), batch, group)
 
 
-def together(batches: Batches, count: int) -> Batches:
-    """`count` micro-batches as one."""
+def in_passes(micro_batches: Batches, batch: BatchConfig, group: Group) -> tuple[Batches, int]:
+    """This rank's micro-batches in passes, and the passes of a step over all ranks."""
+    passes = passes_per_step(batch, group)
+    count = MICRO_BATCHES // passes
 
     def read(step: int, number: int) -> tuple[Tensor, Tensor]:
-        parts = [batches(step, count * number + place) for place in range(count)]
+        parts = [micro_batches(step, count * number + place) for place in range(count)]
         x_BT, y_BT = (torch.cat(ids) for ids in zip(*parts, strict=True))
         return x_BT, y_BT
 
-    return read
+    return read, passes
 
 
 def ready_to_train(model: GEPA, config: RunConfig, group: Group) -> nn.Module:

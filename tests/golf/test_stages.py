@@ -99,7 +99,10 @@ def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     two, one, shared = (RunFolder(tmp_path / name) for name in ("two", "one", "shared"))
     ours = run_stages(CONFIG, dataset, one, Group(), script.read_bytes(), ignore)["ladder"]
-    shutil.copytree(two.path, shared.path, ignore=shutil.ignore_patterns(*(f"{rung['name']}.json" for rung in ours)))
+    made = ("pack.json", "artifact.golf", *(f"{rung['name']}.json" for rung in ours))
+    shutil.copytree(two.path, shared.path, ignore=shutil.ignore_patterns(*made))
+    pack_trained(CONFIG, dataset, shared, Group(), script.read_bytes())
+    assert shared.file("artifact.golf").read_bytes() == two.file("artifact.golf").read_bytes()
     for rung in ours:
         theirs = json.loads(two.file(f"{rung['name']}.json").read_text())["result"]
         assert [chunk[1:] for chunk in theirs["chunks"]] == [list(chunk[1:]) for chunk in rung["chunks"]]

@@ -91,6 +91,11 @@ def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> 
     again, seen_again = sweep(base, space, data, storage, reuse=False)
     assert again == entries
     assert seen_again.begun == []
+    shared, _ = sweep(base, {**space, "optimizer.embedding_lr": [0.035]}, data, Storage(tmp_path / "shared"))
+    for name, entry in shared.items():
+        assert timeless(entry) == timeless(entries[name])
+        assert Path(entry["files"]["artifact"]).read_bytes() == Path(entries[name]["files"]["artifact"]).read_bytes()
+    assert sum("train" in entry["computed"] for entry in shared.values()) == 1
 
 
 def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from golf.model.gepa import build_model
 from golf.plan import make_plan
 from golf.presets import PRESETS
 from golf.train.loop import Batches, Step, train
-from golf.train.passes import POSITIONS_TOGETHER, passes_per_step, training_batches
+from golf.train.passes import POSITIONS_TOGETHER, passes_per_step, training_passes
 from golf.train.state import TrainState
 
 DEMO = PRESETS["demo"]
@@ -38,8 +38,8 @@ def test_passes_hold_the_micro_batches_in_order(stream: TokenStream, world_size:
     batch = BatchConfig(tokens_per_step=MICRO_BATCHES * 64 * sequences, sequence_length=64)
     for rank in range(world_size):
         group = Group(rank, world_size)
-        mine, passes = MICRO_BATCHES // world_size, passes_per_step(batch, group) // world_size
-        read = training_batches(batch, stream, group)
+        mine, (read, of_all) = MICRO_BATCHES // world_size, training_passes(batch, stream, group)
+        passes = of_all // world_size
         parts = [read(3, number) for number in range(passes)]
         expected = [read_batch(stream, batch, 3, number, rank, world_size) for number in range(mine)]
         for ours, theirs in zip(zip(*parts, strict=True), zip(*expected, strict=True), strict=True):
@@ -56,10 +56,10 @@ def test_the_demo_takes_one_pass_a_step_and_the_record_eight() -> None:
 
 
 def test_a_step_is_the_same_in_one_pass_and_in_eight(stream: TokenStream) -> None:
-    """Catches a mean of the wrong number: loss, gradient norm and weights agree but for rounding."""
+    """Catches a mean of the wrong number: loss, gradient norm and gradients agree but for rounding."""
     row = replace(make_plan(DEMO.schedule)[0], qat=True)
     found: list[tuple[Step, dict[str, torch.Tensor]]] = []
-    one: Batches = training_batches(DEMO.batch, stream, Group())
+    one, _ = training_passes(DEMO.batch, stream, Group())
     eight: Batches = partial(read_batch, stream, DEMO.batch, rank=0, world_size=1)
     for passes, batches in ((1, one), (MICRO_BATCHES, eight)):
         state, steps = TrainState(build_model(DEMO.model, 1), DEMO.optimizer, Group()), list[Step]()
