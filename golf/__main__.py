@@ -147,6 +147,7 @@ def _add_looking(kinds: Any) -> None:
     check.add_argument("--baseline-nats", action="store_true", help="--baseline is in nats per token")
     check.add_argument("--preset", metavar="PRESET", help="of an artifact alone: whose score settings to use")
     check.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
+    check.add_argument("--strict", action="store_true", help="take remarks for failures (exit code 1)")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.add_argument("--out", type=Path, metavar="FILE", help="write the JSON object to a file as well")
     _add_choices(check, split=False)

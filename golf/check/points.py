@@ -1,16 +1,18 @@
-"""The checklist: 25 points of the competition's rules, and what was found on each.
+"""The checklist: 25 points of the competition's rules, and what was found on each, as a table or as JSON.
 
-Findings enter, one row per point leaves, as a table or as JSON. A finding holds numbers, so that a reader can judge
-for themselves; words are for what failed and for what a point does not apply to. Nothing is examined here.
+A finding holds numbers, so that readers can judge for themselves; words are for what failed, for remarks and for why a
+point does not apply. Nothing is examined here.
 Source: openai/parameter-golf, its README and issues #140, #402, #677, #1017, #1719 and #2127.
 """
 
 import math
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "n/a"
+PASSED, REMARK, FAILED, NOT_APPLICABLE = "passed", "remark", "failed", "n/a"
+"""States of a point. A remark holds by the letter only: told elsewhere, a rounding, or accepted for the whole board."""
 POINTS: dict[int, tuple[str, str]] = {
     1: ("package", "one new folder records/<track>/<date>_<name>"),
     2: ("package", "README, submission.json, a log per seed, train_gpt.py that runs there"),
@@ -39,7 +41,29 @@ POINTS: dict[int, tuple[str, str]] = {
     25: ("statistics", "all runs of the configuration are listed"),
 }
 """Section and title of each point."""
-_TOLD = 96
+ONLY_RUNNING = "only running shows it, and somebody else's code is not run"
+"""Why a point does not apply to a folder that is only read."""
+_WIDTH = 96
+_MOST_CAUSES = 8
+"""Lines of one point at the end of a table; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One thing that is wrong, or worth a remark.
+
+    Attributes:
+        text: what is the case, with the file that it is about.
+        remedy: what to do.
+        level: FAILED or REMARK.
+    """
+
+    text: str
+    remedy: str = ""
+    level: str = FAILED
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.remedy}" if self.remedy else self.text
 
 
 @dataclass(frozen=True)
@@ -48,16 +72,28 @@ class Finding:
 
     point: int
     state: str
-    """PASSED, FAILED or NOT_APPLICABLE."""
+    """PASSED, REMARK, FAILED or NOT_APPLICABLE."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """Measured values by name, JSON."""
     why: str = ""
     """What failed and its remedy, or why the point does not apply."""
+    causes: tuple[Cause, ...] = ()
+    """What `why` is made of, one by one, where they are told apart."""
+
+    def listed(self) -> tuple[Cause, ...]:
+        """The causes one by one; `why` as one where they are not told apart."""
+        return self.causes or ((Cause(self.why, level=self.state),) if self.state in (FAILED, REMARK) else ())
 
 
 def judged(point: int, holds: bool, evidence: Mapping[str, Any], why: str = "") -> Finding:
     """PASSED where it `holds`, else FAILED with the reason."""
     return Finding(point, PASSED, evidence) if holds else Finding(point, FAILED, evidence, why)
+
+
+def weighed(point: int, evidence: Mapping[str, Any], causes: Sequence[Cause]) -> Finding:
+    """PASSED without a cause, else the state of the worst."""
+    state = worst_of([cause.level for cause in causes] or [PASSED])
+    return Finding(point, state, evidence, "; ".join(map(str, causes)), tuple(causes))
 
 
 def rows_of(findings: Iterable[Finding], default: str = "nothing here to examine") -> list[Finding]:
@@ -76,12 +112,20 @@ def _together(point: int, found: Sequence[Finding], default: str) -> Finding:
     evidence: dict[str, Any] = {}
     for one in found:
         evidence |= one.evidence
-    return Finding(point, state, evidence, "; ".join(one.why for one in found if one.state == state and one.why))
+    causes = tuple(cause for one in found for cause in one.listed())
+    return Finding(
+        point, state, evidence, "; ".join(one.why for one in found if one.state == state and one.why), causes
+    )
 
 
 def worst(found: Collection[Finding]) -> str:
-    """The state that decides between several findings on a point: a failure, else what passed."""
-    return next(state for state in (FAILED, PASSED, NOT_APPLICABLE) if any(one.state == state for one in found))
+    """The state that decides between several findings on a point: a failure, else a remark, else what passed."""
+    return worst_of([one.state for one in found])
+
+
+def worst_of(states: Collection[str]) -> str:
+    """The state that decides between several."""
+    return next(state for state in (FAILED, REMARK, PASSED, NOT_APPLICABLE) if state in states)
 
 
 def failures(rows: Iterable[Finding]) -> list[int]:
@@ -89,16 +133,30 @@ def failures(rows: Iterable[Finding]) -> list[int]:
     return [row.point for row in rows if row.state == FAILED]
 
 
-def to_json(rows: Sequence[Finding]) -> dict[str, Any]:
-    """{"passed", "failed", "not_applicable" (numbers of points), "points": [{...}]}."""
-    counts = {state: sum(row.state == state for row in rows) for state in (PASSED, FAILED, NOT_APPLICABLE)}
-    points = [
-        {"point": row.point, "section": POINTS[row.point][0], "title": POINTS[row.point][1], "state": row.state}
-        | {"evidence": _finite(row.evidence), "why": row.why}
+def strictly(rows: Iterable[Finding]) -> list[Finding]:
+    """The findings with every remark taken for a failure."""
+    return [
+        replace(row, state=FAILED, causes=tuple(replace(cause, level=FAILED) for cause in row.listed()))
+        if row.state in (REMARK, FAILED)
+        else row
         for row in rows
     ]
-    return {"passed": counts[PASSED], "failed": counts[FAILED], "not_applicable": counts[NOT_APPLICABLE]} | {
-        "points": points
+
+
+def to_json(rows: Sequence[Finding]) -> dict[str, Any]:
+    """{"passed", "remarks", "failed", "not_applicable" (numbers of points), "points": [{...}]}."""
+    names = {"passed": PASSED, "remarks": REMARK, "failed": FAILED, "not_applicable": NOT_APPLICABLE}
+    counts = {name: sum(row.state == state for row in rows) for name, state in names.items()}
+    return {**counts, "points": [_row_json(row) for row in rows]}
+
+
+def _row_json(row: Finding) -> dict[str, Any]:
+    section, title = POINTS[row.point]
+    causes = [{"level": cause.level, "text": cause.text, "remedy": cause.remedy} for cause in row.listed()]
+    return {"point": row.point, "section": section, "title": title, "state": row.state} | {
+        "evidence": _finite(row.evidence),
+        "why": row.why,
+        "causes": causes,
     }
 
 
@@ -117,37 +175,62 @@ def brief(told: Mapping[str, Any]) -> str:
         return f"not checked: {told['error']}"
     failed = [str(row["point"]) for row in told["points"] if row["state"] == FAILED]
     named = f" (point {', '.join(failed)})" if failed else ""
-    return f"{told['passed']} passed, {told['failed']} failed{named}, {told['not_applicable']} not applicable"
+    remarks = told.get("remarks", 0)
+    noted = f"{remarks} with a remark, " if remarks else ""
+    return f"{told['passed']} passed, {noted}{told['failed']} failed{named}, {told['not_applicable']} not applicable"
 
 
 def table_lines(rows: Sequence[Finding]) -> list[str]:
-    """The table for a terminal: a line for each point with its evidence, and last the counts."""
+    """The table for a terminal: a line for each point with its evidence, then remarks and failures, last the counts."""
+    unseen = [row.point for row in rows if row.state == NOT_APPLICABLE and row.why == ONLY_RUNNING]
     lines, section = [], ""
     for row in rows:
+        if row.point in unseen:
+            continue
         if POINTS[row.point][0] != section:
             section = POINTS[row.point][0]
             lines.append(section)
-        lines.append(
-            f"  {row.point:2d} {row.state.upper() if row.state == FAILED else row.state:6s}  {POINTS[row.point][1]}"
+        state = row.state.upper() if row.state in (FAILED, REMARK) else row.state
+        lines.append(f"  {row.point:2d} {state:6s}  {POINTS[row.point][1]}")
+        known = {name.replace("_", " "): value for name, value in row.evidence.items() if value is not None}
+        told = ", ".join(f"{name} {shown(value)}" for name, value in known.items())
+        lines += _wrapped([told, row.why if row.state == NOT_APPLICABLE else ""], 13)
+    if unseen:
+        lines += _wrapped(
+            [f"points {_ranges(unseen)} n/a: only running shows them, and somebody else's code is not run"], 2
         )
-        told = ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in row.evidence.items())
-        lines += [f"             {part}" for part in _wrapped([told, row.why])]
+    for level, title in ((REMARK, "remarks"), (FAILED, "failures")):
+        told_so = [line for row in rows if row.state in (FAILED, REMARK) for line in _cause_lines(row, level)]
+        lines += [title, *told_so] if told_so else []
     return [*lines, brief(to_json(rows))]
 
 
-def _wrapped(texts: Iterable[str]) -> list[str]:
-    """Texts in lines of at most _TOLD characters, broken at spaces."""
+def _cause_lines(row: Finding, level: str) -> list[str]:
+    """The causes of a point on one level, one each; many are counted."""
+    causes = [cause for cause in row.listed() if cause.level == level]
     lines = []
-    for text in texts:
-        line = ""
-        for word in text.split():
-            if line and len(line) + 1 + len(word) > _TOLD:
-                lines.append(line)
-                line = word
-            else:
-                line = f"{line} {word}".strip()
-        lines += [line] if line else []
-    return lines
+    for at, cause in enumerate(causes[:_MOST_CAUSES]):
+        head = f"  {row.point:2d}  " if at == 0 else " " * 6
+        first, *more = _wrapped([str(cause)], 0) or [""]
+        lines += [head + first, *(f"{'':8s}{line}" for line in more)]
+    return lines + ([f"      and {len(causes) - _MOST_CAUSES} more"] if len(causes) > _MOST_CAUSES else [])
+
+
+def _ranges(points: Sequence[int]) -> str:
+    """Numbers in words, neighbours together: "11, 14 to 23"."""
+    parts: list[list[int]] = []
+    for point in points:
+        if parts and parts[-1][-1] == point - 1:
+            parts[-1].append(point)
+        else:
+            parts.append([point])
+    return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts)
+
+
+def _wrapped(texts: Iterable[str], indent: int) -> list[str]:
+    """Texts in lines of at most _WIDTH characters, broken at spaces."""
+    wrap = textwrap.TextWrapper(_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [" " * indent + line for text in texts for line in wrap.wrap(text)]
 
 
 def shown(value: Any) -> str:

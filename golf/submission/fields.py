@@ -14,6 +14,9 @@ T = TypeVar("T")
 _SHOWN = 60
 """Characters of a wrong value in a message."""
 
+STUDY_FILE = "study.json"
+"""The file of a seed study's folder that holds its numbers."""
+
 
 @dataclass(frozen=True)
 class Fields:

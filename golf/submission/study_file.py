@@ -16,7 +16,7 @@ from golf.data.dataset import hash_file
 from golf.files import read_json
 from golf.record import LADDER, Rung
 from golf.score.sliding import Scored
-from golf.submission.fields import Fields
+from golf.submission.fields import STUDY_FILE, Fields
 from golf.submission.study import (
     ArtifactFile,
     Comparison,
@@ -28,7 +28,7 @@ from golf.submission.study import (
     StudyData,
 )
 
-STUDY_FILE = "study.json"
+
 STUDY_FORMAT = 1
 """Of study.json; raised when a reader of the last form would misread it."""
 REMEDY = "give the command of run_seeds.py again, which writes the folder anew"

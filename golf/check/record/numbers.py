@@ -1,0 +1,65 @@
+"""Numbers as people write them: with the last decimal that they were written with, sizes in bytes or in megabytes."""
+
+import math
+import re
+from typing import NamedTuple
+
+LARGEST_NUMBER = 1e15
+"""What is larger is no figure of a run and is taken as not a number."""
+NUMBER = r"([-+]?(?:nan|inf|\d[\d,_]*(?:\.\d+)?(?:e[-+]?\d{1,3})?))"
+_SCALES = {"": 1.0, "bytes": 1.0, "byte": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "kib": 1024.0, "mib": 1048576.0}
+SIZE = r"(\d[\d,_]{0,30}(?:\.\d{1,9})?)\s{0,2}(bytes|byte|[KM]i?B|B)?\b"
+COARSEST = 1e-3
+"""A figure with fewer decimals must agree to this: JSON writers leave out zeros at the end."""
+
+
+class Told(NamedTuple):
+    """A number as it was written.
+
+    Attributes:
+        value: the number; not a number where it was "nan" or absurdly large.
+        unit: of its last decimal, which is what rounding or cutting off may hide.
+    """
+
+    value: float
+    unit: float
+
+    def near(self, value: float, unit: float = 0.0) -> bool:
+        """Whether it is `value` rounded to its decimals, where `value` itself was rounded to a `unit`."""
+        return abs(self.value - value) <= 0.5001 * (min(self.unit, COARSEST) + unit) + 1e-9
+
+    def cut_from(self, value: float, unit: float = 0.0) -> bool:
+        """Whether it is `value` with less than one unit of its last decimal lost, cut off instead of rounded."""
+        return abs(self.value - value) < min(self.unit, COARSEST) + unit
+
+    def is_size(self, size: float) -> bool:
+        """Whether it is that number of bytes, as far as it was written out."""
+        return abs(self.value - size) <= 0.5001 * self.unit
+
+
+def told(text: str) -> Told | None:
+    """A number in text, thousands separated by commas or not; None where it is none."""
+    match = re.fullmatch(NUMBER, text.strip(), re.IGNORECASE)
+    if match is None:
+        return None
+    plain = match[1].replace(",", "").replace("_", "").lower()
+    mantissa, _, exponent = plain.partition("e")
+    decimals = len(mantissa.partition(".")[2])
+    value = float(plain)
+    if not abs(value) < LARGEST_NUMBER:
+        return Told(math.nan, 0.0)
+    return Told(value, float(f"1e{int(exponent or 0) - decimals}"))
+
+
+def told_size(number: str, scale: str | None) -> Told | None:
+    """A size in bytes from a match of SIZE; megabytes are decimal, MiB are not."""
+    value = told(number)
+    if value is None or not math.isfinite(value.value):
+        return None
+    factor = _SCALES[(scale or "").lower()]
+    return Told(value.value * factor, value.unit * factor)
+
+
+def whole(text: str) -> int:
+    """An integer in text whose digits may be separated by commas."""
+    return int(text.replace(",", "").replace("_", ""))

@@ -1,0 +1,155 @@
+"""What the README.md and the scripts of a record folder tell people to run, and to install.
+
+Commands stand in blocks of code, in indented lines and between back-quotes. Only those are judged that are meant for
+the record folder: what follows `cd` into something else, or has its path in the repository or on a machine, is not.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+_FENCE = re.compile(r"\s{0,3}(?:```|~~~)\s*([\w-]*)")
+_SHELLS = {"", "bash", "sh", "shell", "console", "zsh", "text", "shell-session", "terminal", "bash-session"}
+_INLINE = re.compile(r"`([^`\n]{3,300})`")
+_RUNNERS = {"python", "python3", "torchrun", "bash", "sh", "source", ".", "zsh", "accelerate", "sbatch", "chmod"}
+_PYTHON = re.compile(r"python3?(?:\.\d+)?$")
+_MAKERS = {"-o", "-O", ">", ">>", "--output", "tee", "touch"}
+_ELSEWHERE = ("/", "~", "..", "$", "data/", "./data/", "http", "scripts/../", "third_party/")
+_OF_THE_REPOSITORY = {"train_gpt_mlx.py", "setup.py"}
+"""Scripts at the top of the repository or of a package that is built."""
+_INSTALLERS = re.compile(r"\b(?:pip3?|uv|conda|mamba|apt(?:-get)?|brew)\b[^\n]*?\b(?:install|add)\b([^\n]*)")
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What commands a text tells.
+
+    Attributes:
+        runs: files of the folder that they run.
+        requirements: files of requirements that they install from.
+        installs: the text of the commands that install something.
+    """
+
+    runs: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    installs: str = field(default="", repr=False)
+
+
+def commands_of(text: str, folder: str) -> Commands:
+    """The commands of a README.
+
+    Args: folder: the name of the record folder, by which paths into it are known.
+    """
+    runs: dict[str, None] = {}
+    requirements: dict[str, None] = {}
+    for block in _blocks(text):
+        made, away = set[str](), False
+        for line in _joined(block):
+            words = _words(line)
+            if "cd" in words:
+                away = _leaves(words, folder, away)
+            made |= {_plain(words[at + 1], folder) for at, word in enumerate(words[:-1]) if word in _MAKERS}
+            if words[:1] in (["cp"], ["mv"], ["ln"], ["wget"], ["curl"]):
+                made.add(_plain(words[-1].rsplit("/", 1)[-1], folder))
+            if away:
+                continue
+            for name in _run_by(words):
+                if _is_of_folder(name, folder) and (plain := _plain(name, folder)) not in made | _OF_THE_REPOSITORY:
+                    runs[plain] = None
+            for name in _required_by(words):
+                if _is_of_folder(name, folder):
+                    requirements[_plain(name, folder)] = None
+    return Commands(tuple(runs), tuple(requirements), "\n".join(match[1] for match in _INSTALLERS.finditer(text)))
+
+
+def _blocks(text: str) -> Iterator[list[str]]:
+    """The lines of each block of shell commands; each command between back-quotes is a block of its own."""
+    fence, block = None, list[str]()
+    for line in text.splitlines():
+        match = _FENCE.match(line)
+        if match is not None:
+            if fence is not None and fence in _SHELLS:
+                yield block
+            fence, block = (match[1].lower() if fence is None else None), []
+        elif fence is not None:
+            block.append(line)
+        elif line.startswith(("    ", "\t")):
+            yield [line.strip()]
+        else:
+            yield from ([inline] for inline in _INLINE.findall(line))
+    if fence is not None and fence in _SHELLS:
+        yield block
+
+
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """Commands whose lines are continued, each whole; documents written in place are left out."""
+    whole, until = "", None
+    for line in lines:
+        if until is not None:
+            until = None if line.strip() == until else until
+            continue
+        whole += line.rstrip()
+        if whole.endswith("\\"):
+            whole = whole[:-1] + " "
+            continue
+        here = re.search(r"<<-?\s*['\"]?(\w+)", whole)
+        until = here[1] if here else None
+        yield from (part for part in re.split(r"&&|\|\||;|\|", whole) if part.strip())
+        whole = ""
+
+
+def _words(line: str) -> list[str]:
+    """The words of a command, without a prompt, comments and variables set before it."""
+    try:
+        words = shlex.split(line.strip().removeprefix("$ ").removeprefix("> "), comments=True)
+    except ValueError:
+        words = line.split()
+    while words and (
+        re.match(r"\w+=", words[0]) or words[0] in ("env", "time", "nohup", "sudo", "exec", "then", "do", "!")
+    ):
+        words.pop(0)
+    return words
+
+
+def _leaves(words: list[str], folder: str, away: bool) -> bool:
+    """Whether one is out of the record folder after `cd`."""
+    at = words.index("cd") + 1
+    place = words[at].rstrip("/") if at < len(words) else "~"
+    if place.endswith(folder) or "records/" in place or "<" in place:
+        return False
+    return not (away and place in ("..", "-"))
+
+
+def _run_by(words: list[str]) -> Iterator[str]:
+    """Files that a command runs: the first word that is a script, after one that runs scripts, or `./script`."""
+    if not words:
+        return
+    first = words[0].rsplit("/", 1)[-1] if not words[0].startswith("./") else words[0]
+    if first.startswith("./") and first.endswith((".sh", ".py")):
+        yield words[0]
+    elif first in _RUNNERS or _PYTHON.match(first):
+        if "-m" in words[1:3] and "torch" not in " ".join(words[1:4]):
+            return
+        script = next((word for word in words[1:] if re.fullmatch(r"[\w./$~{}<>-]+\.(?:py|sh)", word)), None)
+        if script is not None:
+            yield script
+
+
+def _required_by(words: list[str]) -> Iterator[str]:
+    """Files of requirements that a command installs from."""
+    if "install" in words or "sync" in words:
+        yield from (words[at + 1] for at, word in enumerate(words[:-1]) if word in ("-r", "--requirement"))
+
+
+def _is_of_folder(name: str, folder: str) -> bool:
+    if folder in name.split("/"):
+        return True
+    return not name.startswith(_ELSEWHERE) and not re.search(r"[$<>{}*]|^records/", name)
+
+
+def _plain(name: str, folder: str) -> str:
+    """A path below the record folder."""
+    parts = PurePosixPath(name).parts
+    return "/".join(parts[parts.index(folder) + 1 :] if folder in parts else parts)
