@@ -12,7 +12,8 @@ from golf.check.study import check_study
 from golf.commands import evaluated, find_dataset, settings_of
 from golf.dist import Group, pick_device
 from golf.rules import NON_RECORD
-from golf.submission.study_file import STUDY_FILE, read_study
+from golf.submission.fields import STUDY_FILE
+from golf.submission.study_file import read_study
 
 
 def say(line: str) -> None:

@@ -28,7 +28,6 @@ from golf.submission.study import (
     StudyData,
 )
 
-
 STUDY_FORMAT = 1
 """Of study.json; raised when a reader of the last form would misread it."""
 REMEDY = "give the command of run_seeds.py again, which writes the folder anew"

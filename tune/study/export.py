@@ -15,7 +15,8 @@ from golf.config import RunConfig, from_plain, to_plain
 from golf.data.dataset import Dataset, hash_file
 from golf.files import write_json
 from golf.record import LADDER
-from golf.submission.study_file import STUDY_FILE, STUDY_FORMAT
+from golf.submission.fields import STUDY_FILE
+from golf.submission.study_file import STUDY_FORMAT
 from tune.ledger.ledger import STAMPS, Ledger
 from tune.ledger.trials import latest
 from tune.paths import Storage

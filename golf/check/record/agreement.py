@@ -29,7 +29,11 @@ def agreement(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> 
     if not scored:
         return Finding(6, FAILED, {"logs": len(folder.logs)}, "no log holds a final val_bpb: add the logs of the runs")
     evidence: dict[str, Any] = {"result": _names(scored), "logs": len(scored)}
-    broken = [str(one) for one in scored if one.score is not None and not math.isfinite(one.score.bpb.value)]
+    broken = [
+        str(one)
+        for one in scored
+        if one.scored is not None and not all(math.isfinite(score.bpb.value) for score in one.scored.scores)
+    ]
     if broken:
         return Finding(6, FAILED, evidence, f"val_bpb is no number in the log of {', '.join(broken)}")
     claims = folder.claims

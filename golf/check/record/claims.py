@@ -150,8 +150,10 @@ def _required(fields: Mapping[str, Any], numbers: Mapping[str, Told]) -> list[Ca
             level = REMARK if name in ("name", "date") else FAILED  # the folder's name tells both
             causes.append(Cause(f"{FILE} has no {name}", f"add {name}", level))
     for name in _TEXT_FIELDS:
-        if fields.get(name) is not None and not _flat_text(fields[name]).strip():
-            causes.append(Cause(f"{FILE}: {name} must be text, got {brief(fields[name])}", f"write {name} as text"))
+        value = fields.get(name)
+        is_text = isinstance(value, (str, list)) and bool(_flat_text(value).strip())
+        if value is not None and not is_text:
+            causes.append(Cause(f"{FILE}: {name} must be text, got {brief(value)}", f"write {name} as text"))
     return causes
 
 

@@ -143,7 +143,10 @@ class _Files:
         found = []
         for name in sorted(filter(_may_be_log, self.sizes), key=lambda name: (name.count("/"), name)):
             if min(self.sizes[name], HEAD_BYTES + TAIL_BYTES) > self.left:
-                self._told(name, f"was not read: the logs before it have more than {LARGEST_TOGETHER:,} bytes")
+                what = (
+                    f"has {self.sizes[name]:,} bytes and was not read: all together have more than {LARGEST_TOGETHER:,}"
+                )
+                self._told(name, what)
                 continue
             try:
                 text = read_text(self.path / name)

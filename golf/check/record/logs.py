@@ -80,6 +80,7 @@ _LIMITED = _pattern(
     r"(?:eval|val)\w{0,20} limited to \d[\d,]* \w+|"
     r"val_doc_fraction: 0?\.\d+)"
 )
+_VALIDATION_FILES = _pattern(r"\bval_loader\b.{0,200}?\bpattern=(\S{1,300})|^\s{0,8}val_files: (\S{1,300})")
 _ON_VALIDATION = _pattern(r"\btrain_loader\b.{0,300}?(fineweb_val)")
 _VERSION = _pattern(r"\brunning (python|pytorch) (\S{1,40})")
 _PYTHON = _pattern(r"\b(?:running python|python(?:_version)?\"?\s*[:=]) ?\"?(\d+\.\d+(?:\.\d+)?)")
@@ -87,7 +88,7 @@ _SETTING = re.compile(r"([a-z_][a-z0-9_.]{0,60})[:=](\S{1,200})")
 _LONE_SETTING = re.compile(r"\s{0,40}([a-z_][a-z0-9_.]{0,60}): ([^{\s].{0,200}|\{.*)")
 _OF_A_RUN = _pattern(
     r"seed|time|(?<!wallclock_)seconds|_ms$|mem|^run_|uuid|hash|commit|^out|(?:^|_)(?:host|hostname|node|nodename|pid|port|ip|date|started|"
-    r"rank|local_rank|device|gpu|cuda|driver)$|^(?:step|warmup_step|name|trial|cold|ranks|world_size|data|gptq|pergroup|is_main_process)$|"
+    r"rank|local_rank|device|gpu|cuda|driver)$|^(?:step|warmup_step|name|trial|cold|ranks|world_size|gptq|pergroup|is_main_process)$|"
     r"log(?:_?file|_?dir|s)?$|(?:cache|artifact|output|work|save|model|checkpoint|quantized_model|ckpt)_?(?:dir|path|root)$|^slurm|"
     r"^(?:train_shards|val_tokens|code_bytes|code_sha256|dataset)$"
 )
@@ -168,6 +169,7 @@ class RunLog:
     tokenizer: str | None = None
     train_shards: int | None = None
     validation_tokens: int | None = None
+    validation_files: str | None = None
     limited: str | None = None
     trains_on_validation: bool = False
     python: str | None = None
@@ -247,6 +249,7 @@ def read_run(file: str, lines: Sequence[str], source: CodeBlock | None = None, p
         tokenizer=_tokenizer(telling),
         train_shards=_count(telling, _SHARDS),
         validation_tokens=_count(telling, _VALIDATION),
+        validation_files=_last(telling, _VALIDATION_FILES),
         limited=_last(telling, _LIMITED),
         trains_on_validation=_last(telling, _ON_VALIDATION) is not None,
         python=_last(telling, _PYTHON),

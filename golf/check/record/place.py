@@ -104,8 +104,9 @@ def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
     tokenizers = sorted({run.tokenizer for run in runs if run.tokenizer is not None})
     datasets = sorted({run.dataset for run in runs if run.dataset is not None} | _told_datasets(folder))
     evidence: dict[str, Any] = {"validation_tokens": tokens or None, "tokenizer": tokenizers or None}
+    files = {run.validation_files for run in runs if run.validation_files is not None}
     foreign = [name for name in datasets if "fineweb" not in name.lower()]
-    if foreign and not any("fineweb" in name.lower() for name in datasets):
+    if foreign and not any("fineweb" in name.lower() for name in (*datasets, *files)):
         counted = f" ({tokens[0]:,} tokens)" if tokens else ""
         whole = f"FineWeb's validation split ({SP1024_TOKENS:,} tokens under sp1024)"
         what = f"scored on {foreign[0]}{counted}, not on {whole}"

@@ -42,7 +42,7 @@ _READERS = {"open", "load", "read_text", "read_bytes", "from_file", "fromfile", 
 _WRITERS = {"save", "write_text", "write_bytes", "savez", "dump"}
 _ELSEWHERE = ("data/", "./data/", "logs/", "./logs/", "/", "~", "..", "http")
 """Beginnings of paths that a record folder need not hold."""
-_MADE_BY_RUNNING = re.compile(r"final_model|\.(?:pt|pth|ptz|bin|npz|log|txt|tmp|ckpt)$|checkpoint")
+_MADE_BY_RUNNING = re.compile(r"final_model|\.(?:pt|pth|ptz|log|tmp|ckpt)$|checkpoint")
 """Files that a training leaves."""
 CODE_ENDINGS = (
     *(

@@ -117,17 +117,15 @@ def test_our_own_logs_pass(tmp_path: Path) -> None:
 
 EACH = {run.seed: run for run in RUNS}
 FAULTS: dict[str, tuple[Change, list[int]]] = {
-    "a log that says another seed than its name": (edit("train_seed42.log", "seed:42\n", "seed:43\n"), [2, 6, 7, 25]),
+    "a log that says another seed than its name": (edit("train_seed42.log", "seed:42\n", "seed:43\n"), [7]),
     "no README": (without("README.md"), [2]),
     "an empty README": (lambda f: (f / "README.md").write_text(""), [2]),
     "no submission.json": (without("submission.json"), [2, 6, 10]),
     "no code": (without("train_gpt.py"), [2, 5]),
-    "no logs": (without("*.log"), [2, 5, 6, 7, 8, 9, 25]),
+    "no logs": (without("*.log"), [2, 6, 7]),
     "a seed without a log": (without("train_seed42.log"), [2, 6, 7]),
     "no author": (fields(author=None), [2]),
     "a number as author": (fields(author=5), [2]),
-    "bytes as text": (fields(bytes_total="15,800,351 bytes"), [2]),
-    "megabytes": (fields(bytes_total=15.8), [2]),
     "code that is no Python": (with_code("def main(:\n"), [2]),
     "a package that nothing brings": (with_code("import brotli\n"), [2]),
     "a file that is not there": (with_code("t = open('tokens.bin', 'rb').read()\n"), [2]),
@@ -135,21 +133,17 @@ FAULTS: dict[str, tuple[Change, list[int]]] = {
     "an artifact over the cap": (runs(*RUNS[:2], replace(RUNS[2], model_bytes=17_000_000)), [3]),
     "an artifact of 16 MiB": (runs(*RUNS[:2], replace(RUNS[2], model_bytes=(16 << 20) - len(CODE))), [3]),
     "a total over the cap": (fields(bytes_total=16_000_001), [3, 6]),
-    "other code than that of the logs": (edit("train_gpt.py", "import zlib", "import  zlib"), [5]),
+    "other code than that of the logs": (edit("train_gpt.py", "import zlib", "import bz2, zlib"), [5]),
     "one log of other code": (edit("train_seed42.log", f"Code size: {len(CODE)}", "Code size: 48000"), [5, 7]),
     "no sizes at all": (
         lambda f: [
             *(edit("train_seed", old, "")(f) for old in ("Code size", "Serialized", "Total submission")),
             fields(bytes_total=None, bytes_code=None, seed_results=None)(f),
         ],
-        [3, 5],
+        [3],
     ),
     "a better mean": (fields(val_bpb=1.1192), [6]),
     "the best seed for the mean": (fields(val_bpb=1.1198), [6]),
-    "a mean that is cut, not rounded": (
-        lambda f: [runs(*RUNS[:2], replace(RUNS[2], bpb=1.12005))(f), fields(val_bpb=1.1202, val_loss=None)(f)],
-        [6],
-    ),
     "a figure of one decimal": (fields(val_bpb=1.1), [6]),
     "other total bytes, which no log tells": (
         lambda f: [edit("train_seed", "Total submission", "")(f), fields(bytes_total=15_700_000)(f)],
@@ -161,17 +155,23 @@ FAULTS: dict[str, tuple[Change, list[int]]] = {
     "other code bytes": (fields(bytes_code=len(CODE) + 1), [6]),
     "a seed's figure of another": (edit("submission.json", '"val_bpb": 1.1201', '"val_bpb": 1.1151'), [6]),
     "not a number": (edit("train_seed42.log", f"val_bpb:{EACH[42].bpb:.8f}", "val_bpb:nan"), [6]),
-    "a space counted twice": (runs(*(replace(run, ratio=run.ratio * 1.18) for run in RUNS)), [6]),
-    "one log of other bytes per token": (runs(*RUNS[:2], replace(RUNS[2], ratio=RUNS[2].ratio * 0.99)), [6]),
+    "a space counted twice": (runs(*(replace(run, ratio=run.ratio * 1.18) for run in RUNS)), [15]),
+    "one log of other bytes per token": (runs(*RUNS[:2], replace(RUNS[2], ratio=RUNS[2].ratio * 0.99)), [15]),
+    "the best of the seeds, which are not listed": (
+        fields(seeds=None, seed_results=None, val_bpb=1.1198, val_loss=None, val_bpb_std=None),
+        [6],
+    ),
     "two seeds": (runs(*RUNS[:2]), [7]),
     "other settings": (runs(*RUNS[:2], replace(RUNS[2], settings={"iterations": "9000"})), [7]),
     "other shards": (runs(*RUNS[:2], replace(RUNS[2], shards=25)), [7, 12]),
     "training on the validation split": (edit("train_s", "dataset:fineweb10B", "shards:fineweb_val_0 dataset:x"), [12]),
     "11 minutes of training": (runs(*RUNS[:2], replace(RUNS[2], train_ms=660_000)), [8]),
-    "more than a step too long": (runs(*RUNS[:2], replace(RUNS[2], train_ms=600_200)), [8]),
-    "calibration above the budget": (edit("train_seed42.log", "peak memory", "gptq:66 layers in 12.5s\npeak"), [8]),
+    "more than a step too long": (runs(*RUNS[:2], replace(RUNS[2], train_ms=600_700)), [8]),
+    "calibration above the budget": (
+        edit("train_seed42.log", "peak memory", "GPTQ:collected 66 Hessians in 12.5s\npeak"),
+        [8],
+    ),
     "11 minutes of evaluation": (runs(*RUNS[:2], replace(RUNS[2], eval_ms=660_000)), [9]),
-    "no times": (edit("train_seed", "_time:", "_clock:"), [8, 9]),
     "other GPUs": (fields(hardware="8xA100"), [10]),
     "fewer GPUs": (runs(*(replace(run, world=4) for run in RUNS)), [10]),
     "a part of the validation split": (runs(*(replace(run, tokens=1_000_000) for run in RUNS)), [13]),
@@ -192,7 +192,9 @@ def test_a_fault_fails_its_points_and_no_others(tmp_path: Path, fault: str) -> N
 
 ALLOWED: dict[str, Change] = {
     "no seeds listed": fields(seeds=None, seed_results=None, val_bpb_std=None),
-    "no seeds listed, and the figures of one": fields(seeds=None, seed_results=None, val_bpb=1.1198, val_loss=None),
+    "no seeds listed, and the figures of one that is not the best": fields(
+        seeds=None, seed_results=None, val_bpb=1.1201, val_loss=None, val_bpb_std=None
+    ),
     "a seed that only the log's name tells": edit("train_seed42.log", "seed:42\n", ""),
     "a package of requirements.txt": with_code(
         "import brotli\nfrom flash_attn_interface import f\n", "brotli\n# flash_attn_3\n"
@@ -216,7 +218,7 @@ ALLOWED: dict[str, Change] = {
     "half a step too long": runs(*(replace(run, train_ms=600_040) for run in RUNS)),
     "calibration within the budget": lambda f: [
         runs(*(replace(run, train_ms=580_000) for run in RUNS))(f),
-        edit("train_seed", "peak memory", "gptq:66 layers in 12.5s\npeak")(f),
+        edit("train_seed", "peak memory", "GPTQ:collected 66 Hessians in 12.5s\npeak")(f),
         edit("train_seed", "world_size", "gptq:reserving 12s, effective=588000ms\nworld_size")(f),
     ],
     "an evaluation in a log of its own": lambda f: [
@@ -246,9 +248,8 @@ def test_the_seed_of_other_bytes_per_token_is_named(tmp_path: Path) -> None:
     score = "quantized_ttt val_loss:"
     edit("logs/train_s999.txt", score, f"{score}3.1 was:")(folder)
     rows = found(folder)
-    assert failures(rows.values()) == [6]
-    assert rows[6].evidence["disagreements"] == 1
-    assert "seed 999" in rows[6].why
+    assert failures(rows.values()) == [15]
+    assert "999 3.99" in rows[15].why
 
 
 def test_other_code_in_a_log_is_seen(tmp_path: Path) -> None:

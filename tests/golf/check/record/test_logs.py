@@ -6,33 +6,57 @@ from typing import Any
 
 import pytest
 
-from golf.check.record.logs import RunLog, Told, read_log, told
+from golf.check.record.devices import Device
+from golf.check.record.logs import CodeSize, RunLog, Seconds, read_run
+from golf.check.record.numbers import Told, told
+from golf.check.record.text import decoded, plain_line
+
+
+def only_run(name: str, text: str) -> RunLog:
+    """The facts in a log of one run."""
+    return read_run(name, [plain_line(line) for line in decoded(text.encode()).lines()])
+
 
 LINES: dict[str, dict[str, Any]] = {
     "seed:1337": {"seed": 1337},
     "  seed: 42": {"seed": 42},
     "torch_seed:5 data_seed:6": {"seed": None},
-    "Code size: 47642 bytes": {"code_bytes": (47_642,)},
-    "Code size (compressed): 16,594 bytes": {"code_bytes": (16_594,)},
-    "code_bytes: 84732": {"code_bytes": (84_732,)},
-    "Serialized model int8+zlib: 15815847 bytes (payload:17178912 payload_ratio:3.91x)": {"model_bytes": 15_815_847},
-    "Serialized model quantized+brotli: 15,976,325 bytes": {"model_bytes": 15_976_325},
-    "Serialized model: 304809 bytes": {"model_bytes": 304_809},
-    "Total submission size int6+zstd: 15891234 bytes": {"total_bytes": 15_891_234},
-    "Total submission size: 389541 bytes": {"total_bytes": 389_541},
-    "stopping_early: wallclock_cap train_time:599987ms step:7101/20000": {"train_seconds": 599.987, "steps": 7101},
-    "stopping_early: wallclock_cap train_time: 596160ms step: 4841/20000": {"train_seconds": 596.16, "steps": 4841},
-    "4000/20000 train_loss: 2.9178 train_time: 8.5m tok/s: 6500000": {"train_seconds": 510.0},
+    "Code size: 47642 bytes": {"code_sizes": (CodeSize(47_642),)},
+    "Code size (compressed): 16,594 bytes": {"code_sizes": (CodeSize(16_594, "compressed"),)},
+    "code_bytes: 84732": {"code_sizes": (CodeSize(84_732),)},
+    "Serialized model int8+zlib: 15815847 bytes (payload:17178912 payload_ratio:3.91x)": {
+        "model_bytes": Told(15_815_847, 1)
+    },
+    "Serialized model quantized+brotli: 15,976,325 bytes": {"model_bytes": Told(15_976_325, 1)},
+    "Serialized model: 304809 bytes": {"model_bytes": Told(304_809, 1)},
+    "Total submission size int6+zstd: 15891234 bytes": {"total_bytes": Told(15_891_234, 1)},
+    "Total submission size: 389541 bytes": {"total_bytes": Told(389_541, 1)},
+    "stopping_early: wallclock_cap train_time:599987ms step:7101/20000": {
+        "train_seconds": Seconds(599.987, 0.001),
+        "steps": 7101,
+    },
+    "stopping_early: wallclock_cap train_time: 596160ms step: 4841/20000": {
+        "train_seconds": Seconds(596.16, 0.001),
+        "steps": 4841,
+    },
+    "4000/20000 train_loss: 2.9178 train_time: 8.5m tok/s: 6500000": {
+        "train_seconds": Seconds(510.0, 6.0),
+        "steps": 4000,
+    },
     "step:500/9000 train_loss:2.1 train_time:301234ms step_avg:602.5ms": {"step_seconds": 0.6025, "steps": 500},
-    "train          599.1 s": {"train_seconds": 599.1},
+    "train          599.1 s": {"train_seconds": Seconds(599.1, 0.1)},
     "total_eval_time:453.8s": {"eval_seconds": 453.8},
     "ttt            410.0 s  1.120000 BPB  1.891000 nats/token": {"eval_seconds": 410.0},
     "GPTQ:collected 67 hessians in 12.9s": {"calibration_seconds": 12.9},
     "gptq:reserving 12s, effective=588000ms": {"calibration_seconds": None},
     "world_size:8 grad_accum_steps:1": {"world_size": 8},
-    'device: "4 x NVIDIA H200"': {"world_size": 4, "device": "H200"},
-    "|   0  NVIDIA H100 80GB HBM3          On  |": {"device": "H100 80GB HBM3"},
-    "train_loader:dataset:fineweb10B_sp1024 train_shards:80": {"train_shards": 80, "tokenizer": "sp1024"},
+    'device: "4 x NVIDIA H200"': {"world_size": 4, "devices": (Device("H200", 4),)},
+    "|   0  NVIDIA H100 80GB HBM3          On  |": {"devices": (Device("H100"),)},
+    "train_loader:dataset:fineweb10B_sp1024 train_shards:80": {
+        "train_shards": 80,
+        "tokenizer": "sp1024",
+        "dataset": "fineweb10B_sp1024",
+    },
     "tokenizer_path=./data/tokenizers/fineweb_4096_bpe.model": {"tokenizer": "sp4096"},
     "val_tokens: 40540160": {"validation_tokens": 40_540_160},
     "val_loader:shards pattern=./fineweb_val_*.bin tokens:62021632": {"validation_tokens": 62_021_632},
@@ -44,10 +68,20 @@ LINES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("line", LINES)
 def test_a_line_tells_what_it_says(line: str) -> None:
     """Fault: a number read from the wrong place, in the wrong unit, or not at all."""
-    log = read_log("train.log", f"something\n{line}\nsomething else\n".encode())
+    log = only_run("train.log", f"something\n{line}\nsomething else\n")
     assert {name: getattr(log, name) for name in LINES[line]} == LINES[line]
     untold = replace(log, **{name: getattr(RunLog(""), name) for name in LINES[line]})
-    related = {"steps", "train_seconds", "step_seconds", "device", "tokenizer", "settings", "name"}
+    related = {
+        "steps",
+        "train_seconds",
+        "step_seconds",
+        "devices",
+        "tokenizer",
+        "settings",
+        "file",
+        "dataset",
+        "validation_files",
+    }
     blank = RunLog("train.log")
     assert {name for name in vars(blank) if getattr(untold, name) != getattr(blank, name)} <= related
 
@@ -76,7 +110,7 @@ SCORES = {
 @pytest.mark.parametrize("line", SCORES)
 def test_final_scores_are_not_taken_for_curves(line: str) -> None:
     """Fault: a point of a curve passes for the result, or a result for a point."""
-    scores = read_log("a.log", line.encode()).scores
+    scores = only_run("a.log", line).scores
     found = [(score.name, score.bpb.value, score.seconds) for score in scores]
     assert found == ([] if SCORES[line] is None else [SCORES[line]])
 
@@ -92,8 +126,8 @@ sliding val_loss:2 val_bpb:1.3
 roundtrip val_loss:2 val_bpb:1.2
 sliding val_loss:2 val_bpb:1.1
 """
-    log = read_log("train_seed7.log", text.encode())
-    assert (log.model_bytes, log.total_bytes, log.seed_of_name) == (15_000_000, 15_050_051, 7)
+    log = only_run("train_seed7.log", text)
+    assert (log.model_bytes, log.total_bytes, log.seed_of_name) == (Told(15_000_000, 1), Told(15_050_051, 1), 7)
     assert [(score.name, score.bpb.value) for score in log.scores] == [("roundtrip", 1.2), ("sliding", 1.1)]
 
 
@@ -123,7 +157,7 @@ late: yes
 """
     wanted = {"pytorch": "2.9.1+cu128", "train_batch_tokens": "524288", "max_wallclock_seconds": "600.000"}
     wanted |= {"sdp_backends": "cudnn=False", "flash": "True", "qk_gain_init": "5.25", "config.quant.mlp.bits": "6"}
-    assert read_log("a.log", text.encode()).settings == wanted
+    assert only_run("a.log", text).settings == wanted
 
 
 @pytest.mark.parametrize("unit", ["gptq ", "val_loader ", "a:b ", "1/", "x: {", " ", "code size (", "val_bpb:1 "])
@@ -131,5 +165,5 @@ def test_lines_made_to_be_slow_are_read_in_time(unit: str) -> None:
     """Fault: a pattern that looks back again and again: minutes for a small log."""
     line = (unit * 8000)[:7990]
     started = time.process_time()
-    read_log("a.log", "\n".join([line] * 25).encode())
+    only_run("a.log", "\n".join([line] * 25))
     assert time.process_time() - started < 3.0

@@ -26,13 +26,16 @@ def g(path="x.bin"):
 torch.save({}, "w.pt")
 """)
     assert source.error == ""
-    assert source.imports == {"torch", "lzma", "flash_attn_interface", "brotli", "always"}
+    assert source.imports == {"torch", "lzma", "near", "flash_attn_interface", "brotli", "always"}
     assert source.optional == {"zstandard", "fast"}
     assert source.opened == {"in.bin", "table.npy"}
     assert not source.packed
-    missing = missing_requirements(source, "brotli==1.1 ; python_version > '3'\nflash-attn-3>=1\n", ["always"])
+    missing = missing_requirements(source, "brotli==1.1 ; python_version > '3'\nflash-attn-3>=1\n", ["always", "near"])
     assert missing == ([], ["fast", "zstandard"])
-    assert missing_requirements(source, "", []) == (["always", "brotli", "flash_attn_interface"], ["fast", "zstandard"])
+    assert missing_requirements(source, "", ["near"]) == (
+        ["always", "brotli", "flash_attn_interface"],
+        ["fast", "zstandard"],
+    )
 
 
 def test_packed_code_and_no_code_are_told() -> None:
