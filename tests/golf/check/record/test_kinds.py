@@ -480,7 +480,7 @@ KINDS: dict[str, Kind] = {
             edit(
                 "train_seed",
                 "peak memory",
-                "GPTQ:collected 67 Hessians in 3.5s\nGPTQ:quantized in 10.1s\nGPTQ:compressed+saved in 64.7s\npeak memory",
+                "GPTQ:collected 67 Hessians in 3.5s\nGPTQ:compressed+saved in 64.7s\npeak memory",
             ),
         )
     ),
