@@ -11,6 +11,7 @@ from golf.artifact.bundle import COUNTED
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     *COUNTED[:-2],
+    "golf.terminal",
     "golf.artifact.ledger",
     "golf.model.interop",
     "golf.presets",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from golf.config import RunConfig, to_plain
@@ -63,20 +64,29 @@ def run(arguments: list[str], environment: dict[str, str]) -> str:
 
 
 def test_a_sweep_with_secrets(tiny: RunConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault: a byte of a secret of the environment or of MLflow's address in the storage, MLflow or on the screen."""
+    """Fault: a byte of a secret of the environment or of MLflow's address in the storage, MLflow or on the screen; or
+    the shell's working folder taken for one, so that MLflow gets no files."""
     write_json(tmp_path / "tiny.json", to_plain(tiny))
     storage = Storage(tmp_path / "storage")
     arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(storage.root), "--search", "grid"]
     arguments += ["--space", "seed=1", "split=int4", "--no-screening"]
     with socket.socket() as taken:  # bound and deaf: nobody answers there
         taken.bind(("127.0.0.1", 0))
+        shell = {"PWD": str(tmp_path), "OLDPWD": str(tmp_path.parent)}
         address = f"http://sweeper:{PASSWORD}@127.0.0.1:{taken.getsockname()[1]}/?access_token={QUERY}"
-        told = run([*arguments, "--tracking-uri", address], SECRETS | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+        told = run([*arguments, "--tracking-uri", address], SECRETS | shell | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     assert "***@127.0.0.1" in told
-    assert [entry["status"] for entry in entries_of("tiny", storage)] == ["done"]
+    (entry,) = entries_of("tiny", storage)
+    assert entry["status"] == "done"
+    place = f"sweeps/tiny/trials/{entry['trial']}"
+    assert entry["files"] == {"artifact": f"{place}/artifact.golf", "config": f"{place}/config.json"}
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
-    assert sync(entries_of("tiny", storage), default_uri(storage.root), "tiny").sent == 1
+    assert sync([entry], default_uri(storage.root), "tiny").sent == 1
+    client = MlflowClient(default_uri(storage.root))
+    (sent,) = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    assert [file.path for file in client.list_artifacts(sent.info.run_id)] == ["artifact.golf", "config.json"]
+    assert "files_missing" not in sent.data.tags
     assert leaks(tmp_path, told) == []
 
 
@@ -126,12 +136,60 @@ def test_errors_of_other_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         "token id 700 is outside the tokenizer's vocabulary of 300",
         "train_tokens=786432 tokenizer=fineweb_1024_bpe.model",
         "author: me, key=1f0023382a2b, digest " + "ab" * 32,
+        "use_token=true, bos token: 1, auth_token=none",
+        "PWD=/mnt/golf/work and pwd: ~/golf/work",
         "",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     """Fault: a name, an address or a digest in the ledger is blotted out, so that runs are no longer found."""
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PWD", "{here}"),
+        ("OLDPWD", "/mnt/gone/since"),
+        ("HOME", "{here}"),
+        ("XDG_SESSION_TOKEN", "desktop-7-of-me"),
+        ("SSH_AUTH_SOCK", "/tmp/ssh-1/agent.2"),
+        ("TOKENIZER_PATH", "data/fineweb/tokens.model"),
+        ("TOKENIZERS_PARALLELISM", "disabled-here"),
+        ("KEYMAP", "us-international"),
+        ("KEYBOARD", "us-international"),
+        ("MONKEY", "chimpanzee"),
+        ("PASSWORD_STORE_DIR", "/mnt/gone/store"),
+        ("MY_TOKEN", "{here}"),
+        ("SECRETS_AND_TOKENS", "{here}:/usr"),
+        ("API_KEY", "disabled"),
+        ("HF_TOKEN", "localhost"),
+        ("SIG", "1"),
+        ("AUTHORIZATION", "demo"),
+    ],
+)
+def test_a_variable_that_is_no_secret(name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: a folder, a switch or a common word is blotted out of every path and message."""
+    value = value.format(here=tmp_path)
+    monkeypatch.setenv(name, value)
+    text = f"{value}/storage/ledger.jsonl of {value}, {name}={tmp_path}"
+    assert redact(text, f"sqlite:///{value}/mlflow.db") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MYSQL_PWD", "hunter2-hunter2"), ("MY_TOKEN", "/not+a/path+of+anything=="), ("DB_PASSWORD", "123456789")],
+)
+def test_a_variable_that_is_a_secret(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: what spares folders and switches lets a secret pass that looks a little like one."""
+    monkeypatch.setenv(name, value)
+    assert redact(f"it is {value}!") == "it is ***!"
+
+
+def test_fields_that_are_secrets() -> None:
+    """Fault: a password after `pwd=` passes because folders stand there too."""
+    told = redact("Server=db;UID=me;PWD=s3cr3t;x and password=123456, pwd: hunter2")
+    assert told == "Server=db;UID=me;PWD=***;x and password=***, pwd: ***"
 
 
 def test_a_ledger_entry_keeps_its_values(tiny: RunConfig) -> None:

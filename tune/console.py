@@ -5,6 +5,7 @@ Trials, curve points and ledger entries enter, text leaves. Computes nothing tha
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from golf.artifact.bundle import code_bytes
@@ -22,9 +23,13 @@ _ORDER = {DONE: 0, SCREENED: 1, INFEASIBLE: 2, FAILED: 3}
 class Console:
     """Tells a sweep's progress."""
 
-    def __init__(self, num_trials: int, concurrent: int, known: Sequence[Mapping[str, Any]]) -> None:
-        """Args: num_trials: of the whole sweep; concurrent: trials at a time; known: entries of earlier starts."""
-        self.num_trials, self.concurrent = num_trials, concurrent
+    def __init__(
+        self, num_trials: int, concurrent: int, known: Sequence[Mapping[str, Any]], root: Path = Path()
+    ) -> None:
+        """Args: num_trials: of the whole sweep; concurrent: trials at a time; known: entries of earlier starts; root:
+        of the storage, to which the entries' files are relative.
+        """
+        self.num_trials, self.concurrent, self.root = num_trials, concurrent, root
         self.entries: dict[str, Mapping[str, Any]] = {entry["trial"]: entry for entry in known}
         self.running: dict[str, Trial] = {}
         self.stages: dict[str, tuple[str, float]] = {}
@@ -60,7 +65,7 @@ class Console:
         )
         say(f"{entry['status']:11s} {entry['name']}: {result}")
         if "log" in (entry.get("files") or {}):
-            say(f"{'':11s} its last words: {entry['files']['log']}")
+            say(f"{'':11s} its last words: {self.root / entry['files']['log']}")
         if "ranks" in (entry.get("tags") or {}):
             say(f"{'':11s} nodes were lost, its ranks: {entry['tags']['ranks']}")
         if "train" in entry.get("computed", ("train",)) and entry.get("saving", {}).get("saves"):
@@ -122,8 +127,11 @@ def best_of(entries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return min((e for e in entries if e["status"] == DONE), key=lambda entry: entry["metrics"]["bpb"], default=None)
 
 
-def table(entries: Sequence[Mapping[str, Any]], cap_bytes: int) -> str:
-    """All trials, the best first, those over the cap and failed ones last."""
+def table(entries: Sequence[Mapping[str, Any]], cap_bytes: int, root: Path = Path()) -> str:
+    """All trials, the best first, those over the cap and failed ones last.
+
+    Args: root: of the storage, to which the entries' files are relative.
+    """
     columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("status", lambda entry: str(entry["status"])),
         ("BPB", lambda entry: _figure(entry, "bpb", ".4f")),
@@ -148,14 +156,14 @@ def table(entries: Sequence[Mapping[str, Any]], cap_bytes: int) -> str:
     total = [sum(entry["metrics"].get(name, 0.0) for entry in entries) for name in ("seconds", "seconds_now")]
     if total[1] < total[0]:
         lines.append(f"computed in {duration(total[1])} what would take {duration(total[0])} without sharing")
-    causes = [line for entry in ordered if entry["status"] in (FAILED, SCREENED) for line in _why(entry)]
+    causes = [line for entry in ordered if entry["status"] in (FAILED, SCREENED) for line in _why(entry, root)]
     return "\n".join(lines + (["", "why:", *causes] if causes else []))
 
 
-def _why(entry: Mapping[str, Any]) -> list[str]:
+def _why(entry: Mapping[str, Any], root: Path) -> list[str]:
     """Why a trial gave no result, and where its last words are."""
     log = (entry.get("files") or {}).get("log")
-    return [f"{entry['trial']}  {entry['cause']}", *([f"{'':12s}  last words: {log}"] if log else [])]
+    return [f"{entry['trial']}  {entry['cause']}", *([f"{'':12s}  last words: {root / log}"] if log else [])]
 
 
 def dry_table(trials: Sequence[Trial], dataset: Dataset, num_known: int) -> str:

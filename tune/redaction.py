@@ -14,23 +14,31 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from golf.terminal import expanded
+
 MASK = "***"
 _NAMES = (
     r"(?:[\w.-]*(?:secret|password|passwd|token|credentials?|signature|private[_-]?key|api[_-]?key|access[_-]?key)"
     r"(?:[_-](?:id|key|value))?|authorization|pwd|sig)"
 )
-"""Names of fields and variables whose values are secret."""
+"""Names of fields and variables whose values may be secret; `_hides` tells the values that are not."""
 _USER = re.compile(r"(?<=://)[^/?#\s'\"@]*(?:@[^/?#\s'\"@]*)*@")
 """All before the last "@" of an address's host: a password may hold one itself."""
-_FIELD = re.compile(rf"(?i)(\b{_NAMES}['\"]?\s*[=:]\s*['\"]?(?:(?:bearer|basic)\s+)?)(?!\*\*\*)([^\s&;,'\"<>]+)")
+_FIELD = re.compile(rf"(?i)(\b({_NAMES})['\"]?\s*[=:]\s*['\"]?(?:(?:bearer|basic)\s+)?)(?!\*\*\*)([^\s&;,'\"<>]+)")
 _KNOWN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{30,}|dapi[0-9a-f]{32}"
     r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+)"
 )
 """Tokens of Hugging Face, AWS, GitHub and Databricks, and JSON web tokens."""
 _SECRET_VARIABLE = re.compile(rf"(?i)\w*{_NAMES}")
-_NO_SECRETS = re.compile(r"(?i)(?:_PATH|_FILE|_MODE|_SOCK|_DIR|_URI|_URL|_ARN|_PID)$")
-"""Ends of names of variables that say where or how."""
+_NO_SECRETS = re.compile(r"(?i)^(?:OLD)?PWD$|^XDG_|(?:_PATH|_FILE|_MODE|_SOCK|_DIR|_HOME|_URI|_URL|_ARN|_PID)$")
+"""Names of variables that say where or how: the shell's working folders, the desktop's, and ends of names."""
+_PLAIN = re.compile(
+    r"(?i)(?:true|false|yes|no|on|off|none|null|nil|default|auto|token|enabled|disabled|required|anonymous|undefined"
+    r"|localhost|[+-]?\d{1,5})[.)\]}]*"
+)
+"""Switches and token ids: under a secret's name, too, they hide nothing, and masking them would blot out any text."""
+_FOLDER = re.compile(r"~?(?:/[\w.@-]+){2,}/?")
 _BETWEEN = "\n\0\n"
 """Between texts that are looked at together: no secret's form reaches across it."""
 _SHORTEST = 8
@@ -42,7 +50,7 @@ def redact(text: str, address: str = "") -> str:
     wherever else they stand in it."""
     for secret in (*_secrets(), *_parts(f"{text} {address}")):
         text = text.replace(secret, MASK)
-    return _KNOWN.sub(MASK, _FIELD.sub(rf"\1{MASK}", _USER.sub(f"{MASK}@", text)))
+    return _KNOWN.sub(MASK, _FIELD.sub(_masked, _USER.sub(f"{MASK}@", text)))
 
 
 def redact_all(value: Any) -> Any:
@@ -90,9 +98,29 @@ def open_address(text: str) -> str:
 def _parts(text: str) -> list[str]:
     """The secrets in the addresses and fields of a text, as they are and decoded."""
     users = [found[0][:-1] for found in _USER.finditer(text)]
-    parts = [field[2] for field in _FIELD.finditer(text)]
+    parts = [field[3] for field in _FIELD.finditer(text) if _is_secret(field)]
     parts += users + [user.partition(":")[2] for user in users]
     return [form for part in parts for form in (part, unquote(part)) if len(part) >= _SHORTEST]
+
+
+def _masked(field: re.Match[str]) -> str:
+    """A field of a text, its value masked if it is a secret."""
+    return f"{field[1]}{MASK}" if _is_secret(field) else field[0]
+
+
+def _is_secret(field: re.Match[str]) -> bool:
+    """Whether a field of a text holds a secret; of `pwd`, a folder of another machine is none either."""
+    return _hides(field[3]) and not (field[2].lower() == "pwd" and _FOLDER.fullmatch(field[3]))
+
+
+def _hides(value: str) -> bool:
+    """Whether a value that stands under a secret's name is a secret: not if it is a switch, a token id or a path."""
+    return not (_PLAIN.fullmatch(value) or _is_path(value))
+
+
+def _is_path(value: str) -> bool:
+    """Whether a value names files: one that is there, or several with the system's separator between them."""
+    return all(part.startswith("/") and part.strip("/") and os.access(part, os.F_OK) for part in value.split(":"))
 
 
 def _secrets() -> tuple[str, ...]:
@@ -100,7 +128,8 @@ def _secrets() -> tuple[str, ...]:
     named = [
         value
         for name, value in os.environ.items()
-        if _SECRET_VARIABLE.fullmatch(name) and not _NO_SECRETS.search(name) and len(value) >= _SHORTEST
+        if len(value) >= _SHORTEST and _SECRET_VARIABLE.fullmatch(name) and not _NO_SECRETS.search(name)
+        if _hides(value)
     ]
     found = {form for value in (*named, *_ray_token()) for form in (value, quote(value, safe=""), unquote(value))}
     return tuple(sorted(found, key=len, reverse=True))
@@ -109,7 +138,7 @@ def _secrets() -> tuple[str, ...]:
 @functools.cache
 def _ray_token() -> tuple[str, ...]:
     """The token of this user's Ray."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or expanded("~/.ray/auth_token"))
     try:
         token = path.read_text().strip()
     except OSError:

@@ -267,6 +267,8 @@ class Book:
             self.entry(self.trials[name])
             | outcome
             | {"tags": {**environment(), **outcome["tags"], **self.settings.tags}}
+            # Relative, so that they hold wherever the storage is copied to.
+            | {"files": {kind: self.storage.relative(Path(path)) for kind, path in outcome["files"].items()}}
         )
         self.ledger.append(entry)
         self.search.tell(entry)

@@ -108,20 +108,20 @@ def make_grid(data: Path, steps: int, save_seconds: float) -> Grid:
     return Grid(base, space, data, save_seconds)
 
 
-def timeless(entry: Mapping[str, Any]) -> dict[str, Any]:
+def timeless(entry: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
     """An entry without what tells when, where and by whom it was computed; the artifact as its SHA-256."""
     kept = {name: value for name, value in entry.items() if name not in _UNTIMED}
     kept["tags"] = {name: value for name, value in entry["tags"].items() if name not in ("host", "git_commit")}
     kept["metrics"] = {name: value for name, value in entry["metrics"].items() if "seconds" not in name}
     kept["curves"] = {name: [[step, value] for step, _, value in points] for name, points in entry["curves"].items()}
-    artifact = entry["files"].get("artifact")
-    kept["artifact"] = None if artifact is None else hashlib.sha256(Path(artifact).read_bytes()).hexdigest()
+    artifact = storage.files(entry).get("artifact")
+    kept["artifact"] = None if artifact is None else hashlib.sha256(artifact.read_bytes()).hexdigest()
     return kept
 
 
 def ledger_of(storage: Storage) -> dict[str, dict[str, Any]]:
     """Every trial's last entry without times, by trial."""
-    return {entry["trial"]: timeless(entry) for entry in entries_of(NAME, storage)}
+    return {entry["trial"]: timeless(entry, storage) for entry in entries_of(NAME, storage)}
 
 
 def differences(reference: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> list[str]:

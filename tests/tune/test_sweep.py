@@ -87,14 +87,15 @@ def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> 
     alone = {"config": done["config"]}
     plain = spec_of(base, data, tmp_path / "alone") | alone
     run_trial(plain, here, here)
-    assert (tmp_path / "alone" / "artifact.golf").read_bytes() == Path(done["files"]["artifact"]).read_bytes()
+    assert (tmp_path / "alone" / "artifact.golf").read_bytes() == storage.files(done)["artifact"].read_bytes()
     again, seen_again = sweep(base, space, data, storage, reuse=False)
     assert again == entries
     assert seen_again.begun == []
-    shared, _ = sweep(base, {**space, "optimizer.embedding_lr": [0.035]}, data, Storage(tmp_path / "shared"))
+    other = Storage(tmp_path / "shared")
+    shared, _ = sweep(base, {**space, "optimizer.embedding_lr": [0.035]}, data, other)
     for name, entry in shared.items():
         assert timeless(entry) == timeless(entries[name])
-        assert Path(entry["files"]["artifact"]).read_bytes() == Path(entries[name]["files"]["artifact"]).read_bytes()
+        assert other.files(entry)["artifact"].read_bytes() == storage.files(entries[name])["artifact"].read_bytes()
     assert sum("train" in entry["computed"] for entry in shared.values()) == 1
 
 
@@ -128,7 +129,7 @@ def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, 
     killer.join()
     assert len(pids) == 1
     entry = killed["warmdown_start=120"]
-    assert Path(entry["files"]["artifact"]).read_bytes() == (calm / "artifact.golf").read_bytes()
+    assert storage.files(entry)["artifact"].read_bytes() == (calm / "artifact.golf").read_bytes()
     assert entry["metrics"]["bpb"] == read_json(calm / "sliding.json")["result"]["bpb"]
     for entry in killed.values():
         assert entry["status"] == "done"
