@@ -18,6 +18,7 @@ from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
 from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK_SECONDS
+from golf.terminal import quiet_when_closed
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere
 from tune.console import dry_table
 from tune.ledger.ledger import STAMPS, Ledger
@@ -279,6 +280,7 @@ def show_power(parsed: argparse.Namespace) -> int:
     return 0
 
 
+@quiet_when_closed
 def main(arguments: list[str]) -> int:
     """Run, compare or plan; errors of input are one line and exit code 2."""
     parsed = parse(arguments)

@@ -15,6 +15,7 @@ from golf.config import RunConfig, nearest
 from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import LADDER, SLIDING
+from golf.terminal import quiet_when_closed
 from tune.cluster import Workers
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere, open_data
 from tune.console import best_of, dry_table, table
@@ -209,7 +210,7 @@ def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: S
     """The table and where to look further."""
     name = parsed.name or parsed.preset
     entries = [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]
-    print(f"\n{table(entries, base.cap_bytes)}\n")
+    print(f"\n{table(entries, base.cap_bytes, storage.root)}\n")
     best = best_of(entries)
     if best is not None:
         print(
@@ -217,7 +218,7 @@ def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: S
         )
     elif entries:
         print(f"no trial fits under the cap of {base.cap_bytes:,} bytes")
-    sent = sync(entries_of(name, storage), uri, parsed.preset)
+    sent = sync(entries_of(name, storage), uri, parsed.preset, storage)
     print(f"every number: {storage.ledger}")
     print(sent.problem or runs_page(uri, parsed.preset, name))
     if stopped:
@@ -226,6 +227,7 @@ def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: S
     return 0
 
 
+@quiet_when_closed
 def main(arguments: list[str]) -> int:
     """Run or continue a sweep; errors of input are one line and exit code 2."""
     return guarded_anywhere(Path(__file__).name, arguments, sweep, parse(arguments))

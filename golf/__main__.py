@@ -28,6 +28,7 @@ from golf.presets import PRESETS, SPLITS
 from golf.record import LADDER
 from golf.rules import TRACK_SECONDS
 from golf.submission.command import EXAMPLES, MORE, SUMMARY, add_submit_options, submit_command
+from golf.terminal import expand_paths, quiet_when_closed
 from golf.train.loop import Diverged, OutOfMemory
 from golf.train.saving import MTBF_HOURS
 
@@ -60,7 +61,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         required=True, metavar="SOURCE", title="sources"
     )
     _add_data(data)
-    return parser.parse_args(arguments)
+    return expand_paths(parser.parse_args(arguments))
 
 
 def _add(kinds: Any, name: str, command: Any, summary: str, *examples: str, more: str = "") -> argparse.ArgumentParser:
@@ -340,6 +341,7 @@ def message_of(error: BaseException) -> str:
     return " ".join(text.split())
 
 
+@quiet_when_closed
 def main(arguments: list[str]) -> int:
     """Run one command.
 
@@ -350,8 +352,8 @@ def main(arguments: list[str]) -> int:
     try:
         parsed = parse(arguments)
         parsed.command(parsed)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        raise
     except USER_ERRORS as error:
         if rank:
             time.sleep(OTHERS_WAIT_SECONDS)

@@ -34,6 +34,7 @@ from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, WEIGHTS, di
 from golf.solo import Progress, noticed_signals, print_ladder
 from golf.stages import RunFolder, measure, pack_stage, run_stages, train_stage, with_code
 from golf.tensors import read_tensors
+from golf.terminal import expanded
 from golf.train.saving import Saving
 
 DEFAULT_DATA = Path("data") / CORPUS_NAME
@@ -276,16 +277,15 @@ def config_from(path: Path) -> RunConfig:
 def read_config(arguments: argparse.Namespace) -> RunConfig:
     """The preset or file named on the command line, with its --split and --set applied."""
     name = arguments.preset
-    return changed(config_from(Path(name)) if name.endswith(".json") else find_preset(name), arguments)
+    return changed(config_from(expanded(name)) if name.endswith(".json") else find_preset(name), arguments)
 
 
 def changed(config: RunConfig, arguments: argparse.Namespace) -> RunConfig:
     """`config` with --split (a name, or a configuration file whose grids are taken) and --set applied."""
     split = getattr(arguments, "split", None)
     if split:
-        config = (
-            with_grids(config, config_from(Path(split)).quant) if split.endswith(".json") else with_split(config, split)
-        )
+        grids = config_from(expanded(split)).quant if split.endswith(".json") else None
+        config = with_split(config, split) if grids is None else with_grids(config, grids)
     return override_all(config, dict(assignment_of(text) for text in arguments.set))
 
 

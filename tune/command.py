@@ -16,6 +16,7 @@ from golf.config import RunConfig
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
+from golf.terminal import expand_paths
 from golf.train.saving import MTBF_HOURS, Saving
 from tune.attempts import Endurance
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
@@ -27,9 +28,11 @@ from tune.redaction import open_address, redact
 from tune.remote import ADDRESS_HELP, check_places, explained, is_remote, run_there
 from tune.screening import Screening
 from tune.search import Search
+from tune.store.place import absolute_place
 from tune.study.protocol import PLAN
 from tune.study.verdict import VERDICT
 from tune.sweep import SweepSettings, Watcher, run_sweep
+from tune.tracking.reach import absolute_uri
 from tune.tracking.tracker import SweepTracker, Tracker, default_uri, sync
 
 MAX_SLOTS = 64
@@ -52,6 +55,8 @@ def guarded(act: Callable[[argparse.Namespace], int], parsed: argparse.Namespace
     """What `act` returns; an error of input is one line and exit code 2, Ctrl-C outside the runs 130."""
     try:
         return act(parsed)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
         return 2
@@ -70,9 +75,21 @@ def guarded_anywhere(
 
     def there_or_here(parsed: argparse.Namespace) -> int:
         check_places(parsed)
-        return run_there(script, words, parsed.address) if is_remote(parsed.address) else act(parsed)
+        if is_remote(parsed.address):
+            return run_there(script, words, parsed.address)
+        return act(resolved(parsed))
 
     return guarded(there_or_here, parsed)
+
+
+def resolved(parsed: argparse.Namespace) -> argparse.Namespace:
+    """The command line with every path absolute, once and for all: trials run in folders of their own."""
+    found = expand_paths(parsed)
+    found.storage = found.storage.resolve()
+    found.data = found.data and found.data.resolve()
+    found.store, found.mirror = (place and absolute_place(place) for place in (found.store, found.mirror))
+    found.tracking_uri = found.tracking_uri and absolute_uri(found.tracking_uri)
+    return found
 
 
 def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
@@ -205,8 +222,8 @@ class Session:
         ours = [entry for entry in known if entry["trial"] in search.given]
         if self._tracker is None:
             self.send(name)
-            self._tracker = Tracker(self.uri, self.preset)
-        console = Console(search.num_trials, concurrent, ours)
+            self._tracker = Tracker(self.uri, self.preset, self.storage)
+        console = Console(search.num_trials, concurrent, ours, self.storage.root)
         try:
             shown = SweepTracker(self._tracker, name, self.preset, study="study" in settings.tags)
             watchers: list[Watcher] = [console, shown]
@@ -225,7 +242,8 @@ class Session:
         """Complete a sweep's or study's runs in MLflow; what to tell the user if that failed."""
         ledger = Ledger(self.storage.ledger).entries()
         ours = [entry for entry in ledger if name in (entry.get("sweep"), entry.get("study"))]
-        return sync([entry for entry in ours if entry.get("kind") in SHOWN], self.uri, self.preset).problem
+        entries = [entry for entry in ours if entry.get("kind") in SHOWN]
+        return sync(entries, self.uri, self.preset, self.storage).problem
 
 
 SHOWN = ("trial", PLAN, VERDICT)

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from golf.files import write_bytes
+from golf.terminal import expand_paths, quiet_when_closed
 from tune.ledger.ledger import Ledger, locked
 from tune.ledger.trials import TRIAL
 from tune.paths import Storage
@@ -161,9 +162,7 @@ def _files(storage: Storage) -> Iterator[tuple[str, Path]]:
     tops = (storage.root / "reports", storage.root / "studies")
     kept = {path: None for top in tops for path in sorted(top.rglob("*")) if path.is_file()}
     for entry in Ledger(storage.ledger).find(kind=TRIAL):
-        folder = storage.trial(str(entry.get("sweep")), str(entry.get("trial")))
-        for path in (entry.get("files") or {}).values():
-            kept[folder / Path(path).name] = None
+        kept |= dict.fromkeys(storage.files(entry).values())
     for path in kept:
         yield path.relative_to(storage.root).as_posix(), path
 
@@ -217,9 +216,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     make = commands.add_parser("copy", help="make a copy, or bring it up to date")
     make.add_argument("folder", type=Path, metavar="FOLDER", help="the storage folder")
     make.add_argument("where", metavar="URI", help="where to: s3://, gs:// or a folder")
-    return parser.parse_args(arguments)
+    return expand_paths(parser.parse_args(arguments))
 
 
+@quiet_when_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Copy or fetch; what cannot be done is one line and exit code 2."""
     parsed = parse(arguments)
@@ -233,6 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{fetch(place, storage)} files in {storage.root}")
             print(f"every number: python -m tune.ledger show --ledger {storage.ledger}")
             print(f"in a browser: mlflow ui --backend-store-uri {default_uri(storage.root)}")
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, sqlite3.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

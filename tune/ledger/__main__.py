@@ -6,13 +6,13 @@ what was shown or written is then not all that was recorded.
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from golf.terminal import expand_paths, quiet_when_closed
 from tune.ledger.ledger import Ledger
 from tune.ledger.tables import (
     CHUNK_COLUMNS,
@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         what.add_argument(f"--{name}", dest="table", action="store_const", const=name, default="trials", help=text)
     export.add_argument("--force", action="store_true", help="replace the file")
     export.set_defaults(command=export_command)
-    return parser.parse_args(arguments)
+    return expand_paths(parser.parse_args(arguments))
 
 
 def show_command(entries: list[dict[str, Any]], parsed: argparse.Namespace) -> None:
@@ -144,6 +144,7 @@ def _wanted(entry: Mapping[str, Any], parsed: argparse.Namespace) -> bool:
     )
 
 
+@quiet_when_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command: exit status 1 when a line is damaged, 2 with one line when the command cannot be done."""
     parsed = parse(arguments)
@@ -153,10 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ledger = Ledger(parsed.ledger)
         entries = [entry for entry in ledger.entries() if _wanted(entry, parsed)]
         parsed.command(entries, parsed)
-        sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else its last flush complains
-        return 0
+        raise
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from golf.terminal import expand_paths, quiet_when_closed
 from tune.paths import Storage
 from tune.report.document import FORMATS, PROGRAM, write_report
 from tune.report.results import Book
-from tune.tracking.reach import database_path, default_uri
+from tune.tracking.experiment import report_run
+from tune.tracking.reach import absolute_uri, database_path, default_uri
 from tune.tracking.tracker import attach
 
 
@@ -25,33 +27,38 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     uri = "the MLflow server that gets the files, too (the database in the storage, where there is one)"
     parser.add_argument("--tracking-uri", metavar="URI", help=uri)
     parser.add_argument("--no-mlflow", action="store_true", help="write the files only")
-    return parser.parse_args(arguments)
+    return expand_paths(parser.parse_args(arguments))
 
 
+@quiet_when_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parsed = parse(arguments)
-    formats = FORMATS if parsed.format is None else (parsed.format,)
+    storage, formats = Storage(parsed.storage), FORMATS if parsed.format is None else (parsed.format,)
     try:
-        written = write_report(Storage(parsed.storage), parsed.name, parsed.baseline, formats)
+        written = write_report(storage, parsed.name, parsed.baseline, formats)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
     for path in written:
         print(path)
     if not parsed.no_mlflow:
-        keep_in_mlflow(Storage(parsed.storage), parsed.name, parsed.tracking_uri, written)
+        keep_in_mlflow(storage, parsed.name, parsed.tracking_uri and absolute_uri(parsed.tracking_uri), written)
     return 0
 
 
 def keep_in_mlflow(storage: Storage, name: str, uri: str | None, paths: Sequence[Path]) -> None:
     """Hang the files on the run of the sweep or study, where there is an MLflow to take them; say if it does not."""
     address = uri or default_uri(storage.root)
-    presets = [entry["preset"] for entry in Book(storage.ledger).results(name).trials if entry.get("preset")]
+    results = Book(storage.ledger).results(name)
+    presets = [entry["preset"] for entry in results.trials if entry.get("preset")]
     database, experiment = database_path(address), presets[-1] if presets else name
     if database is None or database.exists():
         problem = attach(address, experiment, name, paths)
-        print(problem or f"also in MLflow, experiment {experiment}, run {name}", file=sys.stderr)
+        run = name if results.is_study else report_run(name)
+        print(problem or f"also in MLflow, experiment {experiment}, run {run}, Artifacts", file=sys.stderr)
 
 
 if __name__ == "__main__":

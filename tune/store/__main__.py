@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from golf.terminal import expand_paths, expanded, quiet_when_closed
 from tune.ledger.ledger import Ledger
 from tune.paths import Storage
 from tune.store.inventory import SHORT, collect, garbage, lineage, size_text, table
@@ -16,9 +17,14 @@ from tune.store.place import Folder
 from tune.store.store import Store
 
 
+def storage_of(parsed: argparse.Namespace) -> Storage:
+    """The storage folder that the command line names."""
+    return Storage(expanded(parsed.storage).resolve())
+
+
 def open_parsed(parsed: argparse.Namespace) -> Store:
     """The store that the command line names. Raises: ValueError when there is none."""
-    where = parsed.storage if "://" in parsed.storage else str(Storage(Path(parsed.storage).resolve()).store)
+    where = parsed.storage if "://" in parsed.storage else str(storage_of(parsed).store)
     store = Store(where, say=lambda line: print(line, file=sys.stderr))
     if isinstance(store.place, Folder) and not store.place.root.is_dir():
         raise ValueError(f"there is no store at {store.place.name}; name its storage folder or URI with --storage")
@@ -62,7 +68,7 @@ def verify_command(store: Store, _: argparse.Namespace) -> int:
 
 def collect_command(store: Store, parsed: argparse.Namespace) -> int:
     """Remove, or list, what no entry of the ledgers needs."""
-    needed = needed_keys(parsed.ledger or [Storage(Path(parsed.storage)).ledger])
+    needed = needed_keys(parsed.ledger or [storage_of(parsed).ledger])
     found = list(garbage(store, needed | store.pinned()))
     for item in found:
         print(f"{size_text(item.num_bytes):>9}  {item.what}")
@@ -120,14 +126,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                 "give it again for every ledger that uses this store (ledger.jsonl in the storage folder)",
             )
             sub.add_argument("--yes", action="store_true", help="remove what is listed")
-    return parser.parse_args(arguments)
+    return expand_paths(parser.parse_args(arguments))
 
 
+@quiet_when_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what goes wrong is one line and exit status 2."""
     parsed = parse(arguments)
     try:
         return int(parsed.command(open_parsed(parsed), parsed))
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         print(f"error: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 2

@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow
 from pyarrow import fs
 
+from golf.terminal import expanded
 from tune.ledger.ledger import flush
 from tune.redaction import redact
 
@@ -308,6 +309,11 @@ class Bucket(Place):
         return f"{self.root}/{path}" if self.root else path
 
 
+def absolute_place(where: str) -> str:
+    """A local folder as an absolute path, "~" as the home folder; a URI stays as it is."""
+    return where if "://" in where else str(expanded(where).absolute())
+
+
 def open_place(where: str | Path, filesystem: Any = None) -> Place:
     """The place at a local folder, at a URI that pyarrow knows, or at a path of the given pyarrow file system.
 
@@ -315,7 +321,7 @@ def open_place(where: str | Path, filesystem: Any = None) -> Place:
     """
     text = str(where)
     if filesystem is None and "://" not in text:
-        return Folder(Path(text).absolute())
+        return Folder(Path(absolute_place(text)))
     if filesystem is None:
         try:
             filesystem, path = fs.FileSystem.from_uri(text)

@@ -16,10 +16,18 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
+from tune.paths import Storage
 from tune.redaction import redact
 from tune.study.verdict import VERDICT
 from tune.tracking.parents import figures_of, shared_parameters, spoken_of, study_tags
-from tune.tracking.reach import connect, database_path, opened_alone
+from tune.tracking.reach import (
+    artifact_root,
+    bring_places_home,
+    connect,
+    database_path,
+    local_folder,
+    opened_alone,
+)
 from tune.tracking.runs import (
     NOTE,
     VALUE_CHARACTERS,
@@ -43,10 +51,14 @@ from tune.tracking.views import experiment_tags, quoted, view_tag
 RUN_STATUS = {"done": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
 REPORT = "report"
 """Kind of a run that only carries a sweep's report, and the folder of its files."""
+_REPORT_OF = "report_of"
+"""Tag with the sweep's name of such a run, which has none of the tags by which trials are listed and drawn."""
+_MISSING = "files_missing"
+"""Tag with the names of files that were not there when the run was sent."""
 _PARENT = "mlflow.parentRunId"
 _BATCH_METRICS, _BATCH_PARAMS = 1000, 100
 """MLflow's limits for one call."""
-_PASSING_TAGS = frozenset({"cause", "files_missing", NOTE})
+_PASSING_TAGS = frozenset({"cause", _MISSING, NOTE})
 """Tags that a later entry of the same trial may lack: they go when it comes."""
 
 
@@ -65,23 +77,24 @@ class Start:
 class Experiment:
     """The experiment `name`, made when missing."""
 
-    def __init__(self, uri: str, name: str, artifact_root: Path | None) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, name: str, storage: Storage | None) -> None:
+        """Args: storage: where the entries' files lie (None: where an sqlite database lies, else nowhere)."""
+        self.uri, database = uri, database_path(uri)
+        self.storage = Storage(database.parent) if storage is None and database is not None else storage
         self.client = connect(uri)
         with opened_alone(uri):
-            self.experiment_id = self._find_or_create_experiment(name, artifact_root)
+            if database is not None:
+                bring_places_home(database)
+            self.experiment_id = self._find_or_create_experiment(name, database)
         self._runs: dict[tuple[str, str], str | None] = {}
         self._new: set[str] = set()
         self._sent: dict[str, dict[str, set[tuple[int, float]]]] = defaultdict(dict)
         self._viewed: set[str] = set()
 
-    def _find_or_create_experiment(self, name: str, artifact_root: Path | None) -> str:
+    def _find_or_create_experiment(self, name: str, database: Path | None) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            database = database_path(self.uri)
-            if artifact_root is None and database is not None:
-                artifact_root = database.parent / "mlartifacts"
-            location = None if artifact_root is None else artifact_root.absolute().as_uri()
+            location = None if database is None else artifact_root(database)  # else where the server says
             try:
                 self.client.create_experiment(name, artifact_location=location, tags=experiment_tags())
             except MlflowException as error:
@@ -92,10 +105,22 @@ class Experiment:
             raise MlflowException(f'experiment "{name}" is deleted there; restore it or give another name')
         return str(found.experiment_id)
 
-    def complete(self) -> dict[tuple[str, str], str]:
-        """(sweep, trial) -> digest of the entry, of every complete run."""
-        tags = (run.data.tags for run in self._search("tags.complete = 'true'"))
-        return {(found.get("sweep", ""), found.get("trial", "")): found.get("entry", "") for found in tags}
+    def complete(self) -> dict[tuple[str, str], Any]:
+        """(sweep, trial) -> run, of every complete run; its tag `entry` is the digest of the entry that it holds."""
+        runs = self._search("tags.complete = 'true'")
+        return {(run.data.tags.get("sweep", ""), run.data.tags.get("trial", "")): run for run in runs}
+
+    def refill(self, run: Any, entry: Mapping[str, Any]) -> None:
+        """Keep the files of the entry that its complete run lacks: they were not there, or the storage was fetched."""
+        place, missing = local_folder(run.info.artifact_uri), run.data.tags.get(_MISSING)
+        if run.info.lifecycle_stage != "active" or (place is None and missing is None):
+            return
+        paths, gone = files_of(entry, self.storage)
+        for path in paths:
+            if place is None or not (place / path.name).is_file():
+                self.client.log_artifact(run.info.run_id, str(path))
+        if missing is not None and not gone:
+            self.client.delete_tag(run.info.run_id, _MISSING)
 
     def show(self, sweep: str, searched: Iterable[str], study: bool) -> None:
         """Keep the view of a sweep in the experiment; one that is there already is written again only if changed."""
@@ -143,11 +168,12 @@ class Experiment:
         if not _is_due(run, entry):
             return False
         run_id, curves = run.info.run_id, curves_of(entry)
-        self._describe(run, parameters_of(entry), tags_of(entry))
+        paths, gone = files_of(entry, self.storage)
+        self._describe(run, parameters_of(entry), tags_of(entry) | ({_MISSING: ", ".join(gone)} if gone else {}))
         self._send(run_id, [Metric(*result) for result in results_of(metrics_of(entry), curves, ended)])
         self._send(run_id, self._unsent(run_id, curves))
         self._read(run_id, entry)
-        for path in files_of(entry):
+        for path in paths:
             self.client.log_artifact(run_id, str(path))
         self._complete(run_id, entry, title, RUN_STATUS.get(entry.get("status", ""), "FINISHED"), ended)
         self._sent.pop(run_id, None)
@@ -172,19 +198,32 @@ class Experiment:
         when = milliseconds(spoken_of(verdict) or ended)
         self._send(run_id, [Metric(key_of(name), value, when, 0) for name, value in (figures | stale).items()])
         for child in self._search(f"tags.sweep = {quoted(study)}"):
-            if child.data.tags.get("kind") not in (VERDICT, REPORT) and child.data.tags.get(_PARENT) != run_id:
+            if child.data.tags.get("kind") == "trial" and child.data.tags.get(_PARENT) != run_id:
                 self.client.log_batch(child.info.run_id, tags=[RunTag(_PARENT, run_id), RunTag("study", study)])
         self._complete(run_id, verdict, study, "FINISHED", ended)
         return True
 
     def attach(self, sweep: str, paths: Iterable[Path]) -> None:
         """Keep files in the folder `report` of a study's run, or of a run that only carries a sweep's report."""
-        run = self._find(sweep, VERDICT)
-        if run is None:
-            run = self._find_or_create(sweep, REPORT, f"{sweep}: report", time.time(), {NOTE: f"Report on {sweep}"})
-            self.client.set_terminated(run.info.run_id)
+        run = self._find(sweep, VERDICT) or self._report_run(sweep)
         for path in paths:
             self.client.log_artifact(run.info.run_id, str(path), REPORT)
+        if run.info.status == "RUNNING" and run.data.tags.get("kind") == REPORT:
+            self.client.set_terminated(run.info.run_id)
+
+    def _report_run(self, sweep: str) -> Any:
+        """The run that carries a sweep's report; the sweep's table and charts, which its tag selects, leave it out."""
+        tags = {"kind": REPORT, _REPORT_OF: sweep, "status": "done", NOTE: f"Report on {sweep}"}
+        with opened_alone(self.uri):
+            found = [run for run in self._search(f"tags.kind = '{REPORT}'") if _reported(run) == sweep]
+            run = min(found, key=lambda run: (run.info.lifecycle_stage != "active", run.info.run_id), default=None)
+            if run is None:
+                return self.client.create_run(self.experiment_id, milliseconds(time.time()), tags, report_run(sweep))
+        for old in ("sweep", "complete"):  # of versions before these tags
+            if old in run.data.tags:
+                self.client.delete_tag(run.info.run_id, old)
+        self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        return run
 
     def _trial_run(self, sweep: str, trial: str, title: str, started: float) -> Any:
         return self._find_or_create(sweep, "trial", title, started, {"trial": trial})
@@ -267,6 +306,17 @@ class Experiment:
     def _send(self, run_id: str, metrics: list[Metric]) -> None:
         for begin in range(0, len(metrics), _BATCH_METRICS):
             self.client.log_batch(run_id, metrics=metrics[begin : begin + _BATCH_METRICS])
+
+
+def report_run(sweep: str) -> str:
+    """The name of the run that carries the report of a sweep, which has no run of its own."""
+    return f"{sweep}: report"
+
+
+def _reported(run: Any) -> str | None:
+    """The sweep whose report a run carries."""
+    told: str | None = run.data.tags.get(_REPORT_OF, run.data.tags.get("sweep"))
+    return told
 
 
 def _is_due(run: Any, entry: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ so that two sweeps in one process do not mix. Must know nothing of runs.
 
 import contextlib
 import logging
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -16,14 +17,18 @@ from mlflow import MlflowClient
 from mlflow import environment_variables as mlflow_settings
 from mlflow.exceptions import MlflowException
 from mlflow.telemetry import set_telemetry_client
+from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from golf.terminal import expanded
 from tune.ledger.ledger import locked
 from tune.redaction import redact
 
-AWAY = (MlflowException, SQLAlchemyError, OSError)
+AWAY = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 """What an MLflow call raises; the errors of `requests` are OSErrors."""
+_ARTIFACTS = "mlartifacts"
+"""The folder beside a database in which its runs keep files."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 """Error codes that speak of one entry and not of all MLflow."""
 _opening = threading.Lock()
@@ -31,12 +36,60 @@ _opening = threading.Lock()
 
 def default_uri(storage: Path) -> str:
     """The address of the MLflow database in the folder `storage`."""
-    return f"sqlite:///{storage.absolute() / 'mlflow.db'}"
+    return sqlite_uri(storage.absolute() / "mlflow.db")
+
+
+def sqlite_uri(database: Path) -> str:
+    """The address of a database file, of which the path is absolute.
+
+    SQLAlchemy ends the path at a "?" and decodes percents, so these two are quoted. MLflow makes the parent folder of
+    a path that it takes from the address as it stands; with the driver named it leaves that to us.
+    """
+    path = str(database)
+    quoted = path.replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{path}" if quoted == path else f"sqlite+pysqlite:///{quoted}"
 
 
 def database_path(uri: str) -> Path | None:
     """The file of an sqlite address, else None."""
-    return Path(make_url(uri).database or "mlflow.db") if uri.startswith("sqlite:") else None
+    return Path(make_url(uri).database or "mlflow.db") if re.match(r"sqlite(\+\w+)?:", uri) else None
+
+
+def absolute_uri(uri: str) -> str:
+    """An address of MLflow's in which a path is absolute, "~" as the home folder; another one stays as it is."""
+    database = database_path(uri)
+    if database is not None:
+        return uri if str(database) == ":memory:" else sqlite_uri(expanded(database).absolute())
+    if "://" in uri or uri.startswith(("file:", "databricks")):
+        return uri
+    return str(expanded(uri).absolute())
+
+
+def artifact_root(database: Path) -> str:
+    """The address of the folder in which the runs of a database keep files."""
+    return (database.absolute().parent / _ARTIFACTS).as_uri()
+
+
+def local_folder(address: str) -> Path | None:
+    """The folder at an address of MLflow's, None where it is not on this machine."""
+    return Path(local_file_uri_to_path(address)) if address.startswith(("file:", "/")) else None
+
+
+def bring_places_home(database: Path) -> None:
+    """Let runs whose files were beside another database keep them beside this one.
+
+    MLflow stores whole addresses: in a storage folder that was copied, moved or fetched they lead to the original.
+    """
+    home = artifact_root(database)
+    with contextlib.closing(sqlite3.connect(database, timeout=30)) as opened, opened:
+        found = [str(row[0]) for row in opened.execute("SELECT DISTINCT artifact_location FROM experiments")]
+        for old in found:
+            if old != home and old.startswith("file:") and old.endswith(f"/{_ARTIFACTS}"):
+                for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                    changed = f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                    below = f"substr({column} || '/', 1, ?) = ?"
+                    values = (home, len(old) + 1, len(old) + 1, f"{old}/")
+                    opened.execute(f"{changed} WHERE {below}", values)
 
 
 def connect(uri: str) -> Any:

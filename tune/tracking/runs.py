@@ -3,6 +3,7 @@
 Entries enter, plain values leave; pure but for a look at which files are there. Knows MLflow's limits, not MLflow.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ from typing import Any
 from golf.check.points import brief
 from golf.record import LADDER
 from tune.ledger.ledger import STAMPS, canonical
+from tune.paths import Storage
 
 Points = Mapping[str, Iterable[Sequence[float]]]
 """Curves by name, each of [step, unix seconds, value] points."""
@@ -69,8 +71,7 @@ def tags_of(entry: Mapping[str, Any]) -> dict[str, str]:
     if "git_commit" in tags:
         tags["mlflow.source.git.commit"] = tags["git_commit"]
     tags[NOTE] = description_of(entry)
-    missing = [name for name, path in (entry.get("files") or {}).items() if not Path(path).is_file()]
-    return {**tags, "files_missing": ", ".join(missing)} if missing else tags
+    return tags
 
 
 def description_of(entry: Mapping[str, Any]) -> str:
@@ -119,9 +120,19 @@ def dataset_of(entry: Mapping[str, Any]) -> tuple[str, str, str] | None:
     return str(entry.get("dataset") or "dataset"), digest[:_DIGEST_CHARACTERS], json.dumps({"sha256": digest})
 
 
-def files_of(entry: Mapping[str, Any]) -> list[Path]:
-    """The entry's files that are there; one that is gone must not keep the numbers away."""
-    return [path for path in map(Path, (entry.get("files") or {}).values()) if path.is_file()]
+def files_of(entry: Mapping[str, Any], storage: Storage | None) -> tuple[list[Path], list[str]]:
+    """The entry's files that are there, and the names of the others; one that is gone must not keep the numbers away.
+
+    Args: storage: where the entry's trial left them; None: nobody knows.
+    """
+    named = {name: Path(str(path)) for name, path in (entry.get("files") or {}).items()}
+    # Entries of older versions name absolute paths.
+    found = {name: path for name, path in named.items() if path.is_absolute()}
+    with contextlib.suppress(ValueError):  # a sweep or trial that no folder can be named after
+        own = {} if storage is None else storage.files(entry)
+        found |= {name: path for name, path in own.items() if path.is_file()}
+    there = {name: path for name, path in found.items() if path.is_file()}
+    return list(there.values()), [name for name in named if name not in there]
 
 
 def results_of(values: Mapping[str, Any], curves: Points, ended: float) -> list[tuple[str, float, int, int]]:

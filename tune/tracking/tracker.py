@@ -9,6 +9,8 @@ ledger.
 import functools
 import math
 import queue
+import shlex
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -19,6 +21,7 @@ from typing import Any
 
 from golf.config import to_plain
 from tune.outcome import CURVES
+from tune.paths import Storage
 from tune.redaction import redact
 from tune.space import Trial
 from tune.study.verdict import VERDICT
@@ -59,13 +62,12 @@ class Tracker:
     """Shows trials in MLflow while they run. Every method but `close` returns at once and never raises."""
 
     def __init__(
-        self, uri: str, experiment: str, artifact_root: Path | None = None, *, retry_seconds: float = 30.0
+        self, uri: str, experiment: str, storage: Storage | None = None, *, retry_seconds: float = 30.0
     ) -> None:
-        """Args: uri: database or server; experiment: its name, made when missing; artifact_root: where a new
-        experiment keeps files (None: beside an sqlite database, else where the server says); retry_seconds: pause
-        between attempts while MLflow is away.
+        """Args: uri: database or server; experiment: its name, made when missing; storage: where the entries' files
+        lie (None: where an sqlite database lies); retry_seconds: pause between attempts while MLflow is away.
         """
-        self._open: Callable[[], Experiment] = functools.partial(Experiment, uri, experiment, artifact_root)
+        self._open: Callable[[], Experiment] = functools.partial(Experiment, uri, experiment, storage)
         self._uri = uri
         self._retry_seconds = retry_seconds
         self._experiment: Experiment | None = None
@@ -175,8 +177,11 @@ class SweepTracker:
         self.tracker.finish(entry)
 
 
-def sync(entries: Iterable[Mapping[str, Any]], uri: str, experiment: str, artifact_root: Path | None = None) -> Synced:
+def sync(entries: Iterable[Mapping[str, Any]], uri: str, experiment: str, storage: Storage | None = None) -> Synced:
     """Complete the run of every trial and seed study in the ledger's `entries`; of several of one the last counts.
+
+    A run that is complete and lacks files of its entry gets them. Args: storage: where these lie (None: where an
+    sqlite database lies).
 
     It also makes the database and the experiment, so that a sweep calls it once before anything else. Never raises for
     MLflow being away: a dead server costs seconds and is told in `problem`.
@@ -189,11 +194,12 @@ def sync(entries: Iterable[Mapping[str, Any]], uri: str, experiment: str, artifa
     sent = failed = 0
     problem = None
     try:
-        runs = Experiment(uri, experiment, artifact_root)
+        runs = Experiment(uri, experiment, storage)
         complete = runs.complete()
     except AWAY as error:
         return Synced(0, 0, len(latest), complaint(uri, error))
-    due = [entry for who, entry in latest.items() if complete.get(who) != digest_of(entry)]
+    held = {who for who, run in complete.items() if who in latest and _holds(run, latest[who])}
+    due = [entry for who, entry in latest.items() if who not in held]
     already = len(latest) - len(due)
     for position, entry in enumerate(due):
         try:
@@ -206,9 +212,11 @@ def sync(entries: Iterable[Mapping[str, Any]], uri: str, experiment: str, artifa
         else:
             sent, already = sent + done_now, already + (not done_now)
     try:
+        for who in held:
+            runs.refill(complete[who], latest[who])
         _show(runs, latest.values(), studies_in(entries))
     except AWAY as error:
-        problem = problem or complaint(uri, error, "the saved views")
+        problem = problem or complaint(uri, error, "the saved views or files")
     return Synced(sent, already, failed, problem)
 
 
@@ -231,12 +239,25 @@ def runs_page(uri: str, experiment: str, sweep: str | None = None) -> str:
     """
     if database_path(uri) is not None:
         view = f", Views, {sweep}" if sweep else ""
-        return f"in a browser: mlflow ui --backend-store-uri {uri}, then experiment {experiment}{view}"
+        # By the path of this Python: mlflow's own command is on nobody's PATH as long as the environment is not.
+        command = shlex.join([python_command(), "-m", "mlflow", "ui", "--backend-store-uri", uri])
+        return f"in a browser: {command}\n  then experiment {experiment}{view}"
     try:
         found = connect(uri).get_experiment_by_name(experiment)
     except AWAY:
         found = None
     return redact(f"in a browser: {runs_url(uri, found.experiment_id, sweep) if found else uri}", uri)
+
+
+def python_command() -> str:
+    """How a person types the Python that runs this: from the current folder where it lies below."""
+    path, here = Path(sys.executable), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _holds(run: Any, entry: Mapping[str, Any]) -> bool:
+    """Whether a complete run is that of the entry."""
+    return bool(run.data.tags.get("entry", "") == digest_of(entry))
 
 
 def _send(runs: Experiment, entry: Mapping[str, Any], latest: Iterable[Mapping[str, Any]]) -> bool:

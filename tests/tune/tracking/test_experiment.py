@@ -1,5 +1,6 @@
 """Seed studies, datasets, reports and views in MLflow, against a real sqlite database."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -160,15 +161,35 @@ def test_reports_hang_on_the_study_or_on_a_run_of_their_own(uri: str, tmp_path: 
         page.write_text(text)
         assert attach(uri, "reports", "three", [page]) is None
         assert attach(uri, "reports", "night", [page]) is None
-    runs = {(run.data.tags["sweep"], run.data.tags["kind"]): run for run in all_runs(uri, "reports")}
-    assert sorted(runs) == [("night", "report"), ("night", "trial"), ("three", "seeds"), ("three", "trial")]
+    runs = {(tags.get("sweep"), tags["kind"]): run for run in all_runs(uri, "reports") if (tags := run.data.tags)}
+    assert sorted(runs, key=str) == [("night", "trial"), ("three", "seeds"), ("three", "trial"), (None, "report")]
+    report = runs[None, "report"]
+    assert (report.info.run_name, report.info.status) == ("night: report", "FINISHED")
+    assert report.data.tags["status"] == "done"
     client = MlflowClient(uri)
-    for who in (("three", "seeds"), ("night", "report")):
+    for who in (("three", "seeds"), (None, "report")):
         local = client.download_artifacts(runs[who].info.run_id, "report/report.html")
         assert Path(local).read_text() == "two"
     experiment = client.get_experiment_by_name("reports").experiment_id
     assert len(client.search_runs([experiment], "tags.feasible = 'true'")) == 2
     assert sync([trial(1), seed(42), verdict(1.5)], uri, "reports").already == 3
+
+
+def test_a_report_run_of_an_older_version_is_ended_and_leaves_the_table(uri: str, tmp_path: Path) -> None:
+    """Fault: the run of a report stays "running" for ever, and stands in its sweep's table and legends."""
+    page = tmp_path / "report.html"
+    page.write_text("new")
+    sync([trial(1)], uri, "old-report")
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("old-report").experiment_id
+    tags = {"sweep": "night", "kind": "report", "status": "running", "complete": "false"}
+    client.create_run(experiment, 0, tags, "night: report")
+    assert attach(uri, "old-report", "night", [page]) is None
+    (report,) = (run for run in all_runs(uri, "old-report") if run.data.tags["kind"] == "report")
+    assert (report.info.status, report.data.tags["status"]) == ("FINISHED", "done")
+    _, view = view_tag("night", [], False)
+    (row,) = client.search_runs([experiment], json.loads(json.loads(view)["state"])["searchFilter"])
+    assert row.data.tags["kind"] == "trial"
 
 
 def test_a_report_without_mlflow_is_told_in_a_line(tmp_path: Path) -> None:

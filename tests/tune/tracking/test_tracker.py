@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from benchmarks.browser import free_port, mlflow_server
 from tune.ledger.ledger import Ledger
+from tune.paths import Storage
 from tune.tracking.experiment import Experiment
 from tune.tracking.tracker import Tracker, default_uri, sync
 from tune.tracking.views import view_tag
@@ -265,8 +266,8 @@ def test_a_view_that_another_sweep_wrote_in_between(
     uri: str, theirs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault: a database that refuses the second of two first writers of a tag takes a sweep's runs off MLflow."""
-    ours = Experiment(uri, f"between-{theirs}", tmp_path)
-    other, write = Experiment(uri, f"between-{theirs}", tmp_path), ours.client.set_experiment_tag
+    ours = Experiment(uri, f"between-{theirs}", Storage(tmp_path))
+    other, write = Experiment(uri, f"between-{theirs}", Storage(tmp_path)), ours.client.set_experiment_tag
     refused: list[tuple[str, ...]] = []
 
     def late(*arguments: str) -> None:
