@@ -77,6 +77,7 @@ ORDER = (
     "tune.study.bootstrap",
     "tune.study.allocation",
     "tune.redaction",
+    "tune.ledger.lines",
     "tune.ledger.ledger",
     "tune.ledger.trials",
     "tune.ledger.tables",
