@@ -18,7 +18,7 @@ from golf.data.dataset import Dataset
 from golf.presets import PRESETS
 from golf.record import digest
 from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK_SECONDS
-from golf.terminal import quiet_when_closed
+from golf.terminal import python_line, quiet_when_closed
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere
 from tune.console import dry_table
 from tune.ledger.ledger import STAMPS, Ledger
@@ -238,8 +238,9 @@ def conclude(
             last = {field: value for field, value in history[-1].items() if field not in STAMPS} if history else None
             if entry != last:
                 ledger.append(entry)
-            print(f"checks: {brief(entry[CHECK])} (all of it: python -m golf check {folder})")
-            print(f"a record folder: python -m golf submit {folder} --author NAME --github-id ID --name TITLE")
+            print(f"checks: {brief(entry[CHECK])} (all of it: {python_line('golf', 'check', str(folder))})")
+            submit = python_line("golf", "submit", str(folder))
+            print(f"a record folder: {submit} --author NAME --github-id ID --name TITLE")
         problem = session.send(name)
         print(f"every number: {ledger.path}\n{problem or runs_page(session.uri, session.preset, name)}")
     if session.stopped:

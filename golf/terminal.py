@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import select
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,16 @@ def reader_gone() -> bool:
         with contextlib.suppress(AttributeError, OSError, ValueError):  # none, or one that is no file
             poll.register(stream.fileno(), 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def python_line(module: str, *words: str) -> str:
+    """A command line that runs a module with this Python, quoted for a shell.
+
+    Of an environment that is not activated no command is on the PATH, so Python is named by its path, from the current
+    folder where it lies below.
+    """
+    python, here = Path(sys.executable), Path.cwd()
+    return shlex.join([str(python.relative_to(here) if python.is_relative_to(here) else python), "-m", module, *words])
 
 
 def expanded(path: Path | str) -> Path:

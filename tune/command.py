@@ -16,12 +16,12 @@ from golf.config import RunConfig
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
-from golf.terminal import expand_paths
+from golf.terminal import expand_paths, python_line
 from golf.train.saving import MTBF_HOURS, Saving
 from tune.attempts import Endurance
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.console import Console, say
-from tune.ledger.ledger import Ledger
+from tune.ledger.ledger import Ledger, tell_damage
 from tune.mirror import Mirror
 from tune.paths import Storage
 from tune.redaction import open_address, redact
@@ -77,7 +77,9 @@ def guarded_anywhere(
         check_places(parsed)
         if is_remote(parsed.address):
             return run_there(script, words, parsed.address)
-        return act(resolved(parsed))
+        local = resolved(parsed)
+        tell_damage(Storage(local.storage).ledger)
+        return act(local)
 
     return guarded(there_or_here, parsed)
 
@@ -193,6 +195,7 @@ class Session:
         if len(search.given) >= search.num_trials:
             return
         address = self.parsed.address
+        tell_damage(self.storage.screened(name))
         if not self._ray:
             self._ray = True
             with explained(address) if address else contextlib.nullcontext():
@@ -235,7 +238,7 @@ class Session:
         """Copy all that is there at the end, where there is a mirror, and say whether it worked; call it last."""
         if self._mirror is not None:
             where = self.parsed.mirror
-            fetch = f"copied to {where}; python -m tune.mirror fetch {where} FOLDER brings it back"
+            fetch = f"copied to {where}; {python_line('tune.mirror', 'fetch', where)} FOLDER brings it back"
             print(self._mirror.close(_COPYING_SECONDS) or fetch)
 
     def send(self, name: str) -> str | None:

@@ -18,13 +18,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from golf.files import write_bytes
-from golf.terminal import expand_paths, quiet_when_closed
-from tune.ledger.ledger import Ledger, locked
+from golf.terminal import expand_paths, python_line, quiet_when_closed
+from tune.ledger.ledger import Ledger, locked, tell_damage
+from tune.ledger.reading import ranges, read_lines
 from tune.ledger.trials import TRIAL
 from tune.paths import Storage
 from tune.space import Trial
 from tune.store.place import FileState, Place, open_place
+from tune.study.protocol import PLAN
+from tune.study.verdict import VERDICT
 from tune.tracking.reach import database_path, default_uri
+from tune.tracking.runs import identity_of
+from tune.tracking.tracker import attach, sync, ui_line
 
 LEDGER, DATABASE = "ledger.jsonl", "mlflow.db"
 """Names at the place; all others are as below the storage."""
@@ -107,7 +112,7 @@ class Mirror:
             self.problem = None
 
     def _remedy(self) -> str:
-        return f"make one with python -m tune.mirror copy {self.storage.root} {self.place.name}"
+        return f"make one with {python_line('tune.mirror', 'copy', str(self.storage.root), self.place.name)}"
 
 
 def copy(storage: Storage, place: Place, database: Path | None) -> int:
@@ -121,11 +126,14 @@ def copy(storage: Storage, place: Place, database: Path | None) -> int:
     # Of two sweeps at once, the one that read the ledger first must not write it last.
     with locked(storage.root / "mirror.lock"):
         ledger, before = whole_lines(storage.ledger), place.read(LEDGER) or b""
-        if not ledger.startswith(before):
-            raise ValueError(
-                f"{place.name} has the ledger of another storage, which a copy would replace; give a place of its own, "
-                f"or go on from it in a new folder: python -m tune.mirror fetch {place.name} FOLDER"
-            )
+        if not goes_on_from(ledger, before):
+            damaged = read_lines(ledger).damaged
+            why = "has the ledger of another storage, which a copy would replace; give a place of its own, or"
+            if damaged:
+                lines = ranges([line.line_number for line in damaged])
+                why = f"has lines of the ledger that are damaged in {storage.ledger} (lines {lines});"
+            line = python_line("tune.mirror", "fetch", place.name)
+            raise ValueError(f"{place.name} {why} go on from it in a new folder: {line} FOLDER")
         there = {f"{part}/{name}": state for part in _FOLDERS for name, state in place.files(part).items()}
         num_files = sum(_bring(place, name, path, there.get(name)) for name, path in _files(storage))
         if database is not None and database.is_file():
@@ -145,12 +153,20 @@ def whole_lines(path: Path) -> bytes:
     return b""
 
 
+def goes_on_from(ledger: bytes, before: bytes) -> bool:
+    """Whether a ledger begins with the lines of another, whatever an editor did to the form of either."""
+    if ledger.startswith(before):
+        return True
+    lines, first = read_lines(ledger).lines, read_lines(before).lines
+    return lines[: len(first)] == first
+
+
 def snapshot(database: Path) -> bytes:
     """A SQLite database as it is between two changes, while others write to it."""
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / DATABASE
+        target, address = Path(folder) / DATABASE, f"{database.absolute().as_uri()}?mode=ro"
         with (
-            contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as source,
+            contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as source,
             contextlib.closing(sqlite3.connect(target)) as destination,
         ):
             source.backup(destination)
@@ -189,8 +205,10 @@ def fetch(place: Place, storage: Storage) -> int:
     ledger = place.read(LEDGER)
     if ledger is None:
         raise ValueError(f"{place.name} has no {LEDGER}: no copy of a storage is there")
-    if not ledger.startswith(whole_lines(storage.ledger)):
-        raise ValueError(f"{storage.ledger} has entries that {place.name} has not; fetch into another folder")
+    if not goes_on_from(ledger, whole_lines(storage.ledger)):
+        raise ValueError(
+            f"{storage.ledger} has entries, or damaged lines, that {place.name} has not; fetch into another folder"
+        )
     for name in names:
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
             raise ValueError(
@@ -204,6 +222,27 @@ def fetch(place: Place, storage: Storage) -> int:
     with locked(storage.ledger.with_name(storage.ledger.name + ".lock")):
         write_bytes(storage.ledger, ledger)
     return len(names)
+
+
+def show_in_mlflow(storage: Storage) -> str | None:
+    """Complete the MLflow database of a fetched storage from its ledger: the runs' files and reports were not copied.
+
+    Returns: one line for the user when MLflow does not take them, else None.
+    """
+    entries, uri = Ledger(storage.ledger).entries(), default_uri(storage.root)
+    experiments: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        if entry.get("kind") in (TRIAL, PLAN, VERDICT):
+            experiments.setdefault(str(entry.get("preset") or ""), []).append(entry)
+    plans = experiments.pop("", [])  # of which the studies of any experiment may be
+    problems = []
+    for experiment, own in experiments.items():
+        problems.append(sync([*plans, *own], uri, experiment).problem)
+        for name in sorted({identity_of(entry)[0] for entry in own}):
+            report = sorted(path for path in storage.report(name).glob("*") if path.is_file())
+            if report:
+                problems.append(attach(uri, experiment, name, report))
+    return next(filter(None, problems), None)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -227,12 +266,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         place = open_place(parsed.where)
         if parsed.command == "copy":
+            tell_damage(storage.ledger)
             num_files = copy(storage, place, database_path(default_uri(storage.root)))
             print(f"{num_files} files brought to {place.name}")
         else:
             print(f"{fetch(place, storage)} files in {storage.root}")
-            print(f"every number: python -m tune.ledger show --ledger {storage.ledger}")
-            print(f"in a browser: mlflow ui --backend-store-uri {default_uri(storage.root)}")
+            tell_damage(storage.ledger)
+            print(f"every number: {python_line('tune.ledger', 'show', '--ledger', str(storage.ledger))}")
+            print(show_in_mlflow(storage) or f"in a browser: {ui_line(default_uri(storage.root))}")
     except BrokenPipeError:
         raise
     except (ValueError, OSError, sqlite3.Error) as error:

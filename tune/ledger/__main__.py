@@ -159,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    print(*(line for line in ledger.told), sep="\n", end="\n" if ledger.told else "", file=sys.stderr)
     for line in ledger.damaged:
         print(f"{parsed.ledger}, line {line.line_number} is damaged: {line.reason}: {line.text}", file=sys.stderr)
     return 1 if ledger.damaged else 0

@@ -9,17 +9,19 @@ secret.
 import contextlib
 import fcntl
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tune.ledger.lines import LEDGER_VERSION as LEDGER_VERSION
-from tune.ledger.lines import SHOWN_CHARACTERS, check_json, check_trial, decode
 from tune.ledger.lines import STAMPS as STAMPS
 from tune.ledger.lines import DamagedLine as DamagedLine
 from tune.ledger.lines import canonical as canonical
+from tune.ledger.lines import check_json, check_trial
 from tune.ledger.lines import encode as encode
+from tune.ledger.reading import damage_told, read_lines
 from tune.redaction import redact_all
 
 
@@ -30,6 +32,8 @@ class Ledger:
         self.path = Path(path)
         self.damaged: list[DamagedLine] = []
         """What the latest `entries()` could not read."""
+        self.told: list[str] = []
+        """The same in words for a person, and what was mended."""
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add `entry` as the last line; on return it is on the disk.
@@ -58,25 +62,27 @@ class Ledger:
             raise OSError(error.errno, message) from error
 
     def entries(self) -> list[dict[str, Any]]:
-        """All intact entries in file order, each with its `time` and `ledger_version`; sets `damaged`.
+        """All intact entries in file order, each with its `time` and `ledger_version`; sets `damaged` and `told`.
 
         Raises: OSError when the file is there and cannot be read; a damaged line is never an error.
         """
-        self.damaged = []
-        found = []
-        for number, line in enumerate(_read_at_rest(self.path).split(b"\n"), start=1):
-            if not line:
-                continue
-            try:
-                found.append(decode(line))
-            except ValueError as error:
-                text = line.decode(errors="replace")[:SHOWN_CHARACTERS]
-                self.damaged.append(DamagedLine(number, text, str(error)[:SHOWN_CHARACTERS]))  # which may quote it
-        return found
+        found = read_lines(_read_at_rest(self.path))
+        self.damaged, self.told = found.damaged, damage_told(self.path, found)
+        return found.entries
 
     def find(self, **equal: Any) -> list[dict[str, Any]]:
         """The intact entries that have every named field with the given value, in file order."""
         return [e for e in self.entries() if all(name in e and e[name] == value for name, value in equal.items())]
+
+
+def tell_damage(*paths: Path) -> None:
+    """Say on standard error which lines of ledgers are damaged, before anything is made of the others."""
+    for path in paths:
+        ledger = Ledger(path)
+        with contextlib.suppress(OSError):  # whoever reads it next says so
+            ledger.entries()
+        for line in ledger.told:
+            print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golf.terminal import expand_paths, quiet_when_closed
+from tune.ledger.ledger import tell_damage
 from tune.paths import Storage
 from tune.report.document import FORMATS, PROGRAM, write_report
 from tune.report.results import Book
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parsed = parse(arguments)
     storage, formats = Storage(parsed.storage), FORMATS if parsed.format is None else (parsed.format,)
+    tell_damage(storage.ledger)
     try:
         written = write_report(storage, parsed.name, parsed.baseline, formats)
     except BrokenPipeError:

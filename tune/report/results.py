@@ -126,7 +126,8 @@ class Book:
         """
         own = [entry for entry in self._entries if _name(entry) == name]
         if not own:
-            raise ValueError(f'{self.path} holds no sweep or study "{name}"{nearest(name, self.names)}')
+            lost = f"; {len(self.damaged)} of its lines are damaged, see above" if self.damaged else ""
+            raise ValueError(f'{self.path} holds no sweep or study "{name}"{nearest(name, self.names)}{lost}')
         last = {(trial_of(e), repr(parameters(e).get(REPEAT))): e for e in own if e["kind"] == "trial"}
         verdicts = [entry for entry in own if entry["kind"] == VERDICT]
         digest = hashlib.sha256(b"\n".join(map(canonical, own))).hexdigest()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from golf.terminal import expand_paths, expanded, quiet_when_closed
 from tune.ledger.ledger import Ledger
+from tune.ledger.reading import ranges
 from tune.paths import Storage
 from tune.store.inventory import SHORT, collect, garbage, lineage, size_text, table
 from tune.store.place import Folder
@@ -89,8 +90,11 @@ def needed_keys(ledgers: Iterable[Path]) -> set[str]:
         for entry in ledger.entries():
             needed |= set(entry.get("keys") or ())
         if ledger.damaged:
-            line = ledger.damaged[0].line_number
-            raise ValueError(f"{path} line {line} is damaged, so what it needs is unknown; remove the line first")
+            lines = ranges([line.line_number for line in ledger.damaged])
+            raise ValueError(
+                f"{path}, lines {lines} are damaged ({ledger.damaged[0].reason}), so what they need is unknown; mend "
+                "them from a copy, or remove them first"
+            )
     return needed
 
 

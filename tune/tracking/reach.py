@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow import environment_variables as mlflow_settings
 from mlflow.exceptions import MlflowException
 from mlflow.telemetry import set_telemetry_client
+from mlflow.tracking._tracking_service import utils as private
 from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -78,8 +79,10 @@ def local_folder(address: str) -> Path | None:
 def bring_places_home(database: Path) -> None:
     """Let runs whose files were beside another database keep them beside this one.
 
-    MLflow stores whole addresses: in a storage folder that was copied, moved or fetched they lead to the original.
+    MLflow stores whole addresses: in a storage folder that was copied, moved or fetched they lead to the original. It
+    also remembers by a run's id alone where its files go, though a copied run has the same.
     """
+    private._artifact_repos_cache.clear()
     home = artifact_root(database)
     with contextlib.closing(sqlite3.connect(database, timeout=30)) as opened, opened:
         found = [str(row[0]) for row in opened.execute("SELECT DISTINCT artifact_location FROM experiments")]

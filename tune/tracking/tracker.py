@@ -9,8 +9,6 @@ ledger.
 import functools
 import math
 import queue
-import shlex
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.config import to_plain
+from golf.terminal import python_line
 from tune.outcome import CURVES
 from tune.paths import Storage
 from tune.redaction import redact
@@ -239,9 +238,7 @@ def runs_page(uri: str, experiment: str, sweep: str | None = None) -> str:
     """
     if database_path(uri) is not None:
         view = f", Views, {sweep}" if sweep else ""
-        # By the path of this Python: mlflow's own command is on nobody's PATH as long as the environment is not.
-        command = shlex.join([python_command(), "-m", "mlflow", "ui", "--backend-store-uri", uri])
-        return f"in a browser: {command}\n  then experiment {experiment}{view}"
+        return f"in a browser: {ui_line(uri)}\n  then experiment {experiment}{view}"
     try:
         found = connect(uri).get_experiment_by_name(experiment)
     except AWAY:
@@ -249,10 +246,9 @@ def runs_page(uri: str, experiment: str, sweep: str | None = None) -> str:
     return redact(f"in a browser: {runs_url(uri, found.experiment_id, sweep) if found else uri}", uri)
 
 
-def python_command() -> str:
-    """How a person types the Python that runs this: from the current folder where it lies below."""
-    path, here = Path(sys.executable), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+def ui_line(uri: str) -> str:
+    """The command that shows a database in a browser."""
+    return python_line("mlflow", "ui", "--backend-store-uri", uri)
 
 
 def _holds(run: Any, entry: Mapping[str, Any]) -> bool:
