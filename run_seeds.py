@@ -20,9 +20,9 @@ from golf.record import digest
 from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK_SECONDS
 from golf.terminal import python_line, quiet_when_closed
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere
-from tune.console import dry_table
+from tune.console import dry_table, ending_of
 from tune.ledger.ledger import STAMPS, Ledger
-from tune.ledger.trials import trials_of
+from tune.ledger.trials import latest, trials_of
 from tune.outcome import CHECK
 from tune.paths import Storage
 from tune.provenance import versions
@@ -61,6 +61,9 @@ examples:
   run_seeds.py pr598 --baseline 1.12 --until-decided --max-seeds 8
   run_seeds.py demo --power --gain-nats 0.01              how many seeds that gain needs; runs nothing
   run_seeds.py --compare demo-seeds demo-int5-mlp-seeds   two studies, chunk by chunk and seed by seed
+
+exit status: 0, also when some runs failed, which is said; 1 when no run gave a score and some failed; 2 for what
+cannot be run; 130 when it was stopped and can be continued
 """
 MAX_SEEDS = 10
 
@@ -246,7 +249,16 @@ def conclude(
     if session.stopped:
         print("stopped: what was finished is kept; the same command continues")
         return 130
-    return 0
+    entries = latest(ledger.entries(), name)
+    ending = ending_of(entries, cap_of(entries), session.storage.root, "run")
+    if ending.text:
+        print(ending.text)
+    return ending.status
+
+
+def cap_of(entries: Sequence[Mapping[str, Any]]) -> int:
+    """The byte cap of a study's runs."""
+    return int(entries[0]["config"]["cap_bytes"]) if entries else 0
 
 
 def show_comparison(parsed: argparse.Namespace) -> int:

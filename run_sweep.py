@@ -18,7 +18,7 @@ from golf.record import LADDER, SLIDING
 from golf.terminal import quiet_when_closed
 from tune.cluster import Workers
 from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere, open_data
-from tune.console import best_of, dry_table, table
+from tune.console import best_of, dry_table, ending_of, table
 from tune.forecast import Forecast, forecast
 from tune.ledger.ledger import Ledger
 from tune.pace import PACK
@@ -41,6 +41,9 @@ examples:
   run_sweep.py demo --search grid --space split=pure-int6,int8 --space adapt.epochs=1,3
   run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
   run_sweep.py demo --address job --storage /mnt/golf on a cluster, see docs/cluster.md
+
+exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
+and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
 """
 DEMO_TRIALS = 6
 
@@ -216,15 +219,16 @@ def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: S
         print(
             f"best: {best['metrics']['bpb']:.4f} BPB, {best['name']}; its folder {storage.trial(name, best['trial'])}"
         )
-    elif entries:
-        print(f"no trial fits under the cap of {base.cap_bytes:,} bytes")
+    ending = ending_of(entries, base.cap_bytes, storage.root)
+    if ending.text:
+        print(ending.text)
     sent = sync(entries_of(name, storage), uri, parsed.preset, storage)
     print(f"every number: {storage.ledger}")
     print(sent.problem or runs_page(uri, parsed.preset, name))
     if stopped:
         print("stopped: what was finished is kept; the same command continues")
         return 130
-    return 0
+    return ending.status
 
 
 @quiet_when_closed

@@ -11,9 +11,14 @@ import pytest
 from mlflow import MlflowClient
 
 from golf.config import RunConfig, to_plain
+from golf.data.dataset import open_dataset
 from golf.files import write_json
 from run_sweep import main
+from tune.ledger.ledger import Ledger
 from tune.paths import Storage
+from tune.provenance import versions
+from tune.space import make_trial
+from tune.stages import code_digest
 from tune.sweep import entries_of
 from tune.tracking.tracker import default_uri
 
@@ -93,6 +98,24 @@ def test_killed_interrupted_and_continued(tiny: RunConfig, data: Path, tmp_path:
         assert sorted((point.step, point.value) for point in history) == [
             (point[0], point[2]) for point in entry["curves"]["train_loss"]
         ]
+
+
+def test_when_all_trials_failed_the_command_fails(
+    tiny: RunConfig, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault: a script takes a sweep without any result for a success."""
+    write_json(tmp_path / "tiny.json", to_plain(tiny))
+    storage, digest = Storage(tmp_path / "storage"), open_dataset(data).digest
+    made_by = {"code": code_digest(), "environment": versions(), "data": digest}
+    for seed in (1, 2):
+        trial = make_trial(tiny, {"seed": seed}, digest)
+        ended = {"status": "failed", "cause": "diverged: step 1", "metrics": {}, "curves": {}, "chunks": {}}
+        plain = {"parameters": trial.parameters, "config": to_plain(trial.config), "preset": "tiny", "tags": {}}
+        names = {"kind": "trial", "sweep": "tiny", "trial": trial.trial, "name": trial.name}
+        Ledger(storage.ledger).append({**names, **plain, **made_by, **ended})
+    arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(storage.root)]
+    assert main([*arguments, "--search", "grid", "--space", "seed=1,2", "--no-screening"]) == 1
+    assert "all 2 trials failed: 2 x diverged: step 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 Trials, curve points and ledger entries enter, text leaves. Computes nothing that is recorded anywhere.
 """
 
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,14 @@ from golf.artifact.bundle import code_bytes
 from golf.data.dataset import Dataset
 from golf.describe import save_line
 from golf.predict import predicted_model_bytes
+from golf.terminal import python_line
+from tune.failures import ERROR, kind_of
 from tune.outcome import DONE, FAILED, INFEASIBLE, SCREENED
+from tune.paths import Storage
 from tune.space import Trial
 
+_SHOWN_CAUSES = 5
+_CAUSE_CHARACTERS = 200
 _STATUS_SECONDS = 15.0
 """Between status lines."""
 _ORDER = {DONE: 0, SCREENED: 1, INFEASIBLE: 2, FAILED: 3}
@@ -164,6 +172,59 @@ def _why(entry: Mapping[str, Any], root: Path) -> list[str]:
     """Why a trial gave no result, and where its last words are."""
     log = (entry.get("files") or {}).get("log")
     return [f"{entry['trial']}  {entry['cause']}", *([f"{'':12s}  last words: {root / log}"] if log else [])]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What came of trials that have ended, in words and as an exit status."""
+
+    text: str
+    """Empty where there is nothing to say beside the best trial."""
+    status: int
+    """1 when no trial gave a result and some have failed; else 0."""
+
+
+def ending_of(entries: Sequence[Mapping[str, Any]], cap_bytes: int, root: Path, what: str = "trial") -> Ending:
+    """How a sweep or study ended, apart from its best trial: failures counted by cause, and where to read more.
+
+    Args: root: of the storage; what: one of the things that were run.
+    """
+    counts = Counter(entry["status"] for entry in entries)
+    failed, num_done = [entry for entry in entries if entry["status"] == FAILED], counts[DONE]
+    others = [f"{counts[INFEASIBLE]} over the cap of {cap_bytes:,} bytes"] if counts[INFEASIBLE] else []
+    others += [f"{counts[SCREENED]} screened out"] if counts[SCREENED] else []
+    plural = f"{len(entries)} {what}{'s' if len(entries) != 1 else ''}"
+    if not failed:
+        none = f"none of {plural} gave a score: {', '.join(others)}"
+        return Ending(none if entries and not num_done else "", 0)
+    told = f"{_causes(failed)}\n  more: {_more(failed, root)}"
+    if num_done:
+        return Ending(f"warning: {len(failed)} of {plural} failed: {told}", 0)
+    if others:
+        return Ending(f"none of {plural} gave a score: {', '.join(others)}, {len(failed)} failed: {told}", 1)
+    return Ending(f"{'all ' if len(entries) > 1 else ''}{plural} failed: {told}", 1)
+
+
+def _causes(failed: Sequence[Mapping[str, Any]]) -> str:
+    """Causes of failures with their counts, the most frequent first; those that differ in numbers only are one."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for entry in failed:
+        cause = str(entry["cause"])
+        same = re.sub(r"\d+(\.\d+)?", "N", cause) if kind_of(cause) == ERROR else kind_of(cause)
+        counts[same] += 1
+        first.setdefault(same, cause)
+    shown = [f"{count} x {first[same][:_CAUSE_CHARACTERS]}" for same, count in counts.most_common(_SHOWN_CAUSES)]
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(_SHOWN_CAUSES))
+    return "; ".join(shown + ([f"{rest} of other causes"] if rest else []))
+
+
+def _more(failed: Sequence[Mapping[str, Any]], root: Path) -> str:
+    """Where the failures can be read."""
+    sweep, ledger = str(failed[0].get("sweep")), str(Storage(root).ledger)
+    show = python_line("tune.ledger", "show", "--ledger", ledger, "--sweep", sweep, "--status", FAILED)
+    logs = [root / entry["files"]["log"] for entry in failed if "log" in (entry.get("files") or {})]
+    return f"{logs[0]} and {show}" if logs else show
 
 
 def dry_table(trials: Sequence[Trial], dataset: Dataset, num_known: int) -> str:

@@ -2,12 +2,13 @@
 
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from golf.config import RunConfig
-from tune.console import Console, best_of, table
+from tune.console import Console, best_of, ending_of, table
 from tune.space import Trial, make_trial
 
 
@@ -45,6 +46,38 @@ def test_the_table_is_in_order_and_aligned() -> None:
     assert lines[1][: end["to the cap"]].endswith("+150")
     assert lines[3][: end["to the cap"]].endswith("-100")
     assert "because" in lines[-1]
+
+
+def failure(trial: str, cause: str) -> dict[str, Any]:
+    """A failed trial's entry, as the ledger has it."""
+    files = {"log": f"sweeps/s/trials/{trial}/failure.log"}
+    return entry_of(trial, "failed") | {"sweep": "s", "cause": cause, "files": files}
+
+
+def test_how_it_ended() -> None:
+    """Fault: a sweep whose trials all failed says that none fits under the cap, and its status is 0."""
+    root, one = Path("/st orage"), failure("a", "diverged: step 3")
+    other, third = failure("b", "error: ValueError: 5 is odd"), failure("c", "error: ValueError: 7 is odd")
+    done, over, out = entry_of("d", "done", 1.5), entry_of("e", "infeasible"), entry_of("f", "screened")
+    told = ending_of([one, other, third], 300, root)
+    assert told.status == 1
+    assert told.text.startswith("all 3 trials failed: 2 x error: ValueError: 5 is odd; 1 x diverged: step 3\n")
+    assert "/st orage/sweeps/s/trials/a/failure.log and " in told.text
+    assert "show --ledger '/st orage/ledger.jsonl' --sweep s --status failed" in told.text
+    mixed = ending_of([one, over, out], 300, root)
+    assert mixed.status == 1
+    assert mixed.text.startswith(
+        "none of 3 trials gave a score: 1 over the cap of 300 bytes, 1 screened out, 1 failed: 1 x diverged: step 3"
+    )
+    assert ending_of([one], 300, root, "run").text.startswith("1 run failed: ")
+    partly = ending_of([done, one, over], 300, root)
+    assert (partly.status, partly.text.partition(":")[0]) == (0, "warning")
+    assert "1 of 3 trials failed" in partly.text
+    none = ending_of([over, over], 300, root)
+    assert (none.status, none.text) == (0, "none of 2 trials gave a score: 2 over the cap of 300 bytes")
+    assert ending_of([done, over], 300, root) == ending_of([], 300, root)
+    many = ending_of([failure(str(n), f"kind {n}: of its own") for n in range(9)], 300, root)
+    assert "; 4 of other causes" in many.text
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ trial is run again as it was: on the data of its digest, under its own cap and p
 
 import argparse
 import contextlib
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -13,15 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golf.commands import changed, read_config
-from golf.config import RunConfig, from_plain
+from golf.commands import changed, config_from, read_config
+from golf.config import RunConfig, from_plain, to_plain
 from golf.data.corpus import CORPUS_NAME
 from golf.data.dataset import Dataset, open_dataset
 from golf.presets import PRESETS
+from golf.record import digest
+from golf.terminal import expanded
 from tune.command import open_data
 from tune.paths import Storage
 from tune.study.noise import FINEWEB_BYTES_PER_TOKEN, ledger_nats_per_bpb
 from tune.study.seeds import best_trial, find_trial
+
+_LONGEST_NAME = 200
+"""Bytes of a study's name, which is also a folder's."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +52,46 @@ def find_target(parsed: argparse.Namespace, entries: Sequence[dict[str, Any]]) -
         raise ValueError("give a preset, a config.json, a trial's id, or --from-sweep NAME --best: exactly one of them")
     if (parsed.from_sweep is not None) != parsed.best:
         raise ValueError("--from-sweep NAME and --best go together")
-    changes = [parsed.split] if parsed.split else []
-    changes += [re.sub(r"[^\w.]+", "-", text.rpartition(".")[2]) for text in parsed.set]
     if word is not None and (word in PRESETS or word.endswith(".json") or not re.fullmatch("[0-9a-f]{4,12}", word)):
-        stem = Path(word).stem
-        return Target(read_config(parsed), stem, "-".join([stem, *changes, "seeds"]), None)
+        stem, config = Path(word).stem, read_config(parsed)
+        return Target(config, stem, study_name([stem], parsed, config), None)
     entry = best_trial(parsed.from_sweep, entries) if word is None else find_trial(word, entries)
     config = changed(from_plain(RunConfig, entry["config"]), parsed)
     preset, trial = str(entry.get("preset") or "trial"), str(entry["trial"])[:8]
-    return Target(config, preset, "-".join([preset, trial, *changes, "seeds"]), entry.get("data"))
+    return Target(config, preset, study_name([preset, trial], parsed, config), entry.get("data"))
+
+
+def study_name(begin: Sequence[str], parsed: argparse.Namespace, config: RunConfig) -> str:
+    """The name of a study: what is run and every change, whole, so that two configurations have two names.
+
+    Args: begin: its first parts; parsed: with `split` and `set`; config: with both applied.
+    """
+    parts, split = [_word(part) for part in begin], parsed.split
+    if split and split.endswith(".json"):
+        # A file's name tells little: another folder's, or yesterday's, may hold other grids.
+        parts.append(f"{_word(Path(split).stem)}-{digest(to_plain(config_from(expanded(split)).quant))[:6]}")
+    elif split:
+        parts.append(_word(split))
+    for field in sorted({text.partition("=")[0] for text in parsed.set}):
+        parts.append(_word(f"{field}={_value(config, field)}"))
+    name = "-".join([*parts, "seeds"])
+    return name if len(name.encode()) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME // 4]}-{digest(name)[:8]}-seeds"
+
+
+def _value(config: RunConfig, field: str) -> str:
+    """A field's value, however it was written; numbers of a list with "+" between them."""
+    value: Any = to_plain(config)
+    for part in field.split("."):
+        value = value[part] if isinstance(value, dict) else None  # of a part that another --set has switched off
+    if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
+        return "+".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _word(text: str) -> str:
+    """A text with only the characters of a study's name; where that loses any, a digest keeps it apart."""
+    plain = re.sub(r"[^\w.+=-]+", "-", text)
+    return plain if plain == text else f"{plain.strip('-')}-{digest(text)[:6]}"
 
 
 def find_data(parsed: argparse.Namespace, target: Target, storage: Storage) -> Dataset:
