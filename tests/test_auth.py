@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from tune.cluster import ensure_token, start_ray
+from tune.redaction import redact
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTED = """
@@ -143,6 +144,29 @@ def test_a_token_that_others_can_read_is_closed(tmp_path: Path, monkeypatch: pyt
     ensure_token()
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert token.read_text() == "f" * 64
+
+
+@pytest.mark.parametrize("home", ["/proc/nohome", "/proc"])
+def test_without_a_home_the_token_is_the_processes_own(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: Ray does not start where the home folder is not there or cannot be written; or it starts without one."""
+    monkeypatch.setenv("HOME", home)
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that what is set meanwhile goes with the test
+        monkeypatch.delenv(name)
+    ensure_token()
+    token = os.environ["RAY_AUTH_TOKEN"]
+    assert len(token) == 64
+    assert redact(f"the token {token}") == "the token ***"
+
+
+def test_a_user_without_a_name_can_import_all() -> None:
+    """Fault: a container's user, who has no HOME and is in no list of users, gets MLflow's traceback."""
+    program = "import pwd\ndef unknown(number): raise KeyError(number)\npwd.getpwuid = unknown\nimport run_sweep\n"
+    program += "from tune.report import document\n"
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "USER", "LOGNAME")}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_no_ray_without_tokens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,15 +42,17 @@ class Room:
         self.segments = segments()
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, config: RunConfig, name: str, data: Path, *space: str) -> "subprocess.Popen[str]":
+    def start(
+        self, config: RunConfig, name: str, data: Path, *space: str, **environment: str
+    ) -> "subprocess.Popen[str]":
         """run_sweep.py on a grid."""
         write_json(self.root / f"{name}.json", to_plain(config))
         command = [sys.executable, "run_sweep.py", str(self.root / f"{name}.json"), "--data", str(data)]
         command += ["--storage", str(self.storage.root), "--search", "grid", "--no-screening", "--concurrent", "1"]
         command += ["--save-seconds", "0.2", "--space", *space]
-        environment = os.environ | {"TMPDIR": str(self.temporary), MARK: self.mark}
+        all_of_it = os.environ | {"TMPDIR": str(self.temporary), MARK: self.mark} | environment
         with (self.root / f"{name}.log").open("w") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, text=True)
+            process = subprocess.Popen(command, cwd=ROOT, env=all_of_it, stdout=log, stderr=log, text=True)
         self.started.append(process)
         return process
 
@@ -123,9 +125,10 @@ def wait_for(holds: Callable[[], Any], room: Room, name: str) -> None:
 
 
 def test_two_sweeps_at_once_leave_only_results(room: Room, tiny: RunConfig, data: Path) -> None:
-    """Fault: sweeps of one machine and storage that collide; processes, memory or files left by success or failure."""
+    """Fault: sweeps of one machine and storage that collide; processes, memory or files left by success or failure; a
+    home folder that a sweep cannot do without."""
     one = room.start(tiny, "one", data, "optimizer.embedding_lr=0.035,1e30", "split=int4")
-    two = room.start(override_all(tiny, {"seed": 2}), "two", data, "split=int4")
+    two = room.start(override_all(tiny, {"seed": 2}), "two", data, "split=int4", HOME="/proc/nohome")
     assert (one.wait(400), two.wait(400)) == (0, 0), room.told("one") + room.told("two")
     assert {entry["status"] for entry in entries_of("one", room.storage)} == {"done", "failed"}
     assert [entry["status"] for entry in entries_of("two", room.storage)] == ["done"]

@@ -2,10 +2,13 @@
 
 Ray reads these settings once, when it is first imported, so they are made here, before any module of `tune` imports
 it. A user's own settings stand. All but the last two only spare processes and reports that nobody asked for; notices of
-nodes that are taken away are looked for in `tune.ddp`.
+nodes that are taken away are looked for in `tune.ddp`. MLflow and matplotlib ask for the home folder at their import,
+too: they get by without one, but not without its name.
 """
 
+import logging
 import os
+from pathlib import Path
 
 for _name, _value in {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -18,3 +21,11 @@ for _name, _value in {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # the default of 2 s is waited for by every report
 }.items():
     os.environ.setdefault(_name, _value)
+
+try:
+    _home = Path.home()
+except RuntimeError:  # HOME is not set, and the user is not in the system's list of users
+    _home = Path("/nonexistent")
+    os.environ["HOME"] = str(_home)
+if not os.access(_home, os.W_OK):
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which says at length that its cache is a temporary one

@@ -90,6 +90,8 @@ def stop_ray() -> None:
 def ensure_token() -> None:
     """Have a token of this user's local clusters, readable by nobody else; with one, Ray asks for it by itself.
 
+    Without a home folder that can be written, this process and what it starts have one of their own.
+
     Raises: ValueError when the environment switches tokens off: then anyone on this machine could run code here.
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
@@ -98,7 +100,13 @@ def ensure_token() -> None:
         )
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         return
-    path = Path.home() / ".ray" / "auth_token"
+    try:
+        _write_token(Path.home() / ".ray" / "auth_token")
+    except (OSError, RuntimeError):  # no home, or one that this user may not write in
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _write_token(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
