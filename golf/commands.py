@@ -8,6 +8,7 @@ mixes another configuration into it. Never knows Ray or MLflow.
 import argparse
 import json
 import math
+import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, WEIGHTS, di
 from golf.solo import Progress, noticed_signals, print_ladder
 from golf.stages import RunFolder, measure, pack_stage, run_stages, train_stage, with_code
 from golf.tensors import read_tensors
-from golf.terminal import expanded
+from golf.terminal import expanded, python_line
 from golf.train.saving import Saving
 
 DEFAULT_DATA = Path("data") / CORPUS_NAME
@@ -214,14 +215,15 @@ def evaluate(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> None:
                 scores = f"{result['bpb']:.6f} BPB  {result['nats_per_token']:.6f} nats/token"
                 print(f"{rung:10s} {result['seconds']:9.1f} s  {scores}  {scored.file(rung + '.json')}", flush=True)
         if group.first:
-            print(f"next: python -m golf {next_evaluation(arguments, rungs)}")
+            print(f"next: {python_line('golf', *next_evaluation(arguments, rungs))}")
 
 
-def next_evaluation(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> str:
-    """The command that a reader of these rungs may want to try."""
-    given = arguments.folder or f"--artifact {arguments.artifact} --preset {arguments.preset}"
-    data = f" --data {arguments.data}" if arguments.data else ""
-    return f"adapt {given}{data}" + (" --set adapt.epochs=3" if ADAPTED in rungs else "")
+def next_evaluation(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> list[str]:
+    """The words of a command that a reader of these rungs may want to try."""
+    loose = ["--artifact", str(arguments.artifact), "--preset", str(arguments.preset)]
+    given = loose if arguments.folder is None else [str(arguments.folder)]
+    data = ["--data", str(arguments.data)] if arguments.data else []
+    return ["adapt", *given, *data, *(["--set", "adapt.epochs=3"] if ADAPTED in rungs else [])]
 
 
 def default_scored(folder: RunFolder) -> Path:
@@ -248,8 +250,9 @@ def evaluated(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig]:
 def need_file(folder: RunFolder, name: str, command: str) -> None:
     """Raise FileNotFoundError naming the command that makes the missing file."""
     if not folder.file(name).exists():
-        given = folder.path if command == "pack" else f"{folder.file('config.json')} --out {folder.path}"
-        raise FileNotFoundError(f"{folder.file(name)} is missing; make it with `python -m golf {command} {given}`")
+        path, config = str(folder.path), str(folder.file("config.json"))
+        line = shlex.join([command, path] if command == "pack" else [command, config, "--out", path])
+        raise FileNotFoundError(f"{folder.file(name)} is missing; make it with `python -m golf {line}`")
 
 
 def stored_config(folder: RunFolder) -> RunConfig:

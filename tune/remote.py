@@ -60,9 +60,9 @@ def check_places(parsed: argparse.Namespace) -> None:
     """
     if parsed.address is None:
         return
-    for option in ("storage", "data"):
-        path = getattr(parsed, option)
-        if path is not None and not path.is_absolute():
+    for option in ("storage", "data", "store", "mirror"):
+        path = getattr(parsed, option, None)
+        if path is not None and "://" not in str(path) and not Path(path).is_absolute():
             raise ValueError(
                 f"--{option} {path}: with --address it is a path on the cluster, which all its machines see, "
                 f"and must be absolute, e.g. --{option} /mnt/golf"

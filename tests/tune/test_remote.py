@@ -108,7 +108,9 @@ def test_paths_are_there() -> None:
         ("/mnt/golf", None, "ray://head:10001", None),
         ("storage", "data", None, None),
     ):
-        parsed = argparse.Namespace(storage=Path(storage), data=data and Path(data), address=address)
+        parsed = argparse.Namespace(
+            storage=Path(storage), data=data and Path(data), address=address, store="s3://b/x", mirror=None
+        )
         if fault is None:
             check_places(parsed)
         else:
