@@ -389,10 +389,13 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> lis
     return found
 
 
-def find_dataset(folder: Path | str | None, config: RunConfig, group: Group) -> Dataset:
-    """The dataset in `folder`; without one the built-in corpus, prepared first where it is missing."""
+def find_dataset(folder: Path | str | None, config: RunConfig, group: Group, accept_fault: bool = False) -> Dataset:
+    """The dataset in `folder`; without one the built-in corpus, prepared first where it is missing.
+
+    Args: accept_fault: as for `open_dataset`.
+    """
     if folder is None:
         if group.first and not (DEFAULT_DATA.is_dir() and read_manifest(DEFAULT_DATA).get("complete")):
             prepare_text(documents(), DEFAULT_DATA, CORPUS_NAME)
         group.wait()
-    return open_dataset(Path(folder or DEFAULT_DATA), config.model.vocab_size)
+    return open_dataset(Path(folder or DEFAULT_DATA), config.model.vocab_size, accept_fault)

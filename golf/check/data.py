@@ -1,10 +1,14 @@
 """The data as checks: bytes of the text, documents in both splits, the validation's identity, whole shards.
 
 A dataset enters, findings with numbers leave. The text is what the tokenizer's own library decodes, a document at a
-time; the table that scores are divided by is compared with it. Nothing is written.
+time; the table that scores are divided by is compared with it, and with the text before it was tokenised where the
+dataset has kept that. What the shards cannot show, such as letters that the tokenizer changed, its round trip over
+sample texts does. Nothing is written.
 """
 
+import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,41 +17,53 @@ import numpy.typing as npt
 from golf.check.points import NOT_APPLICABLE, Finding, judged
 from golf.data.dataset import Dataset, hash_file
 from golf.data.shards import read_shard
-from golf.data.token_bytes import load_tokenizer
+from golf.data.text import VALIDATION_TEXT
+from golf.data.token_bytes import SPACE_MARK, load_tokenizer, tokenizer_fault
 from golf.rules import SP1024_BYTES, SP1024_TOKENS
 
 Ids = npt.NDArray[Any]
 CountBytes = Callable[[Ids, Ids], npt.NDArray[np.int64]]
 """Bytes of each target after its previous token, as `ByteTable.count`."""
 FINEWEB_NAME = "fineweb_val_"
+NO_DOCUMENTS = "the shards do not mark their documents"
 SHORT_DOCUMENT = 64
 """Tokens below which equal documents are told but not held against the data: a page's notice may stand twice."""
 
 
+MARK = re.compile(r"<\|.*\|>")
+"""A piece that people put between documents: where it is no control symbol, its name is counted as text."""
+
+
 def documents(tokens: Ids, bos: int) -> Iterator[Ids]:
     """The whole documents of a stream, each without the control token before it; the last may be cut off."""
-    starts = np.flatnonzero(tokens == bos)
-    for start, end in zip(starts, np.append(starts[1:], len(tokens)), strict=True):
+    borders = np.append(np.flatnonzero(tokens == bos), len(tokens))
+    for start, end in pairwise(borders):
         yield tokens[start + 1 : end]
 
 
 def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens: int | None = None) -> Finding:
-    """The bytes that scores are divided by are those of the decoded text (point 15).
+    """The bytes that scores are divided by are those of the text (point 15).
 
     Args: count: of the dataset by default; first_tokens: how much of the validation is decoded; all by default.
     """
     count = count or dataset.bytes.count
-    tokens, processor = np.asarray(dataset.validation[:first_tokens]), load_tokenizer(tokenizer_of(dataset))
-    bos, decoded, counted, differing, number, cut = processor.bos_id(), 0, 0, 0, 0, 0
+    tokens, path = np.asarray(dataset.validation[:first_tokens]), tokenizer_of(dataset)
+    processor = load_tokenizer(path)
+    bos, decoded, counted, differing, other, number, cut = processor.bos_id(), 0, 0, 0, 0, 0, 0
     found = list(documents(tokens, bos))
+    kept = _kept_text(dataset)
     for document in found:
-        text = processor.decode(document.tolist())
+        # A mark that is left in the text was a space, written in byte pieces.
+        text = processor.decode(document.tolist()).replace(SPACE_MARK, " ")
         if document is found[-1] and "\N{REPLACEMENT CHARACTER}" in text:  # it was cut off within a character
             cut += 1
             continue
-        size = len(text.encode())
         told = int(count(np.concatenate([[bos], document[:-1]]).astype(np.int64), document.astype(np.int64)).sum())
-        number, decoded, counted, differing = number + 1, decoded + size, counted + told, differing + (size != told)
+        plain = text.encode()
+        other += kept is not None and kept[decoded : decoded + len(plain)] != plain
+        number, decoded, counted = number + 1, decoded + len(plain), counted + told
+        differing += len(plain) != told
+    marks = _written_marks(processor, tokens)
     evidence = {
         "documents": number,
         "decoded_bytes": decoded,
@@ -55,9 +71,32 @@ def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens:
         "documents_differing": differing,
         "cut_off": cut,
     }
-    if not number:
-        return Finding(15, NOT_APPLICABLE, evidence, "no whole document to decode")
-    return judged(15, not differing, evidence, "bytes are not those of the decoded text: bits per byte are not true")
+    evidence |= {} if kept is None else {"documents_other_than_kept": other}
+    faults = [
+        tokenizer_fault(path, dataset.bytes, dataset.files[path.name], tokens),
+        "bytes are not those of the decoded text: bits per byte are not true" if differing else "",
+        f"the text of {other} documents is not that of {VALIDATION_TEXT}; prepare the dataset again" if other else "",
+        f"{marks} is counted as text; make it a control symbol of the tokenizer" if marks else "",
+    ]
+    if not number and not any(faults):
+        return Finding(15, NOT_APPLICABLE, evidence, NO_DOCUMENTS)
+    return judged(15, not any(faults), evidence, "; ".join(filter(None, faults)))
+
+
+def _kept_text(dataset: Dataset) -> bytes | None:
+    """The validation text as it was before it was tokenised, where it lies beside the shards."""
+    path = dataset.folder / VALIDATION_TEXT
+    return path.read_bytes() if path.is_file() else None
+
+
+def _written_marks(processor: Any, tokens: Ids) -> str:
+    """Pieces like <|endoftext|> that occur and are counted as text, each with its number; "" where there is none."""
+    ids, numbers = np.unique(tokens, return_counts=True)
+    pieces = [(processor.id_to_piece(int(one)), int(number)) for one, number in zip(ids, numbers, strict=True)]
+    control = {processor.id_to_piece(int(one)) for one in ids if processor.is_control(int(one))}
+    return ", ".join(
+        f"{piece} ({number} times)" for piece, number in pieces if MARK.search(piece) and piece not in control
+    )
 
 
 def tokenizer_of(dataset: Dataset) -> Any:
@@ -90,7 +129,7 @@ def check_splits(dataset: Dataset, shards: int | None = None) -> Finding:
         f"in_both_below_{SHORT_DOCUMENT}_tokens": short,
     }
     if not number or not known:
-        return Finding(12, NOT_APPLICABLE, evidence, "the shards do not mark their documents")
+        return Finding(12, NOT_APPLICABLE, evidence, NO_DOCUMENTS)
     return judged(12, not shared, evidence, "documents of the validation are in the training shards; prepare it again")
 
 

@@ -37,7 +37,7 @@ def own_findings(path: Path, arguments: argparse.Namespace) -> tuple[list[Findin
     arguments.folder, arguments.artifact = (None, path) if path.is_file() else (path, None)
     folder, config = evaluated(arguments)
     group = Group(device=pick_device())
-    dataset = find_dataset(arguments.data or settings_of(folder).get("data"), config, group)
+    dataset = find_dataset(arguments.data or settings_of(folder).get("data"), config, group, accept_fault=True)
     size, track = len(counted_code(config)), arguments.track or NON_RECORD
     found = check_run(config, dataset, folder, group, size, cheap=arguments.quick, track=track, say=say)
     return [*found, *check_data(dataset, arguments.quick), smoke(config)], NOT_OF_A_RUN
@@ -47,6 +47,7 @@ def _of_study(path: Path, arguments: argparse.Namespace) -> list[Finding]:
     """The seeds of a study, on its own data: that of its storage folder, where it was not given."""
     study, group = read_study(path), Group(device=pick_device())
     beside = path.parents[1] / "data" / str(study.data.name)
-    dataset = find_dataset(arguments.data or (beside if beside.is_dir() else None), study.config, group)
+    data = arguments.data or (beside if beside.is_dir() else None)
+    dataset = find_dataset(data, study.config, group, accept_fault=True)
     found = check_study(study, dataset, group, cheap=arguments.quick, track=arguments.track or study.track, say=say)
     return [*found, smoke(study.config)]

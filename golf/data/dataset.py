@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from golf.data.shards import Tokens, TokenStream, check_ids, read_shard, token_stream
-from golf.data.token_bytes import ByteTable
+from golf.data.token_bytes import ByteTable, tokenizer_fault
 from golf.files import read_json
 
 DATASET_MANIFEST = "dataset.json"
@@ -53,11 +53,13 @@ class Dataset:
         return digest_files({name: value for name, value in self.files.items() if "_train_" not in name})
 
 
-def open_dataset(folder: Path, model_vocab_size: int | None = None) -> Dataset:
+def open_dataset(folder: Path, model_vocab_size: int | None = None, accept_fault: bool = False) -> Dataset:
     """Open and check the prepared `folder`; `model_vocab_size`, where given, must be the tokenizer's.
 
+    Args: accept_fault: open it also where the tokenizer's bytes are not those of its texts, for the check to tell.
     Raises: FileNotFoundError without folder, validation shards or tokenizer; ValueError naming file, value and remedy
-        when the folder is incomplete, mixed or damaged, or its vocabulary is another one.
+        when the folder is incomplete, mixed or damaged, its vocabulary is another one, or its tokenizer counts other
+        bytes than its texts have.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no dataset folder {folder}; {HOW_TO_PREPARE}")
@@ -83,6 +85,9 @@ def open_dataset(folder: Path, model_vocab_size: int | None = None) -> Dataset:
         raise ValueError(f"{folder}: the validation shards hold no text to score; {HOW_TO_PREPARE}")
     recorded = manifest.get("files", {})
     files = {path.name: _file_hash(path, recorded.get(path.name)) for path in (*train, *validation, tokenizer)}
+    fault = tokenizer_fault(tokenizer, table, files[tokenizer.name], tokens)
+    if fault and not accept_fault:
+        raise ValueError(fault)
     stream = token_stream(train, vocab_size) if train else None
     return Dataset(folder, stream, tokens, table, vocab_size, files)
 

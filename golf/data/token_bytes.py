@@ -19,6 +19,17 @@ except ModuleNotFoundError:
 
 SPACE_MARK = "\u2581"
 """What SentencePiece writes for a space."""
+SAMPLES = {
+    "a cat sat.": 10,
+    " a  b ": 3,
+    "\u4e00 \U0001f642 \u200d_\0": 14,
+    "\tx\n  y\r\n": 3,
+    "\ufb01 \uff37\u00bd e\u0301\u2026\u00a0": 15,
+}
+"""Texts in which a tokenizer's byte table may go wrong, and the bytes that the competition's tokenizers count of each:
+theirs (rule nmt_nfkc, spaces joined) change a text first, and all published scores are divided by what is left."""
+PUBLISHED = ("fineweb_", "4f5e8adb109c66b4886963bc75a7befd73bda36d27fd7102df8e9e66503b0e2a")
+"""How the competition's tokenizers are known: the beginning of their names, and the SHA-256 of sp1024's file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +61,31 @@ class ByteTable:
     def count(self, previous: npt.NDArray[Any], target: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Bytes of each `target` id after its `previous` id: int64, of their shape (integer arrays, equal shapes)."""
         return self.base[target].astype(np.int64) + (self.leading_space[target] & ~self.boundary[previous])
+
+
+def tokenizer_fault(path: Path, table: ByteTable, sha256: str, tokens: npt.NDArray[Any]) -> str:
+    """Why bits per byte under the tokenizer at `path` would be wrong; "" where its table counts the bytes of texts.
+
+    Args: sha256: of the file; tokens: ids that are to be scored.
+    """
+    model = load_tokenizer(path)
+    published = path.name.startswith(PUBLISHED[0]) or sha256 == PUBLISHED[1]
+    for text, left in SAMPLES.items():
+        ids = np.array([table.boundary.argmax(), *model.encode(text)])
+        told, size = int(table.count(ids[:-1], ids[1:]).sum()), len(text.encode())
+        # A tokenizer without byte fallback cannot write every letter: it matters where one is scored.
+        unknown = int((tokens[1:] == model.unk_id()).sum()) if model.unk_id() in ids[1:] else 0
+        if unknown:
+            return (
+                f"{path}: {unknown} tokens stand for unknown letters, whose bytes are lost; use one with byte_fallback"
+            )
+        if model.unk_id() not in ids[1:] and told not in (size, left if published else size):
+            return (
+                f"{path} counts {told} bytes for the {size} of {text!r}, so bits per byte would be wrong: it changes "
+                "letters or spaces, or has no piece for a space; use one that keeps every byte (byte_fallback, "
+                "normalization_rule_name identity, add_dummy_prefix, no remove_extra_whitespaces)"
+            )
+    return ""
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -1,8 +1,10 @@
 """The byte table against the published tables and against decoded text."""
 
 import json
+import re
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from sentencepiece import sentencepiece_model_pb2
 
-from golf.data.token_bytes import ByteTable, load_tokenizer
+from golf.data.dataset import hash_file
+from golf.data.token_bytes import ByteTable, load_tokenizer, tokenizer_fault
+from tests.golf.tokenizers import trained
 
 
 def test_tables_are_the_published_ones(golden: Path) -> None:
@@ -79,3 +84,68 @@ def test_missing_library_is_named(plain_tokenizer: Path, monkeypatch: pytest.Mon
     with pytest.raises(ModuleNotFoundError, match="pip install sentencepiece"):
         load_tokenizer(plain_tokenizer)
     assert sentencepiece.__name__ == "sentencepiece"
+
+
+def fault_of(path: Path, tokens: list[int] | None = None, sha256: str = "") -> str:
+    """The fault of the tokenizer at `path`, for a stream of `tokens`."""
+    return tokenizer_fault(path, ByteTable.of_tokenizer(path), sha256, np.array(tokens or [1], np.uint16))
+
+
+@pytest.mark.parametrize("options", [{}, {"split_digits": True}, {"model_type": "unigram"}, {"bos_id": -1}], ids=str)
+def test_tokenizers_that_keep_every_byte_are_taken(tmp_path: Path, texts: list[str], options: dict[str, Any]) -> None:
+    """Catches a sound tokenizer refused for its kind, its pieces, or for having no beginning-of-sequence token."""
+    assert fault_of(trained(tmp_path / "x.model", texts, **options)) == ""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"normalization_rule_name": "nfkc"},
+        {"normalization_rule_name": "nmt_nfkc_cf"},
+        {"remove_extra_whitespaces": True},
+        {"add_dummy_prefix": False},
+        {"treat_whitespace_as_suffix": True},
+        {"normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True, "add_dummy_prefix": False},
+    ],
+    ids=str,
+)
+def test_tokenizers_that_change_a_text_are_not(tmp_path: Path, texts: list[str], options: dict[str, Any]) -> None:
+    """Catches bytes counted of what a tokenizer made of a text: letters folded, spaces joined, dropped or added."""
+    assert re.search(
+        r"x\.model counts \d+ bytes for the \d+ of", fault_of(trained(tmp_path / "x.model", texts, **options))
+    )
+
+
+@pytest.mark.parametrize("kept", [0, 1000], ids=["no piece with a mark", "only the lone mark missing"])
+def test_a_space_in_byte_pieces_is_found(tmp_path: Path, texts: list[str], kept: int) -> None:
+    """Catches a space counted three times: the bytes of its mark, where the mark alone is no piece."""
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(trained(tmp_path / "x.model", texts).read_bytes())
+    for number, piece in enumerate(piece for piece in model.pieces if piece.type == 1):
+        if piece.piece == "\u2581" or (piece.piece.startswith("\u2581") and kept == 0):
+            piece.piece = f"\ue000{number}"
+    (tmp_path / "x.model").write_bytes(model.SerializeToString())
+    assert "has no piece for a space" in fault_of(tmp_path / "x.model")
+
+
+def test_unknown_letters_are_found_where_they_are_scored(tmp_path: Path, texts: list[str]) -> None:
+    """Catches letters that no piece stands for: their bytes are in no count; a stream without any is sound."""
+    path = trained(tmp_path / "x.model", texts, byte_fallback=False, vocab_size=120)
+    model = load_tokenizer(path)
+    assert fault_of(path, model.encode("the of and")) == ""
+    lost = model.encode("the \u0416 of")
+    assert model.unk_id() in lost
+    assert "1 tokens stand for unknown letters" in fault_of(path, lost)
+
+
+def test_the_competition_s_own_rule_is_accepted_for_its_files(tmp_path: Path, texts: list[str], golden: Path) -> None:
+    """Catches the competition's tokenizer refused, under any name, or its rule granted to everybody's."""
+    tokenizer = golden / "fineweb_1024_bpe.model"
+    copied = tmp_path / "x.model"
+    copied.write_bytes(tokenizer.read_bytes())
+    assert fault_of(tokenizer) == fault_of(copied, sha256=hash_file(copied)) == ""
+    rule = {"normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True}
+    assert fault_of(trained(tmp_path / "fineweb_400_bpe.model", texts, add_dummy_prefix=False, **rule)) == ""
+    assert fault_of(
+        trained(tmp_path / "fineweb_400_bpe.model", texts, **{**rule, "normalization_rule_name": "nfkc_cf"})
+    )
