@@ -9,6 +9,7 @@ what the cluster still holds is counted here, node by node.
 import contextlib
 import logging
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -26,6 +27,20 @@ from tune.keeper import Kept
 TRIAL_SLOT = "trial_slot"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """The switch for `ray_constants.ENABLE_RAY_CLUSTER`."""
+KERNEL_SWITCHES = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "CUBLAS_WORKSPACE_CONFIG",
+)
+"""Variables by which the libraries below torch choose their kernels, and with them the last bits of a sum."""
+_THREADS = re.compile(r"(OMP|GOMP|KMP|MKL|OPENBLAS)_(NUM_THREADS|THREAD_LIMIT|DYNAMIC|DOMAIN_NUM_THREADS|CPU_AFFINITY)")
+"""Variables of a shell that say how many threads a process has, where its trial does not."""
 _kept: list[Kept] = []
 """Folders of Rays that were started here."""
 
@@ -55,7 +70,9 @@ class Workers:
         the key, every result before and after would be another's, and nothing could be resumed or shared. What really
         ran is in the record: the tag "ranks" of the trial and of what it publishes.
         """
-        return {"ranks": self.num_workers, "cpus": self.cpus, "device": "cuda" if self.gpus else "cpu"}
+        world = {"ranks": self.num_workers, "cpus": self.cpus, "device": "cuda" if self.gpus else "cpu"}
+        switches = {name: os.environ[name] for name in KERNEL_SWITCHES if name in os.environ}
+        return {**world, "threads": max(1, int(self.cpus))} | ({"switches": switches} if switches else {})
 
 
 def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None) -> None:
@@ -72,7 +89,7 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
         return
     ensure_token()
     _kept.append(Kept("golf-ray-"))
-    with _on_loopback(), _kept[-1].used():
+    with _on_loopback(), without_thread_numbers(), _kept[-1].used():
         # "local", for else Ray joins whatever cluster was started last on this machine.
         # The dashboard serves the State API, without which stopped trials never give their workers back.
         local = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
@@ -133,6 +150,16 @@ def _on_loopback() -> Iterator[None]:
         del os.environ[_CLUSTERS]
         if before is not None:
             os.environ[_CLUSTERS] = before
+
+
+@contextlib.contextmanager
+def without_thread_numbers() -> Iterator[None]:
+    """Keep this shell's numbers of threads from the processes that are started inside: a trial has its own."""
+    taken = {name: os.environ.pop(name) for name in list(os.environ) if _THREADS.fullmatch(name)}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
 
 
 def resources(grows: bool) -> dict[str, float]:

@@ -133,7 +133,7 @@ def forecast(
 ) -> Forecast:
     """The work of `trials`.
 
-    Args: data_digest: the dataset's; world: what of the machines changes bits: "ranks", "cpus" each, "device";
+    Args: data_digest: the dataset's; world: what of the machines changes bits (`Workers.world`);
         entries: ledger entries of finished trials of any sweep; stored: whether a key is in the store; points: steps at
         which others part from a training, by `training_key`, as `branch_points` gives them; step_seconds: of one
         optimiser step, instead of what `entries` say; stage_seconds: of "pack" or a rung, likewise; top: share of the

@@ -89,7 +89,7 @@ def stages_of(
 ) -> TrialStages:
     """The stages of a trial.
 
-    Args: data: the dataset's digest; world: what of the machines changes bits (ranks, CPUs each, device);
+    Args: data: the dataset's digest; world: what of the machines changes bits (`Workers.world`);
         branches: steps at which other trials part from this one, ascending; first_chunks: of the stream, to screen
         trials on; None: no screening; ranking_stride: of the sliding windows there; None: the configuration's.
     """

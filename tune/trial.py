@@ -76,12 +76,23 @@ def open_trial(spec: Mapping[str, Any]) -> tuple[RunConfig, Dataset, RunFolder]:
     return config, open_dataset(Path(spec["data"]), config.model.vocab_size), RunFolder(Path(spec["folder"]))
 
 
+def use_own_threads(spec: Mapping[str, Any]) -> None:
+    """Compute with the threads of the trial's CPUs, whatever OMP_NUM_THREADS or MKL_NUM_THREADS of a shell says.
+
+    Their number changes the last bits of sums, and results are shared by a key that holds the trial's own.
+    """
+    threads = (spec.get("world") or {}).get("threads")
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Notice = never) -> None:
     """Run TRAIN or EVALUATE on this rank of `group`; the results are left in the trial's folder.
 
     Args: notice: whether this rank knows that the stage has to stop soon.
     Raises: Preempted once the state is saved after a notice.
     """
+    use_own_threads(spec)
     config, dataset, folder = open_trial(spec)
     saving = Saving(seconds=spec["save_seconds"], mtbf_hours=spec.get("mtbf_hours", MTBF_HOURS))
     if stage == TRAIN:
@@ -113,6 +124,7 @@ def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
 
     Raises: Preempted when this process's machine is being taken away: the trial goes on elsewhere.
     """
+    use_own_threads(spec)
     folder = RunFolder(Path(spec["folder"]))
     for name in (STOPPED, LOG):
         folder.file(name).unlink(missing_ok=True)

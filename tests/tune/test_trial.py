@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from golf.config import RunConfig, override_all, to_plain
 from golf.dist import Group
 from golf.files import read_json
@@ -99,3 +101,27 @@ def test_a_finished_training_is_not_run_again(tiny: RunConfig, data: Path, tmp_p
     assert outcome_of(spec, counted, counted)["status"] == "done"
     assert stages == [TRAIN, EVALUATE]
     assert (tmp_path / "live.safetensors").stat().st_mtime_ns == trained
+
+
+def test_threads_are_those_of_the_trial_s_cpus(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: OMP_NUM_THREADS of the shell changes the last bits of what a store shares as equal."""
+    wide: dict[str, Any] = {
+        "model.model_dim": 128,
+        "model.mlp_hidden": 512,
+        "batch.tokens_per_step": 2048,
+        "schedule.steps": 3,
+    }
+    wide |= {"batch.sequence_length": 64, "schedule.warmdown_start": 0, "adapt": None, "validate_every": None}
+    config = replace(override_all(tiny, wide), cap_bytes=10**7)
+    before, figures = torch.get_num_threads(), {}
+    try:
+        for shell, own in ((1, 1), (2, 1), (1, 2)):
+            torch.set_num_threads(shell)
+            spec = spec_of(config, data, tmp_path / f"{shell}{own}") | {"world": {"ranks": 1, "threads": own}}
+            outcome = outcome_of(spec)
+            assert outcome["tags"]["device"].endswith(f", {own} thread(s)")
+            figures[shell, own] = outcome["metrics"]["bpb"], outcome["metrics"]["model_bytes"]
+    finally:
+        torch.set_num_threads(before)
+    assert figures[2, 1] == figures[1, 1]
+    assert figures[1, 2] != figures[1, 1], "threads change nothing of this configuration: it shows nothing"
