@@ -335,7 +335,7 @@ def _seconds(text: str) -> float:
 
 def message_of(error: BaseException) -> str:
     """An error in one line, without Python's numbers."""
-    text = str(error)
+    text = f"diverged: {error}" if isinstance(error, Diverged) else str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(text.split())

@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar
 
 C = TypeVar("C")
 
+LARGEST_LR = 1e30
+"""Of any learning rate: what one makes of it still fits a float32."""
 MICRO_BATCHES = 8
 """Slices per optimiser step over all ranks together; the world size divides it, so that no batch depends on it."""
 
@@ -181,8 +183,9 @@ class OptimizerConfig:
     """Largest global gradient norm; above 0."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "matrix_lr", "scalar_lr", "embedding_lr", "decoder_lr_multiplier", "epsilon")
-        _check_positive(self, "newton_schulz_steps", "gradient_clip")
+        _check_positive(self, "decoder_lr_multiplier", "epsilon", "newton_schulz_steps", "gradient_clip")
+        for name in ("matrix_lr", "scalar_lr", "embedding_lr"):
+            _check(self, name, 0 < getattr(self, name) <= LARGEST_LR, f"above 0 and at most {LARGEST_LR}")
         _check(self, "weight_decay", 0 <= self.weight_decay < math.inf, "at least 0 and finite")
         for name in ("beta1", "beta2"):
             _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
@@ -301,7 +304,7 @@ class AdaptConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """The optimiser; "sgd" has momentum, "adamw" the usual betas and no weight decay."""
     lr: float = 0.002
-    """Learning rate at the first chunk; at least 0."""
+    """Learning rate at the first chunk; 0 to 1e30."""
     epochs: int = 10
     """Passes over each scored chunk; at least 0."""
     momentum: float = 0.9
@@ -319,8 +322,9 @@ class AdaptConfig:
 
     def __post_init__(self) -> None:
         _check(self, "optimizer", self.optimizer in ("sgd", "adamw"), '"sgd" or "adamw"')
-        for name in ("lr", "epochs", "frozen_blocks"):
-            _check(self, name, 0 <= getattr(self, name) < math.inf, "at least 0 and finite")
+        _check(self, "lr", 0 <= self.lr <= LARGEST_LR, f"from 0 to {LARGEST_LR}")
+        for name in ("epochs", "frozen_blocks"):
+            _check(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("momentum", "warmup_fraction"):
             _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         _check_positive(self, "gradient_clip", "batch_sequences")

@@ -5,9 +5,10 @@ result is there for exactly these inputs is not run again; an interrupted traini
 The quantised rungs are measured from the artifact read back from the disk, never from memory.
 """
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -48,11 +49,13 @@ from golf.score.log import RungLog
 from golf.score.sliding import ChunkScore, Scored, Stream, score
 from golf.tensors import prefixed, read_tensors, unprefixed, write_tensors
 from golf.train.log import CURVES_FILE, TrainingLog
-from golf.train.loop import Notice, Step, never, train
+from golf.train.loop import Diverged, Notice, Step, never, train
 from golf.train.passes import ready_to_train, training_passes
 from golf.train.saving import BY_COST, Saving
 from golf.train.state import TrainState
 
+LOWER_TRAINING, LOWER_ADAPT = "lower the learning rates", "lower adapt.lr or adapt.epochs"
+"""What to do about a loss that is not finite."""
 Event = Callable[[str, int, float], None]
 """(curve, step or chunk, value): called on every rank while a stage runs."""
 
@@ -116,7 +119,8 @@ def train_stage(
         due = every is not None and state.step % every == 0 and 0 < state.step < steps
         if due and not log.has("validation_bpb", state.step):
             stream, border = validation_stream(dataset, group), lambda: log.stop_when(group.any(notice()))
-            scored = score(forward, stream, config.score, group, plain=True, border=border)
+            with naming(f"step {state.step}, validation", LOWER_TRAINING):
+                scored = score(forward, stream, config.score, group, plain=True, border=border)
             log.note("validation_bpb", state.step, scored.bpb)
         if state.step in keep and not (resumed and (keep[state.step] / STATE).exists()):
             log.save(keep[state.step])
@@ -150,6 +154,15 @@ def train_stage(
     return result
 
 
+@contextlib.contextmanager
+def naming(where: str, remedy: str) -> Iterator[None]:
+    """Say of a divergence inside where it was, and what to do."""
+    try:
+        yield
+    except Diverged as error:
+        raise Diverged(f"{where}, {error}; {remedy}") from error
+
+
 def validation_stream(dataset: Dataset, group: Group) -> Stream:
     """The validation tokens, on the group's device, and the bytes of each target."""
     tokens = torch.from_numpy(dataset.validation.astype("int64")).to(group.device)
@@ -161,14 +174,15 @@ def pack_stage(config: RunConfig, folder: RunFolder, stream: TokenStream | None,
 
     Args: stream: of the training shards, which only GPTQ reads, with the model on the group's device.
     Returns: {"model_bytes", "seconds"}.
-    Raises: ValueError when GPTQ has no training shards.
+    Raises: ValueError when GPTQ has no training shards; Diverged naming a tensor that cannot be packed.
     """
     started, hessians = time.perf_counter(), NO_HESSIANS
     if config.quant.calibrated:
         if stream is None:
             raise ValueError('the method "gptq" is calibrated on training shards (*_train_*.bin), and there are none')
         hessians = calibrate(load_model(folder, AVERAGED, config, group), stream, config)
-    packed = pack(read_tensors(folder.file(WEIGHTS[AVERAGED])), config.model, config.quant, hessians)
+    with naming("pack", LOWER_TRAINING):
+        packed = pack(read_tensors(folder.file(WEIGHTS[AVERAGED])), config.model, config.quant, hessians)
     write_bytes(folder.file("artifact.golf"), packed.data)
     return {"model_bytes": len(packed.data), "seconds": time.perf_counter() - started}
 
@@ -223,7 +237,8 @@ def score_stage(
 
     def after_chunk(number: int, chunk: ChunkScore) -> None:
         log.note(chunk)
-        event(f"{log.rung}_bpb", number, Scored((chunk,)).bpb)
+        if chunk.num_bytes:  # of control tokens alone there is no score
+            event(f"{log.rung}_bpb", number, Scored((chunk,)).bpb)
 
     scored = score(
         compile_model(load_model(folder, log.rung, config, group), config.compile, group.device),
@@ -253,7 +268,8 @@ def adapt_stage(
 
     def after_chunk(number: int, chunk: ChunkScore) -> None:
         log.note(chunk)
-        event("ttt_bpb", number, Scored(tuple(log.chunks)).bpb)
+        if any(chunk.num_bytes for chunk in log.chunks):
+            event("ttt_bpb", number, Scored(tuple(log.chunks)).bpb)
 
     def to_go_on(state: Callable[[], Adapted]) -> dict[str, Tensor]:
         reached = state()
@@ -330,14 +346,16 @@ def measure(
 
     Args: saving: of what was scored so far; notice: asked on every rank after every chunk; place: where it is kept;
         identity: what it is kept as the rung of. Both are the run's own by default.
-    Raises: Preempted on all ranks, with what was scored saved, once the notice is true on any.
+    Raises: Preempted on all ranks, with what was scored saved, once the notice is true on any; Diverged naming the
+        rung and the chunk whose loss is not finite.
     """
     stage = adapt_stage if rung == ADAPTED else score_stage
     where, mark = place or folder, identity or rung_identity(config, dataset, rung)
 
     def compute() -> dict[str, Any]:
         log = RungLog(where.path, rung, mark, group, saving, notice, first_chunks)
-        return stage(config, dataset, folder, group, event, log)
+        with naming(rung, LOWER_ADAPT if rung == ADAPTED else LOWER_TRAINING):
+            return stage(config, dataset, folder, group, event, log)
 
     if first_chunks is not None:
         return kept(where, rung + SCREEN, digest(mark, first_chunks), group, compute)

@@ -104,9 +104,10 @@ def of_ranking(folder: RunFolder, ladder: Sequence[Mapping[str, Any]]) -> dict[s
 
 
 def running_bpb(chunks: list[list[float]]) -> list[list[float]]:
-    """[chunk, unix seconds, BPB of the stream up to and with the chunk] for every chunk."""
+    """[chunk, unix seconds, BPB of the stream up to and with the chunk] for every chunk, from the first with text."""
     scores = Scored.of(chunks).chunks
-    return [[number, time.time(), Scored(scores[: number + 1]).bpb] for number in range(len(scores))]
+    first = next(number for number, chunk in enumerate(scores) if chunk.num_bytes)
+    return [[number, time.time(), Scored(scores[: number + 1]).bpb] for number in range(first, len(scores))]
 
 
 def failed(cause: str, folder: RunFolder) -> dict[str, Any]:

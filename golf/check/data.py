@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from golf.check.points import NOT_APPLICABLE, Finding, judged
-from golf.data.dataset import Dataset, hash_file
+from golf.data.dataset import Dataset, hash_file, read_manifest
 from golf.data.shards import read_shard
 from golf.data.text import VALIDATION_TEXT
 from golf.data.token_bytes import SPACE_MARK, load_tokenizer, tokenizer_fault
@@ -84,9 +84,11 @@ def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens:
 
 
 def _kept_text(dataset: Dataset) -> bytes | None:
-    """The validation text as it was before it was tokenised, where it lies beside the shards."""
-    path = dataset.folder / VALIDATION_TEXT
-    return path.read_bytes() if path.is_file() else None
+    """The validation text as it was before it was tokenised, where it lies beside these very tokens."""
+    path, counts = dataset.folder / VALIDATION_TEXT, read_manifest(dataset.folder).get("counts")
+    side = counts.get("val") if isinstance(counts, dict) else None
+    tokens = side.get("tokens") if isinstance(side, dict) else None
+    return path.read_bytes() if path.is_file() and tokens in (None, len(dataset.validation)) else None
 
 
 def _written_marks(processor: Any, tokens: Ids) -> str:

@@ -182,8 +182,7 @@ def prove_order(evaluate: Evaluator, model: GEPA, probe: Probe) -> list[Finding]
     whole &= coverage["sum_differs_relatively"] <= SUM_TOLERANCE
     why = "every target is scored by one pass over its window, and the sums are those of the scores"
     windows = make_windows(num_targets, probe.score.sequence_length, probe.score.stride)
-    chunks = windows_by_chunk(windows, probe.score.chunk_tokens, num_targets)
-    last = next(members[0].first_scored for members in reversed(chunks) if members)
+    last = windows_by_chunk(windows, probe.score.chunk_tokens)[-1][0].first_scored
     order = {
         "optimiser_steps": watch.steps,
         "targets_trained_on": int(watch.trained.sum()),
@@ -328,7 +327,7 @@ def compare_with_model(evaluate: Evaluator, model: GEPA, probe: Probe) -> Findin
     windows = make_windows(stream.num_targets, probe.score.sequence_length, probe.score.stride)
     own, total = subject.fresh, 1.0
     differences = []
-    for chunk, members in enumerate(windows_by_chunk(windows, probe.score.chunk_tokens, stream.num_targets)[:2]):
+    for chunk, members in enumerate(windows_by_chunk(windows, probe.score.chunk_tokens)[:2]):
         own.load_state_dict(own.state_dict() | (dict(begun.weights) if chunk else {}))
         for window in members:
             ids = stream.tokens[window.start : window.end + 1].to(device)

@@ -67,11 +67,13 @@ def adapt(
         chunk's number and sums, before it is trained on; border: called between two chunks, on all ranks, with what
         gives the state to go on from.
     Returns: the scores of all chunks so far, and the state after the last of them.
+    Raises: Diverged naming the chunk whose loss is not finite, on all ranks alike.
     """
     forward = model if forward is None else forward
     windows = make_windows(stream.num_targets, score_config.sequence_length, score_config.stride)
-    chunks = windows_by_chunk(windows, score_config.chunk_tokens, stream.num_targets)
-    last_scored = max(number for number, members in enumerate(chunks) if members)
+    chunks = windows_by_chunk(windows, score_config.chunk_tokens)
+    # The schedule's, as published: also a last one counts that begins within the last window and scores nothing.
+    num_chunks = -(-stream.num_targets // score_config.chunk_tokens)
     trainer = ChunkTrainer(trainable_parameters(model, config.frozen_blocks), forward, config, group)
     done: list[ChunkScore] = []
     if start is not None:
@@ -85,13 +87,13 @@ def adapt(
     end = len(chunks) if stop_after is None else min(stop_after, len(chunks))
     for number in range(len(done), end):
         nats = score_windows(forward, stream, chunks[number], score_config, group, sink)
-        done.append(chunk_score(stream, chunks[number], nats))
+        done.append(chunk_score(stream, chunks[number], number, nats))
         if after_chunk is not None:
             after_chunk(number, done[-1])
-        if number < last_scored:
+        if number + 1 < len(chunks):
             first = number * score_config.chunk_tokens
             tokens = stream.tokens[first : first + score_config.chunk_tokens + 1]
-            trainer.train(tokens, score_config.sequence_length, chunk_lr(config, number, len(chunks)))
+            trainer.train(tokens, score_config.sequence_length, chunk_lr(config, number, num_chunks))
         if border is not None and number + 1 < end:
             border(reached)
     last = reached()

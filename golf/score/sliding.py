@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from golf.config import ScoreConfig
 from golf.dist import Group
 from golf.score.windows import Window, make_windows, windows_by_chunk
+from golf.train.loop import Diverged
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,10 @@ def cut_windows(tokens: Tensor, batch: Batch, length: int) -> tuple[Tensor, Tens
     return x_BT, y_BS, scored_S < torch.tensor(counts, device=tokens.device)[:, None]
 
 
-def chunk_score(stream: Stream, windows: Sequence[Window], nll_nats: float) -> ChunkScore:
-    """A chunk's sums, with the tokens and bytes of its windows' scored targets."""
+def chunk_score(stream: Stream, windows: Sequence[Window], number: int, nll_nats: float) -> ChunkScore:
+    """A chunk's sums, with the tokens and bytes of its windows' scored targets; Diverged unless they are finite."""
+    if not math.isfinite(nll_nats):
+        raise Diverged(f"chunk {number}: loss {nll_nats}")
     num_bytes = sum(int(stream.target_bytes[w.first_scored : w.end].sum()) for w in windows)
     return ChunkScore(nll_nats, sum(w.end - w.first_scored for w in windows), num_bytes)
 
@@ -177,14 +180,15 @@ def score(
         chunks' sums of an earlier call; stop_after: number of chunks after which to stop, all by default; sink: sees
         every NLL of this rank; after_chunk: called with each chunk's number and sums; border: called between two
         chunks, on all ranks.
+    Raises: Diverged naming the chunk whose loss is not finite, on all ranks alike.
     """
     stride = config.sequence_length if plain else config.stride
     windows = make_windows(stream.num_targets, config.sequence_length, stride)
-    members = windows_by_chunk(windows, config.chunk_tokens, stream.num_targets)[:stop_after]
+    members = windows_by_chunk(windows, config.chunk_tokens)[:stop_after]
     chunks = list(start)
     for number in range(len(chunks), len(members)):
         nats = score_windows(forward, stream, members[number], config, group, sink)
-        chunks.append(chunk_score(stream, members[number], nats))
+        chunks.append(chunk_score(stream, members[number], number, nats))
         if after_chunk is not None:
             after_chunk(number, chunks[-1])
         if border is not None and number + 1 < len(members):

@@ -32,9 +32,13 @@ def make_windows(num_targets: int, sequence_length: int, stride: int) -> list[Wi
     return windows
 
 
-def windows_by_chunk(windows: list[Window], chunk_tokens: int, num_targets: int) -> list[list[Window]]:
-    """The windows of each chunk of the stream: a window belongs to the chunk of its first scored target."""
-    chunks: list[list[Window]] = [[] for _ in range(-(-num_targets // chunk_tokens))]
+def windows_by_chunk(windows: list[Window], chunk_tokens: int) -> list[list[Window]]:
+    """The windows of each chunk of the stream: a window belongs to the chunk of its first scored target.
+
+    Chunks end with that of the last window, which scores the rest also where a border lies in it. Of at least a
+    window's length, none before it is empty.
+    """
+    chunks: list[list[Window]] = [[] for _ in range(windows[-1].first_scored // chunk_tokens + 1)]
     for window in windows:
         chunks[window.first_scored // chunk_tokens].append(window)
     return chunks

@@ -35,8 +35,8 @@ class OutOfMemory(MemoryError):
     """A training step does not fit in memory; the message says what does."""
 
 
-class Diverged(ArithmeticError):
-    """The loss or the gradient of a step is not finite."""
+class Diverged(ArithmeticError, ValueError):
+    """A loss, a gradient or a weight is not finite, or too large to be packed."""
 
 
 @dataclass(frozen=True)

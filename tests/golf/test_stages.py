@@ -1,20 +1,23 @@
 """A whole run on a tiny dataset: ladder, reuse of results, resume, ranks, and the shipped file."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from golf.artifact.bundle import bundle
-from golf.config import BatchConfig
+from golf.config import BatchConfig, override_all
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.dist import Group
 from golf.stages import RunFolder, measure, pack_trained, run_stages, train_stage
+from golf.train.loop import Diverged
 from tests.conftest import TINY
 
 WORDS = [
@@ -128,3 +131,46 @@ def test_a_screened_rung_goes_on_where_it_stopped(dataset: Dataset, tmp_path: Pa
     assert [list(chunk) for chunk in rest["chunks"]] == [list(chunk) for chunk in once["chunks"]]
     assert seen == list(range(2, len(once["chunks"])))
     assert rest["seconds_before"] == first["seconds"] < rest["seconds"]
+
+
+@pytest.mark.parametrize("beyond", [1, 2, 7])
+def test_a_border_in_the_last_window_costs_no_results(dataset: Dataset, tmp_path: Path, beyond: int) -> None:
+    """Fault: a division by the bytes of an empty last chunk, after the training was paid for."""
+    folder, targets = RunFolder(tmp_path), len(dataset.validation) - 1
+    config = override_all(CONFIG, {"validate_every": None, "schedule.steps": 2, "schedule.warmdown_start": 0})
+    bordered = override_all(config, {"score.chunk_tokens": targets - beyond})
+    run_stages(bordered, dataset, folder, Group(), b"", ignore)
+    for rung in ("live", "quantised", "sliding"):
+        found = measure(bordered, dataset, folder, Group(), ignore, rung)
+        other = measure(config, dataset, folder, Group(), ignore, rung, place=RunFolder(tmp_path / "other"))
+        assert found["bpb"] == pytest.approx(other["bpb"], abs=1e-9), rung
+        assert sum(chunk[1] for chunk in found["chunks"]) == targets
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"adapt.lr": 1e30}, r"ttt, chunk 1: loss nan; lower adapt\.lr"),
+        ({"optimizer.scalar_lr": 1e20, "schedule.steps": 1}, "pack, .* beyond float16; lower the learning rates"),
+        ({"optimizer.embedding_lr": 1e30, "schedule.steps": 3}, "step 1: loss"),
+        (
+            {"optimizer.scalar_lr": 1e30, "validate_every": 1},
+            "step 1, validation, chunk 0: loss nan; lower the learn",
+        ),
+    ],
+)
+def test_what_diverges_says_where(dataset: Dataset, tmp_path: Path, changes: dict[str, float], told: str) -> None:
+    """Fault: "Out of range float values are not JSON compliant", or NaN in a file that is read as a result."""
+    config = override_all(CONFIG, {"validate_every": None, "schedule.warmdown_start": 0, **changes})
+    with pytest.raises(Diverged, match=told):
+        run_stages(config, dataset, RunFolder(tmp_path), Group(), b"", ignore)
+    for path in tmp_path.glob("*.json"):
+        assert not re.search("NaN|Infinity", path.read_text()), path
+
+
+def test_chunks_of_control_tokens_alone_have_no_score_of_their_own(dataset: Dataset, tmp_path: Path) -> None:
+    """Fault: a division by the bytes of a chunk that holds no text."""
+    ids = np.insert(dataset.validation, 256, np.ones(256, np.uint16))
+    config = override_all(CONFIG, {"validate_every": None, "schedule.steps": 1, "schedule.warmdown_start": 0})
+    results = run_stages(config, replace(dataset, validation=ids), RunFolder(tmp_path), Group(), b"", ignore)
+    assert any(chunk[2] == 0 for chunk in results["ladder"][-1]["chunks"])

@@ -71,6 +71,15 @@ def test_a_diverged_trial_names_its_step(tiny: RunConfig, data: Path, tmp_path: 
     assert outcome["cause"].startswith("diverged: step 1")
 
 
+def test_a_diverged_adaptation_is_of_the_kind_that_is_not_tried_again(
+    tiny: RunConfig, data: Path, tmp_path: Path
+) -> None:
+    """Fault: an error of JSON's instead of a cause, for which each start of a sweep runs the trial again."""
+    outcome = outcome_of(spec_of(override_all(tiny, {"adapt.lr": 1e30}), data, tmp_path))
+    assert outcome["status"] == "failed"
+    assert outcome["cause"] == "diverged: ttt, chunk 1: loss nan; lower adapt.lr or adapt.epochs"
+
+
 def test_a_full_disk_is_named(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a cause that a person cannot act on."""
 

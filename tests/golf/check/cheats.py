@@ -49,7 +49,7 @@ class Loop:
     ) -> None:
         self.model, self.stream, self.score_config, self.sink = model, stream, score, sink or ignore
         windows = make_windows(stream.num_targets, score.sequence_length, score.stride)
-        self.members = windows_by_chunk(windows, score.chunk_tokens, stream.num_targets)
+        self.members = windows_by_chunk(windows, score.chunk_tokens)
         self.trainer = ChunkTrainer(trainable_parameters(model, config.frozen_blocks), model, config, group)
         self.lr, self.done = config.lr, list[ChunkScore]()
         if start is not None:

@@ -12,8 +12,10 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from golf.config import AdaptConfig, ScoreConfig
 from golf.dist import Group
 from golf.model.gepa import GEPA, build_model
-from golf.score.adapt import adapt, chunk_lr
+from golf.score.adapt import ChunkTrainer, adapt, chunk_lr
 from golf.score.sliding import Stream, score
+from golf.score.windows import make_windows
+from golf.train.loop import Diverged
 
 SETTINGS = AdaptConfig(lr=0.05, epochs=2, frozen_blocks=1, batch_sequences=2)
 
@@ -101,6 +103,50 @@ def test_two_compiled_graphs_serve_all_chunks(model: GEPA, stream: Stream, confi
     for a, b in zip(found.scored.chunks, expected.scored.chunks, strict=True):
         assert a.nll_nats == pytest.approx(b.nll_nats, abs=1e-3)
     assert counter.frame_count == 2
+
+
+def test_a_border_in_the_last_window_makes_no_chunk(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
+    """Fault: a chunk without a window, or another schedule than the published ceil(targets / chunk) chunks."""
+    size = stream.num_targets - 1
+    one = adapt(copy_of(model), stream, replace(config, chunk_tokens=size), AdaptConfig(lr=0.1), Group()).scored
+    plain = score(model, stream, replace(config, chunk_tokens=stream.num_targets), Group())
+    assert [chunk.num_tokens for chunk in one.chunks] == [stream.num_targets]
+    assert one.bpb == pytest.approx(plain.bpb, abs=1e-9)
+    size = (stream.num_targets - 1) // 2
+    parted = replace(config, chunk_tokens=size)
+    windows = make_windows(stream.num_targets, config.sequence_length, config.stride)
+    assert windows[-1].first_scored < 2 * size < stream.num_targets, "no border in the last window"
+    seen: list[float] = []
+
+    class Spy(ChunkTrainer):
+        def train(self, tokens: Tensor, length: int, lr: float) -> None:
+            seen.append(lr)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("golf.score.adapt.ChunkTrainer", Spy)
+        found = adapt(copy_of(model), stream, parted, AdaptConfig(lr=0.1), Group()).scored
+    assert len(found.chunks) == 2
+    assert seen == [chunk_lr(AdaptConfig(lr=0.1), 0, 3)]
+
+
+def test_a_loss_that_is_no_number_ends_it_with_its_chunk(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
+    """Fault: NaN goes on to the last chunk and into results, where JSON refuses it without saying where it began."""
+    seen: list[int] = []
+    with pytest.raises(Diverged, match="chunk 1: loss nan"):
+        adapt(
+            copy_of(model),
+            stream,
+            config,
+            AdaptConfig(lr=1e30),
+            Group(),
+            after_chunk=lambda number, chunk: seen.append(number),
+        )
+    assert seen == [0]
+    broken = copy_of(model)
+    with torch.no_grad():
+        broken.token_embedding.weight.fill_(math.nan)
+    with pytest.raises(Diverged, match="chunk 0: loss nan"):
+        score(broken, stream, config, Group())
 
 
 def test_learning_rate_over_chunks() -> None:

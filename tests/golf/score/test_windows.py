@@ -1,7 +1,7 @@
 """Coverage of the stream by windows."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from golf.score.windows import make_windows, windows_by_chunk
@@ -31,14 +31,17 @@ def test_later_windows_score_only_their_last_stride(case: tuple[int, int, int]) 
 
 
 @given(lengths, st.integers(48, 100))
+@example((100, 32, 32), 97)
+@example((100, 32, 16), 99)
 def test_chunks_hold_each_window_once_and_never_score_ahead_of_training(
     case: tuple[int, int, int], chunk_tokens: int
 ) -> None:
-    """Fault: a chunk is trained on before one of its targets was scored."""
+    """Fault: a chunk is trained on before one of its targets was scored, or has none: a border in the last window."""
     num_targets, length, stride = case
     windows = make_windows(num_targets, length, stride)
-    chunks = windows_by_chunk(windows, chunk_tokens, num_targets)
+    chunks = windows_by_chunk(windows, chunk_tokens)
     assert [window for chunk in chunks for window in chunk] == windows
+    assert all(chunks), "a chunk without a window has no bytes to divide by"
     scored = 0
     for number, chunk in enumerate(chunks):
         scored = max([scored, *(window.end for window in chunk)])
