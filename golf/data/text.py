@@ -8,6 +8,7 @@ reaches the tokenizer's training, and files that this module did not make are ne
 
 import hashlib
 import io
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,9 @@ VALIDATION_TEXT = "validation.txt"
 """File with the validation documents one after the other, for comparison with general compressors."""
 PIECE_BYTES = (4096, 12_288)
 """A file is cut at the first blank line after the one, or at any line after the other."""
+
+TEXT_ENDINGS = (".txt", ".md")
+"""Of the files that a folder stands for."""
 
 Document = tuple[str, str]
 """Name and text."""
@@ -258,32 +262,64 @@ def _write_split(
     return counts | {"bytes_per_token": per_token}
 
 
-def read_documents(paths: Sequence[Path]) -> list[Document]:
+def read_documents(paths: Sequence[Path], say: Callable[[str], object] = print) -> list[Document]:
     """The UTF-8 texts at `paths`, cut into documents of about 4 to 16 kB at blank lines.
 
-    Args: paths: files, or folders that stand for all *.txt and *.md files in them, hidden ones left out.
+    Args: paths: files, or folders that stand for all *.txt and *.md files in them and in folders that are linked there,
+        hidden ones left out; say: is told what else was left out.
     Returns: names ("path:number") and texts; a file's texts joined are the file.
-    Raises: FileNotFoundError, or ValueError naming a file that is empty or no UTF-8 or a folder without text.
+    Raises: FileNotFoundError, also of a link to nothing; ValueError naming a file that is empty or no UTF-8 or a folder
+        without text; OSError naming a folder that cannot be read.
     """
+    files: dict[tuple[int, int], Path] = {}
+    found = [path for given in paths for path in _text_files(given, say)]
+    for path in found:
+        state = path.stat()
+        files.setdefault((state.st_dev, state.st_ino), path)
+    if len(files) < len(found):
+        say(f"read once: {len(found) - len(files)} of {len(found)} paths lead to the same file as another")
     return [
-        (f"{path}:{number}", piece)
-        for given in paths
-        for path in _text_files(given)
-        for number, piece in enumerate(_pieces(_read_text(path)))
+        (f"{path}:{number}", piece) for path in files.values() for number, piece in enumerate(_pieces(_read_text(path)))
     ]
 
 
-def _text_files(given: Path) -> list[Path]:
+def _text_files(given: Path, say: Callable[[str], object]) -> list[Path]:
     """The file itself, or a folder's text files in the order of their paths."""
     if not given.exists():
         raise FileNotFoundError(f"there is no text file or folder {given}; check the path")
     if not given.is_dir():
         return [given]
-    found = [path for path in sorted(given.rglob("*")) if path.suffix in (".txt", ".md") and path.is_file()]
-    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(given).parts)]
+    below = sorted(_files_below(given))
+    found = [path for path in below if path.suffix.lower() in TEXT_ENDINGS]
+    others = Counter(path.suffix or "without an ending" for path in below if path.suffix.lower() not in TEXT_ENDINGS)
     if not found:
         raise ValueError(f"{given} holds no *.txt or *.md file; name the files themselves if theirs is another ending")
+    if others:
+        kinds = ", ".join(f"{number} {ending}" for ending, number in others.most_common(5))
+        say(f"left out in {given}: {others.total()} files that are not *.txt or *.md ({kinds}); name them to take them")
     return found
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The files below a folder that are not hidden; linked folders are entered, each folder once.
+
+    Raises: OSError naming a folder that cannot be read; FileNotFoundError naming a text that is a link to nothing.
+    """
+    seen: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        state = Path(place).stat()
+        again = (state.st_dev, state.st_ino) in seen  # a link back to a folder above, or a second way to the same one
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = [] if again else sorted(name for name in folders if not name.startswith("."))
+        for path in () if again else (Path(place, name) for name in files if not name.startswith(".")):
+            if path.is_symlink() and not path.exists() and path.suffix.lower() in TEXT_ENDINGS:
+                raise FileNotFoundError(f"{path} is a link to {path.readlink()}, which is not there; remove the link")
+            if path.is_file():
+                yield path
 
 
 def _read_text(path: Path) -> str:

@@ -197,6 +197,29 @@ def test_pieces_of_a_file_are_the_file(tmp_path: Path) -> None:
     assert {path.split(":")[0].rsplit("/", 1)[1] for path, _ in found} == set(contents)
 
 
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    """Catches text behind a link left out in silence, an endless way through a link back, and a text read twice."""
+    mine, elsewhere = tmp_path / "mine", tmp_path / "elsewhere"
+    for folder in (mine / "sub", elsewhere / "deep"):
+        folder.mkdir(parents=True)
+    contents = {mine / "sub" / "a.txt": "one", elsewhere / "b.md": "two", elsewhere / "deep" / "C.TXT": "three"}
+    for path, text in contents.items():
+        path.write_text(text)
+    (mine / "link").symlink_to(elsewhere)
+    (mine / "again").symlink_to(elsewhere / "deep")
+    (elsewhere / "deep" / "back").symlink_to(mine)
+    (mine / "sub" / "copy.txt").symlink_to(mine / "sub" / "a.txt")
+    (mine / "code.py").write_text("left out")
+    lines: list[str] = []
+    found = read_documents([mine, mine / "sub" / "a.txt"], lines.append)
+    assert sorted(text for _, text in found) == sorted(contents.values())
+    assert any("1 .py" in line for line in lines)
+    assert any(line.startswith("read once: 2 of 5") for line in lines)
+    (mine / "gone.txt").symlink_to(tmp_path / "nothing.txt")
+    with pytest.raises(FileNotFoundError, match=r"gone\.txt is a link to .*nothing\.txt"):
+        read_documents([mine])
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [(b"caf\xe9 au lait", "not UTF-8 at byte 3"), (b"", "no text"), (b" \n\n", "no text")]
 )
