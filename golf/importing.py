@@ -1,7 +1,7 @@
 """`python -m golf import FILE`: a published checkpoint of the PR #598 family becomes what our evaluator scores.
 
-A published file enters. A quantised one leaves as an artifact with the same codes and scales; float weights, which no
-artifact is large enough for, leave as a run's folder, scored as its averaged weights and packed from there. Either way
+A quantised file becomes an artifact with the same codes and scales; float weights, which no artifact is large enough
+for, become a run's folder, scored as its averaged weights and packed from there. Either way
 the values that are scored are those of the file bit for bit, which is checked before anything is written. What shapes
 do not tell (rotary settings, softcap, XSA layers) is the preset's, and is printed. Nothing in the file is executed.
 """
@@ -22,7 +22,7 @@ from golf.commands import differences, stored_config
 from golf.config import RunConfig, to_plain
 from golf.files import write_bytes, write_json
 from golf.model.gepa import check_weights
-from golf.model.interop import infer_model, read_published_codes
+from golf.model.interop import foreign_parts, in_published_names, infer_model, read_published_file
 from golf.presets import find_preset
 from golf.record import AVERAGED, WEIGHTS
 from golf.stages import RunFolder
@@ -39,13 +39,22 @@ def import_command(arguments: argparse.Namespace) -> None:
     path, preset = arguments.file, find_preset(arguments.preset)
     if not path.is_file():
         raise FileNotFoundError(f"there is no published checkpoint {path}; it is called final_model.int6.ptz or .pt")
-    stored = read_published_codes(path)
+    published = read_published_file(path)
+    foreign = foreign_parts(published.values)
+    if foreign:
+        raise ValueError(
+            f"{path} is not a model of the PR #598 family, the only one that is scored: {'; '.join(foreign)}"
+        )
+    stored = published.ours
     weights = {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
     try:
         config = replace(preset, model=infer_model(weights, preset.model))
         check_weights(config.model, weights)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; only models of the PR #598 family can be scored here") from error
+        told = in_published_names(str(error))
+        raise ValueError(f"{path}: {told}; only models of the PR #598 family can be scored here") from error
+    if published.wrappers:
+        print(f"names        without {' and '.join(f'{part}.' for part in published.wrappers)}")
     for line in model_lines(path, config, stored, weights, arguments.preset):
         print(line)
     if any(isinstance(tensor, Quantised) for tensor in stored.values()):

@@ -13,6 +13,7 @@ ORDER = (
     *COUNTED[:-2],
     "golf.terminal",
     "golf.artifact.ledger",
+    "golf.model.model_file",
     "golf.model.interop",
     "golf.presets",
     "golf.data.corpus",
@@ -166,7 +167,7 @@ HOMES = {
     },
     "scipy": {"tune.study.stats", "tune.study.bootstrap", "tune.study.allocation"},
     "python_minifier": {"golf.artifact.bundle"},
-    "zstandard": {"golf.artifact.codec", "golf.model.interop"},
+    "zstandard": {"golf.artifact.codec", "golf.model.model_file"},
     "sentencepiece": {"golf.data.token_bytes", "golf.data.text"},
     "huggingface_hub": {"golf.data.fineweb"},
 }

@@ -23,7 +23,7 @@ from tune.trial import OUTCOME, run_stage, run_trial
 
 FORBIDDEN = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 """Libraries that execute what they read."""
-NAMES_AN_ERROR = {"golf.model.interop": {"pickle"}}
+NAMES_AN_ERROR = {"golf.model.model_file": {"pickle"}}
 """Modules that import one of them for the type of its errors alone."""
 LOADS = {
     "load",
@@ -56,7 +56,7 @@ def test_no_module_unpickles() -> None:
             assert plain.get("allow_pickle", "False") == "False", text
             owner, _, last = function.rpartition(".")
             if function == "torch.load":
-                assert (name, plain.get("weights_only")) == ("golf.model.interop", "True"), text
+                assert (name, plain.get("weights_only")) == ("golf.model.model_file", "True"), text
             elif last in LOADS and function not in HARMLESS:
                 assert owner not in FORBIDDEN | {"numpy", "np", "torch", "builtins", ""}, text
 

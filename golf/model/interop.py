@@ -1,7 +1,7 @@
 """Parameters to and from the names of the published checkpoints of the PR #598 family.
 
 A state dictionary under the published names enters, the project's leaves, and the other way round; values
-are never changed. Published files are unpickled with weights only: nothing in them is executed.
+are never changed. What a file holds beside or instead of a model of this family is told in the file's own names.
 
 | ours | published |
 |---|---|
@@ -15,12 +15,9 @@ are never changed. Published files are unpickled with weights only: nothing in t
 | blocks.i.{attention_scale,mlp_scale,residual_mix} | blocks.i.{attn_scale,mlp_scale,resid_mix} |
 """
 
-import io
-import pickle
-import struct
-import warnings
-import zlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +26,13 @@ from torch import Tensor
 
 from golf.artifact.grid import Quantised, dequantise
 from golf.config import ModelConfig
+from golf.model.gepa import GEPA
+from golf.model.model_file import LARGEST_BYTES, load_model_file
 
-try:
-    import zstandard
-except ModuleNotFoundError:
-    zstandard = None  # type: ignore[assignment]
-
-LARGEST_BYTES = 1 << 30
-"""Published files that unpack to more are refused."""
-_UNREADABLE = (
-    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError),
-    *(pickle.UnpicklingError, struct.error),
-)
-"""What torch.load raises on damaged files, weights only."""
+WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Parts that torch.compile, DistributedDataParallel and the like put into names."""
+_MOST_NAMES = 5
+"""Named in one sentence."""
 
 _PAIRS = [
     ("token_embedding.weight", "tok_emb.weight"),
@@ -121,77 +112,129 @@ def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig
     )
 
 
+@dataclass(frozen=True)
+class Published:
+    """What a published file holds."""
+
+    values: Mapping[str, Quantised | Tensor]
+    """Quantised matrices, float16 and float32 tensors, under the published names. Codes that are no int8 matrix, or
+    whose scales are no float16 numbers, are float32 tensors of the same values."""
+    wrappers: tuple[str, ...] = ()
+    """Those of WRAPPERS that were taken out of the names."""
+
+    @property
+    def ours(self) -> dict[str, Quantised | Tensor]:
+        """The same under the project's names."""
+        return {_rename(name, _TO_OURS): value for name, value in self.values.items()}
+
+
 def read_published(path: Path) -> dict[str, Tensor]:
     """The weights in a published `final_model.pt` or `final_model.int6.ptz`, under the project's names.
 
     Returns: float32 tensors; quantised ones dequantised. Nothing in the file is executed.
     Raises: ValueError naming the file when it is neither, is damaged or holds more than plain tensors.
     """
-    stored = read_published_codes(path)
+    stored = read_published_file(path).ours
     return {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
 
 
-def read_published_codes(path: Path) -> dict[str, Quantised | Tensor]:
-    """As `read_published`, with codes and scales as they are where an artifact can hold them.
-
-    Returns: quantised matrices; float16 and float32 tensors. Codes that are no int8 matrix, or whose scales are no
-        float16 numbers, are float32 tensors of the same values.
-    """
-    data = path.read_bytes()
+def read_published_file(path: Path) -> Published:
+    """As `read_published`, with codes and scales as they are where an artifact can hold them."""
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than the {LARGEST_BYTES:,} that are read")
     try:
-        if data[:4] == b"\x28\xb5\x2f\xfd":
-            data = _unzstd(data)
-        elif data[:1] == b"\x78":
-            inflater = zlib.decompressobj()
-            data = inflater.decompress(data, LARGEST_BYTES)
-            if inflater.unconsumed_tail:
-                raise ValueError(f"it unpacks to more than {LARGEST_BYTES} bytes")
-        loaded = _load_plain(data)
-        if isinstance(loaded, dict) and set(loaded) == {"w", "m"}:
-            loaded = _published_codes(loaded["w"], loaded["m"])
-        elif not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
-            raise ValueError("it holds more than named tensors")
-        return {_rename(name, _TO_OURS): _stored(tensor) for name, tensor in loaded.items()}
-    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError, zlib.error) as error:
+        found = _named_values(load_model_file(path.read_bytes()))
+        values = {_unwrapped(name): _stored(name, value) for name, value in found.items()}
+        if len(values) < len(found):
+            raise ValueError(f"it holds several tensors of one name, once without {' and '.join(WRAPPERS)}")
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a published checkpoint of the PR #598 family: {error}") from error
+    wrappers = [part for part in WRAPPERS if any(part in name.split(".") for name in found)]
+    return Published(values, tuple(wrappers))
 
 
-def _stored(value: Quantised | Tensor) -> Quantised | Tensor:
-    """Codes and float16 as they are, every other tensor as float32."""
-    return value if isinstance(value, Quantised) or value.dtype == torch.float16 else value.float()
+def _unwrapped(name: str) -> str:
+    """A name without the parts of WRAPPERS."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
-def _load_plain(data: bytes) -> Any:
-    """What torch.save wrote, on the CPU: the one place where other people's files leave no other choice."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise ValueError(f"damaged, or more than tensors and plain values ({error})") from error
+def _named_values(loaded: Any) -> Mapping[str, Quantised | Tensor]:
+    """The tensors of a loaded file by name. Raises: ValueError saying what it holds instead."""
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"it holds a {type(loaded).__name__}, not named tensors")
+    if "__quant_format__" in loaded:
+        told = f"__quant_format__ {_shown(loaded['__quant_format__'])}"
+        raise ValueError(f"int8 container of the baseline ({told}): not supported")
+    if {"quantized", "scales", "passthrough"} <= loaded.keys():
+        raise ValueError("int8 container of the baseline (quantized, scales, passthrough): not supported")
+    if set(loaded) == {"w", "m"}:
+        found = _published_codes(loaded["w"], loaded["m"])
+    elif loaded and all(isinstance(name, str) and isinstance(one, Tensor) for name, one in loaded.items()):
+        found = dict(loaded)
+    else:
+        raise ValueError(_told_entries(loaded))
+    elements = sum(one.codes.numel() if isinstance(one, Quantised) else one.numel() for one in found.values())
+    if elements > LARGEST_BYTES // 4:
+        raise ValueError(f"its tensors have {elements:,} elements, more than the {LARGEST_BYTES // 4:,} that are read")
+    return found
 
 
-def _unzstd(data: bytes) -> bytes:
-    if zstandard is None:
-        raise ValueError("reading it needs the package zstandard: pip install zstandard")
-    raw = bytearray()
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-            while block := reader.read(1 << 20):
-                raw += block
-                if len(raw) > LARGEST_BYTES:
-                    raise ValueError(f"it unpacks to more than {LARGEST_BYTES} bytes")
-    except zstandard.ZstdError as error:
-        raise ValueError(f"damaged zstd stream ({error})") from error
-    return bytes(raw)
+def _told_entries(loaded: Mapping[Any, Any]) -> str:
+    """What a dictionary holds that is more, or something else, than named tensors."""
+    if not loaded:
+        return "it is empty"
+    weights = [_shown(name) for name, one in loaded.items() if _is_weights(one)]
+    if weights:
+        return f"holds {_listed(map(_shown, loaded))}: give the weights alone (the entry {' or '.join(weights)})"
+    others = [f"{_shown(name)} ({type(one).__name__})" for name, one in loaded.items() if not isinstance(one, Tensor)]
+    return f"holds more than named tensors: {_listed(others or map(_shown, loaded))}"
+
+
+def _is_weights(value: Any) -> bool:
+    """Whether a value is a dictionary of named tensors, some of them matrices."""
+    tensors = isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(one, Tensor) for name, one in value.items()
+    )
+    return tensors and any(one.ndim == 2 for one in value.values())
+
+
+def _shown(value: Any) -> str:
+    """A name of a file as text that does nothing to a terminal."""
+    text = str(value)[:80] if isinstance(value, (str, int)) else type(value).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names in one line, the first few of many."""
+    every = list(names)
+    more = len(every) - _MOST_NAMES
+    return ", ".join(every[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _stored(name: str, value: Quantised | Tensor) -> Quantised | Tensor:
+    """Codes and float16 as they are, every other tensor as float32. Raises: ValueError for what is no plain tensor."""
+    if isinstance(value, Quantised):
+        return value
+    if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu":
+        raise ValueError(f"{_shown(name)} is no plain tensor of real numbers")
+    return value.detach() if value.dtype == torch.float16 else value.detach().float()
 
 
 def _published_codes(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> dict[str, Quantised | Tensor]:
-    """Codes `name.q` with scales `name.scale` (one per row or one), or the tensor as it is."""
+    """Codes `name.q` with scales `name.scale` (one per row or one), or the tensor as it is.
+
+    What `kinds` calls them differs from record to record; which tensors are there decides.
+    """
+    if not isinstance(stored, Mapping) or not isinstance(kinds, Mapping) or not all(isinstance(n, str) for n in kinds):
+        raise ValueError("its parts w and m are not named tensors and their kinds")
     found: dict[str, Quantised | Tensor] = {}
-    for name, kind in kinds.items():
-        if isinstance(kind, str):
+    for name in kinds:
+        if name in stored:
             found[name] = stored[name].detach()
             continue
+        missing = [part for part in (f"{name}.q", f"{name}.scale") if part not in stored]
+        if missing:
+            raise ValueError(f"neither {_shown(name)} nor {_shown(missing[0])} is among its tensors (w)")
         codes, scale = stored[name + ".q"], stored[name + ".scale"]
         whole = codes.ndim == 2 and codes.dtype == torch.int8 and tuple(scale.shape) in ((), (len(codes),))
         if whole and torch.equal(scale.half().float(), scale.float()):
@@ -200,3 +243,58 @@ def _published_codes(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> 
             steps = scale.float()
             found[name] = codes.float() * (steps.view(-1, *[1] * (codes.ndim - 1)) if steps.ndim else steps)
     return found
+
+
+def in_published_names(message: str) -> str:
+    """A message about parameters of the project under their published names."""
+    return _rename(message, _PAIRS)
+
+
+def foreign_parts(names: Iterable[str]) -> list[str]:
+    """What is not of this family among the published names of a model's weights, and what is missing, in words."""
+    own = {_kind(name) for name in _family()}
+    optional = {kind for kind in own if kind.startswith(("bigram.", "value."))}
+    unknown: dict[str, list[str]] = {}
+    found = set()
+    for name in names:
+        kind = _kind(_rename(name, _TO_OURS))
+        found.add(kind)
+        if kind not in own:
+            unknown.setdefault(kind, []).append(_shown(name))
+    missing = own - found - optional
+    told = []
+    banks = [kind for kind in unknown if kind.endswith("_bank")]
+    if banks:
+        told.append(f"{', '.join(map(_shown, banks))}: stacked weights")
+        missing = {kind for kind in missing if not re.fullmatch(r"blocks\.\*\.(attention|mlp)\..*\.weight", kind)}
+    mlp = [kind for kind in unknown if re.fullmatch(r"blocks\.\*\.mlp\.\w+\.weight", kind)]
+    plain = {"blocks.*.mlp.scale", "blocks.*.mlp.bias"} <= missing
+    if plain and (mlp or not banks):
+        matrices = [kind.split(".")[3] for kind in mlp] or ["up_proj", "down_proj"]
+        form = "relu^2 or leaky-relu^2 MLP" if len(matrices) < 3 else "gated MLP"
+        told.append(f"{' / '.join(f'mlp.{_shown(name)}' for name in matrices)} without scale and bias: {form}")
+    if plain:
+        missing = {kind for kind in missing if not kind.startswith("blocks.*.mlp.")}
+    others = [_of_blocks(every) for kind, every in unknown.items() if kind not in (*banks, *(mlp if plain else ()))]
+    if others:
+        told.append(f"{_listed(others)} {'is' if len(others) == 1 else 'are'} not part of the model")
+    if missing:
+        absent = [in_published_names(kind) for kind in sorted(missing)]
+        told.append(f"{_listed(absent)} {'is' if len(absent) == 1 else 'are'} missing")
+    return told
+
+
+def _family() -> list[str]:
+    """The names of all parameters that a model of the family may have."""
+    with torch.device("meta"):
+        return [name for name, _ in GEPA(ModelConfig()).named_parameters()]
+
+
+def _kind(name: str) -> str:
+    """A name without the numbers of its block and of value.layer_scales."""
+    return re.sub(r"^(blocks|value\.layer_scales)\.\d+", r"\1.*", name)
+
+
+def _of_blocks(names: list[str]) -> str:
+    """One name of several blocks, and their number."""
+    return names[0] if len(names) == 1 else f"{names[0]} (and the same of {len(names) - 1} more blocks)"

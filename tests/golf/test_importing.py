@@ -155,16 +155,43 @@ def test_values_that_the_format_cannot_hold_as_codes_stay_exact(
     ]
 
 
+def another_mlp(weights: dict[str, Tensor]) -> None:
+    """The MLP of the other records of March and April."""
+    for name in [name for name in weights if ".mlp." in name]:
+        kept = weights.pop(name)
+        for old, new in ((".up_proj.", ".fc."), (".down_proj.", ".proj.")):
+            weights |= {name.replace(old, new): kept} if old in name else {}
+
+
+def stacked(weights: dict[str, Tensor]) -> None:
+    """All blocks' matrices in one tensor of a kind."""
+    for name in [name for name in weights if ".attn.c_" in name or ".attn.proj" in name]:
+        del weights[name]
+    weights |= {"qo_bank": torch.ones(4, 3, 3), "kv_bank": torch.ones(4, 3, 3)}
+
+
 Change = Callable[[dict[str, Tensor]], object]
 REFUSED: dict[str, tuple[Change, str]] = {
-    "a tensor too many": (lambda w: w.update({"mtp_heads.0.weight": torch.ones(3, 3)}), "mtp_heads"),
-    "a tensor missing": (lambda w: w.pop("blocks.1.attn.c_v.weight"), "value.weight"),
+    "a tensor too many": (
+        lambda w: w.update({"mtp_heads.0.weight": torch.ones(3, 3)}),
+        "mtp_heads.0.weight is not part",
+    ),
+    "a tensor missing": (lambda w: w.pop("blocks.1.attn.c_v.weight"), "blocks.1.attn.c_v.weight"),
     "a wrong shape": (lambda w: w.update({"smear_gate.gate": torch.ones(7)}), "smear"),
     "a name of layer one hundred million": (
         lambda w: w.update({"blocks.99999999.attn_scale": torch.ones(1)}),
         "layers",
     ),
     "not a number": (lambda w: w["smear_gate.gate"].fill_(torch.nan), "NaN"),
+    "another MLP": (another_mlp, "mlp.fc / mlp.proj without scale and bias: relu^2 or leaky-relu^2 MLP"),
+    "stacked weights": (stacked, "qo_bank, kv_bank: stacked weights"),
+    "an untied head": (lambda w: w.update({"lm_head.weight": torch.ones(3, 3)}), "lm_head.weight is not part"),
+    "a part of every block": (
+        lambda w: w.update({f"blocks.{n}.attn.gate.weight": torch.ones(3, 3) for n in range(2)}),
+        "blocks.0.attn.gate.weight (and the same of 1 more blocks) is not part",
+    ),
+    "no gates": (lambda w: w.pop("skip_gates"), "skip_gates is missing"),
+    "another width of keys": (lambda w: w.update({"blocks.1.attn.c_k.weight": torch.ones(3, 3)}), "attn.c_k.weight"),
 }
 
 
@@ -185,6 +212,60 @@ def test_other_models_are_refused(
     assert main(["import", str(path), "--preset", preset, "--out", str(tmp_path / "out")]) == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod._orig_mod."])
+def test_names_as_compilers_and_wrappers_leave_them(
+    tmp_path: Path, preset: str, weights: dict[str, Tensor], prefix: str, quantised: bool, capsys: Any
+) -> None:
+    """Fault: a model is refused for what torch.compile or DistributedDataParallel put before or into its names."""
+
+    def wrapped(values: dict[str, Any]) -> dict[str, Any]:
+        return {prefix + name.replace("blocks.1.", "blocks.1._orig_mod."): value for name, value in values.items()}
+
+    layout = published(weights)
+    file = {part: wrapped(values) for part, values in layout.items()} if quantised else wrapped(weights)
+    path = save(tmp_path / "final_model.pt", file)
+    plain = save(tmp_path / "plain.pt", layout if quantised else weights)
+    wanted, read = read_published(plain), read_published(path)
+    assert list(read) == list(wanted)
+    assert all(torch.equal(read[name], wanted[name]) for name in wanted)
+    assert main(["import", str(path), "--preset", preset, "--out", str(tmp_path / "out")]) == 0
+    assert "_orig_mod." in capsys.readouterr().out
+    doubled = save(tmp_path / "doubled.pt", weights | {f"module.{name}": one for name, one in weights.items()})
+    with pytest.raises(ValueError, match="several tensors of one name"):
+        read_published(doubled)
+
+
+INSTEAD: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
+    "a training checkpoint": (
+        lambda w: {"model": w, "step": 7, "optimizer": {"state": {}, "param_groups": []}},
+        "holds model, step, optimizer: give the weights alone (the entry model)",
+    ),
+    "two models": (lambda w: {"model": w, "ema": w, "step": 7}, "(the entry model or ema)"),
+    "the baseline's int8": (
+        lambda w: {"__quant_format__": "int8_clean_per_row_v1", "quantized": {}, "scales": {}, "passthrough": w},
+        "int8 container of the baseline (__quant_format__ int8_clean_per_row_v1): not supported",
+    ),
+    "the same without its name": (lambda w: {"quantized": {}, "scales": {}, "passthrough": w}, "int8 container"),
+    "tensors and a number": (lambda w: {**w, "step": 7}, "holds more than named tensors: step (int)"),
+    "codes that are not there": (
+        lambda w: {"w": {}, "m": {"tok_emb.weight": {"type": "int6"}}},
+        "neither tok_emb.weight nor tok_emb.weight.q",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", INSTEAD)
+def test_what_a_file_holds_instead_is_named(
+    tmp_path: Path, preset: str, weights: dict[str, Tensor], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault: "more than named tensors" leaves the reader to guess which part of the file to give."""
+    make, told = INSTEAD[kind]
+    path = save(tmp_path / "model.ptz", make(weights))
+    assert main(["import", str(path), "--preset", preset, "--out", str(tmp_path / "out")]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(

@@ -16,7 +16,7 @@ import zstandard
 from torch import Tensor
 
 from golf.config import ModelConfig
-from golf.model import interop
+from golf.model import model_file
 from golf.model.gepa import GEPA
 from golf.model.interop import from_published, infer_model, read_published, to_published
 
@@ -309,7 +309,7 @@ def test_absurd_sizes_are_refused_before_they_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packer: str
 ) -> None:
     """Catches a small file that unpacks to more than the limit (here 1 MB of 64 MB), and one just at the limit."""
-    monkeypatch.setattr(interop, "LARGEST_BYTES", 1 << 20)
+    monkeypatch.setattr(model_file, "LARGEST_BYTES", 1 << 20)
     path = tmp_path / "final_model.int6.ptz"
     path.write_bytes(PACKERS[packer](bytes(1 << 26)))
     tracemalloc.start()
@@ -320,9 +320,9 @@ def test_absurd_sizes_are_refused_before_they_fill_the_memory(
     finally:
         tracemalloc.stop()
     exact = saved({"a": torch.zeros(1000)})
-    monkeypatch.setattr(interop, "LARGEST_BYTES", len(exact))
+    monkeypatch.setattr(model_file, "LARGEST_BYTES", len(exact))
     path.write_bytes(PACKERS[packer](exact))
     assert torch.equal(read_published(path)["a"], torch.zeros(1000))
-    monkeypatch.setattr(interop, "LARGEST_BYTES", len(exact) - 1)
+    monkeypatch.setattr(model_file, "LARGEST_BYTES", len(exact) - 1)
     with pytest.raises(ValueError, match="more than"):
         read_published(path)

@@ -1,0 +1,220 @@
+"""The file of a published model: what it is packed with, and the value that torch.save wrote, on the CPU.
+
+Nothing in a file is executed, no file unpacks to more than a limit, and what cannot be read is named for what it is, in
+words of our own: those of PyTorch advise to load such a file unsafely.
+"""
+
+import bz2
+import io
+import lzma
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from golf.artifact.container import ARTIFACT_MAGIC
+
+try:
+    import zstandard
+except ModuleNotFoundError:
+    zstandard = None  # type: ignore[assignment]
+
+LARGEST_BYTES = 1 << 30
+"""Files that are larger, or unpack to more, are refused."""
+_MOST_LAYERS = 3
+"""Of compression around each other."""
+_LZMA_MEMORY = 256 << 20
+"""Bytes that unpacking lzma may take beside its output."""
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError),
+    *(pickle.UnpicklingError, struct.error, MemoryError, OverflowError, zipfile.BadZipFile),
+)
+"""What torch.load raises on damaged files, weights only."""
+_KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(begin, re.DOTALL | re.IGNORECASE), told)
+    for begin, told in (
+        (
+            rb"version https://git-lfs",
+            "a Git LFS pointer, not the file that it stands for: fetch that with git lfs pull",
+        ),
+        (rb"\s*<(!doctype|html|\?xml|head|!--)", "a web page, not a model: download the file itself"),
+        (rb".{8}\{\s*\"", "a safetensors file, which is not read: write its tensors with torch.save"),
+        (re.escape(ARTIFACT_MAGIC), "an artifact of this project: score it with `python -m golf score --artifact`"),
+        (rb"\x93NUMPY", "a numpy array, not named tensors"),
+        (rb"GGUF", "a GGUF file, which is not read"),
+        (rb"\x89HDF\r\n", "an HDF5 file, which is not read"),
+        (rb".{257}ustar", "a tar archive: unpack it and give the model's file"),
+        (rb"[\t\n\r\x20-\x7e]{16}", "a text, not a model"),
+    )
+)
+"""What files that torch.save did not write begin with."""
+
+
+def load_model_file(data: bytes) -> Any:
+    """The value in the bytes of a file that torch.save wrote, packed or not; tensors are on the CPU.
+
+    Raises: ValueError saying what the bytes are where they are anything else.
+    """
+    packed_with: list[str] = []
+    raw = data
+    while len(packed_with) < _MOST_LAYERS and (found := _unpacked(raw)) is not None:
+        name, raw = found
+        packed_with.append(name)
+    raw = _unshuffled(raw)
+    told = _refusal(raw)
+    if told is None:
+        value, told = _load_plain(raw)
+        if told is None:
+            return value
+    raise ValueError(f"compressed with {', then '.join(packed_with)}: {told}" if packed_with else told)
+
+
+def _unpacked(data: bytes) -> tuple[str, bytes] | None:
+    """The compressor's name and what it packed; None where no known one did."""
+    if data[:4] == b"\x28\xb5\x2f\xfd":
+        return "zstd", _unzstd(data)
+    for name, fits, start in _STREAMS:
+        if fits(data):
+            return name, _inflated(name, start(), data)
+    if _is_lzma2(data):
+        try:
+            return "raw LZMA2", _inflated("raw LZMA2", _start_lzma2(), data)
+        except ValueError as error:
+            if "more than" in str(error):
+                raise
+    return None
+
+
+class _Inflater(Protocol):
+    """What the standard library's decompressors have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _start_lzma2() -> _Inflater:
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 64 << 20}])
+
+
+def _is_zlib(data: bytes) -> bool:
+    known = len(data) > 2 and data[0] & 15 == 8 and data[0] >> 4 <= 7 and not data[1] & 32
+    return known and int.from_bytes(data[:2]) % 31 == 0 and data[8:9] != b"{"
+
+
+def _is_lzma_alone(data: bytes) -> bool:
+    size = int.from_bytes(data[5:13], "little")
+    return data[:1] == b"\x5d" and data[1:3] == b"\0\0" and len(data) > 13 and (size == 2**64 - 1 or size < 1 << 40)
+
+
+def _is_lzma2(data: bytes) -> bool:
+    """Whether raw LZMA2 may begin so: a chunk that resets all, stored or compressed."""
+    return data[:1] == b"\x01" or (len(data) > 6 and data[0] >= 0xE0 and data[5] < 225)
+
+
+_STREAMS: tuple[tuple[str, Callable[[bytes], bool], Callable[[], _Inflater]], ...] = (
+    ("gzip", lambda data: data[:3] == b"\x1f\x8b\x08", lambda: zlib.decompressobj(31)),
+    ("lzma (xz)", lambda data: data[:6] == b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _LZMA_MEMORY)),
+    ("lzma", _is_lzma_alone, lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, _LZMA_MEMORY)),
+    ("bzip2", lambda data: data[:3] == b"BZh" and data[4:10] == b"1AY&SY", bz2.BZ2Decompressor),
+    ("zlib", _is_zlib, zlib.decompressobj),
+)
+"""Compressors that the standard library undoes: name, how their files begin, a decompressor."""
+
+
+def _inflated(name: str, inflater: _Inflater, data: bytes) -> bytes:
+    try:
+        raw = inflater.decompress(data, LARGEST_BYTES + 1)
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, MemoryError) as error:
+        raise ValueError(f"compressed with {name}, and damaged ({error})") from error
+    _check_size(len(raw))
+    if not inflater.eof:
+        raise ValueError(f"compressed with {name}, and cut off before its end: get it again")
+    return raw
+
+
+def _unzstd(data: bytes) -> bytes:
+    if zstandard is None:
+        raise ValueError("compressed with zstd: reading it needs the package zstandard: pip install zstandard")
+    raw = bytearray()
+    try:
+        told = zstandard.get_frame_parameters(data).content_size
+        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+            while block := reader.read(1 << 20):
+                raw += block
+                _check_size(len(raw))
+    except zstandard.ZstdError as error:
+        raise ValueError(f"compressed with zstd, and damaged ({error})") from error
+    if told not in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR) and len(raw) < told:
+        raise ValueError("compressed with zstd, and cut off before its end: get it again")
+    return bytes(raw)
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_BYTES:
+        raise ValueError(f"it unpacks to more than {LARGEST_BYTES} bytes")
+
+
+def _unshuffled(data: bytes) -> bytes:
+    """The bytes in their order, where a record's byte shuffle (mark, stride, every stride-th byte) put them apart."""
+    stride = data[4] if data[:4] == b"BSHF" and len(data) > 5 else 0
+    if stride < 2:
+        return data
+    shuffled = np.frombuffer(data, np.uint8, offset=5)
+    whole, begin = np.empty_like(shuffled), 0
+    for first in range(stride):
+        size = len(whole[first::stride])
+        whole[first::stride] = shuffled[begin : begin + size]
+        begin += size
+    return whole.tobytes()
+
+
+def _refusal(data: bytes) -> str | None:
+    """Why these bytes are not given to torch.load; None where torch.save may have written them."""
+    if data[:4] == b"PK\x03\x04":
+        return _refusal_of_zip(data)
+    if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return None
+    if not data.strip(b"\0"):
+        return f"{len(data):,} bytes of zeros, an unfinished download" if data else "empty, an unfinished download"
+    told = next((told for begin, told in _KINDS if begin.match(data)), None)
+    known = "zstd, zlib, gzip, lzma, torch's zip or pickle"
+    return told or f"in no container that is known ({known}), perhaps brotli: unpack it with the script that packed it"
+
+
+def _refusal_of_zip(data: bytes) -> str | None:
+    """The same for a zip archive."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
+        return "a zip archive without the directory at its end: cut off or damaged; get it again"
+    _check_size(sum(entry.file_size for entry in entries))
+    names = {entry.filename.rpartition("/")[2] for entry in entries}
+    if "constants.pkl" in names:
+        return "a TorchScript program, which is not run: write its weights with torch.save"
+    return None if "data.pkl" in names else "a zip archive that torch.save did not write"
+
+
+def _load_plain(data: bytes) -> tuple[Any, str | None]:
+    """What torch.save wrote, or why it is not read: the one place where other people's files leave no other choice."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), None
+    except _UNREADABLE as error:
+        found = re.search(r"\b(?:GLOBAL|global|class)\s+['\"]?([A-Za-z_][\w.]{0,80}\.[\w.]{1,80})", str(error))
+    # Not in the handler: a traceback would show PyTorch's message as the cause.
+    if found is not None:
+        return None, (
+            f"it holds an object of {found[1]}, which only running code could make, and none of a file is ever run: "
+            "ask for the tensors alone"
+        )
+    return None, "damaged, or more than tensors and plain values"
