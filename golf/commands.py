@@ -32,6 +32,7 @@ from golf.files import read_json, write_json
 from golf.fit import fit, fit_lines, training_loss, training_tokens
 from golf.presets import find_preset, with_grids, with_split
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, WEIGHTS, digest
+from golf.run_log import LOG_FILE, LogFile, head_lines
 from golf.solo import Progress, noticed_signals, print_ladder
 from golf.stages import RunFolder, measure, pack_stage, run_stages, train_stage, with_code
 from golf.tensors import read_tensors
@@ -86,10 +87,11 @@ def run_command(arguments: argparse.Namespace) -> None:
     wanted, folder = read_config(arguments), run_folder(arguments)
     with join() as group:
         config, dataset = begin(wanted, folder, arguments, group)
-        progress, code = Progress(not group.first, config.schedule.steps), counted_code(config)
+        progress, code = Progress(not group.first), counted_code(config)
+        log = LogFile(folder.file(LOG_FILE), group, progress.line)
         with noticed_signals(group.first) as notice:
             saving = saving_of(arguments)
-            results = run_stages(config, dataset, folder, group, code, progress, saving=saving, notice=notice)
+            results = run_stages(config, dataset, folder, group, code, progress, saving=saving, notice=notice, say=log)
         if group.first:
             results["check"] = cheap_check(config, dataset, folder, Group(device=group.device), len(code))
             results["pack"] |= {"ledger": group_ledger(folder.file("artifact.golf").read_bytes())}
@@ -97,7 +99,7 @@ def run_command(arguments: argparse.Namespace) -> None:
             print_ladder(results)
             print(save_line(results["train"]))
             print(f"checks     {brief(results['check'])} (all: python -m golf check {folder.path})")
-            print(f"artifact, weights and results are in {folder.path} (all numbers: {folder.file('record.json')})")
+            print(f"artifact, weights, {LOG_FILE} and results are in {folder.path} (all numbers: record.json)")
             print(f"next: python -m golf adapt {folder.path} --set adapt.lr=0.005")
 
 
@@ -106,9 +108,12 @@ def train_command(arguments: argparse.Namespace) -> None:
     wanted, folder = read_config(arguments), run_folder(arguments)
     with join() as group:
         config, dataset = begin(wanted, folder, arguments, group)
-        progress = Progress(not group.first, config.schedule.steps)
+        progress = Progress(not group.first)
+        log, saving = LogFile(folder.file(LOG_FILE), group, progress.line), saving_of(arguments)
+        for line in head_lines(config, dataset):
+            log(line)
         with noticed_signals(group.first) as notice:
-            trained = train_stage(config, dataset, folder, group, progress, saving_of(arguments), notice=notice)
+            trained = train_stage(config, dataset, folder, group, progress, saving, notice=notice, say=log)
         if group.first:
             print(f"trained {trained['steps']} steps in {trained['seconds']:.1f} s; the weights are in {folder.path}")
             print(save_line(trained))
@@ -203,7 +208,7 @@ def evaluate(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> None:
     settings = settings_of(folder)
     with join() as group:
         dataset = find_dataset(arguments.data or settings.get("data"), config, group)
-        progress = Progress(not group.first, config.schedule.steps)
+        progress = Progress(not group.first)
         one = partial(measure, config, dataset, folder, group, progress, place=scored)
         for rung in rungs:
             weights = hash_file(folder.file(WEIGHTS.get(rung, "artifact.golf")))

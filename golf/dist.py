@@ -1,7 +1,7 @@
 """Ranks and reductions: the same calls on one process and on many.
 
 `join` reads what torchrun (or Ray Train) set up; every operation here is skipped on one rank, so that no
-caller has a second path. The only module of golf that reads the environment.
+caller has a second path. Of golf, only `solo.py` reads more of the environment.
 """
 
 import contextlib

@@ -1,33 +1,27 @@
 """The whole run without the project around it: what the shipped `train_gpt.py` does when it is started.
 
-A configuration and a folder of shards enter; the run's folder and a log leave. Alone or under torchrun. The code it
-counts is its own file, whose SHA-256 the log names. The log's last lines are in the field's own form, every number with
-all its digits.
+It takes options, and what they leave out from the environment under everybody's names. The log, on the terminal and in
+logs/RUN_ID.txt, is that of `run_log.py`. The code that it counts is its own file. Alone or under torchrun.
 """
 
 import argparse
 import contextlib
-import hashlib
-import json
-import platform
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from golf.config import RunConfig, from_plain, override_all, to_plain
 from golf.data.dataset import open_dataset
-from golf.dist import device_name, join
+from golf.dist import join
 from golf.files import write_json
+from golf.run_log import LogFile
 from golf.stages import RunFolder, run_stages
 from golf.train.loop import Notice, Preempted
-
-
-def facts_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """What a run's log begins with: each fact by its name, as JSON."""
-    return (f"{name}: {json.dumps(value)}" for name, value in facts.items())
 
 
 def ladder_lines(results: Mapping[str, Any]) -> Iterator[str]:
@@ -44,43 +38,31 @@ def ladder_lines(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"{rung['name']:10s} {rung['seconds']:9.1f} s  {scores}"
 
 
-def exact_lines(results: Mapping[str, Any]) -> Iterator[str]:
-    """What a run's log ends with: sizes and scores in the field's form, all digits; the last score counts."""
-    packed = results["pack"]
-    yield f"Serialized model: {packed['model_bytes']} bytes"
-    yield f"Code size: {packed['code_bytes']} bytes"
-    yield f"Total submission size: {packed['artifact_bytes']} bytes"
-    for rung in results["ladder"]:
-        yield f"final_{rung['name']}_exact val_loss:{rung['nats_per_token']!r} val_bpb:{rung['bpb']!r}"
-
-
 def print_ladder(results: Mapping[str, Any]) -> None:
     """Print the sizes and scores."""
     print(*ladder_lines(results), sep="\n")
 
 
-def point_line(curve: str, step: int, value: float, steps: int) -> str:
-    """A curve's point in a log; `steps` are those of the whole training."""
-    of = f"/{steps}" if curve in ("train_loss", "validation_bpb") else ""
-    return f"{curve:15s} {step:6d}{of} {value:.4f}"
-
-
-PACKAGES = ("torch", "numpy", "sentencepiece", "zstandard")
-"""What a run's numbers are computed with, where it is installed."""
-
-
 class Progress:
-    """Prints a line for a curve's points, at most one in `every` seconds, on the first rank only."""
+    """Prints how a run goes on, at most one line in `every` seconds, on the first rank only."""
 
-    def __init__(self, quiet: bool, steps: int, every: float = 5.0) -> None:
-        self.quiet, self.steps, self.every, self.printed = quiet, steps, every, 0.0
+    def __init__(self, quiet: bool, every: float = 5.0) -> None:
+        self.quiet, self.every, self.printed = quiet, every, -every
 
     def __call__(self, curve: str, step: int, value: float) -> None:
-        """Take one point."""
-        if self.quiet or (time.monotonic() - self.printed < self.every and curve != "validation_bpb"):
-            return
-        self.printed = time.monotonic()
-        print(point_line(curve, step, value, self.steps), flush=True)
+        """Take a point of a curve; the log tells those of the training."""
+        if curve not in ("train_loss", "validation_bpb"):
+            self._print(f"{curve:15s} {step:6d} {value:.4f}")
+
+    def line(self, line: str) -> None:
+        """Take a line of the log."""
+        if line.startswith("step:"):
+            self._print(line, "val_bpb" in line)
+
+    def _print(self, line: str, always: bool = False) -> None:
+        if not self.quiet and (always or time.monotonic() - self.printed >= self.every):
+            self.printed = time.monotonic()
+            print(line, flush=True)
 
 
 @contextlib.contextmanager
@@ -109,35 +91,59 @@ def noticed_signals(first: bool) -> Iterator[Notice]:
             signal.signal(number, handler)
 
 
-def main(config_json: dict[str, Any]) -> None:
-    """Train, pack, score and adapt the configuration that the shipped file holds."""
+UNREAD = (
+    *("MAX_WALLCLOCK_SECONDS", "ITERATIONS", "TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN", "VOCAB_SIZE", "NUM_LAYERS"),
+    *("MODEL_DIM", "VAL_LOSS_EVERY", "TRAIN_LOG_EVERY"),
+)
+"""Variables that other scripts read and that would change the result here, or the log."""
+
+
+def read_options(config: RunConfig) -> argparse.Namespace:
+    """The command line; what it leaves out is in the environment, as others' scripts have it, or in ./data.
+
+    Raises: SystemExit saying which files are not there.
+    """
+    env, vocab_size = os.environ, config.model.vocab_size
     parser = argparse.ArgumentParser(
         description="Train, pack and score this record's model; torchrun for several GPUs."
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of shards and the tokenizer")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the run")
-    parser.add_argument("--seed", type=int, help="another seed")
-    arguments = parser.parse_args()
+    parser.add_argument("--data", type=Path, help="folder of shards (DATA_PATH, ./data/datasets/fineweb10B_spN)")
+    parser.add_argument("--tokenizer", type=Path, help="(TOKENIZER_PATH, in --data, ../../tokenizers beside it)")
+    parser.add_argument("--out", type=Path, help="folder of the run (out/RUN_ID)")
+    parser.add_argument("--seed", type=int, default=env.get("SEED") or config.seed, help="(SEED, %(default)s)")
+    parser.add_argument("--run-id", default=env.get("RUN_ID"), help="of logs/RUN_ID.txt (RUN_ID, seedN)")
+    given = parser.parse_args()
+    base = Path(env.get("DATA_DIR") or "data")
+    data = given.data or Path(env.get("DATA_PATH") or base / f"datasets/fineweb10B_sp{vocab_size}")
+    inside, told = any(data.glob("*.model")), env.get("TOKENIZER_PATH")
+    if given.tokenizer is None and told and not (given.data and inside):
+        given.tokenizer = Path(told)
+    elif given.tokenizer is None and not inside:
+        name = f"tokenizers/fineweb_{vocab_size}_bpe.model"
+        places = [data.resolve().parent.parent / name, base / name]
+        given.tokenizer = next(filter(Path.is_file, places), places[0])
+    given.data, given.run_id = data, given.run_id or f"seed{given.seed}"
+    given.out = given.out or Path("out") / given.run_id
+    missing = [] if any(data.glob("*_val_*.bin")) else [f"no shards *_val_*.bin in {data}"]
+    missing += [] if given.tokenizer is None or given.tokenizer.is_file() else [f"no tokenizer {given.tokenizer}"]
+    if missing:
+        time.sleep(3 * (env.get("RANK", "0") != "0"))  # torchrun ends the others when the first has said it
+        raise SystemExit(f"error: {', '.join(missing)}: give --data and --tokenizer, or DATA_PATH and TOKENIZER_PATH")
+    return given
+
+
+def main(config_json: dict[str, Any]) -> None:
+    """Train, pack, score and adapt the configuration that the shipped file holds."""
     config = from_plain(RunConfig, config_json)
-    if arguments.seed is not None:
-        config = override_all(config, {"seed": arguments.seed})
+    given = read_options(config)
+    config = override_all(config, {"seed": given.seed})
     with join() as group, noticed_signals(group.first) as notice:
-        dataset = open_dataset(arguments.data, config.model.vocab_size)
-        code, folder = Path(sys.argv[0]).read_bytes(), RunFolder(arguments.out)
-        packages = {name: sys.modules[name].__version__ for name in PACKAGES if name in sys.modules}
-        facts = {
-            "code_sha256": hashlib.sha256(code).hexdigest(),
-            "code_bytes": len(code),
-            "seed": config.seed,
-            "data": dataset.digest,
-            "device": f"{group.world_size} x {device_name(group.device)}",
-            "versions": {"python": platform.python_version()} | packages,
-            "config": to_plain(config),
-        }
+        dataset = open_dataset(given.data, config.model.vocab_size, given.tokenizer)
+        code, folder = Path(sys.argv[0]).read_bytes(), RunFolder(given.out)
+        log = LogFile(Path("logs") / f"{given.run_id}.txt", group, partial(print, flush=True))
+        unread = [f"{name}={os.environ[name]}" for name in UNREAD if name in os.environ]
+        if unread:
+            log(f"not read: {' '.join(unread)}; model and number of steps are fixed, so that the result is, too")
+        results = run_stages(config, dataset, folder, group, code, Progress(not group.first), notice=notice, say=log)
         if group.first:
-            print(*facts_lines(facts), sep="\n", flush=True)
-        progress = Progress(not group.first, config.schedule.steps)
-        results = run_stages(config, dataset, folder, group, code, progress, notice=notice)
-        if group.first:
-            write_json(folder.file("record.json"), facts | results)
-            print(*ladder_lines(results), *exact_lines(results), sep="\n")
+            write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)

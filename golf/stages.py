@@ -44,6 +44,7 @@ from golf.record import (
     read_result,
     write_result,
 )
+from golf.run_log import Say, end_lines, exact_line, head_lines, is_told, rung_line, size_lines, unsaid
 from golf.score.adapt import Adapted, adapt
 from golf.score.log import RungLog
 from golf.score.sliding import ChunkScore, Scored, Stream, score
@@ -90,27 +91,31 @@ def train_stage(
     start: Path | None = None,
     keep: Mapping[int, Path] = MappingProxyType({}),
     notice: Notice = never,
+    say: Say = unsaid,
 ) -> dict[str, Any]:
     """Train to the last step and write the live and the averaged weights.
 
     Args: saving: of states for a crash; start: folder of a state to go on from, which any run with the same
         first rows may have kept; keep: steps -> folders that get the state after so many steps; notice: asked on every
-        rank at every step; once it is true on any, the state is saved and all raise Preempted.
-    Returns: {"seconds", "steps", "tokens", "device"} and what saving cost; the seconds of the state it went on from
-        are part of it.
+        rank at every step; once it is true on any, the state is saved and all raise Preempted; say: takes the lines of
+        the log, all from the first on.
+    Returns: {"seconds", "steps", "tokens", "device", "log"} and what saving cost; the seconds of the state it went on
+        from are part of it.
     Raises: Diverged; Preempted; OutOfMemory; ValueError without training shards.
     """
     steps = config.schedule.steps
     identity = digest(training_identity(config, dataset, steps), config.validate_every)
     found = read_result(folder.file("train.json"), identity)
     if found is not None:
+        for line in found.get("log", ()):
+            say(line)
         return found
     stream = dataset.train
     if stream is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
     state = TrainState(build_model(config.model, config.seed, activation_dtype(group.device)), config.optimizer, group)
-    log = TrainingLog(state, partial(training_identity, config, dataset), folder.path, group, event, saving, start)
-
+    identity_at = partial(training_identity, config, dataset)
+    log = TrainingLog(state, identity_at, folder.path, group, event, saving, start, steps, say)
     forward = ready_to_train(state.model, config, group)
 
     def finish_step(resumed: bool = False) -> None:
@@ -122,11 +127,14 @@ def train_stage(
             with naming(f"step {state.step}, validation", LOWER_TRAINING):
                 scored = score(forward, stream, config.score, group, plain=True, border=border)
             log.note("validation_bpb", state.step, scored.bpb)
+            log.tell_step(state.step, val_loss=scored.nats_per_token, val_bpb=scored.bpb)
         if state.step in keep and not (resumed and (keep[state.step] / STATE).exists()):
             log.save(keep[state.step])
 
     def after_step(step: Step) -> None:
         log.note("train_loss", step.step, step.loss_nats)
+        if is_told(step.step + 1, steps):
+            log.tell_step(step.step + 1, train_loss=step.loss_nats)
         log.stop_when(step.noticed and state.step < steps)
         finish_step()
         if state.step < steps:
@@ -141,11 +149,14 @@ def train_stage(
         write_tensors(folder.file(WEIGHTS[AVERAGED]), state.averaged_weights())
         write_json(folder.file(CURVES_FILE), log.curves)
     group.wait()
+    seconds = log.seconds
+    log.tell(*end_lines(steps, seconds, group))
     result = {
-        "seconds": log.seconds,
+        "seconds": seconds,
         "steps": steps,
         "tokens": steps * config.batch.tokens_per_step,
         "device": f"{group.world_size} x {device_name(group.device)}",
+        "log": log.lines,
         **log.saves.facts(),
     }
     if group.first:
@@ -308,19 +319,29 @@ def run_stages(
     stop_over_cap: bool = False,
     saving: Saving = BY_COST,
     notice: Notice = never,
+    say: Say = unsaid,
 ) -> dict[str, Any]:
     """All stages in one process group, each result kept in the folder and used again if its inputs are the same.
 
     Args: code: as it is counted; stop_over_cap: pay for no evaluation when the artifact is over the cap; saving,
-        notice: see `train_stage`.
+        notice: see `train_stage`; say: takes the lines of the log, also those of what is kept.
     Returns: {"train": ..., "pack": ..., "ladder": [rung, ...]}.
     """
-    trained = train_stage(config, dataset, folder, group, event, saving, notice=notice)
+    for line in head_lines(config, dataset):
+        say(line)
+    trained = train_stage(config, dataset, folder, group, event, saving, notice=notice, say=say)
     packed = pack_trained(config, dataset, folder, group, code)
+    for line in size_lines(packed, config.quant):
+        say(line)
     if stop_over_cap and not packed["fits"]:
         return {"train": trained, "pack": packed, "ladder": []}
     one = partial(measure, config, dataset, folder, group, event, saving=saving, notice=notice)
-    ladder = [one(rung) for rung in rungs_of(config)]
+    ladder = []
+    for name in rungs_of(config):
+        ladder.append(one(name))
+        say(rung_line(ladder[-1]))
+    for rung in ladder:
+        say(exact_line(rung["name"], rung["nats_per_token"], rung["bpb"]))
     return {"train": trained, "pack": packed, "ladder": ladder}
 
 

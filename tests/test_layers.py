@@ -38,13 +38,14 @@ ORDER = (
     "golf.submission.fields",
     "golf.submission.study",
     "golf.submission.study_file",
+    "golf.submission.markdown",
     "golf.submission.code",
     "golf.submission.faults",
-    "golf.submission.markdown",
     "golf.submission.log",
     "golf.submission.entry",
     "golf.submission.recipe",
     "golf.submission.results",
+    "golf.submission.points",
     "golf.submission.readme",
     "golf.submission.folder",
     "golf.submission.command",
@@ -173,7 +174,7 @@ HOMES = {
 }
 """Modules that may import a library."""
 
-ENVIRONMENT = {"golf.dist", "golf.__main__", "tune.cluster", "tune.keeper", "tune.redaction"}
+ENVIRONMENT = {"golf.dist", "golf.solo", "golf.__main__", "tune.cluster", "tune.keeper", "tune.redaction"}
 """Modules that may touch os.environ."""
 
 

@@ -23,6 +23,7 @@ from golf.data.dataset import Dataset, open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
 from golf.record import AVERAGED, LIVE, SCREEN, SLIDING
+from golf.run_log import LOG_FILE, LogFile, head_lines, rung_line
 from golf.stages import (
     Event,
     RunFolder,
@@ -38,7 +39,7 @@ from golf.train.loop import Notice, Preempted, never
 from golf.train.saving import MTBF_HOURS, Saving
 from tune.failures import explain, log_text
 from tune.ledger.ledger import Ledger
-from tune.outcome import CHECK, CONFIG, LOG, SCREENED, failed, outcome_of
+from tune.outcome import CHECK, CONFIG, DONE, LOG, SCREENED, failed, outcome_of
 from tune.ranks import ranks_said
 from tune.reuse import Reuse
 from tune.screening import Screening, Standing, first_chunks_of, stand
@@ -95,15 +96,20 @@ def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, n
     use_own_threads(spec)
     config, dataset, folder = open_trial(spec)
     saving = Saving(seconds=spec["save_seconds"], mtbf_hours=spec.get("mtbf_hours", MTBF_HOURS))
+    log = LogFile(folder.file(LOG_FILE), group, begin=stage == TRAIN)
     if stage == TRAIN:
+        for line in head_lines(config, dataset):
+            log(line)
         start = Path(spec["start"]) if spec.get("start") else None
         keep = {int(steps): Path(place) for steps, place in spec.get("keep", {}).items()}
-        train_stage(config, dataset, folder, group, event, saving, start, keep, notice)
+        train_stage(config, dataset, folder, group, event, saving, start, keep, notice, log)
     else:
         first = spec.get("first_chunks")
         for rung in spec["rungs"]:
             one = config if first is None else Screening(**spec["screening"]).ranked_by(config, rung)
-            measure(one, dataset, folder, group, event, rung, first, saving, notice)
+            measured = measure(one, dataset, folder, group, event, rung, first, saving, notice)
+            if first is None:
+                log(rung_line(measured))
         if first is None and rungs_of(config)[-1] in spec["rungs"]:
             add_check(config, dataset, folder, group, spec["code_bytes"])
 
@@ -150,6 +156,9 @@ def keep_outcome(folder: RunFolder, spec: Mapping[str, Any], outcome: Mapping[st
         tags |= {"device": re.sub(r"^\d+ x ", f"{asked} x ", tags["device"])} if "device" in tags else {}
         said = ranks_said(folder.path, asked)
         tags |= {} if said is None else {"ranks": said}
+    if outcome["status"] != DONE:
+        with contextlib.suppress(OSError):  # as with `write_log`
+            LogFile(folder.file(LOG_FILE), Group(), begin=False)(f"no result: {outcome['status']}, {outcome['cause']}")
     write_json(folder.file(OUTCOME), {**outcome, "tags": tags})
 
 
@@ -315,8 +324,9 @@ def screened_out(
 
 
 def gathered(config: RunConfig, dataset: Dataset, folder: RunFolder) -> dict[str, Any]:
-    """All results, each of which is kept in the folder by now."""
-    return run_stages(config, dataset, folder, Group(), counted_code(config), ignore, stop_over_cap=True)
+    """All results, each of which is kept in the folder by now; the log, whoever computed its parts, is whole then."""
+    log = LogFile(folder.file(LOG_FILE), Group())
+    return run_stages(config, dataset, folder, Group(), counted_code(config), ignore, stop_over_cap=True, say=log)
 
 
 def ignore(curve: str, step: int, value: float) -> None:

@@ -32,6 +32,7 @@ COUNTED = (
     "golf.model.layers",
     "golf.model.gepa",
     "golf.model.device",
+    "golf.run_log",
     "golf.train.muon",
     "golf.train.groups",
     "golf.train.state",

@@ -43,6 +43,12 @@ class Dataset:
     """SHA-256 (hex) of every shard and the tokenizer by file name."""
 
     @property
+    def name(self) -> str:
+        """As its manifest has it, else that of its folder, with what its shards' names begin with."""
+        own, shards = self.folder.resolve().name, min(self.files).partition("_")[0]
+        return str(read_manifest(self.folder).get("name") or (own if shards in own else f"{shards}-{own}"))
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) over all names and hashes: equal bytes under equal names give it wherever they lie."""
         return digest_files(self.files)
@@ -53,10 +59,16 @@ class Dataset:
         return digest_files({name: value for name, value in self.files.items() if "_train_" not in name})
 
 
-def open_dataset(folder: Path, model_vocab_size: int | None = None, accept_fault: bool = False) -> Dataset:
+def open_dataset(
+    folder: Path,
+    model_vocab_size: int | None = None,
+    tokenizer: Path | None = None,
+    accept_fault: bool = False,
+) -> Dataset:
     """Open and check the prepared `folder`; `model_vocab_size`, where given, must be the tokenizer's.
 
-    Args: accept_fault: open it also where the tokenizer's bytes are not those of its texts, for the check to tell.
+    Args: tokenizer: where it lies in another folder; accept_fault: open it also where the tokenizer's bytes are not
+        those of its texts, for the check to tell.
     Raises: FileNotFoundError without folder, validation shards or tokenizer; ValueError naming file, value and remedy
         when the folder is incomplete, mixed or damaged, its vocabulary is another one, or its tokenizer counts other
         bytes than its texts have.
@@ -68,12 +80,12 @@ def open_dataset(folder: Path, model_vocab_size: int | None = None, accept_fault
         raise ValueError(
             f"{folder} is half written ({DATASET_MANIFEST} says so); run the command that prepares it again"
         )
-    train, validation, tokenizer = _find_parts(folder)
-    table = ByteTable.of_tokenizer(tokenizer)
+    train, validation, model = _find_parts(folder, tokenizer)
+    table = ByteTable.of_tokenizer(model)
     vocab_size = table.base.size
     if model_vocab_size not in (None, vocab_size):
         raise ValueError(
-            f"{tokenizer} has {vocab_size} pieces, the model's vocab_size is {model_vocab_size}: a tokenizer of "
+            f"{model} has {vocab_size} pieces, the model's vocab_size is {model_vocab_size}: a tokenizer of "
             f"another size; set model.vocab_size to {vocab_size} or open the dataset that the model was made for"
         )
     parts = [read_shard(path) for path in validation]
@@ -84,8 +96,8 @@ def open_dataset(folder: Path, model_vocab_size: int | None = None, accept_fault
     if not table.count(tokens[:-1], tokens[1:]).any():
         raise ValueError(f"{folder}: the validation shards hold no text to score; {HOW_TO_PREPARE}")
     recorded = manifest.get("files", {})
-    files = {path.name: _file_hash(path, recorded.get(path.name)) for path in (*train, *validation, tokenizer)}
-    fault = tokenizer_fault(tokenizer, table, files[tokenizer.name], tokens)
+    files = {path.name: _file_hash(path, recorded.get(path.name)) for path in (*train, *validation, model)}
+    fault = tokenizer_fault(model, table, files[model.name], tokens)
     if fault and not accept_fault:
         raise ValueError(fault)
     stream = token_stream(train, vocab_size) if train else None
@@ -118,7 +130,7 @@ def _is_sum(value: Any) -> bool:
     )
 
 
-def _find_parts(folder: Path) -> tuple[list[Path], list[Path], Path]:
+def _find_parts(folder: Path, tokenizer: Path | None) -> tuple[list[Path], list[Path], Path]:
     """Training shards, validation shards and the tokenizer."""
     shards: dict[str, list[Path]] = {"train": [], "val": []}
     prefixes = set()
@@ -126,7 +138,7 @@ def _find_parts(folder: Path) -> tuple[list[Path], list[Path], Path]:
         if match := re.fullmatch(r"(.+)_(train|val)_\d+\.bin", path.name):
             shards[match[2]].append(path)
             prefixes.add(match[1])
-    tokenizers = sorted(folder.glob("*.model"))
+    tokenizers = sorted(folder.glob("*.model")) if tokenizer is None else [tokenizer]
     if not shards["val"]:
         raise FileNotFoundError(f"{folder} has no validation shard (*_val_000000.bin); {HOW_TO_PREPARE}")
     if len(prefixes) > 1 or len(tokenizers) != 1:

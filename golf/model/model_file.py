@@ -46,7 +46,10 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         ),
         (rb"\s*<(!doctype|html|\?xml|head|!--)", "a web page, not a model: download the file itself"),
         (rb".{8}\{\s*\"", "a safetensors file, which is not read: write its tensors with torch.save"),
-        (re.escape(ARTIFACT_MAGIC), "an artifact of this project: score it with `python -m golf score --artifact`"),
+        (
+            re.escape(ARTIFACT_MAGIC),
+            "an artifact of this project: score it with `python -m golf score --artifact FILE --preset demo`",
+        ),
         (rb"\x93NUMPY", "a numpy array, not named tensors"),
         (rb"GGUF", "a GGUF file, which is not read"),
         (rb"\x89HDF\r\n", "an HDF5 file, which is not read"),

@@ -1,23 +1,26 @@
 """The shipped `train_gpt.py` in all its forms, and what it needs to run.
 
-A configuration enters; the file's bytes, its sizes and its packages leave. What is shipped and counted is the minified
-form; the others are for information.
+What is shipped and counted is the minified form; the others are for information.
 """
 
 import ast
 import base64
 import hashlib
 import lzma
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from golf.artifact.bundle import bundle, counted_code
+from golf.artifact.bundle import COUNTED, bundle, counted_code
 from golf.config import RunConfig
+from golf.submission.markdown import block
 
 OPTIONAL = {"zstandard": "zstd"}
 """Packages that only one codec needs."""
+LOWEST = {"torch": "2.6", "numpy": "1.26", "sentencepiece": "0.2", "zstandard": "0.22"}
+"""The lowest versions that have what the program calls; a machine's own torch is not to be replaced by another."""
+SOURCE_TITLE = "# The source of train_gpt.py, for readers"
 _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 
 
@@ -71,13 +74,26 @@ def packages_of(source: str, codec: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in found - sys.stdlib_module_names if OPTIONAL.get(name, codec) == codec))
 
 
-def requirements_of(packages: tuple[str, ...], versions: Mapping[str, str]) -> str:
-    """requirements.txt: the packages with the versions that ran, one a line; unpinned where that is not known.
+def requirements_of(packages: tuple[str, ...]) -> str:
+    """requirements.txt: the packages, a line each, with the lowest version that will do."""
+    return "".join(f"{name}>={LOWEST[name]}\n" for name in packages)
 
-    The local part of a version, such as "+cpu", says which build it was and is on no index; the pin takes any build.
+
+def versions_of(packages: tuple[str, ...], versions: Mapping[str, str]) -> dict[str, str]:
+    """Of all versions of an environment those of what the program uses."""
+    return {name: versions[name] for name in ("python", *packages) if name in versions}
+
+
+def readable_source() -> str:
+    """The modules that the shipped file is made of, as they were written, in one Markdown document.
+
+    It is no Python file, so that nothing imports it and nothing counts it as code.
     """
-    lines = []
-    for name in packages:
-        version = re.sub(r"\+.*", "", versions.get(name, ""))
-        lines.append(f"{name}=={version}" if version else name)
-    return "\n".join(lines) + "\n"
+    root = Path(__file__).resolve().parents[2]
+    paths = [Path(*module.split(".")).with_suffix(".py") for module in COUNTED]
+    told = (
+        "These are the modules of golf-tune from which `train_gpt.py` is joined; it leaves out what it never calls, "
+        "docstrings and types. `train_gpt.py` is what runs and what counts; nothing here is read by it."
+    )
+    parts = [f"## {path.as_posix()}\n\n{block((root / path).read_text(), 'python')}" for path in paths]
+    return "\n\n".join([SOURCE_TITLE, told, *parts]) + "\n"

@@ -1,7 +1,6 @@
 """submission.json: who submits, and the study's figures in the field's form.
 
-A study, the shipped code and the submitter's words enter, plain values leave. Sizes are those of the largest seed,
-because that is the one that has to fit; every seed's own are in "seed_results".
+Sizes are those of the largest seed, because that is the one that has to fit; every seed's own are in "seed_results".
 """
 
 import re
@@ -14,10 +13,12 @@ from typing import Any
 from golf.config import to_plain
 from golf.record import digest
 from golf.rules import TRACK_FOLDERS
-from golf.submission.code import ShippedCode
+from golf.submission.code import ShippedCode, versions_of
 from golf.submission.markdown import one_line
 from golf.submission.study import SeedRun, SeedStudy
 
+RECIPE_PR = 598
+"""The pull request whose recipe the defaults of all settings are."""
 _LONGEST = 100
 """Characters of a name."""
 
@@ -33,6 +34,10 @@ class Submitter:
     day: date
     track: str
     """"record" or "non-record"."""
+    notes: str = ""
+    """What is new and why, in Markdown."""
+    based_on: tuple[int, ...] = (RECIPE_PR,)
+    """Pull requests that it builds on."""
 
     def __post_init__(self) -> None:
         for option, value in (("--author", self.author), ("--name", self.name)):
@@ -46,6 +51,8 @@ class Submitter:
                 "--github-id must be a GitHub login: letters, digits and single hyphens between them, at most 39, got "
                 f"{self.github_id!r}"
             )
+        if any(number < 1 for number in self.based_on):
+            raise ValueError(f"--based-on must be numbers of pull requests, got {self.based_on}")
         if not self.slug:
             raise ValueError(f"--name must hold a letter or digit for the folder's name, got {self.name!r}")
 
@@ -101,12 +108,14 @@ def submission_json(submission: Submission, blurb: str) -> dict[str, Any]:
         "train_seconds_max": train,
         "eval_seconds_max": evaluation,
         "hardware": hardware(study),
-        "versions": dict(study.done[0].versions) if study.done else {},
+        "versions": versions_of(submission.packages, study.done[0].versions) if study.done else {},
+        "based_on": list(submitter.based_on),
+        "dataset": study.data.name,
+        "val_tokens": study.data.validation_tokens,
         "data": {
             "sha256": study.data.digest,
             "train_shards": study.data.train_shards,
             "train_tokens": study.data.train_tokens,
-            "val_tokens": study.data.validation_tokens,
             "val_bytes": study.data.validation_bytes,
         },
         "config_sha256": digest({name: value for name, value in to_plain(study.config).items() if name != "seed"}),

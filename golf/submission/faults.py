@@ -4,11 +4,23 @@ A study and a track enter, sentences leave; none leave where the study may be su
 tells them. Other code than the study ran is no fault but an error: no folder may bind its numbers to that code.
 """
 
+import math
 from collections.abc import Sequence
 
-from golf.rules import CAP_BYTES, MIN_SEEDS, RECORD, RECORD_DEVICE, TRACK_SECONDS
+from golf.rules import (
+    CAP_BYTES,
+    MIN_SEEDS,
+    RECORD,
+    RECORD_DEVICE,
+    SP1024_BYTES,
+    SP1024_TOKENS,
+    TRACK_SECONDS,
+)
 from golf.submission.code import ShippedCode
 from golf.submission.study import SeedStudy
+
+_CLOSE_BYTES = 1e-3
+"""Relative: another tokenizer may normalise a little of the text."""
 
 
 def check_code(study: SeedStudy, code: ShippedCode) -> None:
@@ -29,7 +41,8 @@ def faults_of(study: SeedStudy, track: str, packages: Sequence[str]) -> tuple[st
 
     Args: packages: that the shipped file imports.
     """
-    found = [f"seed {run.seed} has no result: {run.status}, {run.cause}" for run in study.seeds if not run.done]
+    found = _other_text(study)
+    found += [f"seed {run.seed} has no result: {run.status}, {run.cause}" for run in study.seeds if not run.done]
     if len(study.done) < MIN_SEEDS:
         found.append(f"results of {len(study.done)} seeds, a claim needs {MIN_SEEDS}")
     found += list(study.statistics.faults)
@@ -40,12 +53,30 @@ def faults_of(study: SeedStudy, track: str, packages: Sequence[str]) -> tuple[st
     return tuple(dict.fromkeys([*found, *_unknown(study, packages), *_unlike(study), *_track_faults(study, track)]))
 
 
+def _other_text(study: SeedStudy) -> list[str]:
+    """That the study's scores are of another text than the competition's."""
+    data = study.data
+    size = (data.validation_tokens, data.validation_bytes)
+    if study.config.model.vocab_size == 1024:
+        whole = size == (SP1024_TOKENS - 1, SP1024_BYTES)  # the first token is no target
+    else:
+        whole = size[1] is not None and math.isclose(size[1], SP1024_BYTES, rel_tol=_CLOSE_BYTES)
+    if whole and "fineweb" in (data.name or "").lower():
+        return []
+    tokens = "unknown" if data.validation_tokens is None else f"{data.validation_tokens:,}"
+    return [
+        f"scored on {data.name or 'data without a name'} ({tokens} tokens), not on FineWeb's validation split "
+        f"({SP1024_TOKENS:,} tokens under sp1024): no maintainer can compare it"
+    ]
+
+
 def _unknown(study: SeedStudy, packages: Sequence[str]) -> list[str]:
     """What a reader has to be told and the study does not say."""
     found = []
     for run in study.done:
         told = {"code": run.code_sha256, "device": run.device, "version of python": run.versions.get("python")}
         told |= {f"version of {name}": run.versions.get(name) for name in packages}
+        told |= {"log": None if run.log is None else run.log.name}
         missing = [what for what, value in told.items() if not value]
         found += [f"seed {run.seed}: the study does not say its {', '.join(missing)}"] if missing else []
     return found if study.data.digest is not None else [*found, "the study does not say which data it ran on"]

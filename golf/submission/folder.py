@@ -1,7 +1,7 @@
 """A record folder, written whole or not at all: README, submission.json, the logs, the shipped file, its requirements.
 
-A study and a submitter enter, a folder below records/ leaves. It is filled beside its place and renamed into it, so
-that nobody finds a part of it. An existing one stays unless the caller says otherwise.
+It is filled beside its place and renamed into it, so that nobody finds a part of it. An existing one stays unless the
+caller says otherwise.
 """
 
 import json
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from golf.files import write_bytes
-from golf.submission.code import packages_of, requirements_of, shipped_code
+from golf.submission.code import packages_of, readable_source, requirements_of, shipped_code
 from golf.submission.entry import Submission, Submitter, submission_json
 from golf.submission.faults import check_code, faults_of
 from golf.submission.log import log_name, seed_log
@@ -20,6 +20,8 @@ from golf.submission.study import SeedStudy
 
 CODE_FILE = "train_gpt.py"
 """The shipped and counted file."""
+SOURCE_FILE = "source.md"
+"""Its readable form."""
 
 
 def make_submission(study: SeedStudy, submitter: Submitter, draft: bool = False) -> Submission:
@@ -44,14 +46,14 @@ def files_of(submission: Submission) -> dict[str, bytes]:
     """The files of the folder by name, without artifacts."""
     study = submission.study
     values = submission_json(submission, blurb(study.config))
-    versions = (study.done or study.seeds)[0].versions
     texts = {
         "README.md": readme(submission),
         "submission.json": json.dumps(values, indent=2, allow_nan=False) + "\n",
-        "requirements.txt": requirements_of(submission.packages, versions),
+        "requirements.txt": requirements_of(submission.packages),
+        SOURCE_FILE: readable_source(),
     }
-    texts |= {log_name(run.seed): seed_log(study, run) for run in study.seeds}
-    return {CODE_FILE: submission.code.data} | {name: text.encode() for name, text in texts.items()}
+    logs = {log_name(run.seed): seed_log(study, run) for run in study.seeds if run.log is not None}
+    return {CODE_FILE: submission.code.data} | {name: text.encode() for name, text in texts.items()} | logs
 
 
 def write_folder(submission: Submission, records: Path, force: bool = False, artifacts: bool = False) -> Path:

@@ -1,23 +1,27 @@
-"""The record folder's README.md: one document from the sections of recipe and results.
+"""The record folder's README.md: what is new first, then the results, how to get them again, and the recipe.
 
-A submission enters, Markdown leaves. What a person typed is their name, their login and a title; all else is of the
+What a person wrote is their name, their login, a title and the notes, which are Markdown; all else is of the
 configuration and the study.
 """
 
 import re
 
-from golf.submission.code import requirements_of
-from golf.submission.entry import Submission
+from golf.config import RunConfig, to_plain
+from golf.run_log import flat_settings
+from golf.submission.code import versions_of
+from golf.submission.entry import RECIPE_PR, Submission
 from golf.submission.markdown import block, items, plain
-from golf.submission.recipe import architecture, blurb, evaluation, quantisation, training
-from golf.submission.results import byte_groups, checks, comparison, curves, ladder, result, seeds, sizes
+from golf.submission.points import rules
+from golf.submission.recipe import architecture, evaluation, quantisation, training
+from golf.submission.results import byte_groups, comparison, curves, gain, ladder, result, seeds, sizes
 from golf.submission.study import SeedRun
 
+REPOSITORY = "https://github.com/openai/parameter-golf"
 CREDITS = (
     "The recipe (the GEPA model, its training, quantisation and score-first test-time training) is the work of the "
-    "contributors of openai/parameter-golf, above all its pull request #598 and those that it builds on. "
-    "Code: golf-tune, MIT licence."
+    "contributors of openai/parameter-golf. Code: golf-tune, MIT licence."
 )
+_MOST_SETTINGS = 20
 
 
 def readme(submission: Submission) -> str:
@@ -28,15 +32,15 @@ def readme(submission: Submission) -> str:
         parts.append(_warning(submission.faults))
     parts += [
         result(submission),
-        f"{plain(blurb(study.config))}. Submitted by {plain(submitter.author)} "
-        f"([@{submitter.github_id}](https://github.com/{submitter.github_id})), {submitter.day.isoformat()}, "
-        f"{submitter.track} track.",
-        "All figures here, in submission.json and in the logs are of one seed study; none was typed in.",
+        f"Submitted by {plain(submitter.author)} ([@{submitter.github_id}](https://github.com/{submitter.github_id})), "
+        f"{submitter.day.isoformat()}.",
     ]
     sections = (
+        ("What is new and why", _news(submission)),
         ("Seeds", seeds(submission)),
         ("Ladder", ladder(submission)),
         ("Sizes", sizes(submission)),
+        ("Reproduction", _reproduction(submission)),
         ("Architecture", architecture(study.config)),
         ("Training", training(study.config)),
         ("Quantisation", f"{quantisation(study.config)}\n\n{byte_groups(submission)}".rstrip()),
@@ -44,11 +48,10 @@ def readme(submission: Submission) -> str:
         ("Data", _data(submission)),
         ("Curves", curves(submission)),
         ("Statistics", comparison(submission)),
-        ("Rules", checks(submission)),
-        ("Reproduction", _reproduction(submission)),
-        ("Credits", CREDITS),
     )
     parts += [f"## {title}\n\n{text}" for title, text in sections]
+    parts.append(f"## Rules\n\n{rules(submission, ' '.join(parts))}")
+    parts.append(f"## Credits\n\n{CREDITS}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -56,6 +59,30 @@ def _warning(faults: tuple[str, ...]) -> str:
     """That it is a draft, and why, as a quotation."""
     lines = ["**DRAFT, not a submission.** It may not be submitted, because:", ""]
     return "\n".join(f"> {line}".rstrip() for line in [*lines, *(f"- {plain(fault)}" for fault in faults)])
+
+
+def _news(submission: Submission) -> str:
+    """The submitter's words, what it builds on, what it gains; without words the settings that differ."""
+    submitter = submission.submitter
+    links = [f"[#{number}]({REPOSITORY}/pull/{number})" for number in submitter.based_on]
+    lineage = f"It builds on {', '.join(links)}."
+    parts = [submitter.notes] if submitter.notes else [_differing(submission.study.config)]
+    return "\n\n".join([*parts, f"{lineage} {gain(submission.study.statistics)}"])
+
+
+def _differing(config: RunConfig) -> str:
+    """The settings that are not those of the recipe that the defaults are."""
+    base = dict(flat_settings(to_plain(RunConfig())))
+    settings = [
+        f"`{name}`: {plain(str(value))} instead of {plain(str(base[name]))}" if name in base else f"`{name}`: {value}"
+        for name, value in flat_settings(to_plain(config))
+        if base.get(name) != value
+    ]
+    if not settings:
+        return f"Every setting is that of pull request #{RECIPE_PR}."
+    more = len(settings) - _MOST_SETTINGS
+    rest = [f"and {more} more, at the head of each log"] if more > 0 else []
+    return f"Settings that differ from pull request #{RECIPE_PR}:\n\n{items([*settings[:_MOST_SETTINGS], *rest])}"
 
 
 def _data(submission: Submission) -> str:
@@ -74,25 +101,41 @@ def _data(submission: Submission) -> str:
 
 
 def _reproduction(submission: Submission) -> str:
-    """Commands that give the same numbers, from inside the folder."""
+    """Commands that get the data and give the same numbers."""
     study = submission.study
     run = study.done[0] if study.done else study.seeds[0]
-    start = _start(run)
-    shown = {name: version for name, version in run.versions.items() if name in ("python", *submission.packages)}
-    commands = ["python -m venv venv && venv/bin/pip install -r requirements.txt"]
-    commands += [f"{start} train_gpt.py --data DATA --out out_{one.seed} --seed {one.seed}" for one in study.seeds]
+    versions = versions_of(submission.packages, run.versions)
+    seeds = " ".join(str(one.seed) for one in study.seeds)
     told = (
-        "DATA is one folder with the training shards, the validation shards and the tokenizer's .model file; the log "
-        "names its SHA-256 at the start, which must be that of the section Data. The program needs nothing but its "
-        "requirements, trains, packs, scores the artifact that it reads back, and ends its log with the exact scores "
-        "and sizes.",
-        "It ran with " + ", ".join(f"{plain(name)} {plain(version)}" for name, version in shown.items()) + ".",
-        "The seeds were run by golf-tune's `run_seeds.py`, which runs the modules that `train_gpt.py` is bundled from; "
-        f"the SHA-256 of this file is `{submission.code.sha256}`, that of the code that each seed ran is in its log"
-        + (f", with the commit `{plain(run.commit)}`." if run.commit else "."),
+        "`train_gpt.py` needs nothing but its requirements. It trains, packs, scores the artifact that it reads back, "
+        "and writes `logs/RUN_ID.txt`, a log of the same form as those here. What its options leave out is in SEED, "
+        "RUN_ID, DATA_PATH, TOKENIZER_PATH and DATA_DIR, else in ./data; the tokenizer may lie in `../../tokenizers` "
+        "of the data.",
+        "The logs here were written by the runs, of the modules that `train_gpt.py` is joined from. `source.md` shows "
+        "these for reading; only `train_gpt.py` runs and counts. It ran with "
+        + ", ".join(f"{plain(name)} {plain(version)}" for name, version in versions.items())
+        + (f", from commit `{plain(run.commit)}`" if run.commit else "")
+        + "; requirements.txt asks for no exact versions, so that it leaves a machine's own torch in place.",
     )
-    pinned = requirements_of(submission.packages, run.versions)
-    return "\n\n".join([block("\n".join(commands), "bash"), *told, block(pinned, "text")])
+    commands = [*_data_commands(submission), "pip install -r requirements.txt"]
+    commands.append(f"for seed in {seeds}; do SEED=$seed {_start(run)}; done")
+    return "\n\n".join([block("\n".join(commands), "bash"), *told])
+
+
+def _data_commands(submission: Submission) -> list[str]:
+    """What gets the data, and goes to this folder."""
+    data, variant = submission.study.data, f"sp{submission.study.config.model.vocab_size}"
+    if "fineweb" not in (data.name or "").lower():
+        return [
+            "# with golf-tune: the text that this draft was scored on, where it is the built-in one",
+            "python -m golf data prepare --out DATA && export DATA_PATH=$PWD/DATA",
+        ]
+    return [
+        "# at the root of the competition's repository: the data, into ./data",
+        f"python3 data/cached_challenge_fineweb.py --variant {variant} --train-shards {data.train_shards or 80}",
+        f"cd records/{submission.submitter.folder}",
+        f"export DATA_PATH=../../../data/datasets/fineweb10B_{variant}",
+    ]
 
 
 def _start(run: SeedRun) -> str:
@@ -102,5 +145,5 @@ def _start(run: SeedRun) -> str:
     threads = re.search(r"(\d+) thread\(s\)", device)
     prefix = f"OMP_NUM_THREADS={threads[1]} " if threads else ""
     if processes and int(processes[1]) > 1:
-        return f"{prefix}venv/bin/torchrun --standalone --nproc-per-node {processes[1]}"
-    return f"{prefix}venv/bin/python"
+        return f"{prefix}torchrun --standalone --nproc_per_node={processes[1]} train_gpt.py"
+    return f"{prefix}python train_gpt.py"

@@ -80,7 +80,7 @@ def training(config: RunConfig) -> str:
         ["decoder blocks", f"learning rates times {optimizer.decoder_lr_multiplier:g}"],
         [
             "warmdown",
-            f"from step {schedule.warmdown_start:,} to 0 at step {schedule.steps:,}, {schedule.warmdown_shape}",
+            f"from step {schedule.warmdown_start:,} to 0 after the last, {schedule.warmdown_shape}",
         ],
         ["Muon's momentum", _momentum(config)],
         ["AdamW", f"betas {optimizer.beta1:g} and {optimizer.beta2:g}, epsilon {optimizer.epsilon:g}"],

@@ -1,18 +1,17 @@
-"""What came out, in Markdown, from a study's record: ladder, curves, bytes, sizes, seeds, the test, the checks.
+"""What came out, in Markdown, from a study's record: seeds, ladder, sizes, curves, the test.
 
-A submission enters, sections leave. Nothing is computed but means, deviations and sums of what the study holds.
+Nothing is computed but means, deviations and sums of what the study holds. No figure stands in two places.
 """
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from golf.check.points import FAILED, shown
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
-from golf.rules import CAP_BYTES
-from golf.submission.entry import Submission, deviation, hardware, largest_seed, longest_seconds, rung_means
-from golf.submission.markdown import block, items, number, plain, table, whole
-from golf.submission.study import Comparison, OtherRun, SeedRun, SeedStudy
+from golf.rules import CAP_BYTES, P_CLAIM, P_LOOSE
+from golf.submission.entry import Submission, deviation, hardware, largest_seed, rung_means
+from golf.submission.markdown import items, number, plain, table, whole
+from golf.submission.study import Mean, OtherRun, SeedStudy, Statistics
 
 RUNGS = {
     LIVE: "last weights, plain windows",
@@ -33,28 +32,63 @@ def result(submission: Submission) -> str:
     study, found = submission.study, submission.study.statistics
     if found.bpb is None or found.nats is None:
         return "**No result: no seed is done.**"
-    spread = "" if found.bpb.deviation is None else f" ± {found.bpb.deviation:.5f}"
-    largest = largest_seed(study)
-    size = "" if largest is None else f"; at most {whole(largest.artifact_bytes)} bytes"
     seeds = f"mean and standard deviation of {len(study.done)} seeds" if len(study.done) > 1 else "one seed"
     adapted = ", with score-first test-time training" if study.done[0].last.name == ADAPTED else ""
     return (
-        f"**val_bpb {found.bpb.mean:.5f}{spread}** ({seeds}{size})\n\n"
-        f"{found.nats.mean:.5f} nats per token, scored from the artifact read back from the disk in sliding windows"
-        f"{adapted}. Hardware: {plain(hardware(study))}."
+        f"**val_bpb {measured(found.bpb)}** ({seeds}), {measured(found.nats)} nats per token, scored from the artifact "
+        f"read back from the disk in sliding windows{adapted}. Track: {submission.submitter.track}. "
+        f"Hardware: {plain(hardware(study))}."
     )
+
+
+def measured(mean: Mean) -> str:
+    """A mean and its deviation, with the decimals that the deviation allows."""
+    digits = decimals(mean.deviation)
+    return number(mean.mean, digits) + ("" if mean.deviation is None else f" ± {mean.deviation:.{digits}f}")
+
+
+def decimals(deviation: float | None) -> int:
+    """Decimals of a figure: the first digit of its deviation, and one more after a leading 1; 4 where none is known."""
+    if not deviation:
+        return 4 if deviation is None else 6
+    first = -math.floor(math.log10(deviation))
+    return min(6, max(3, first + (deviation * 10**first < 2)))
+
+
+def gain(judged: Statistics) -> str:
+    """The gain over the baseline in words."""
+    found = judged.comparison
+    if found is None:
+        return "The study names no baseline, so that no gain is claimed."
+    digits = 1 + decimals(None if judged.bpb is None else judged.bpb.deviation)
+    kind = "a published mean" if found.published else f"{len(found.values)} seeds"
+    text = (
+        f"Gain over {plain(found.baseline)} ({kind}): {found.gain_nats:+.{digits}f} nats per token, "
+        f"{found.gain_bpb:+.{digits}f} BPB"
+    )
+    if found.p is None:
+        return f"{text}. There is no test: one value or no spread."
+    answer = "shown" if found.claim else "not shown"
+    loose = "" if found.claim else f" ({'shown' if found.loose else 'nor'} at p < {P_LOOSE})"
+    return f"{text}. That it exceeds {found.margin_nats:g} nats is {answer} at p < {P_CLAIM}{loose}: p = {found.p:.2g}."
 
 
 def ladder(submission: Submission) -> str:
     """The rungs over the seeds, each beside the one before it."""
-    if not submission.study.done:
+    means = rung_means(submission.study)
+    if not means:
         return "No seed has a score."
+    digits = decimals(deviation(means[-1][1]))
     rows, before = [], None
-    for name, bpb, nats, seconds in rung_means(submission.study):
+    for name, bpb, nats, seconds in means:
         mean = statistics.fmean(bpb)
-        step = "" if before is None else f"{mean - before:+.5f}"
-        figures = [number(mean), number(deviation(bpb)), step, number(statistics.fmean(nats))]
-        rows.append([name, RUNGS[name], *figures, number(statistics.fmean(seconds), 1)])
+        step = "" if before is None else f"{mean - before:+.{digits}f}"
+        if name == means[-1][0]:
+            figures = ["the result", "", step, "", ""]
+        else:
+            figures = [number(mean, digits), number(deviation(bpb), digits), step]
+            figures += [number(statistics.fmean(nats), digits), number(statistics.fmean(seconds), 1)]
+        rows.append([name, RUNGS[name], *figures])
         before = mean
     told = "Each rung is measured anew from what the one before it left; means over the seeds."
     titles = ["rung", "measured", "BPB", "standard deviation", "against the one above", "nats per token", "seconds"]
@@ -101,13 +135,14 @@ def _point_rows(study: SeedStudy, name: str, offset: int) -> list[list[str]]:
     """Points that all seeds have, evenly chosen where they are many, the last always."""
     kept = [{int(step): value for step, _, value in run.curves.get(name, ())} for run in study.done]
     common = sorted(set.intersection(*map(set, kept))) if kept else []
+    common = common[:-1] if offset else common  # after the last chunk it is the result
     num = min(_POINTS, len(common))
     chosen = [common[(len(common) * (place + 1)) // num - 1] for place in range(num)]
     return [[f"{step + offset:,}", *_three([points[step] for points in kept])] for step in chosen]
 
 
 def _three(values: Sequence[float]) -> list[str]:
-    return [number(statistics.fmean(values)), number(min(values)), number(max(values))]
+    return [number(value, 4) for value in (statistics.fmean(values), min(values), max(values))]
 
 
 def byte_groups(submission: Submission) -> str:
@@ -122,89 +157,54 @@ def byte_groups(submission: Submission) -> str:
 
     names = list(dict.fromkeys(group for groups in kept for group in groups))
     rows = [[plain(group.replace("_", " ")), *(whole(mean(group, field)) for field in fields)] for group in names]
-    rows.append(["sum", *(whole(sum(mean(group, field) for group in names)) for field in fields)])
     told = "Mean over the seeds. Raw: a byte a code, with scales and floats. Entropy: order-0, of the codes alone."
     return f"{told}\n\n{table(['tensors', 'elements', 'raw bytes', 'entropy bytes', 'packed bytes'], rows)}"
 
 
 def sizes(submission: Submission) -> str:
-    """Code, model and total of each seed against the cap."""
-    shipped, cap = submission.code, submission.study.config.cap_bytes
-    rows = [
-        [
-            str(run.seed),
-            *map(whole, (run.model_bytes, run.code_bytes, run.artifact_bytes)),
-            _megabytes(run),
-            _room(run, cap),
-        ]
-        for run in submission.study.sized
-    ]
+    """What counts, against the cap; a seed's own sizes are in the table of seeds."""
+    shipped, cap, largest = submission.code, submission.study.config.cap_bytes, largest_seed(submission.study)
     forms = [
-        ["raw: the joined modules before they are minified", whole(shipped.raw_bytes), ""],
-        ["minified: `train_gpt.py`, **shipped and counted**", whole(shipped.num_bytes), f"`{shipped.sha256}`"],
-        ["packed: LZMA and base 85 in a file that unpacks itself, for information", whole(shipped.packed_bytes), ""],
+        ["`train_gpt.py`, minified: **shipped and counted**", whole(shipped.num_bytes), f"`{shipped.sha256}`"],
+        ["the same before, with docstrings and types", whole(shipped.raw_bytes), ""],
+        ["packed in LZMA and base 85, for information", whole(shipped.packed_bytes), ""],
     ]
-    told = (
-        f"The configuration's cap is {cap:,} bytes for model and code together, the competition's {CAP_BYTES:,}; MB "
-        "are decimal (1,000,000 bytes)."
-    )
-    titles = ["seed", "model bytes", "code bytes", "total bytes", "total MB", "below the cap"]
-    text = f"{told}\n\n{table(titles, rows)}\n\n{table(['code', 'bytes', 'SHA-256'], forms, (0, 2))}"
+    text = f"Model and code together may have {CAP_BYTES:,} bytes (decimal megabytes)"
+    text += f"; this configuration's cap is {cap:,}" * (cap != CAP_BYTES)
+    if largest is not None and largest.artifact_bytes is not None:
+        text += f". Seed {largest.seed}, the largest, leaves {cap - largest.artifact_bytes:,} of them"
     probability = submission.study.statistics.cap_probability
     if probability is not None:
-        text += f"\n\nA further seed is over the cap with probability {probability:.2g}, sizes taken as normal."
-    return text
-
-
-def _megabytes(run: SeedRun) -> str:
-    return "-" if run.artifact_bytes is None else f"{run.artifact_bytes / 1e6:.6f}"
-
-
-def _room(run: SeedRun, cap: int) -> str:
-    return "-" if run.artifact_bytes is None else f"{cap - run.artifact_bytes:,}"
+        text += f"; a further seed is over the cap with probability {probability:.2g}, sizes taken as normal"
+    return f"{text}.\n\n{table(['code', 'bytes', 'SHA-256'], forms, (0, 2))}"
 
 
 def seeds(submission: Submission) -> str:
-    """Every seed, and what they are together."""
-    study, found = submission.study, submission.study.statistics
+    """Every seed."""
+    study = submission.study
+    digits = 1 + decimals(None if study.statistics.bpb is None else study.statistics.bpb.deviation)
     rows = []
     for run in study.seeds:
         figures = [run.last.bpb, run.last.nats_per_token] if run.done else [None, None]
         seconds = [number(value, 1) for value in (run.train_seconds, run.evaluation_seconds)]
         seconds.append({True: "anew", False: "shared", None: "-"}[run.cold])
-        rows.append(
-            [str(run.seed), run.status, *(number(one, 8) for one in figures), whole(run.artifact_bytes), *seconds]
-        )
-    titles = ["seed", "status", "val_bpb", "val_loss (nats)", "total bytes", "training s", "evaluation s", "computed"]
-    lines = [table(titles, rows, (0, 1, 7))]
-    for unit, mean in (("BPB", found.bpb), ("nats per token", found.nats)):
-        if mean is not None and mean.deviation is not None:
-            text = f"Mean {mean.mean:.8f} {unit}, standard deviation {mean.deviation:.8f}"
-            if mean.interval is not None:
-                text += f", {mean.level:.0%} interval of the mean {mean.interval[0]:.5f} to {mean.interval[1]:.5f}"
-            lines.append(f"{text}.")
+        sizes = [whole(run.model_bytes), whole(run.artifact_bytes)]
+        rows.append([str(run.seed), run.status, *(number(one, digits) for one in figures), *sizes, *seconds])
+    titles = ["seed", "status", "val_bpb", "val_loss", "model bytes", "total bytes", "training s", "evaluation s"]
+    parts = [table([*titles, "computed"], rows, (0, 1, 8))]
+    parts.append("All digits are at the end of each log; evaluation is that of the last rung, whose score counts.")
     if any(run.cold is False for run in study.seeds):
-        lines.append(
+        parts.append(
             "Shared: a part came from runs with the same inputs and the same code; its seconds are what it took."
         )
-    train, evaluate = longest_seconds(study)
-    if train is not None:
-        ended = (
-            "" if evaluate is None else f"; longest evaluation {evaluate:.1f} s (of the last rung, whose score counts)"
-        )
-        lines.append(f"Longest training {train:.1f} s{ended}.")
-    lines += (
-        [items(f"seed {run.seed}: {plain(run.cause)}" for run in study.seeds if run.cause)]
-        if any(run.cause for run in study.seeds)
-        else []
-    )
-    return "\n\n".join(lines)
+    failed = [f"seed {run.seed}: {plain(run.cause)}" for run in study.seeds if run.cause]
+    return "\n\n".join([*parts, items(failed)] if failed else parts)
 
 
 def comparison(submission: Submission) -> str:
-    """The test against the baseline, and what else ran."""
+    """How the test was made, and what else ran."""
     found = submission.study.statistics
-    parts = [_tested(found.comparison)]
+    parts = [_tested(found)]
     if found.notes:
         parts.append("Notes:\n\n" + items(plain(note) for note in found.notes))
     if found.others:
@@ -215,9 +215,6 @@ def comparison(submission: Submission) -> str:
         parts.append("No other run of this configuration is known to the ledger.")
     if found.missing:
         parts.append(f"Planned and never run: seeds {', '.join(map(str, found.missing))}.")
-    if found.text:
-        parts.append("The verdict as the study printed it:")
-        parts.append(block(found.text, "text"))
     return "\n\n".join(parts)
 
 
@@ -225,65 +222,20 @@ def _seed_text(run: OtherRun) -> str:
     return f"{run.seed} repeat {run.repeat}" if run.repeat else str(run.seed)
 
 
-def _tested(found: Comparison | None) -> str:
-    """The test in words."""
-    if found is None:
-        return "The study names no baseline, so that no gain is claimed."
-    values = ", ".join(number(value) for value in found.values)
-    kind = "one published mean" if found.published else f"{len(found.values)} values"
-    text = (
-        f"Baseline {plain(found.baseline)} ({kind}): {values} BPB. Gain {found.gain_nats:+.5f} nats per token "
-        f"({found.gain_bpb:+.5f} BPB)"
-    )
-    if found.interval_nats is not None:
-        text += f", {found.level:.0%} interval {found.interval_nats[0]:.5f} to {found.interval_nats[1]:.5f} nats"
-    if found.p is None or found.degrees_of_freedom is None:
-        return f"{text}. There is no test: one value or no spread."
-    name = "t test" if found.published else "Welch test"
-    answers = "; ".join(
-        f"p < {level}: **{'yes' if shown_ else 'no'}**" for level, shown_ in ((0.01, found.claim), (0.25, found.loose))
-    )
-    return (
-        f"{text}. One-sided {name} that the gain exceeds {found.margin_nats:g} nats per token, "
-        f"{found.degrees_of_freedom:.1f} degrees of freedom: p = {found.p:.2g}; {answers}."
-    )
-
-
-def checks(submission: Submission) -> str:
-    """The points of the rules that were examined by running, and those that failed."""
-    kept = [(run.seed, run.check) for run in submission.study.seeds if run.check is not None]
-    if not kept:
-        return "No point of the rules was examined by running: the study carries no check."
-    rows = [[str(seed), *(plain(str(check.get(state, "-"))) for state in STATES)] for seed, check in kept]
-    parts = [table(["seed", "passed", "failed", "not applicable"], rows)]
-    failed = [(seed, point) for seed, check in kept for point in _points(check) if point.get("state") == FAILED]
-    told = [
-        f"seed {seed}, point {plain(str(point.get('point')))} ({plain(str(point.get('title')))}): "
-        f"{plain(str(point.get('why')))}; {plain(shown(point.get('evidence', {})))}"
-        for seed, point in failed
-    ]
-    told += [f"seed {seed} was not checked: {plain(str(check['error']))}" for seed, check in kept if "error" in check]
-    parts += [items(told)] if told else []
-    points = _points(kept[0][1])
-    if points:
-        cells = [
-            [*(plain(str(point.get(name))) for name in ("point", "title", "state")), plain(_evidence(point))]
-            for point in points
-        ]
-        parts.append(f"The points of seed {kept[0][0]}:")
-        parts.append(table(["", "point", "state", "evidence"], cells, (1, 2, 3)))
-    return "\n\n".join(parts)
-
-
-STATES = ("passed", "failed", "not_applicable")
-"""Counts of `golf.check.points.to_json`."""
-
-
-def _evidence(point: Mapping[str, Any]) -> str:
-    """What was measured, or why the point does not apply."""
-    return shown(point.get("evidence") or {}) or str(point.get("why") or "")
-
-
-def _points(check: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    points = check.get("points")
-    return [point for point in points if isinstance(point, dict)] if isinstance(points, list) else []
+def _tested(found: Statistics) -> str:
+    """Intervals, the test's kind and what it was made against."""
+    parts = []
+    if found.bpb is not None and found.bpb.interval is not None:
+        low, high = (number(value, 1 + decimals(found.bpb.deviation)) for value in found.bpb.interval)
+        parts.append(f"{found.bpb.level:.0%} interval of the mean: {low} to {high} BPB.")
+    test = found.comparison
+    if test is not None:
+        if not test.baseline[:1].isdigit():  # else its name is its values
+            parts.append(f"Baseline {plain(test.baseline)}: {', '.join(number(value) for value in test.values)} BPB.")
+        if test.interval_nats is not None:
+            low, high = (number(value) for value in test.interval_nats)
+            parts.append(f"{test.level:.0%} interval of the gain: {low} to {high} nats per token.")
+        if test.degrees_of_freedom is not None:
+            name = "t test" if test.published else "Welch test"
+            parts.append(f"One-sided {name}, {test.degrees_of_freedom:.1f} degrees of freedom.")
+    return " ".join(parts) or "One seed has no interval."

@@ -16,8 +16,8 @@ DONE = "done"
 
 
 @dataclass(frozen=True)
-class ArtifactFile:
-    """An artifact beside study.json."""
+class StudyFile:
+    """A file beside study.json."""
 
     name: str
     num_bytes: int
@@ -59,9 +59,11 @@ class SeedRun:
     """Of the project it ran from."""
     ranks: str | None
     """Who computed it, where nodes were lost on the way."""
-    artifact: ArtifactFile | None
+    artifact: StudyFile | None
     artifact_note: str | None
     """Why there is no artifact, or what is to know of it."""
+    log: StudyFile | None
+    """That its run wrote; None where it is gone."""
     check: Mapping[str, Any] | None
     """What `golf.check.points.to_json` says of it."""
 

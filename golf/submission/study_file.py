@@ -1,4 +1,4 @@
-"""Reads the folder that a finished seed study leaves: study.json and an artifact for each seed.
+"""Reads the folder that a finished seed study leaves: study.json, an artifact and a log for each seed.
 
 The folder enters, a `SeedStudy` leaves; every number of a submission comes from it. It is believed only as far as it
 agrees with itself: sizes add up, scores are those of their chunks, the mean is that of its seeds, artifacts have the
@@ -18,7 +18,6 @@ from golf.record import LADDER, Rung
 from golf.score.sliding import Scored
 from golf.submission.fields import STUDY_FILE, Fields
 from golf.submission.study import (
-    ArtifactFile,
     Comparison,
     Mean,
     OtherRun,
@@ -26,6 +25,7 @@ from golf.submission.study import (
     SeedStudy,
     Statistics,
     StudyData,
+    StudyFile,
 )
 
 STUDY_FORMAT = 1
@@ -111,8 +111,9 @@ def _seed(fields: Fields) -> SeedRun:
         versions=fields.by_name("versions", Fields.text),
         commit=tags.maybe("git_commit", tags.text),
         ranks=tags.maybe("ranks", tags.text),
-        artifact=_artifact(fields.part("artifact")) if fields.has("artifact") else None,
+        artifact=_file_beside(fields.part("artifact")) if fields.has("artifact") else None,
         artifact_note=fields.maybe("artifact_note", fields.text),
+        log=_file_beside(fields.part("log")) if fields.has("log") else None,
         check=fields.part("check").values if fields.has("check") else None,
     )
     _check_seed(run, fields)
@@ -134,9 +135,9 @@ def _rung(fields: Fields) -> Rung:
     return rung
 
 
-def _artifact(fields: Fields) -> ArtifactFile:
-    """The artifact, checked to be the named bytes."""
-    found = ArtifactFile(fields.text("file"), fields.whole("bytes"), fields.hash("sha256"))
+def _file_beside(fields: Fields) -> StudyFile:
+    """An artifact or log, checked to be the named bytes."""
+    found = StudyFile(fields.text("file"), fields.whole("bytes"), fields.hash("sha256"))
     path = fields.file.parent / found.name
     if Path(found.name).name != found.name or not path.is_file():
         raise fields.wrong("file", "a file beside study.json")

@@ -17,6 +17,7 @@ from golf.data.dataset import open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
 from golf.plan import make_plan
+from golf.run_log import LOG_FILE
 from golf.stages import RunFolder, train_stage
 from golf.tensors import read_tensors
 from tests.tune.test_trial import here, spec_of
@@ -213,6 +214,7 @@ def test_a_stored_trial_is_recalled(tiny: RunConfig, data: Path, tmp_path: Path,
         assert not recall(spec), "before anything is stored"
         run_trial(spec, here, here)
         computed = read_json(tmp_path / trial.trial / OUTCOME)
+        log = (tmp_path / trial.trial / LOG_FILE).read_text()
         shutil.rmtree(tmp_path / trial.trial)
         if computed["status"] == "screened":
             continue
@@ -223,6 +225,7 @@ def test_a_stored_trial_is_recalled(tiny: RunConfig, data: Path, tmp_path: Path,
             k: v for k, v in computed["metrics"].items() if k not in timed
         }
         assert recalled["chunks"] == computed["chunks"]
+        assert (tmp_path / trial.trial / LOG_FILE).read_text() == log
         assert recalled["metrics"]["seconds_now"] == 0
         assert recalled["computed"] == {}
         assert not list((tmp_path / trial.trial).glob("*.safetensors"))

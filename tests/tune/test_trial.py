@@ -11,6 +11,7 @@ import torch
 from golf.config import RunConfig, override_all, to_plain
 from golf.dist import Group
 from golf.files import read_json
+from golf.run_log import LOG_FILE
 from golf.stages import RunFolder
 from tune.trial import EVALUATE, OUTCOME, TRAIN, run_stage, run_trial
 
@@ -47,6 +48,8 @@ def test_a_whole_trial(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     timeless = {name: value for name, value in metrics.items() if "seconds" not in name}
     assert timeless == {name: value for name, value in again["metrics"].items() if "seconds" not in name}
     assert outcome["chunks"] == again["chunks"]
+    last = (tmp_path / "a" / LOG_FILE).read_text().splitlines()[-1]
+    assert last == f"final_ttt_exact val_loss:{metrics['nats']!r} val_bpb:{metrics['bpb']!r}"
 
 
 def test_over_the_cap_nothing_is_evaluated(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
@@ -61,6 +64,9 @@ def test_over_the_cap_nothing_is_evaluated(tiny: RunConfig, data: Path, tmp_path
     assert outcome["metrics"]["overflow_bytes"] == over > 0
     assert f"{over:,}" in outcome["cause"]
     assert "bpb" not in outcome["metrics"]
+    log = (tmp_path / LOG_FILE).read_text()
+    assert f"Total submission size rans: {outcome['metrics']['artifact_bytes']} bytes" in log
+    assert log.endswith(f"no result: infeasible, {outcome['cause']}\n")
 
 
 def test_a_diverged_trial_names_its_step(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
@@ -69,6 +75,9 @@ def test_a_diverged_trial_names_its_step(tiny: RunConfig, data: Path, tmp_path: 
     outcome = outcome_of(spec_of(wild, data, tmp_path))
     assert outcome["status"] == "failed"
     assert outcome["cause"].startswith("diverged: step 1")
+    log = (tmp_path / LOG_FILE).read_text()
+    assert "step:1/6 train_loss:" in log
+    assert log.endswith(f"no result: failed, {outcome['cause']}\n")
 
 
 def test_a_diverged_adaptation_is_of_the_kind_that_is_not_tried_again(

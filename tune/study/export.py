@@ -1,4 +1,4 @@
-"""What a finished seed study leaves for a submission: a folder with study.json and the seeds' artifacts.
+"""What a finished seed study leaves for a submission: a folder with study.json, the seeds' artifacts and their logs.
 
 The ledger and the trials' files enter, the folder leaves; the ledger is the source of every number. An artifact that no
 longer lies in its trial's folder comes from the store, or the record says that it is gone. study.json is written last,
@@ -13,8 +13,9 @@ from typing import Any
 
 from golf.config import RunConfig, from_plain, to_plain
 from golf.data.dataset import Dataset, hash_file
-from golf.files import write_json
+from golf.files import write_bytes, write_json
 from golf.record import LADDER
+from golf.run_log import LOG_FILE
 from golf.submission.fields import STUDY_FILE
 from golf.submission.study_file import STUDY_FORMAT
 from tune.ledger.ledger import STAMPS, Ledger
@@ -57,7 +58,7 @@ def export_study(
         "verdict": {TEXT: "", **verdict},
     }
     write_json(folder / STUDY_FILE, record)
-    _remove_others(folder, {seed["artifact"]["file"] for seed in seeds if seed["artifact"]})
+    _remove_others(folder, {seed[part]["file"] for seed in seeds for part in ("artifact", "log") if seed[part]})
     return folder
 
 
@@ -81,6 +82,7 @@ def _seed_record(entry: Entry, folder: Path, storage: Storage, store: Store | No
         "cold": run.cold,
         "artifact": artifact,
         "artifact_note": note,
+        "log": _bring_log(entry, folder, storage),
         "tags": tags,
         "versions": dict(entry.get("environment") or {}),
         "metrics": metrics,
@@ -137,6 +139,17 @@ def _bring_artifact(
     return {"file": target.name, "bytes": size, "sha256": hash_file(target)}, None
 
 
+def _bring_log(entry: Entry, folder: Path, storage: Storage) -> dict[str, Any] | None:
+    """Have the log that a seed's run wrote in the folder; what it is, or None where it is gone."""
+    source = storage.trial(str(entry["sweep"]), str(entry["trial"])) / LOG_FILE
+    target = folder / f"log_seed{seed_of(entry)}.txt"
+    if source.is_file():
+        write_bytes(target, source.read_bytes())
+    elif not target.is_file():
+        return None
+    return {"file": target.name, "bytes": target.stat().st_size, "sha256": hash_file(target)}
+
+
 def _link_or_copy(source: Path, target: Path) -> None:
     """One file under two names where the file system can; artifacts are replaced, never written into."""
     try:
@@ -170,7 +183,7 @@ def _data_record(runs: Sequence[Entry], dataset: Dataset | None) -> dict[str, An
     sizes = next((stream.size for entry in runs if (stream := stream_of(entry)) is not None), (None, None))
     return {
         "digest": digest,
-        "name": runs[0].get("dataset"),
+        "name": runs[0].get("dataset") if known is None else known.name,
         "files": None if known is None else dict(known.files),
         "train_tokens": None if known is None or known.train is None else known.train.num_tokens,
         "validation_tokens": sizes[0],
@@ -179,7 +192,7 @@ def _data_record(runs: Sequence[Entry], dataset: Dataset | None) -> dict[str, An
 
 
 def _remove_others(folder: Path, kept: set[str]) -> None:
-    """Remove artifacts of seeds that an earlier export named and this does not."""
-    for path in folder.glob("artifact_seed*.golf"):
+    """Remove artifacts and logs of seeds that an earlier export named and this does not."""
+    for path in (*folder.glob("artifact_seed*.golf"), *folder.glob("log_seed*.txt")):
         if path.name not in kept:
             path.unlink()

@@ -1,6 +1,7 @@
 """A real seed study of a tiny model: three runs, their ledger, and the folder that they leave."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from golf.config import RunConfig, to_plain
 from golf.data.dataset import open_dataset
 from golf.dist import Group
 from golf.files import read_json, write_json
+from golf.rules import SP1024_BYTES
 from tune.ledger.ledger import Ledger
 from tune.paths import Storage
 from tune.provenance import environment, versions
@@ -67,14 +69,32 @@ def made(tiny: RunConfig, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     return Made(export_study(storage, "tiny", verdict, dataset), data, tiny)
 
 
+def of_fineweb(values: dict[str, Any]) -> None:
+    """Let study.json say that the study is of the competition's validation split."""
+    values["data"] |= {"name": "fineweb10B_sp300", "validation_bytes": SP1024_BYTES, "validation_tokens": 99_000_000}
+
+
+@pytest.fixture(scope="session")
+def eligible(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same study, as if of the competition's data."""
+    folder = tmp_path_factory.mktemp("eligible") / "study"
+    shutil.copytree(made.folder, folder)
+    values = json.loads((folder / "study.json").read_text())
+    of_fineweb(values)
+    write_json(folder / "study.json", values)
+    return folder
+
+
 @pytest.fixture
 def changed(made: Made, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
     """Give it a change of study.json's object; the study's folder with that change, without artifacts."""
 
     def change(act: Callable[[dict[str, Any]], object]) -> Path:
         values = json.loads((made.folder / "study.json").read_text())
+        of_fineweb(values)
         for seed in values["seeds"]:
             seed["artifact"] = None
+        shutil.copytree(made.folder, tmp_path / "changed", dirs_exist_ok=True)
         act(values)
         write_json(tmp_path / "changed" / "study.json", values)
         return tmp_path / "changed"

@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
-from golf.submission.code import packages_of, packed_code, requirements_of
+from golf.artifact.bundle import COUNTED
+from golf.submission.code import LOWEST, packages_of, packed_code, readable_source, requirements_of
 
 
 def test_the_packed_file_is_the_program(tmp_path: Path) -> None:
@@ -35,11 +38,17 @@ def late():
     assert packages_of(source, "zstd") == ("numpy", "sentencepiece", "torch", "zstandard")
 
 
-def test_pins_are_those_that_ran_without_the_build() -> None:
-    """Fault: a version that no index has, or a version where none is known."""
-    versions = {"torch": "2.13.0+cpu", "numpy": "2.4.6", "ray": "2.60.0"}
-    assert requirements_of(("numpy", "sentencepiece", "torch"), versions).split() == [
-        "numpy==2.4.6",
-        "sentencepiece",
-        "torch==2.13.0",
-    ]
+def test_requirements_leave_what_a_machine_has() -> None:
+    """Fault: a pin replaces a machine's own torch, which was built for its GPUs; or a bound is above what ran."""
+    assert requirements_of(("numpy", "torch")) == f"numpy>={LOWEST['numpy']}\ntorch>={LOWEST['torch']}\n"
+    for name, lowest in LOWEST.items():
+        here = [int(part) for part in metadata.version(name).split("+")[0].split(".")[:2]]
+        assert [int(part) for part in lowest.split(".")] <= here, name
+
+
+def test_the_readable_source_is_that_of_all_modules() -> None:
+    """Fault: readers are shown another source than what was joined."""
+    text = readable_source()
+    for module in COUNTED:
+        source = Path(find_spec(module).origin).read_text()  # type: ignore[union-attr,arg-type]
+        assert source.rstrip() in text, module

@@ -44,6 +44,7 @@ def storage(tmp_path: Path) -> Storage:
             folder = storage.trial("s", one["trial"])
             folder.mkdir(parents=True)
             (folder / "artifact.golf").write_bytes(bytes([one["parameters"]["seed"]]) * 300)
+            (folder / "log.txt").write_text(f"seed:{one['parameters']['seed']}\n")
     judged = judge(study_of("s", entries), Plan("c", "d", (1, 2, 3, 4)))
     Ledger(storage.ledger).append({**plain(judged), "text": "as printed"})
     return storage
@@ -68,6 +69,8 @@ def test_every_run_is_there(storage: Storage) -> None:
         assert run.artifact is not None
         assert run.artifact.sha256 == hashlib.sha256(bytes([run.seed]) * 300).hexdigest()
     assert study.seeds[2].artifact_note is not None
+    logs = [run.log and (folder / run.log.name).read_text() for run in study.seeds]
+    assert logs == ["seed:1\n", "seed:2\n", None]
     again = (folder / "study.json").read_bytes()
     export_study(storage, "s", verdict(storage))
     assert (folder / "study.json").read_bytes() == again
@@ -80,6 +83,7 @@ def test_artifacts_come_from_the_store_or_are_said_to_be_gone(storage: Storage, 
     (second / "artifact.golf").write_bytes(b"x" * 299)
     study = read_study(export_study(storage, "s", verdict(storage)))
     assert [run.artifact for run in study.seeds] == [None, None, None]
+    assert [run.log is None for run in study.seeds] == [True, False, True]
     assert "is not there" in str(study.seeds[0].artifact_note)
     assert "299 bytes, not 300" in str(study.seeds[1].artifact_note)
     made = tmp_path / "made"

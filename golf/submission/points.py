@@ -1,0 +1,102 @@
+"""The rules in Markdown: of each point what this folder shows of it, and what running showed.
+
+A figure that the document has told already is not told again.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from golf.check.points import FAILED, PASSED, POINTS, shown
+from golf.submission.entry import Submission
+from golf.submission.markdown import items, plain, table
+
+HERE = {
+    1: "the folder's name and place",
+    2: "the files beside this one; `train_gpt.py` runs alone",
+    3: "Seeds, Sizes; `Total submission size` in each log",
+    4: "every score from `quantised` on is of the artifact read back",
+    5: "`code_sha256` in each log, Sizes",
+    6: "submission.json is made from the same study as the table of seeds",
+    7: "settings, data, device and versions at the head of each log",
+    8: "Seeds; `train_time` in each log",
+    9: "Seeds; `eval_time` in each log",
+    10: "the head of this document; `device` in each log",
+    11: "`train_gpt.py` opens no connection but that of its own processes",
+    12: "Data; `train_loader` in each log",
+    13: "Data; `val_loader` in each log",
+    14: "`read_shard` in `train_gpt.py` refuses other headers and sizes",
+    15: "`ByteTable` in `train_gpt.py`",
+    16: "`make_windows` in `train_gpt.py`",
+    17: "the loss is a cross-entropy over the whole vocabulary",
+    18: "attention is causal, adaptation follows the score",
+    19: "`adapt` in `train_gpt.py`: a chunk is scored, then trained on",
+    20: "training and packing are not given the validation tokens",
+    21: "`ready_to_train` in `train_gpt.py` passes a range of numbers",
+    22: "Architecture, Training: what is on",
+    23: "`final_..._exact` at the end of each log",
+    24: "the gain, above; Statistics",
+    25: "Statistics",
+}
+"""Where this folder shows each point."""
+OF_ALL_SEEDS = (1, 2, 5, 6, 7, 24, 25)
+"""Points that no seed shows by itself."""
+TOLD_ABOVE = (3, 8, 9, 10)
+"""Points whose evidence is in the table of seeds."""
+STATES = ("passed", "remark", "failed", "not_applicable")
+"""Counts of a check in the order in which they are shown; what else it counts comes behind."""
+
+
+def rules(submission: Submission, before: str) -> str:
+    """Every point, its state where it was examined by running, and what this folder shows of it.
+
+    Args: before: the document so far.
+    """
+    kept = [(run.seed, run.check) for run in submission.study.seeds if run.check is not None]
+    parts = [] if kept else ["No point of the rules was examined by running: the study carries no check."]
+    counted = dict.fromkeys(state for _, check in kept for state, count in check.items() if type(count) is int)
+    states = sorted(counted, key=lambda state: (*STATES, state).index(state))
+    if kept:
+        rows = [[str(seed), *(plain(str(check.get(state, "-"))) for state in states)] for seed, check in kept]
+        parts.append(table(["seed", *(plain(state.replace("_", " ")) for state in states)], rows))
+    failed = [(seed, point) for seed, check in kept for point in _points(check) if point.get("state") == FAILED]
+    told = [
+        f"seed {seed}, point {plain(str(point.get('point')))} ({plain(str(point.get('title')))}): "
+        f"{plain(str(point.get('why')))}; {plain(shown(point.get('evidence', {})))}"
+        for seed, point in failed
+    ]
+    told += [f"seed {seed} was not checked: {plain(str(check['error']))}" for seed, check in kept if "error" in check]
+    parts += [items(told)] if told else []
+    first = {point.get("point"): point for point in _points(kept[0][1])} if kept else {}
+    rows, text = [], "\n".join([before, *parts])
+    for number, (_, title) in POINTS.items():
+        point = first.get(number, {})
+        state = "" if number in OF_ALL_SEEDS else str(point.get("state", "-"))
+        evidence = ""
+        if state == PASSED and number not in TOLD_ABOVE:
+            evidence = _fresh(point.get("evidence") or {}, text)
+        elif state not in ("", PASSED, FAILED):
+            evidence = str(point.get("why") or "")
+        text += evidence
+        rows.append([str(number), plain(title), plain(state), HERE.get(number, ""), plain(evidence)])
+    whose = f"running seed {kept[0][0]}" if kept else "running"
+    parts.append(table(["", "point", whose, "in this folder", "measured"], rows, (1, 2, 3, 4)))
+    return "\n\n".join(parts)
+
+
+def _fresh(evidence: Mapping[str, Any], text: str) -> str:
+    """The measured values whose figures the text does not hold."""
+    told = set(figures(text))
+    found = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in evidence.items()]
+    return ", ".join(one for one in found if told.isdisjoint(figures(one)))
+
+
+def figures(text: str) -> list[str]:
+    """The numbers of a text that are long enough to stand for one thing, without commas, and hashes."""
+    plain_text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    return re.findall(r"(?<![\w.])(?:\d+\.\d{3,}|\d{4,}|[0-9a-f]{12,})(?![\w]|\.\d)", plain_text)
+
+
+def _points(check: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    points = check.get("points")
+    return [point for point in points if isinstance(point, dict)] if isinstance(points, list) else []
