@@ -41,21 +41,37 @@ def demo_record(folder: Path, config: RunConfig) -> None:
     code = shipped_code(config)
     (folder / "train_gpt.py").write_bytes(code.data)
     packages = packages_of(code.data.decode(), config.quant.codec)
-    (folder / "requirements.txt").write_text(requirements_of(packages, versions()))
+    (folder / "requirements.txt").write_text(requirements_of(packages))
 
 
 def first_log(record: Path) -> tuple[RunConfig, list[str]]:
     """The configuration in a record folder's first log, with its seed, and the log's exact lines."""
     lines = min(record.glob("train_seed*.log")).read_text().splitlines()
-    (config,) = [json.loads(line.partition(": ")[2]) for line in lines if line.startswith("config: ")]
-    return from_plain(RunConfig, config), [line for line in lines if line.startswith("final_")]
+    plain: dict[str, Any] = {"seed": next(int(line[5:]) for line in lines if line.startswith("seed:"))}
+    for name, _, value in (line[2:].partition(": ") for line in lines if line.startswith("  ")):
+        *parts, last = name.split(".")
+        place = plain
+        for part in parts:
+            place = place.setdefault(part, {})
+        place[last] = json.loads(value)
+    return from_plain(RunConfig, plain), exact_lines(lines)
+
+
+def exact_lines(lines: list[str]) -> list[str]:
+    """The lines of a log that tell all digits of a score."""
+    return [line for line in lines if line.startswith("final_") and "_exact " in line]
 
 
 def clean_environment(folder: Path, requirements: Path) -> dict[str, str]:
-    """Make a virtual environment with what is required; the versions of all its packages."""
+    """Make a virtual environment with what is required, in this one's versions; the versions of all its packages."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = str(folder / "bin" / "python")
+    # Equal bits need the versions that ran, for which requirements.txt does not ask; any build of them will do.
+    constraints = folder.with_name("constraints.txt")
+    pins = [f"{name}=={version.partition('+')[0]}" for name, version in versions().items() if name != "python"]
+    constraints.write_text("\n".join(pins) + "\n")
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", str(requirements)]
+    install += ["--constraint", str(constraints)]
     done = subprocess.run([python, *install], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"pip could not install {requirements}: {done.stderr[-2000:]}")
@@ -119,7 +135,7 @@ def compare(room: Path, record: Path, data: Path, config: RunConfig, ranks: int)
     seconds.append(run(commands[1], place, room / f"clean{ranks}.log", None))
     found = largest_difference(ours, theirs) | {"ranks": ranks, "golf_seconds": seconds[0], "clean_seconds": seconds[1]}
     told = (room / f"clean{ranks}.log").read_text().splitlines()
-    return found | {"exact_lines": [line for line in told if line.startswith("final_")]}
+    return found | {"exact_lines": exact_lines(told)}
 
 
 def main() -> None:
