@@ -163,11 +163,15 @@ def _named_values(loaded: Any) -> Mapping[str, Quantised | Tensor]:
     if not isinstance(loaded, Mapping):
         raise ValueError(f"it holds a {type(loaded).__name__}, not named tensors")
     if "__quant_format__" in loaded:
-        told = f"__quant_format__ {_shown(loaded['__quant_format__'])}"
-        raise ValueError(f"int8 container of the baseline ({told}): not supported")
+        form = _shown(loaded["__quant_format__"])
+        whose = "int8 container of the baseline" if form.startswith("int8") else "quantised container"
+        raise ValueError(f"{whose} (__quant_format__ {form}): not supported")
     if {"quantized", "scales", "passthrough"} <= loaded.keys():
         raise ValueError("int8 container of the baseline (quantized, scales, passthrough): not supported")
-    if set(loaded) == {"w", "m"}:
+    if {"w", "m"} <= loaded.keys():
+        others = [_shown(name) for name in loaded if name not in ("w", "m")]
+        if others:
+            raise ValueError(f"holds {_listed(others)} beside the codes and their kinds (w, m): not supported")
         found = _published_codes(loaded["w"], loaded["m"])
     elif loaded and all(isinstance(name, str) and isinstance(one, Tensor) for name, one in loaded.items()):
         found = dict(loaded)

@@ -44,7 +44,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
             rb"version https://git-lfs",
             "a Git LFS pointer, not the file that it stands for: fetch that with git lfs pull",
         ),
-        (rb"\s*<(!doctype|html|\?xml|head|!--)", "a web page, not a model: download the file itself"),
+        (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml|head|!--)", "a web page, not a model: download the file itself"),
         (rb".{8}\{\s*\"", "a safetensors file, which is not read: write its tensors with torch.save"),
         (
             re.escape(ARTIFACT_MAGIC),
@@ -54,7 +54,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"GGUF", "a GGUF file, which is not read"),
         (rb"\x89HDF\r\n", "an HDF5 file, which is not read"),
         (rb".{257}ustar", "a tar archive: unpack it and give the model's file"),
-        (rb"[\t\n\r\x20-\x7e]{16}", "a text, not a model"),
+        (rb"(\xef\xbb\xbf)?([\t\n\r\x20-\x7e]{256}|[\t\n\r\x20-\x7e]+\Z)", "a text, not a model"),
     )
 )
 """What files that torch.save did not write begin with."""
@@ -109,8 +109,14 @@ def _start_lzma2() -> _Inflater:
 
 
 def _is_zlib(data: bytes) -> bool:
+    """Whether zlib's two bytes begin the data, which one file of a thousand has by chance: then it must unpack, too."""
     known = len(data) > 2 and data[0] & 15 == 8 and data[0] >> 4 <= 7 and not data[1] & 32
-    return known and int.from_bytes(data[:2]) % 31 == 0 and data[8:9] != b"{"
+    if not known or int.from_bytes(data[:2]) % 31 or data[8:9] == b"{":
+        return False
+    try:
+        return bool(data[0] == 0x78 or zlib.decompressobj().decompress(data[:256], 1 << 16) is not None)
+    except zlib.error:
+        return False
 
 
 def _is_lzma_alone(data: bytes) -> bool:

@@ -248,6 +248,14 @@ INSTEAD: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
         lambda w: {"__quant_format__": "int8_clean_per_row_v1", "quantized": {}, "scales": {}, "passthrough": w},
         "int8 container of the baseline (__quant_format__ int8_clean_per_row_v1): not supported",
     ),
+    "another's int6": (
+        lambda w: {"__quant_format__": "int6_rows", "quantized": {}},
+        "quantised container (__quant_format__ int6_rows): not supported",
+    ),
+    "codes and more": (
+        lambda w: published(w) | {"lora": {}},
+        "holds lora beside the codes and their kinds (w, m): not supported",
+    ),
     "the same without its name": (lambda w: {"quantized": {}, "scales": {}, "passthrough": w}, "int8 container"),
     "tensors and a number": (lambda w: {**w, "step": 7}, "holds more than named tensors: step (int)"),
     "codes that are not there": (
