@@ -403,4 +403,4 @@ def find_dataset(folder: Path | str | None, config: RunConfig, group: Group, acc
         if group.first and not (DEFAULT_DATA.is_dir() and read_manifest(DEFAULT_DATA).get("complete")):
             prepare_text(documents(), DEFAULT_DATA, CORPUS_NAME)
         group.wait()
-    return open_dataset(Path(folder or DEFAULT_DATA), config.model.vocab_size, accept_fault)
+    return open_dataset(Path(folder or DEFAULT_DATA), config.model.vocab_size, accept_fault=accept_fault)
