@@ -16,20 +16,20 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "val_loss": ("val_loss", "mean_val_loss", "val_loss_mean", "final_val_loss"),
     "val_bpb_std": ("val_bpb_std", "std_val_bpb", "val_bpb_stddev", "bpb_std", "std_bpb", "std"),
     "val_loss_std": ("val_loss_std", "std_val_loss", "val_loss_stddev"),
-    "bytes_total": ("bytes_total", "total_bytes", "bytes_total_max", "submission_bytes", "total_submission_bytes"),
+    "bytes_total": ("bytes_total", "total_bytes", "submission_bytes", "total_submission_bytes"),
     "bytes_code": ("bytes_code", "code_bytes", "code_size_bytes", "code_size"),
-    "bytes_model": ("bytes_model", "model_bytes", "compressed_model_bytes", "model_size_bytes"),
-    "bytes_either": (
-        *("artifact_bytes", "artifact_size_bytes", "bytes_artifact", "artifact_bytes_max", "artifact_size", "artifact"),
-    ),
+    "bytes_model": ("bytes_model", "model_bytes", "compressed_model_bytes", "model_size_bytes", "model_ptz_bytes"),
+    "bytes_either": (*("artifact_bytes", "artifact_size_bytes", "bytes_artifact", "artifact_size", "artifact"),),
     "bytes_mean": ("artifact_bytes_mean", "bytes_total_mean", "mean_artifact_bytes"),
+    "bytes_max": ("artifact_bytes_max", "bytes_total_max", "max_artifact_bytes"),
+    "steps_mean": ("train_steps_mean", "steps_mean", "mean_steps"),
     "steps": (
         *("steps", "step_stop", "steps_completed", "training_steps", "train_steps", "num_steps", "step_count"),
         "final_step",
     ),
     "train_seconds": (
         *("train_seconds", "training_time_seconds", "train_time_seconds", "wallclock_seconds", "train_time_s"),
-        *("train_wallclock_s", "training_seconds"),
+        *("train_wallclock_s", "training_seconds", "training_wallclock_seconds", "train_wallclock_seconds"),
     ),
     "train_ms": ("train_time_ms", "training_time_ms", "train_wallclock_ms", "wallclock_ms", "train_ms", "stop_time_ms"),
     "eval_seconds": (
@@ -40,11 +40,11 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "p_value": ("p_value", "p", "pvalue", "p_val", "welch_p", "p_value_one_sided", "t_test_p"),
 }
 """A figure's names; "artifact_bytes" is the model with the code for some and without for others."""
-SIZES = ("bytes_total", "bytes_code", "bytes_model", "bytes_either", "bytes_mean")
+SIZES = ("bytes_total", "bytes_code", "bytes_model", "bytes_either", "bytes_mean", "bytes_max")
 BY_SEED = (
     *("seed_results", "seed_scores", "results_by_seed", "per_seed", "per_seed_results", "seed_runs", "runs", "results"),
     *("seeds", "individual_results", "seed_metrics", "seed_val_bpb", "seed_val_bpbs", "val_bpb_by_seed", "bpb_by_seed"),
-    "per_seed_val_bpb",
+    *("per_seed_val_bpb", "val_bpb_per_seed", "bpb_per_seed", "three_seed_results", "seed_bpb", "seed_bpbs"),
 )
 """Fields that hold results by seed."""
 _BEFORE, _AFTER = r"^(?:(?:all|seed|per_seed|individual)_)*", r"(?:_(?:per|by|all|each))?(?:_?seeds?|_values|_list)?$"
@@ -70,3 +70,9 @@ HARDWARE = (
     ),
 )
 """Fields that name the machine, the usual one first."""
+OTHERS = re.compile(
+    r"baseline|previous|comparison|compared|parent|base_|prior|reference|upstream|sota|merged|(?:^|_)pr_?\d|^vs_|_vs_|"
+    r"versus|ablat|leaderboard|attribution|lineage",
+    re.IGNORECASE,
+)
+"""Names of fields that tell of other work than the claimed runs."""

@@ -13,10 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from golf.check.points import REMARK, Cause
 from golf.check.record.claims import FILE as CLAIMS
-from golf.check.record.claims import Claims, read_claims
+from golf.check.record.claims import Claims
 from golf.check.record.log_files import read_log
 from golf.check.record.logs import RunLog
 from golf.check.record.sources import CODE_ENDINGS, Source, reachable, read_source
+from golf.check.record.submission_json import read_claims
 from golf.check.record.text import DAMAGED, HEAD_BYTES, TAIL_BYTES, Text, decoded, read_text
 
 README, CODE, REQUIREMENTS = "README.md", "train_gpt.py", "requirements.txt"

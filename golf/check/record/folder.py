@@ -28,7 +28,6 @@ from golf.check.points import (
 from golf.check.record.agreement import agreement
 from golf.check.record.claimed import ClaimedRuns, claimed_runs
 from golf.check.record.claims import FILE as CLAIMS
-from golf.check.record.claims import not_told
 from golf.check.record.code import code
 from golf.check.record.contents import CODE, README, REQUIREMENTS, RecordFolder, read_folder
 from golf.check.record.figures import evaluation_time, gain, sizes, training_time
@@ -36,6 +35,7 @@ from golf.check.record.place import byte_counts, hardware, training_data, valida
 from golf.check.record.readme import commands_of
 from golf.check.record.sameness import listed, sameness
 from golf.check.record.sources import is_named, missing_requirements
+from golf.check.record.submission_json import not_told
 from golf.rules import NON_RECORD, RECORD, TRACK_FOLDERS
 
 TRACKS = {folder: track for track, folder in TRACK_FOLDERS.items()}

@@ -5,18 +5,18 @@ that a hostile log takes seconds at most. The forms are those of the logs below 
 several lines of one kind the last counts.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from golf.check.record.devices import Device, devices_in_log
 from golf.check.record.log_code import CodeBlock
+from golf.check.record.log_settings import read_settings
 from golf.check.record.numbers import NUMBER, SIZE, Told, told, told_size, whole
 
 LONGEST_LINE = 8000
 """Characters; a longer line tells nothing that is looked for here."""
-_MOST_SETTINGS, _MOST_SCORES = 500, 200
+_MOST_SCORES, _SMALLEST_CODE = 200, 2
 _COUNT = r"(\d[\d,]{0,30})"
 _SECONDS = r"(\d+(?:\.\d+)?)\s*(ms|s|sec|seconds|m|min)\b"
 _PLAIN_SECONDS = r" *(\d+(?:\.\d+)?) (s)"
@@ -30,7 +30,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 _TELLING = _pattern(
     r"bpb|loss|seed|code|model|total|bytes|budget|artifact|submission|step|time|train |\d s$|gptq|calib|hessian|"
-    r"world|device|gpu|H100|NVIDIA|tokens|shards|loader|fineweb|running p|python|batches|limited|\d+/\d+"
+    r"val_|scor|first|world|device|gpu|H100|tokens|shards|loader|fineweb|running p|python|batches|limited|\d+/\d+"
 )
 """Only lines with one of these are looked at further."""
 _BPB, _NATS = _pattern(rf"\bval_bpb{_IS}{NUMBER}"), _pattern(rf"\bval_loss{_IS}{NUMBER}")
@@ -38,37 +38,43 @@ _PROGRESS = _pattern(r"\b\d+/\d+\b")
 """Something under way."""
 _CURVE = _pattern(r"\b\d+/\d+\b|(?:step|iter|epoch|chunk)[\s:=_]*\d")
 _CURVE_LINE = re.compile(r"(?:step:? ?)?\d+/\d+ (?:train|val)_loss")
+_CURVE_BPB = _pattern(rf"^(?:step:? ?)?\d+/\d+ .{{0,60}}\bval_bpb{_IS}{NUMBER}")
 _LAST_OF_CURVE = 50
 _TOOK = _pattern(rf"\b(?:eval_time|elapsed|t){_IS}{_SECONDS}")
 _SEED = _pattern(rf"(?:^|[\s\[(,])seed{_IS}(\d{{1,18}})\b")
-_SEED_OF_NAME = _pattern(r"(?:seed|(?:^|[_-])s)[_-]?(\d{1,18})(?!\d)")
+_SEED_OF_NAME, _S_OF_NAME = _pattern(r"seed[_-]?(\d{1,18})(?!\d)"), _pattern(r"(?:^|[_-])s[_-]?(\d{1,18})(?!\d)")
 _CODE = _pattern(
-    rf"\b(?:code size|code bytes|code_bytes|bytes_code|code)(?:\s*\(([^)]{{0,40}})\))?{_IS}{_COUNT}"
-    r"(?![\d.]) ?(?![km]i?b)"
+    rf"\b(?:code[ _]size|code[ _]bytes|bytes_code|(?<!exit )(?<!return )(?<!status )code(?=:? \d[\d,]* bytes))"
+    rf"(?:\s*\(([^)]{{0,40}})\))?{_IS}{_COUNT}(?![\d.]) ?(?![km]i?b)"
 )
 _CODE_HASH = _pattern(rf"\bcode_sha256{_IS}\"?([0-9a-f]{{64}})\b")
 _MODEL = _pattern(
-    rf"\b(?:(?:serialized|compressed|quantized|packed) model(?: size)? {_CODEC}|"
+    rf"\b(?:(?:serialized|compressed|quantized|packed)[ _]model(?:[ _]size)?[ _]{_CODEC}|"
     r"(?!raw|serialized)[\w+.-]{2,30} model|"
     rf"model_bytes|bytes_model\w{{0,20}}|compressed model(?: size)?|artifact model){_IS}{SIZE}"
 )
-_RAW_MODEL = _pattern(rf"\bserialized model{_IS}{_COUNT} bytes")
+_RAW_MODEL = _pattern(rf"\bserialized[ _]model{_IS}{_COUNT} bytes")
 _TOTAL = _pattern(
-    rf"\b(?:total submission(?: size)?(?: {_CODEC})?|submission(?:_| )size|total(?:_| )artifact(?: size)?|"
+    rf"\b(?:total[ _]submission(?:[ _]size)?(?:[ _]{_CODEC})?|submission[ _]size|total(?:_| )artifact(?: size)?|"
     r"total_bytes|bytes_total|"
     rf"artifact(?:_size|_bytes| size)?){_IS}{SIZE}(?!\w|\.)"
 )
 _BUDGET = _pattern(rf"\bbudget{_IS}{_COUNT}/16,?000,?000\b")
-_RAW_TOTAL = _pattern(rf"\btotal submission size{_IS}{_COUNT} bytes")
-_STEP = _pattern(r"\bstep\"?\s*[:=]\s*(\d{1,12})/\d|^(\d{1,12})/\d+ (?:train|val)_loss")
+_RAW_TOTAL = _pattern(rf"\btotal[ _]submission[ _]size{_IS}{_COUNT} bytes")
+_STEP = _pattern(r"\bstep\"?\s*[:= ]\s*(\d{1,12})/\d|^(\d{1,12})/\d+ (?:train|val)_loss")
 _TRAINED = _pattern(rf"\btrain(?:ing)?_time{_IS}{_SECONDS}|^train {_PLAIN_SECONDS}$")
 _STOPPED = _pattern(rf"\bstopping_early\b.{{0,80}}\btrain_time{_IS}{_SECONDS}")
 _STEP_TIME = _pattern(rf"\bstep_avg{_IS}{_SECONDS}")
 _EVALUATED = _pattern(rf"\btotal_eval_time{_IS}{_SECONDS}|^\w{{1,40}} {_PLAIN_SECONDS}  [\d.]{{1,20}} BPB")
 _CALIBRATED = _pattern(
-    rf"\b(?:calibrat\w{{0,9}}|hessians?)\b.{{0,80}}?\b(?:in|took|done)\b:? ?{_SECONDS}|"
-    rf"\bcalibration(?:_time)?\s*[:=]\s*{_SECONDS}"
+    rf"\b(?:calibrat\w{{0,9}}|hessians?)\b.{{0,80}}?(?:\b(?:in|took|done|complete|collection)\b:?|\() ?{_SECONDS}|"
+    rf"calibration(?:_time)?\s*[:=]\s*{_SECONDS}"
 )
+_GENERATED = _pattern(
+    rf"\bgptq:? ?generated \d[\d,]* (?:sequences|seqs|tokens).{{0,40}}?\bin {_SECONDS}|"
+    rf"\bar_selfgen\w{{0,20}}={_SECONDS}"
+)
+"""Sequences that the model itself makes after training, for the calibration."""
 _NOT_CALIBRATION = _pattern(r"compress|saved|serializ|quantized in|reserv")
 _WORLD = _pattern(rf"\b(?:world_size{_IS}|device{_IS}\"(?=\d+ x ))(\d{{1,6}})\b")
 _DATASET = _pattern(rf"\b(?:train_loader:\s*)?dataset(?:_name)?{_IS}\"?([\w.+-]{{1,80}})")
@@ -78,21 +84,14 @@ _VALIDATION = _pattern(rf"(?:\bval(?:idation)?[_ ]tokens{_IS}|\bval_loader\b.{{0
 _LIMITED = _pattern(
     r"\b(\d[\d,]* (?:eval |val )?(?:batches|sequences|documents|docs|tokens) \(?limited\)?|"
     r"(?:eval|val)\w{0,20} limited to \d[\d,]* \w+|"
-    r"val_doc_fraction: 0?\.\d+)"
+    r"(?:evaluat|scor|validat)\w{0,5}(?: on)?(?: the)? first \d[\d,]* (?:documents|docs|sequences|batches|tokens)|"
+    r"val_doc_fraction: 0?\.\d+|val_max_tokens[:=] ?[1-9]\d*|ttt_eval_batches: \d[\d,]*)"
 )
 _VALIDATION_FILES = _pattern(r"\bval_loader\b.{0,200}?\bpattern=(\S{1,300})|^\s{0,8}val_files: (\S{1,300})")
-_ON_VALIDATION = _pattern(r"\btrain_loader\b.{0,300}?(fineweb_val)")
-_VERSION = _pattern(r"\brunning (python|pytorch) (\S{1,40})")
-_PYTHON = _pattern(r"\b(?:running python|python(?:_version)?\"?\s*[:=]) ?\"?(\d+\.\d+(?:\.\d+)?)")
-_SETTING = re.compile(r"([a-z_][a-z0-9_.]{0,60})[:=](\S{1,200})")
-_LONE_SETTING = re.compile(r"\s{0,40}([a-z_][a-z0-9_.]{0,60}): ([^{\s].{0,200}|\{.*)")
-_OF_A_RUN = _pattern(
-    r"seed|time|(?<!wallclock_)seconds|_ms$|mem|^run_|uuid|hash|commit|^out|(?:^|_)(?:host|hostname|node|nodename|pid|port|ip|date|started|"
-    r"rank|local_rank|device|gpu|cuda|driver)$|^(?:step|warmup_step|name|trial|cold|ranks|world_size|gptq|pergroup|is_main_process)$|"
-    r"log(?:_?file|_?dir|s)?$|(?:cache|artifact|output|work|save|model|checkpoint|quantized_model|ckpt)_?(?:dir|path|root)$|^slurm|"
-    r"^(?:train_shards|val_tokens|code_bytes|code_sha256|dataset)$"
+_ON_VALIDATION = _pattern(
+    r"\btrain_loader\b.{0,300}?(fineweb_val|dataset:\S{0,60}val_?only)|^\s{0,8}train_files: \S{0,300}(fineweb_val)"
 )
-"""Settings that differ from run to run by their nature, or that are compared under a name of their own."""
+_PYTHON = _pattern(r"\b(?:running python|python(?:_version)?\"?\s*[:=]) ?\"?(\d+\.\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,8 @@ class RunLog:
         step_seconds: mean of a step.
         calibration_seconds: of collecting statistics for the quantisation after training.
         eval_seconds: of all evaluations together, where it tells so.
+        generation_seconds: of making sequences for the calibration after training.
+        curve_bpb: the last bits per byte of the training's own validation.
         tokenizer: such as "sp1024".
         limited: words that say that only a part of the validation split was scored.
         settings: what it says before the first step, without what differs from run to run by its nature.
@@ -170,6 +171,8 @@ class RunLog:
     train_shards: int | None = None
     validation_tokens: int | None = None
     validation_files: str | None = None
+    generation_seconds: float | None = None
+    curve_bpb: Told | None = None
     limited: str | None = None
     trains_on_validation: bool = False
     python: str | None = None
@@ -226,12 +229,12 @@ def read_run(file: str, lines: Sequence[str], source: CodeBlock | None = None, p
     model, total = _size(telling, _MODEL), _size(telling, _BUDGET) or _size(telling, _TOTAL)
     if model is None and total is None:
         model, total = _size(telling, _RAW_MODEL), _size(telling, _RAW_TOTAL)
-    seed, seeds_of_name = _first(telling, _SEED), _SEED_OF_NAME.findall(file.rsplit("/", 1)[-1])
+    seed = _first(telling, _SEED)
     return RunLog(
         file,
         part,
         seed=None if seed is None else int(seed),
-        seed_of_name=int(seeds_of_name[-1]) if seeds_of_name else None,
+        seed_of_name=_seed_of_name(file.rsplit("/", 1)[-1], seed is None),
         scores=_scores(telling),
         code_sizes=_code_sizes(telling),
         code_sha256=_last(telling, _CODE_HASH),
@@ -242,6 +245,8 @@ def read_run(file: str, lines: Sequence[str], source: CodeBlock | None = None, p
         train_seconds=_seconds(telling, _STOPPED) or _seconds(telling, _TRAINED),
         step_seconds=_value(_seconds(telling, _STEP_TIME)),
         calibration_seconds=_calibration(telling),
+        generation_seconds=_value(_seconds(telling, _GENERATED)),
+        curve_bpb=_curve_bpb(telling),
         eval_seconds=_value(_seconds(telling, _EVALUATED)),
         devices=devices_in_log(telling),
         world_size=_count(telling, _WORLD),
@@ -253,7 +258,7 @@ def read_run(file: str, lines: Sequence[str], source: CodeBlock | None = None, p
         limited=_last(telling, _LIMITED),
         trains_on_validation=_last(telling, _ON_VALIDATION) is not None,
         python=_last(telling, _PYTHON),
-        settings=_settings(short[: min(begun, _MOST_SETTINGS)]),
+        settings=read_settings(short[:begun]),
     )
 
 
@@ -269,6 +274,20 @@ def _begins(line: str) -> bool:
     return _PROGRESS.search(line) is not None or _BPB.search(line) is not None
 
 
+def _seed_of_name(name: str, alone: bool) -> int | None:
+    """The seed in a file's name; "s42" is taken for one only where nothing else tells the seed.
+
+    Args: alone: whether the log itself tells none.
+    """
+    seeds = _SEED_OF_NAME.findall(name) or (_S_OF_NAME.findall(name) if alone else [])
+    return int(seeds[-1]) if seeds else None
+
+
+def _curve_bpb(lines: Sequence[str]) -> Told | None:
+    text = _last(lines, _CURVE_BPB)
+    return None if text is None else told(text)
+
+
 def _scores(lines: Sequence[str]) -> tuple[Score, ...]:
     found: dict[str, Score] = {}
     for line in lines:
@@ -281,11 +300,35 @@ def _scores(lines: Sequence[str]) -> tuple[Score, ...]:
         if value is not None:
             found.pop(name, None)
             found[name] = Score(name, value, loss, _value(_seconds([line], _TOOK)))
-    return tuple(found.values())
+    return _without_rounded(list(found.values()))
+
+
+def _without_rounded(scores: Sequence[Score]) -> tuple[Score, ...]:
+    """Scores without those that stand again with more decimals; the exact ones take over their times."""
+    kept: list[Score] = []
+    for score in scores:
+        exact = next((at for at, one in enumerate(kept) if _is_rounding(score, one)), None)
+        if exact is not None:
+            kept[exact] = _with_seconds(kept[exact], [score])
+        else:
+            rounded = [one for one in kept if _is_rounding(one, score)]
+            kept = [*(one for one in kept if one not in rounded), _with_seconds(score, rounded)]
+    return tuple(kept)
+
+
+def _with_seconds(score: Score, others: Sequence[Score]) -> Score:
+    """A score with the time that a line of the same score tells, where its own tells none."""
+    times = [one.seconds for one in (score, *others) if one.seconds is not None]
+    return replace(score, seconds=times[0] if times else None)
+
+
+def _is_rounding(one: Score, exact: Score) -> bool:
+    """Whether a score is another one, rounded."""
+    return one.bpb.unit > 1.5 * exact.bpb.unit and abs(one.bpb.value - exact.bpb.value) <= 0.5001 * one.bpb.unit
 
 
 def _code_sizes(lines: Iterable[str]) -> tuple[CodeSize, ...]:
-    matches = (match for line in lines for match in _CODE.finditer(line))
+    matches = [match for line in lines for match in _CODE.finditer(line) if whole(match[2]) >= _SMALLEST_CODE]
     return tuple(dict.fromkeys(CodeSize(whole(match[2]), (match[1] or "").strip().lower()) for match in matches))
 
 
@@ -313,49 +356,6 @@ def _calibration(lines: Iterable[str]) -> float | None:
 def _tokenizer(lines: Sequence[str]) -> str | None:
     match = next((match for line in reversed(lines) if (match := _TOKENIZER.search(line))), None)
     return None if match is None else f"{match[1].lower() or 'sp'}{match[2]}"
-
-
-def _settings(lines: Sequence[str]) -> dict[str, str]:
-    """Names and values of lines that hold nothing else."""
-    found: dict[str, str] = {}
-    for line in lines:
-        version, lone = _VERSION.search(line), _LONE_SETTING.fullmatch(line)
-        pairs: list[tuple[str, str]] = []
-        if version:
-            pairs = [(version[1].lower(), version[2])]
-        elif lone and lone[2].startswith("{"):
-            pairs = _flat(lone[1], lone[2])
-        elif lone:
-            pairs = [(lone[1], lone[2].strip())]
-        else:
-            words = [_SETTING.fullmatch(word) for word in line.split()]
-            if words and all(words):
-                pairs = [(word[1], word[2]) for word in words if word is not None]
-        for name, value in pairs:
-            if len(found) < _MOST_SETTINGS and not _OF_A_RUN.search(name):
-                found[name] = _without_folder(value)
-    return found
-
-
-def _without_folder(value: str) -> str:
-    """The last part of a path: where data lie differs between machines."""
-    return value.rstrip("/").rsplit("/", 1)[-1] if re.match(r"[\w.~$-]*/", value) else value
-
-
-def _flat(name: str, text: str) -> list[tuple[str, str]]:
-    """The values of an object in JSON by their dotted names; the text itself where it is none."""
-    try:
-        top = json.loads(text)
-    except (ValueError, RecursionError):
-        return [(name, text)]
-    found, open_parts = [], [(name, top)]
-    while open_parts:
-        path, value = open_parts.pop()
-        if isinstance(value, dict):
-            open_parts += [(f"{path}.{key}", one) for key, one in value.items()]
-        else:
-            found.append((path, json.dumps(value)[:200]))
-    return found
 
 
 def _first(lines: Iterable[str], pattern: re.Pattern[str]) -> str | None:

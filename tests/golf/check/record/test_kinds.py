@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from golf.check.points import FAILED, REMARK
-from golf.check.record.claims import read_claims
+from golf.check.record.submission_json import read_claims
 from tests.golf.check.record.made import (
     CODE,
     RUNS,
