@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from golf.check.points import FAILED, REMARK, Cause, Finding, weighed
+from golf.check.points import FAILED, NOT_APPLICABLE, REMARK, Cause, Finding, weighed
 from golf.check.record.claimed import ClaimedRun, ClaimedRuns
 from golf.check.record.claims import FILE, Claims
 from golf.check.record.contents import RecordFolder
@@ -26,8 +26,12 @@ _OFF_SECONDS = 0.1
 def agreement(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> Finding:
     """Point 6."""
     scored = claimed.scored
+    if not folder.claims.fields:
+        return Finding(6, NOT_APPLICABLE, {"logs": len(folder.logs)}, f"no {FILE} that can be read: nothing to compare")
     if not scored:
-        return Finding(6, FAILED, {"logs": len(folder.logs)}, "no log holds a final val_bpb: add the logs of the runs")
+        curves = [run.curve_bpb.value for run in folder.runs if run.curve_bpb is not None]
+        only = f"; only the training curve has {curves[-1]:g}" if curves else ""
+        return Finding(6, FAILED, {"logs": len(folder.logs)}, f"no log holds a final val_bpb{only}: add whole logs")
     evidence: dict[str, Any] = {"result": _names(scored), "logs": len(scored)}
     broken = [
         str(one)
@@ -73,7 +77,11 @@ def _value(claims: Claims, name: str) -> float | None:
 
 
 def _missing(claimed: ClaimedRuns, claims: Claims) -> Iterator[Cause]:
-    missing = [one.key for one in claimed.results if one.score is None]
+    label = _names(claimed.scored)
+    for one in claimed.results:
+        if one.score is None and one.trained is not None:
+            yield Cause(f"{one.trained.name} ends before {label}", "add the whole log, or run the seed again")
+    missing = [one.key for one in claimed.results if one.run is None]
     if missing:
         yield Cause(f"no log has a result of the seeds {missing}", "add the logs of these runs")
     if "val_bpb" not in claims.numbers:
@@ -109,6 +117,11 @@ def _mean(name: str, number: Told, values: Sequence[float], unit: float, claimed
         return
     what = "mean" if len(values) > 1 else "value"
     text = f"{FILE}: {name} is {number.value:g}, the logs' {what} is {mean:.8g}"
+    curve = claimed.results[0].run.curve_bpb if len(claimed.results) == 1 and claimed.results[0].run else None
+    if name == "val_bpb" and curve is not None and number.near(curve.value, curve.unit):
+        text = f"{FILE}: val_bpb is the last of the training curve ({number.value:g}), before quantisation"
+        yield Cause(f"{text}; the result is {mean:.8g}", _CORRECT)
+        return
     same = [one for one, value in zip(claimed.scored, values, strict=True) if number.near(value, unit)]
     if len(values) > 1 and same:
         best = number.near(min(values), unit)
@@ -166,13 +179,15 @@ def _training_figures(one: ClaimedRun, claims: Claims) -> Iterator[Cause]:
         if name.startswith("train") and run is not None and run.train_seconds is not None:
             slack += run.train_seconds.unit * (1000 if name == "train_ms" else 1)
         if abs(number.value - logged) > slack + 0.5001 * max(number.unit, 1.0 if name == "train_seconds" else 0.0):
-            shown = name if name != "train_ms" else "train_time_ms"
-            yield Cause(f"{one}: {shown} is {number.value:,.10g}, in its log {logged:,.10g}", _CORRECT, level)
+            nominal = name == "train_seconds" and number.value % 60 == 0  # the limit, not what it took
+            text = f"{one}: {claims.name_of(name)} is {number.value:,.10g}, in its log {logged:,.10g}"
+            yield Cause(text, _CORRECT, REMARK if nominal else level)
 
 
 def _sizes(folder: RecordFolder, claimed: ClaimedRuns) -> Iterator[Cause]:
     """Sizes that no log tells, and totals that are not those of the largest seed."""
-    yield from _own_sizes("", folder.claims, [run for one in claimed.results for run in one.logs], folder)
+    runs = [run for one in claimed.results for run in one.logs]
+    yield from _own_sizes("", folder.claims, [*runs, *claimed.kin], folder)
     for one in claimed.results:
         yield from _own_sizes(f"{one}: ", one.claims, one.logs, folder)
     yield from _largest(folder, claimed)

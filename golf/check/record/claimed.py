@@ -6,6 +6,7 @@ artifact was evaluated again later; the runs that are left over are told as othe
 
 import itertools
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -100,7 +101,7 @@ class ClaimedRuns:
 
 def claimed_runs(folder: RecordFolder) -> ClaimedRuns:
     """The runs that the folder's submission.json claims."""
-    claims, runs = folder.claims, [run for run in folder.runs if run.scores or run.trained]
+    claims, runs = folder.claims, _without_copies([run for run in folder.runs if run.scores or run.trained])
     if claims.by_seed:
         results = [_of_seed(seed, claims.by_seed.get(seed, Claims()), runs) for seed in claims.seeds or claims.by_seed]
         if any(one.run is not None for one in results):
@@ -110,6 +111,23 @@ def claimed_runs(folder: RecordFolder) -> ClaimedRuns:
         if any(one.run is not None for one in results):
             return _with_others(results, runs, of_one=len(results) == 1)
     return _of_unnamed(claims, runs)
+
+
+def _without_copies(runs: Sequence[RunLog]) -> list[RunLog]:
+    """Each run once: a log may lie in the folder twice, under another name."""
+    kept: list[RunLog] = []
+    for run in sorted(runs, key=lambda run: (run.seed_of_name is None, run.file.count("/"))):
+        if not any(_is_copy(run, other) for other in kept):
+            kept.append(run)
+    return [run for run in runs if any(run is other for other in kept)]
+
+
+def _is_copy(run: RunLog, other: RunLog) -> bool:
+    """Whether two logs are of one and the same run."""
+    if not run.scores or run.seed != other.seed:
+        return False
+    facts = (run.scores, run.steps, run.train_seconds, run.model_bytes, run.total_bytes)
+    return facts == (other.scores, other.steps, other.train_seconds, other.model_bytes, other.total_bytes)
 
 
 def _with_others(results: Sequence[ClaimedRun], runs: Sequence[RunLog], of_one: bool = False) -> ClaimedRuns:
@@ -195,8 +213,9 @@ def _of_seeds(claims: Claims, runs: Sequence[RunLog]) -> list[ClaimedRun]:
     ]
 
 
-def _result(key: int | str, run: RunLog, score: Score) -> ClaimedRun:
-    return ClaimedRun(key, run, score, True, run if run.trained else None)
+def _result(key: int | str, run: RunLog, score: Score | None) -> ClaimedRun:
+    """A result; without a score where the run ended before it."""
+    return ClaimedRun(key, None if score is None else run, score, score is not None, run if run.trained else None)
 
 
 def _with_training(one: ClaimedRun, trainings: Sequence[RunLog]) -> ClaimedRun:
@@ -210,7 +229,7 @@ def _best_first(runs: Sequence[RunLog]) -> list[RunLog]:
     return sorted(runs, key=lambda run: (run.trained, -run.file.count("/"), run.part), reverse=True)
 
 
-def _with_mean(own: Sequence[Sequence[RunLog]], claims: Claims) -> list[tuple[RunLog, Score]]:
+def _with_mean(own: Sequence[Sequence[RunLog]], claims: Claims) -> list[tuple[RunLog, Score | None]]:
     """One run and score for each seed: the first combination of a result that all have whose mean is the claimed one.
 
     Args: own: the runs of each seed that has one, the likeliest first.
@@ -237,11 +256,13 @@ def _combinations(own: Sequence[Sequence[RunLog]]) -> Iterator[tuple[list[RunLog
         yield list(chosen), [run.scores[-1] for run in chosen]
 
 
-def _usual(own: Sequence[Sequence[RunLog]]) -> list[tuple[RunLog, Score]]:
-    """The likeliest run of each seed with the last result that all have, else with its own last."""
+def _usual(own: Sequence[Sequence[RunLog]]) -> list[tuple[RunLog, Score | None]]:
+    """The likeliest run of each seed with the last result of most of them; one that ended before it has none."""
     first = [runs[0] for runs in own]
-    names = [score.name for score in first[-1].scores if all(run.score(score.name) for run in first)] if first else []
-    return [(run, (run.score(names[-1]) if names else None) or run.scores[-1]) for run in first]
+    last = [run.scores[-1].name for run in first]
+    if len(set(last)) == len(last) > 1:  # each calls it otherwise
+        return [(run, run.scores[-1]) for run in first]
+    return [(run, run.score(max(last, key=last.count))) for run in first]
 
 
 def _unit(scores: Sequence[Score]) -> float:
@@ -249,19 +270,30 @@ def _unit(scores: Sequence[Score]) -> float:
 
 
 def _of_unnamed(claims: Claims, runs: Sequence[RunLog]) -> ClaimedRuns:
-    """Results without listed seeds: all runs where their mean is claimed, else the one whose figures are."""
+    """Results without listed seeds: runs whose mean is claimed, else the one whose figures are."""
     scored = [run for run in runs if run.scores]
     if not scored:
         return ClaimedRuns(tuple(ClaimedRun(_key(run), trained=run) for run in runs))
-    kin = _alike(scored)
-    if len(kin) == 1 or not _mean_is_claimed(kin, claims):
-        one = _of_one(scored, claims)
+    groups = _alike(scored)
+    kin = next((group for group in groups if len(group) > 1 and _mean_is_claimed(group, claims)), None)
+    if kin is None:
+        one = _of_one(scored, claims) or _of_curve(scored, claims)
         if one is not None:
             found = _with_others([_with_training(one, _trainings_of(one.scored, runs))], runs, of_one=True)
             return replace(found, kin=tuple(_other_seeds(found)))
+        kin = groups[0]
     chosen = _with_mean([[run] for run in kin], claims)
     results = [_with_training(_result(_key(run), run, score), _trainings_of(run, runs)) for run, score in chosen]
     return _with_others(_distinct(results), runs)
+
+
+def _of_curve(runs: Sequence[RunLog], claims: Claims) -> ClaimedRun | None:
+    """The run whose training's own validation is the claimed figure, which is not its result."""
+    bpb = claims.numbers.get("val_bpb")
+    for run in runs:
+        if bpb is not None and run.curve_bpb is not None and bpb.near(run.curve_bpb.value, run.curve_bpb.unit):
+            return replace(_result(_key(run), run, run.scores[-1]), agrees=False)
+    return None
 
 
 def _of_one(runs: Sequence[RunLog], claims: Claims) -> ClaimedRun | None:
@@ -279,9 +311,11 @@ def _trainings_of(run: RunLog | None, runs: Sequence[RunLog]) -> list[RunLog]:
 
 
 def _mean_is_claimed(runs: Sequence[RunLog], claims: Claims) -> bool:
-    scores = [score for _, score in _with_mean([[run] for run in runs], claims)]
+    scores = [score for _, score in _with_mean([[run] for run in runs], claims) if score is not None]
     bpb = claims.numbers.get("val_bpb")
-    return bpb is not None and bpb.near(statistics.fmean(score.bpb.value for score in scores), _unit(scores))
+    if bpb is None or len(scores) < len(runs):
+        return False
+    return bpb.near(statistics.fmean(score.bpb.value for score in scores), _unit(scores))
 
 
 def _distinct(results: Sequence[ClaimedRun]) -> list[ClaimedRun]:
@@ -295,15 +329,31 @@ def _distinct(results: Sequence[ClaimedRun]) -> list[ClaimedRun]:
     ]
 
 
-def _alike(runs: Sequence[RunLog]) -> list[RunLog]:
-    """Runs of one configuration: those that lie where the most do, of one data set."""
-    groups: dict[tuple[str, str | None, int | None], list[RunLog]] = {}
-    for run in runs:
-        place = run.file.rsplit("/", 1)[0] if "/" in run.file else ""
-        groups.setdefault((place, run.tokenizer, run.validation_tokens), []).append(run)
-    best = max(groups.values(), key=lambda group: (len(group), -group[0].file.count("/")))
-    latest = {run.file: run for run in best}  # of several runs in a file the last
-    return list(latest.values())
+def _alike(runs: Sequence[RunLog]) -> list[list[RunLog]]:
+    """Groups of runs that may be the seeds of one configuration, the likeliest first.
+
+    By the stem of the file's name, by the folder and by all settings; of several runs in one file the last counts.
+    """
+    latest = list({run.file: run for run in runs}.values())
+    groups: list[list[RunLog]] = []
+    for same in (_stem, _folder, lambda run: "any"):
+        parts: dict[tuple[str, str | None, int | None], list[RunLog]] = {}
+        for run in latest:
+            parts.setdefault((same(run), run.tokenizer, run.validation_tokens), []).append(run)
+        more = sorted(parts.values(), key=lambda group: (-len(group), group[0].file.count("/")))
+        groups += more
+        groups += [[run for run in group if _same(run, group[0])] for group in more if len(group) > 2]
+    return groups
+
+
+def _stem(run: RunLog) -> str:
+    """A file's name without the numbers that tell runs apart."""
+    plain = re.sub(r"(?:[_-]?(?:seed|rerun|run|s|final)?[_-]?\d+)+", "", run.file.lower())
+    return re.sub(r"[_-]+(?=[./]|$)", "", plain.replace("rerun", "train"))
+
+
+def _folder(run: RunLog) -> str:
+    return run.file.rpartition("/")[0]
 
 
 def _other_seeds(claimed: ClaimedRuns) -> Iterator[RunLog]:

@@ -30,7 +30,8 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 _TELLING = _pattern(
     r"bpb|loss|seed|code|model|total|bytes|budget|artifact|submission|step|time|train |\d s$|gptq|calib|hessian|"
-    r"val_|scor|first|world|device|gpu|H100|tokens|shards|loader|fineweb|running p|python|batches|limited|\d+/\d+"
+    r"val_|scor|first|world|device|gpu|nvidia|tesla|apple|\d ?[x×*] ?[a-z]|tokens|shards|loader|fineweb|running p|"
+    r"python|batches|limited|\d+/\d+"
 )
 """Only lines with one of these are looked at further."""
 _BPB, _NATS = _pattern(rf"\bval_bpb{_IS}{NUMBER}"), _pattern(rf"\bval_loss{_IS}{NUMBER}")

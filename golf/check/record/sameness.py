@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from golf.check.points import FAILED, NOT_APPLICABLE, REMARK, Cause, Finding, weighed
+from golf.check.record.claim_names import OTHERS
 from golf.check.record.claimed import ClaimedRuns, same_configuration
 from golf.check.record.contents import RecordFolder
 from golf.check.record.figures import NO_LOG
@@ -39,12 +40,13 @@ _MORE_MADE = re.compile(
     re.IGNORECASE,
 )
 _SEED_FIELD = re.compile(r"seed|(?:^|_)runs?(?:$|_)", re.IGNORECASE)
-_NOT_SEEDS = re.compile(r"baseline|previous|comparison|parent|base_|prior|reference|upstream", re.IGNORECASE)
 
 
 def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> Finding:
     """Point 7: number of seeds; one code, configuration, environment and data in all logs."""
     runs = (*claimed.runs, *claimed.kin)
+    if folder.runs and folder.claims.claims_nothing:
+        return Finding(7, NOT_APPLICABLE, {"logs": len(runs)}, "no result is claimed: which runs are meant is not told")
     compared = _settings(runs)
     differing = {name: values for name, values in compared.items() if len(values) > 1}
     causes = [*_seeds(claimed, track), *_differences(differing)]
@@ -59,7 +61,8 @@ def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> F
 
 def _seeds(claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
     """Too few seeds with a log, and one seed under several names."""
-    runs = (*claimed.runs, *claimed.kin)
+    runs = [*(run for one in claimed.results if one.score is not None or not claimed.scored for run in one.logs[:1])]
+    runs += claimed.kin
     logged = [run.seed if run.seed is not None else run.seed_of_name for run in runs]
     known = {seed for seed in logged if seed is not None}
     number = len(known) + logged.count(None)
@@ -70,7 +73,8 @@ def _seeds(claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
     for run in wrong:
         yield Cause(f"{run.name} says seed {run.seed}", "name the log by the seed that ran")
     if number < MIN_SEEDS:
-        have = f"{number} {'has' if number == 1 else 'have'} a log"
+        unscored = any(run.scores for run in runs) and any(one.score is None for one in claimed.results)
+        have = f"{number} {'has' if number == 1 else 'have'} a {'result' if unscored else 'log'}"
         if track == NON_RECORD:
             yield Cause(
                 f"{have}; records are shown with {MIN_SEEDS} seeds", "the non-record track asks for none", REMARK
@@ -174,7 +178,7 @@ def _number(text: str) -> int:
 
 def _named_seeds(value: Any, path: tuple[str, ...]) -> set[int]:
     """Seeds in fields whose names say that they hold seeds or runs: keys of results, and lists of whole numbers."""
-    if len(path) > 6 or any(_NOT_SEEDS.search(name) for name in path):
+    if len(path) > 6 or any(OTHERS.search(name) for name in path):
         return set()
     found: set[int] = set()
     holds = any(_SEED_FIELD.search(name) for name in path)

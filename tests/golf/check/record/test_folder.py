@@ -120,7 +120,7 @@ FAULTS: dict[str, tuple[Change, list[int]]] = {
     "a log that says another seed than its name": (edit("train_seed42.log", "seed:42\n", "seed:43\n"), [7]),
     "no README": (without("README.md"), [2]),
     "an empty README": (lambda f: (f / "README.md").write_text(""), [2]),
-    "no submission.json": (without("submission.json"), [2, 6, 10]),
+    "no submission.json": (without("submission.json"), [2, 10]),
     "no code": (without("train_gpt.py"), [2, 5]),
     "no logs": (without("*.log"), [2, 6, 7]),
     "a seed without a log": (without("train_seed42.log"), [2, 6, 7]),
