@@ -6,7 +6,7 @@ decimals; one that is cut off instead is a remark.
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from golf.check.points import FAILED, NOT_APPLICABLE, REMARK, Cause, Finding, weighed
@@ -15,12 +15,12 @@ from golf.check.record.claims import FILE, Claims
 from golf.check.record.contents import RecordFolder
 from golf.check.record.logs import RunLog
 from golf.check.record.numbers import Told
+from golf.check.record.size_claims import size_causes
+from golf.check.record.submission_json import CORRECT
+from golf.check.record.time_claims import mean_causes, time_causes
 from golf.rules import RECORD
 
-_CORRECT = f"correct {FILE}, or add the right logs"
 _MEAN = "tell the mean of all seeds"
-_OFF_SECONDS = 0.1
-"""By which a time in submission.json may differ from the log's beside rounding: a loop may read its clock twice."""
 
 
 def agreement(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> Finding:
@@ -45,8 +45,9 @@ def agreement(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> 
         *_missing(claimed, claims),
         *_means(claims, claimed, track),
         *_of_seeds(claimed),
-        *(_training_figures(scored[0], claims) if len(claimed.results) == 1 else ()),
-        *_sizes(folder, claimed),
+        *(time_causes(scored[0], claims) if len(claimed.results) == 1 else ()),
+        *mean_causes(claims, claimed),
+        *size_causes(folder, claimed),
         *_not_the_last(claimed),
     ]
     evidence |= {"val_bpb_told": _value(claims, "val_bpb"), "val_bpb_of_logs": statistics.fmean(claimed.bpb)}
@@ -91,7 +92,7 @@ def _missing(claimed: ClaimedRuns, claims: Claims) -> Iterator[Cause]:
             if value is None
             else f"{claims.file}: val_bpb is no number ({value!r:.60})"
         )
-        yield Cause(what, _CORRECT)
+        yield Cause(what, CORRECT)
 
 
 def _means(claims: Claims, claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
@@ -105,7 +106,7 @@ def _means(claims: Claims, claimed: ClaimedRuns, track: str | None) -> Iterator[
             if not any(spread.near(one, 2 * unit) for one in found):
                 level = REMARK if any(spread.cut_from(one, 2 * unit) for one in found) else FAILED
                 yield Cause(
-                    f"{claims.file}: {name}_std is {spread.value:g}, of the logs {found[0]:.6g}", _CORRECT, level
+                    f"{claims.file}: {name}_std is {spread.value:g}, of the logs {found[0]:.6g}", CORRECT, level
                 )
     if claimed.of_one and not claims.seeds:
         yield from _best_of(claims, claimed, track)
@@ -120,7 +121,7 @@ def _mean(name: str, number: Told, values: Sequence[float], unit: float, claimed
     curve = claimed.results[0].run.curve_bpb if len(claimed.results) == 1 and claimed.results[0].run else None
     if name == "val_bpb" and curve is not None and number.near(curve.value, curve.unit):
         text = f"{FILE}: val_bpb is the last of the training curve ({number.value:g}), before quantisation"
-        yield Cause(f"{text}; the result is {mean:.8g}", _CORRECT)
+        yield Cause(f"{text}; the result is {mean:.8g}", CORRECT)
         return
     same = [one for one, value in zip(claimed.scored, values, strict=True) if number.near(value, unit)]
     if len(values) > 1 and same:
@@ -130,7 +131,7 @@ def _mean(name: str, number: Told, values: Sequence[float], unit: float, claimed
     elif number.cut_from(mean, unit):
         yield Cause(text, "round it instead of cutting it off", REMARK)
     else:
-        yield Cause(text, _CORRECT)
+        yield Cause(text, CORRECT)
 
 
 def _best_of(claims: Claims, claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
@@ -157,120 +158,8 @@ def _of_seeds(claimed: ClaimedRuns) -> Iterator[Cause]:
             if number is None or logged is None or number.near(logged.value, logged.unit):
                 continue
             level = REMARK if number.cut_from(logged.value, logged.unit) else FAILED
-            yield Cause(f"{one}: {name} is {number.value:g}, in its log {logged.value:.8g}", _CORRECT, level)
-        yield from _training_figures(one, one.claims)
-
-
-def _training_figures(one: ClaimedRun, claims: Claims) -> Iterator[Cause]:
-    """Steps, times and tokens of a seed, or of the only run."""
-    run = one.trained
-    figures: list[tuple[str, float | None, str]] = []
-    if run is not None:
-        seconds = run.train_seconds.value if run.train_seconds is not None else None
-        figures += [("steps", run.steps, FAILED), ("train_seconds", seconds, FAILED)]
-        figures += [("train_ms", None if seconds is None else 1000 * seconds, FAILED)]
-    if one.scored is not None:
-        figures += [("val_tokens", one.scored.validation_tokens, REMARK)]
-    for name, logged, level in figures:
-        number = claims.numbers.get(name)
-        if number is None or logged is None:
-            continue
-        slack = {"train_seconds": _OFF_SECONDS, "train_ms": 1000 * _OFF_SECONDS}.get(name, 0.0)
-        if name.startswith("train") and run is not None and run.train_seconds is not None:
-            slack += run.train_seconds.unit * (1000 if name == "train_ms" else 1)
-        if abs(number.value - logged) > slack + 0.5001 * max(number.unit, 1.0 if name == "train_seconds" else 0.0):
-            nominal = name == "train_seconds" and number.value % 60 == 0  # the limit, not what it took
-            text = f"{one}: {claims.name_of(name)} is {number.value:,.10g}, in its log {logged:,.10g}"
-            yield Cause(text, _CORRECT, REMARK if nominal else level)
-
-
-def _sizes(folder: RecordFolder, claimed: ClaimedRuns) -> Iterator[Cause]:
-    """Sizes that no log tells, and totals that are not those of the largest seed."""
-    runs = [run for one in claimed.results for run in one.logs]
-    yield from _own_sizes("", folder.claims, [*runs, *claimed.kin], folder)
-    for one in claimed.results:
-        yield from _own_sizes(f"{one}: ", one.claims, one.logs, folder)
-    yield from _largest(folder, claimed)
-
-
-def _own_sizes(prefix: str, claims: Claims, runs: Sequence[RunLog], folder: RecordFolder) -> Iterator[Cause]:
-    models = {run.model_bytes.value for run in runs if run.model_bytes is not None}
-    codes = {float(size) for run in runs for size in run.code_bytes} | (
-        {float(folder.code_bytes)} if folder.code_bytes else set()
-    )
-    codes |= {float(len(folder.code))} if folder.code else set()
-    totals = {total for run in runs for total in totals_of(run, folder)}
-    kinds = {
-        "bytes_total": (totals, models, "the size of the model alone"),
-        "bytes_model": (models, totals, "the total"),
-        "bytes_code": (codes, set[float](), ""),
-        "bytes_either": (totals | models, set[float](), ""),
-    }
-    for name, (sizes, confused, what) in kinds.items():
-        told = claims.numbers.get(name)
-        if told is None or not sizes or any(told.is_size(size) for size in sizes):
-            continue
-        shown = "artifact_bytes" if name == "bytes_either" else name
-        if not prefix and len(runs) > 1 and _is_mean(told, runs, folder):
-            largest = max(sizes)
-            text = f"{claims.file}: {shown} is the mean of the seeds; the rule is for each seed"
-            yield Cause(f"{text}, the largest has {largest:,.0f}", "tell the largest")
-        elif any(told.is_size(size) for size in confused):
-            yield Cause(f"{prefix or claims.file + ': '}{shown} is {told.value:,.0f}, {what}", _CORRECT)
-        else:
-            nearest = min(sizes, key=lambda size: abs(size - told.value))
-            yield Cause(
-                f"{prefix or claims.file + ': '}{shown} is {told.value:,.0f}, in the logs {nearest:,.0f}", _CORRECT
-            )
-
-
-def totals_of(run: RunLog, folder: RecordFolder) -> set[float]:
-    """Totals that a log tells, or that its model makes with a size of the code that it or the folder has."""
-    found = set() if run.total_bytes is None else {run.total_bytes.value}
-    if run.model_bytes is not None:
-        codes = {*run.code_bytes, *([folder.code_bytes] if folder.code_bytes else [])}
-        found |= {run.model_bytes.value + code for code in codes}
-    return found
-
-
-def total_of(run: RunLog, folder: RecordFolder) -> float | None:
-    """The total that a log tells, or what its model makes with its code."""
-    if run.total_bytes is not None:
-        return run.total_bytes.value
-    if run.model_bytes is None:
-        return None
-    code = run.packed_code_bytes or (run.code_bytes[-1] if run.code_bytes else folder.code_bytes)
-    return None if code is None else run.model_bytes.value + code
-
-
-def _is_mean(told: Told, runs: Sequence[RunLog], folder: RecordFolder) -> bool:
-    """Whether a size is the mean of the runs' totals, or of their models."""
-    measures: tuple[Callable[[RunLog], float | None], ...] = (
-        lambda run: total_of(run, folder),
-        lambda run: None if run.model_bytes is None else run.model_bytes.value,
-    )
-    for measure in measures:
-        sizes = [size for run in runs if (size := measure(run)) is not None]
-        if len(set(sizes)) > 1 and abs(told.value - statistics.fmean(sizes)) <= max(1.0, told.unit):
-            return True
-    return False
-
-
-def _largest(folder: RecordFolder, claimed: ClaimedRuns) -> Iterator[Cause]:
-    """A total at the top that is that of another seed than the largest."""
-    told = folder.claims.numbers.get("bytes_total") or folder.claims.numbers.get("bytes_either")
-    totals = {one: total for one in claimed.results if one.run is not None and (total := total_of(one.run, folder))}
-    if told is None or len(totals) < 2 or not any(told.is_size(total) for total in totals.values()):
-        return
-    largest = max(totals.values())
-    if told.is_size(largest):
-        return
-    smallest = told.is_size(min(totals.values()))
-    whose = (
-        "of the smallest seed" if smallest else f"of {next(one for one, size in totals.items() if told.is_size(size))}"
-    )
-    text = f"{folder.claims.file}: bytes_total is that {whose} ({told.value:,.0f}), the largest has {largest:,.0f}"
-    yield Cause(text, "tell the largest", FAILED if smallest else REMARK)
+            yield Cause(f"{one}: {name} is {number.value:g}, in its log {logged.value:.8g}", CORRECT, level)
+        yield from time_causes(one, one.claims)
 
 
 def _not_the_last(claimed: ClaimedRuns) -> Iterator[Cause]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from golf.check.points import FAILED, NOT_APPLICABLE, REMARK, Cause, Finding, weighed
-from golf.check.record.agreement import total_of
 from golf.check.record.claimed import ClaimedRun, ClaimedRuns
 from golf.check.record.contents import RecordFolder
 from golf.check.record.logs import RunLog
+from golf.check.record.size_claims import total_of
 from golf.check.record.student import gain_test
 from golf.rules import CAP_BYTES, MARGIN_NATS, NON_RECORD, P_CLAIM, RECORD, TRACK_SECONDS
 
@@ -48,6 +48,10 @@ def sizes(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
     evidence["bytes_counted"] = {size.key: round(size.counted) for size in found if size.counted is not None}
     if folder.local:
         evidence["code_files"] = {folder.script: len(folder.code or b""), **folder.local}
+    model = folder.claims.numbers.get("bytes_model")
+    if model is not None and shipped is not None and not evidence["bytes_told"] and not evidence["bytes_counted"]:
+        found.append(_Size("submission.json", None, model.value + shipped))
+        evidence["bytes_counted"] = {"submission.json": round(model.value + shipped)}
     totals = [*evidence["bytes_told"].values(), *evidence["bytes_counted"].values()]
     if not totals:
         why = "neither logs nor submission.json tell the bytes of model and code: add them"
@@ -125,7 +129,7 @@ def training_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None)
         if run is None or run.train_seconds is None:
             continue
         step = run.step_seconds or (run.train_seconds.value / run.steps if run.steps else 0.0)
-        calibration = run.calibration_seconds or 0.0
+        calibration, generation = run.calibration_seconds or 0.0, run.generation_seconds or 0.0
         total, allowed = (
             run.train_seconds.value + calibration,
             MOST_SECONDS + min(step, MOST_STEP_SECONDS) + GRACE_SECONDS,
@@ -135,6 +139,9 @@ def training_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None)
             parts = f"{run.train_seconds.value:,.3f} s of training"
             parts += f" + {calibration:g} s of calibration" if calibration else ""
             causes.append(Cause(f"{one}: {parts} = {total:,.3f} s" if calibration else f"{one}: {parts}", _limit()))
+        elif total + generation > allowed:
+            what = f"{one}: the log also tells {generation:g} s of making sequences for the calibration after training"
+            causes.append(Cause(what, _limit(), REMARK))
     calibration_times = [run.calibration_seconds for run in claimed.runs if run.calibration_seconds is not None]
     evidence: dict[str, Any] = {"train_seconds": times, "calibration_seconds": max(calibration_times, default=None)}
     evidence |= {"seconds_allowed": allowed, "of_them_grace": GRACE_SECONDS}
@@ -179,7 +186,7 @@ def _budget(
         return Finding(point, NOT_APPLICABLE, evidence, limit)
     if not claimed.runs and not claimed.scored:
         return Finding(point, NOT_APPLICABLE, evidence, NO_LOG)
-    silent = [one for one in claimed.results if str(one.key) not in times]
+    silent = [one for one in claimed.results if one.run is not None and str(one.key) not in times]
     for one in silent:
         told = next((one.claims.numbers[name] for name in names if name in one.claims.numbers), None)
         seconds = (

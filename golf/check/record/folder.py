@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.check.points import (
+    FAILED,
     NOT_APPLICABLE,
     ONLY_RUNNING,
     PASSED,
@@ -112,7 +113,9 @@ def place(folder: RecordFolder, path: Path, track: str | None) -> Finding:
     if track is None and (by_place is None or path.parent.parent.name != "records"):
         causes.append(Cause(f"it lies in {path.parent.name}", f"put it into records/{' or records/'.join(TRACKS)}"))
     if by_place is not None and track_of(told) not in (None, by_place):
-        causes.append(Cause(f"{folder.claims.file} names the track {told}, its place another", "correct one of them"))
+        level = REMARK if by_place == NON_RECORD else FAILED  # the other track's limits are the wider ones
+        what = f"{folder.claims.file} names the track {told}, its place another"
+        causes.append(Cause(what, "correct one of them", level))
     return weighed(1, {"folder": path.name, "parent": path.parent.name, "track_told": told}, causes)
 
 
@@ -157,6 +160,9 @@ def _logs(folder: RecordFolder, claimed: ClaimedRuns) -> Iterator[Cause]:
     without = [one.key for one in claimed.results if one.run is None]
     if not folder.runs:
         yield Cause("there is no log of a run", "add one log for each seed")
+    elif not any(run.scores for run in folder.runs):
+        names = ", ".join(log.name for log in folder.logs[:5])
+        yield Cause(f"no log holds a result ({names})", "add the whole logs", REMARK)
     elif without:
         yield Cause(f"no log of the seeds {without}", "add one log for each seed")
 
@@ -178,11 +184,13 @@ def _script(folder: RecordFolder, evidence: dict[str, Any]) -> Iterator[Cause]:
     needed, optional = missing_requirements(source, folder.requirements, beside)
     evidence |= {"imports_not_listed": needed or 0, "optional_not_listed": optional or 0}
     installs = f"{commands_of(folder.readme, folder.path.name).installs}\n{folder.setup}"
-    for module in needed:
+    for module in [*needed, *(module for module in optional if module in source.conditional)]:
         if is_named(module, installs) or is_named(module, folder.readme):
             yield Cause(f"{name} imports {module}, which only {README} tells", f"list it in {REQUIREMENTS}", REMARK)
         else:
-            yield Cause(f"{name} imports {module}, which {REQUIREMENTS} does not bring", f"list it in {REQUIREMENTS}")
+            level = REMARK if module in source.conditional else FAILED
+            what = f"{name} imports {module}, which {REQUIREMENTS} does not bring"
+            yield Cause(what, f"list it in {REQUIREMENTS}", level)
     for file in sorted(file for file in source.opened if file not in folder.sizes):
         yield Cause(f"{name} reads {file}, which is not here", "add it")
 

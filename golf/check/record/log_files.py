@@ -48,6 +48,7 @@ def _starts(lines: Sequence[str], blocks: Sequence[CodeBlock]) -> list[int]:
     """Where runs begin: at a head after the end of another run, or where the steps begin again."""
     ends = {block.start: block.end for block in blocks}
     starts, heads, ended, step, skip = [0], set[str](), False, 0, 0
+    last_head = 0  # the first head after the last step: where a run begins that only its steps tell
     for at, raw in enumerate(lines):
         if at < skip or len(starts) == MOST_RUNS:
             continue
@@ -57,11 +58,14 @@ def _starts(lines: Sequence[str], blocks: Sequence[CodeBlock]) -> list[int]:
         head = "code" if skip > at else header[1] if header else ""
         now = _step_of(line) if not head else None
         if (head and ended and (head in heads or head == "code")) or (now is not None and now <= 10 < step):
-            starts.append(at)
-            heads, ended, step = set(), False, 0
+            starts.append(at if head else last_head or at)
+            heads, ended, step, last_head = set(), False, 0, 0
         heads |= {head} - {""}
         ended = ended or (not head and _ENDING.match(line) is not None)
-        step = step if now is None else now
+        if now is not None:
+            step, last_head = now, 0
+        elif head and not last_head:
+            last_head = at
     return starts
 
 

@@ -318,9 +318,9 @@ def _without_rounded(scores: Sequence[Score]) -> tuple[Score, ...]:
 
 
 def _with_seconds(score: Score, others: Sequence[Score]) -> Score:
-    """A score with the time that a line of the same score tells, where its own tells none."""
+    """A score with the longest time that a line of the same score tells."""
     times = [one.seconds for one in (score, *others) if one.seconds is not None]
-    return replace(score, seconds=times[0] if times else None)
+    return replace(score, seconds=max(times, default=None))
 
 
 def _is_rounding(one: Score, exact: Score) -> bool:

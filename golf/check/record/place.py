@@ -1,6 +1,7 @@
 """Where a record folder ran, and on what data: hardware, training shards and validation split (10, 12, 13, 15)."""
 
 import math
+import re
 import statistics
 from typing import Any
 
@@ -12,6 +13,10 @@ from golf.rules import RECORD, SP1024_BYTES, SP1024_TOKENS
 
 LONGEST_SEQUENCE = 1 << 16
 """Tokens at the end of the validation split that a log may leave out, since they fill no sequence."""
+_SMALLEST_SHARE, _MOST_BYTES = 0.9, 1.005
+"""Of the split's bytes of text: fewer are a part of it, more are counted twice or another split's."""
+_TOKENS_ELSEWHERE = (45_508_608, 40_540_160, 47_851_520)
+"""Of the whole split in published logs of sp4096, of sp8192 and of sp8192 with marked capitals."""
 RATIO_SLACK = 1e-4
 """Relative: logs leave out the last tokens that fill no sequence."""
 _GPUS = 8
@@ -98,6 +103,8 @@ def training_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
 
 def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
     """Point 13: FineWeb's validation split, whole; its size is known where the tokenizer is sp1024."""
+    if folder.claims.claims_nothing and folder.runs:
+        return Finding(13, NOT_APPLICABLE, {}, "no result is claimed: which runs are meant is not told")
     scored = [one.scored for one in claimed.results if one.scored is not None]
     runs = [*scored, *(run for run in claimed.runs if not any(run is one for one in scored))]
     tokens = sorted({run.validation_tokens for run in runs if run.validation_tokens})
@@ -105,7 +112,7 @@ def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
     datasets = sorted({run.dataset for run in runs if run.dataset is not None} | _told_datasets(folder))
     evidence: dict[str, Any] = {"validation_tokens": tokens or None, "tokenizer": tokenizers or None}
     files = {run.validation_files for run in runs if run.validation_files is not None}
-    foreign = [name for name in datasets if "fineweb" not in name.lower()]
+    foreign = [name for name in (*datasets, *sorted(files)) if "fineweb" not in name.lower()]
     if foreign and not any("fineweb" in name.lower() for name in (*datasets, *files)):
         counted = f" ({tokens[0]:,} tokens)" if tokens else ""
         whole = f"FineWeb's validation split ({SP1024_TOKENS:,} tokens under sp1024)"
@@ -115,16 +122,38 @@ def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
             evidence | {"dataset": datasets},
             [Cause(f"{what}: no maintainer can compare it", "score FineWeb's split")],
         )
+    wrong_files = sorted(name for name in files if re.search(r"_train_|/train/", name))
+    if wrong_files:
+        what = f"the validation files are {wrong_files[0]}, which are those of the training"
+        return weighed(13, evidence, [Cause(what, "score the validation split")])
     limited = sorted({run.limited for run in runs if run.limited is not None})
     if limited:
         cause = Cause(f"the log says {limited[0]}: the validation split was not scored whole", "score all of it")
         return weighed(13, evidence, [cause])
     if not tokens:
         return Finding(13, NOT_APPLICABLE, evidence, "no log tells the number of validation tokens")
+    text_bytes = _text_bytes(claimed)
+    evidence |= {"bytes_of_text": round(text_bytes)} if text_bytes is not None else {}
+    known = any(abs(count - whole) < LONGEST_SEQUENCE for count in tokens for whole in _TOKENS_ELSEWHERE)
+    few = text_bytes is not None and text_bytes < _SMALLEST_SHARE * SP1024_BYTES
+    if few and not known and tokenizers != ["sp1024"]:
+        what = f"{tokens[0]:,} tokens of about {text_bytes:,.0f} bytes were scored; the split has {SP1024_BYTES:,}"
+        return weighed(13, evidence, [Cause(f"{what}: it was not scored whole", "score all of it")])
     if tokenizers != ["sp1024"]:
         return Finding(13, NOT_APPLICABLE, evidence, "the right number is known only for the tokenizer sp1024")
     evidence |= {"validation_tokens_whole": SP1024_TOKENS, "validation_sha256": None}
     return weighed(13, evidence, [wrong for count in tokens if (wrong := _not_whole(count)) is not None])
+
+
+def _text_bytes(claimed: ClaimedRuns) -> float | None:
+    """The bytes of text that val_loss, val_bpb and the number of tokens mean together; None where they do not tell."""
+    found = [
+        one.scored.validation_tokens * one.score.nats.value / one.score.bpb.value / math.log(2)
+        for one in claimed.scored
+        if one.scored is not None and one.score is not None and one.scored.validation_tokens
+        if one.score.nats is not None and one.score.bpb.value and math.isfinite(one.score.bpb.value)
+    ]
+    return statistics.median(found) if found and all(map(math.isfinite, found)) else None
 
 
 def _told_datasets(folder: RecordFolder) -> set[str]:
@@ -172,6 +201,11 @@ def byte_counts(claimed: ClaimedRuns, validation: Finding) -> Finding:
     known = tokenizers == {"sp1024"}
     wanted = SP1024_BYTES / SP1024_TOKENS if known else _of_most(list(ratios.values()), rounding)
     wrong = {} if wanted is None else {key: one for key, one in ratios.items() if abs(one - wanted) > rounding * wanted}
+    text_bytes = _text_bytes(claimed)
+    if not wrong and not known and text_bytes is not None and text_bytes > _MOST_BYTES * SP1024_BYTES:
+        what = f"val_loss / val_bpb and the tokens mean {text_bytes:,.0f} bytes of text; the split has {SP1024_BYTES:,}"
+        cause = Cause(f"{what}: of one evaluation, they agree", "say how val_bpb was computed", REMARK)
+        return weighed(15, {"bytes_per_token": ratios, "bytes_of_text": round(text_bytes)}, [cause])
     if not wrong:
         return Finding(15, NOT_APPLICABLE, {}, ONLY_RUNNING)
     shown = ", ".join(f"{key} {ratio:.5f}" for key, ratio in list(wrong.items())[:4])

@@ -106,6 +106,9 @@ def _words(line: str) -> list[str]:
         words = shlex.split(line.strip().removeprefix("$ ").removeprefix("> "), comments=True)
     except ValueError:
         words = line.split()
+    for launcher in (["uv", "run"], ["poetry", "run"], ["pipenv", "run"], ["modal", "run"]):
+        if words[:2] == launcher:
+            words = words[2:] if len(words) > 2 and _PYTHON.match(words[2]) else ["python", *words[2:]]
     while words and (
         re.match(r"\w+=", words[0]) or words[0] in ("env", "time", "nohup", "sudo", "exec", "then", "do", "!")
     ):

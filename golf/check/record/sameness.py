@@ -10,35 +10,17 @@ from golf.check.record.claimed import ClaimedRuns, same_configuration
 from golf.check.record.contents import RecordFolder
 from golf.check.record.figures import NO_LOG
 from golf.check.record.logs import RunLog
+from golf.check.record.prose import left_out
 from golf.rules import MIN_SEEDS, NON_RECORD
 
 _SAME = "run all seeds with the same code and settings"
 _ENVIRONMENT = re.compile(r"^(?:python|pytorch|torch|cuda|versions\..*)$")
 """Settings that tell of the environment: a difference is worth a remark."""
-_NUMBERS = {
-    "one": 1,
-    "two": 2,
-    "three": 3,
-    "four": 4,
-    "five": 5,
-    "six": 6,
-    "seven": 7,
-    "eight": 8,
-    "nine": 9,
-    "ten": 10,
-}
-_N = rf"(\d{{1,3}}|{'|'.join(_NUMBERS)})"
-_FEWER_REPORTED = (
-    re.compile(rf"\b(?:best|top|lowest)[ -]{_N} (?:of|out of|from) (?:the |all )?{_N}\b", re.IGNORECASE),
-    re.compile(
-        rf"\b(?:the )?{_N} (?:best|lowest|top)[^.;|]{{0,40}}\b(?:of|out of|from) (?:the |all )?{_N}\b", re.IGNORECASE
-    ),
+_OF_ANOTHER_KIND = re.compile(
+    r"ablat|baseline|control|compar|diag|probe|debug|smoke|sweep|failed|crash|scout|no_|without|warm", re.IGNORECASE
 )
-_MORE_MADE = re.compile(
-    rf"\b{_N} (?:runs|seeds|trainings)\b[^.|]{{0,80}}?"
-    rf"\b{_N}\b[^.|]{{0,50}}\b(?:reported|listed|selected|submitted|kept|used|included|chosen)\b",
-    re.IGNORECASE,
-)
+"""Names of logs that say that another configuration ran."""
+_RUNS_MADE = re.compile(r"^(?:num|n|total)_(?:runs|seeds)(?:_(?:made|run|total))?$|^(?:runs|seeds)_(?:made|run|total)$")
 _SEED_FIELD = re.compile(r"seed|(?:^|_)runs?(?:$|_)", re.IGNORECASE)
 
 
@@ -116,9 +98,15 @@ def _settings(runs: Sequence[RunLog]) -> dict[str, set[str]]:
             "device": run.devices[0].model if len(run.devices) == 1 else None,
             "world size": run.world_size,
         }
-        for name, value in {**run.settings, **{name: one for name, one in own.items() if one is not None}}.items():
+        plain = {name: _without_seed(value, run.seed) for name, value in run.settings.items()}
+        for name, value in {**plain, **{name: one for name, one in own.items() if one is not None}}.items():
             found.setdefault(name, []).append(str(value))
     return {name: set(values) for name, values in found.items() if len(values) > 1}
+
+
+def _without_seed(value: str, seed: int | None) -> str:
+    """A setting's value with the run's seed taken out, which names of runs have behind a mark or the word."""
+    return value if seed is None else re.sub(rf"(?<=[a-z][_-]){seed}(?!\d)|(?<=seed){seed}(?!\d)", "SEED", value)
 
 
 def listed(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
@@ -141,6 +129,7 @@ def _left_out(folder: RecordFolder, claimed: ClaimedRuns, seeds: set[int]) -> It
     if not folder.claims.seeds:
         return
     more = [run for run in claimed.others if run.scores and run.trained and same_configuration(run, own)]
+    more = [run for run in more if not _OF_ANOTHER_KIND.search(run.file)]
     named = [(run.seed if run.seed is not None else run.seed_of_name, run) for run in more]
     left = {seed: run.name for seed, run in named if seed is not None and seed not in seeds}
     if left:
@@ -150,30 +139,19 @@ def _left_out(folder: RecordFolder, claimed: ClaimedRuns, seeds: set[int]) -> It
 
 def _disclosed(folder: RecordFolder, seeds: set[int], logged: set[int]) -> Iterator[Cause]:
     """Runs that submission.json or README.md names, and that are neither listed nor logged."""
+    remedy = "list all runs, add their logs"
     named = _named_seeds(folder.claims.fields, ()) - seeds - logged
     if named:
         shown = " and ".join(map(str, sorted(named)[:10]))
-        yield Cause(
-            f"{folder.claims.file} names the seeds {shown}, neither listed nor logged", "list all runs, add their logs"
-        )
-    for name, text in ((folder.claims.file, " | ".join(_texts(folder.claims.fields))), ("README.md", folder.readme)):
-        match, made, reported = _numbers_of(text)
-        if match is not None and reported < made and not named and len(seeds | logged) < made:
-            yield Cause(f'{name} says "{match.strip()}"', "list all runs, add their logs")
-
-
-def _numbers_of(text: str) -> tuple[str | None, int, int]:
-    """Words that say that fewer runs are reported than were made, with both numbers."""
-    for pattern in _FEWER_REPORTED:
-        match = pattern.search(text)
-        if match is not None:
-            return match[0], _number(match[2]), _number(match[1])
-    match = _MORE_MADE.search(text)
-    return (None, 0, 0) if match is None else (match[0], _number(match[1]), _number(match[2]))
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdigit() else _NUMBERS[text.lower()]
+        yield Cause(f"{folder.claims.file} names the seeds {shown}, neither listed nor logged", remedy)
+    numbers = [value for name, value in folder.claims.fields.items() if _RUNS_MADE.match(name) and type(value) is int]
+    made = max((number for number in numbers if number < 1000), default=0)
+    if not named and made > len(seeds | logged) > 0:
+        yield Cause(f"{folder.claims.file} tells {made} runs, {len(seeds)} are listed", remedy)
+    for file, text in ((folder.claims.file, ". ".join(_texts(folder.claims.fields))), ("README.md", folder.readme)):
+        left = [] if named else left_out(text, seeds | logged)
+        if left:
+            yield Cause(f'{file} says "{left[0]}"', remedy)
 
 
 def _named_seeds(value: Any, path: tuple[str, ...]) -> set[int]:

@@ -38,7 +38,10 @@ _ALSO_CALLED = {
     "zstandard": ("zstd",),
 }
 """Other names that people give a distribution in prose."""
-_READERS = {"open", "load", "read_text", "read_bytes", "from_file", "fromfile", "memmap", "Load"}
+_READERS = {
+    *("open", "load", "read_text", "read_bytes", "from_file", "fromfile", "memmap", "Load", "SentencePieceProcessor"),
+}
+_ASKERS = {"exists", "isfile", "is_file", "isdir", "is_dir"}
 _WRITERS = {"save", "write_text", "write_bytes", "savez", "dump"}
 _ELSEWHERE = ("data/", "./data/", "logs/", "./logs/", "/", "~", "..", "http")
 """Beginnings of paths that a record folder need not hold."""
@@ -95,7 +98,8 @@ class Source:
         error: why it is no Python; imports are then only looked for line by line.
         newer_python: the version of Python that reads it, where the one that runs here does not; else "".
         imports: top names that it cannot do without.
-        optional: those whose absence it catches.
+        optional: those whose absence it catches, or that it imports under a condition.
+        conditional: of these the ones under a condition.
         opened: relative paths that it reads and does not write, where they are written out in the code.
         named: names of files of code in its literals, which it may execute, compile or load.
         packed: whether it executes code that it unpacks.
@@ -106,6 +110,7 @@ class Source:
     newer_python: str = ""
     imports: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    conditional: frozenset[str] = frozenset()
     opened: frozenset[str] = frozenset()
     named: frozenset[str] = frozenset()
     packed: bool = False
@@ -127,6 +132,7 @@ def read_source(data: bytes) -> Source:
         newer_python=max(one.newer_python for one in sources),
         imports=needed,
         optional=frozenset[str]().union(*(one.optional for one in sources)) - needed,
+        conditional=frozenset[str]().union(*(one.conditional for one in sources)) - needed,
         opened=frozenset[str]().union(*(one.opened for one in sources)),
         named=frozenset[str]().union(*(one.named for one in sources)),
         packed=any(one.packed for one in sources),
@@ -157,12 +163,18 @@ def _read_layer(data: bytes) -> Source:
         imports = frozenset(re.findall(r"^(?:import|from)[ \t]+([A-Za-z_]\w*)", data.decode("utf-8", "replace"), re.M))
         return Source(error="" if newer else error, newer_python=newer, imports=imports if newer else frozenset())
     tree = _parsed(data)
-    needed, optional = _imports(tree)
+    needed, optional, conditional = _imports(tree)
     called = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     packed = any(isinstance(node.func, ast.Name) and node.func.id == "exec" for node in called)
     layers = tuple(executed_code(tree))
     return Source(
-        "", "", needed, optional - needed, frozenset(_opened(called)), frozenset(_named(tree)), packed, layers
+        imports=needed,
+        optional=optional,
+        conditional=conditional,
+        opened=frozenset(_opened(called)),
+        named=frozenset(_named(tree)),
+        packed=packed,
+        layers=layers,
     )
 
 
@@ -195,8 +207,8 @@ def newer_python(data: bytes, error: str) -> str:
     return "3.12" if sys.version_info < (3, 12) else ""
 
 
-def _imports(tree: ast.Module) -> tuple[frozenset[str], frozenset[str]]:
-    """Modules that it needs, and those whose absence it catches."""
+def _imports(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Modules that it needs, those that it can do without, and of these the ones that it imports under a condition."""
     caught = {
         id(inner)
         for node in ast.walk(tree)
@@ -204,10 +216,11 @@ def _imports(tree: ast.Module) -> tuple[frozenset[str], frozenset[str]]:
         for statement in node.body
         for inner in ast.walk(statement)
     }
-    needed, optional = set[str](), set[str]()
+    conditions = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.If) for inner in ast.walk(node)}
+    needed, optional, conditional = set[str](), set[str](), set[str]()
     for node in ast.walk(tree):
-        (optional if id(node) in caught else needed).update(_imported(node))
-    return frozenset(needed), frozenset(optional)
+        (optional if id(node) in caught else conditional if id(node) in conditions else needed).update(_imported(node))
+    return frozenset(needed), frozenset((optional | conditional) - needed), frozenset(conditional - needed)
 
 
 def _imported(node: ast.AST) -> set[str]:
@@ -239,6 +252,8 @@ def _opened(calls: Iterable[ast.Call]) -> set[str]:
                  if isinstance(one, ast.Constant) and isinstance(one.value, str)]  # fmt: skip
         if function in _WRITERS or (function == "open" and any(set(mode) & set("wax+") for mode in modes)):
             written |= paths
+        elif function in _ASKERS:
+            written |= paths  # it goes on without the file
         elif function in _READERS:
             read |= paths
     return {path for path in read - written if not path.startswith(_ELSEWHERE) and not _MADE_BY_RUNNING.search(path)}
@@ -247,7 +262,8 @@ def _opened(calls: Iterable[ast.Call]) -> set[str]:
 def _places(call: ast.Call) -> list[ast.expr]:
     """Where a call may have its path: its arguments, and what its method is called on."""
     owner = [call.func.value] if isinstance(call.func, ast.Attribute) else []
-    return [*call.args[:2], *owner]
+    named = [one.value for one in call.keywords if one.arg in ("file", "path", "filename", "model_file", "fname")]
+    return [*call.args[:2], *named, *owner]
 
 
 def _path_in(node: ast.expr) -> str:

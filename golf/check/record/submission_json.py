@@ -16,6 +16,8 @@ from golf.check.record.claims import FILE, Claims, brief, flat_text
 from golf.check.record.numbers import Told
 from golf.check.record.text import decoded
 
+CORRECT = f"correct {FILE}, or add the right logs"
+"""The remedy for a figure that no log has."""
 REQUIRED = ("author", "github_id", "name", "date", "val_bpb")
 """Without these a submission cannot be listed."""
 WANTED = (

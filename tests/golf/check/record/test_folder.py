@@ -138,7 +138,7 @@ FAULTS: dict[str, tuple[Change, list[int]]] = {
     "no sizes at all": (
         lambda f: [
             *(edit("train_seed", old, "")(f) for old in ("Code size", "Serialized", "Total submission")),
-            fields(bytes_total=None, bytes_code=None, seed_results=None)(f),
+            fields(bytes_total=None, bytes_code=None, bytes_model=None, seed_results=None)(f),
         ],
         [3],
     ),

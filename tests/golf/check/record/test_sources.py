@@ -26,15 +26,16 @@ def g(path="x.bin"):
 torch.save({}, "w.pt")
 """)
     assert source.error == ""
-    assert source.imports == {"torch", "lzma", "near", "flash_attn_interface", "brotli", "always"}
-    assert source.optional == {"zstandard", "fast"}
+    assert source.imports == {"torch", "lzma", "near", "brotli", "always"}
+    assert source.optional == {"zstandard", "fast", "flash_attn_interface"}
+    assert source.conditional == {"flash_attn_interface"}
     assert source.opened == {"in.bin", "table.npy"}
     assert not source.packed
     missing = missing_requirements(source, "brotli==1.1 ; python_version > '3'\nflash-attn-3>=1\n", ["always", "near"])
     assert missing == ([], ["fast", "zstandard"])
     assert missing_requirements(source, "", ["near"]) == (
-        ["always", "brotli", "flash_attn_interface"],
-        ["fast", "zstandard"],
+        ["always", "brotli"],
+        ["fast", "flash_attn_interface", "zstandard"],
     )
 
 
