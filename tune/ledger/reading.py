@@ -4,6 +4,7 @@ What is mended on reading: other line ends, a byte order mark, spaces around a l
 were re-indented, the same line twice. What a checksum does not fit is no entry; it is told with its likely cause.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -46,12 +47,7 @@ def read_lines(data: bytes) -> Reading:
     for number, line, as_written in _joined(data.splitlines(keepends=True)):
         found.num_lines += 1
         try:
-            written = line
-            try:
-                entry = decode(line)
-            except ValueError:
-                written = _compact(line)
-                entry = decode(written)
+            written, entry = _parsed(line)
         except ValueError as error:
             found.damaged.append(_damaged(number, line, as_written, error))
             found.lines.append(line)
@@ -64,6 +60,17 @@ def read_lines(data: bytes) -> Reading:
             found.entries.append(entry)
             found.lines.append(written)
     return found
+
+
+def _parsed(line: bytes) -> tuple[bytes, dict[str, Any]]:
+    """A line as the ledger writes it, and its entry. Raises: ValueError as `decode`."""
+    try:
+        return line, decode(line)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            written = _compact(line)
+            return written, decode(written)
+        raise
 
 
 def _joined(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:

@@ -46,7 +46,7 @@ from tune.tracking.runs import (
     text_of,
     title_of,
 )
-from tune.tracking.views import experiment_tags, quoted, view_tag
+from tune.tracking.views import PRIMARY_METRIC, experiment_tags, quoted, view_tag
 
 RUN_STATUS = {"done": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
 REPORT = "report"
@@ -84,7 +84,7 @@ class Experiment:
         self.client = connect(uri)
         with opened_alone(uri):
             if database is not None:
-                bring_places_home(database)
+                bring_places_home(database, PRIMARY_METRIC)
             self.experiment_id = self._find_or_create_experiment(name, database)
         self._runs: dict[tuple[str, str], str | None] = {}
         self._new: set[str] = set()

@@ -76,23 +76,26 @@ def local_folder(address: str) -> Path | None:
     return Path(local_file_uri_to_path(address)) if address.startswith(("file:", "/")) else None
 
 
-def bring_places_home(database: Path) -> None:
+def bring_places_home(database: Path, mark: tuple[str, str]) -> None:
     """Let runs whose files were beside another database keep them beside this one.
 
     MLflow stores whole addresses: in a storage folder that was copied, moved or fetched they lead to the original. It
     also remembers by a run's id alone where its files go, though a copied run has the same.
+
+    Args: mark: name and value of the tag that this program's experiments have; others' are left as they are.
     """
     private._artifact_repos_cache.clear()
     home = artifact_root(database)
+    own = "SELECT experiment_id, artifact_location FROM experiments JOIN experiment_tags USING (experiment_id)"
     with contextlib.closing(sqlite3.connect(database, timeout=30)) as opened, opened:
-        found = [str(row[0]) for row in opened.execute("SELECT DISTINCT artifact_location FROM experiments")]
-        for old in found:
+        for number, old in opened.execute(f"{own} WHERE key = ? AND value = ?", mark).fetchall():
             if old != home and old.startswith("file:") and old.endswith(f"/{_ARTIFACTS}"):
-                for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-                    changed = f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
-                    below = f"substr({column} || '/', 1, ?) = ?"
-                    values = (home, len(old) + 1, len(old) + 1, f"{old}/")
-                    opened.execute(f"{changed} WHERE {below}", values)
+                opened.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (home, number))
+                opened.execute(
+                    "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+                    "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                    (home, len(old) + 1, number, len(old) + 1, f"{old}/"),
+                )
 
 
 def connect(uri: str) -> Any:

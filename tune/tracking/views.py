@@ -14,6 +14,8 @@ from urllib.parse import quote
 from tune.tracking.runs import LADDER_CURVE, MARGIN, NOTE, POINTS_FAILED, key_of
 
 VIEW_TAG = "mlflow.sharedViewState."
+PRIMARY_METRIC = ("mlflow.experiment.primaryMetric.name", "bpb")
+"""Tag of every experiment that is made here."""
 _MODE = "workflowType=machine_learning"
 """Without it MLflow 3 shows its menus for language-model applications."""
 _HOW_TO_READ = """\
@@ -46,7 +48,7 @@ def experiment_tags() -> dict[str, str]:
     return {
         NOTE: _HOW_TO_READ,
         "mlflow.experimentKind": "custom_model_development",
-        "mlflow.experiment.primaryMetric.name": "bpb",
+        **dict([PRIMARY_METRIC]),
     }
 
 

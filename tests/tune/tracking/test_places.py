@@ -79,6 +79,17 @@ def test_a_copied_storage_leaves_the_original_alone(empty: Path, tmp_path: Path)
     assert list(kept(storage).values()) == ["weights 1"]
 
 
+def test_experiments_of_others_stay_where_they_are(empty: Path, tmp_path: Path) -> None:
+    """Fault: in a database that is not ours alone, other runs lose their files."""
+    storage = made(tmp_path / "original", empty)
+    client, elsewhere = MlflowClient(default_uri(storage.root)), (tmp_path / "other" / "mlartifacts").as_uri()
+    theirs = client.create_experiment("theirs", artifact_location=elsewhere)
+    run = client.create_run(theirs)
+    finish(storage, 2)
+    assert client.get_experiment(theirs).artifact_location == elsewhere
+    assert client.get_run(run.info.run_id).info.artifact_uri.startswith(f"{elsewhere}/")
+
+
 def test_a_moved_storage_keeps_its_files(empty: Path, tmp_path: Path) -> None:
     """Fault: the files of the runs are looked for where the storage was."""
     storage = made(tmp_path / "before", empty)
