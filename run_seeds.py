@@ -15,11 +15,12 @@ from golf.check.points import brief
 from golf.check.study import kept_check
 from golf.config import to_plain
 from golf.data.dataset import Dataset
+from golf.options import Parser, above, whole
 from golf.presets import PRESETS
 from golf.record import digest
 from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK_SECONDS
 from golf.terminal import python_line, quiet_when_closed
-from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere
+from tune.command import Session, add_machines, add_places, guarded_anywhere
 from tune.console import dry_table, ending_of
 from tune.ledger.ledger import STAMPS, Ledger
 from tune.ledger.trials import latest, trials_of
@@ -78,10 +79,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--best", action="store_true", help="the sweep's best trial under the cap")
     parser.add_argument("--dry-run", action="store_true", help="print the runs with their work and stop")
     runs = parser.add_argument_group("runs")
-    runs.add_argument("--seeds", type=int, nargs="+", help=f"({' '.join(map(str, SEEDS))})")
+    runs.add_argument("--seeds", type=whole(most=2**63 - 1), nargs="+", help=f"({' '.join(map(str, SEEDS))})")
     runs.add_argument("--split", help="another quantisation split")
     runs.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE", help="fields to change")
-    runs.add_argument("--repeat", type=int, default=0, metavar="K", help="run the first seed K more times")
+    runs.add_argument("--repeat", type=whole(), default=0, metavar="K", help="run the first seed K more times")
     runs.add_argument("--cold", action="store_true", help="compute all anew, share nothing: what a record claims")
     test = parser.add_argument_group("test")
     test.add_argument(
@@ -96,12 +97,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--track", choices=list(TRACK_SECONDS), default=NON_RECORD, help="whose seconds count (%(default)s)"
     )
     test.add_argument("--until-decided", action="store_true", help="add seeds until the gain is shown or denied")
-    test.add_argument("--max-seeds", type=int, default=MAX_SEEDS, help="for --until-decided (%(default)s)")
+    test.add_argument("--max-seeds", type=whole(), default=MAX_SEEDS, help="for --until-decided (%(default)s)")
     others = parser.add_argument_group("without running anything")
     others.add_argument("--compare", nargs="+", metavar="NAME", help="compare with the first, on one stream")
     others.add_argument("--power", action="store_true", help="how many seeds a gain needs")
-    others.add_argument("--gain-bpb", type=float, nargs="+", default=[], help="true gains, for --power")
-    others.add_argument("--gain-nats", type=float, nargs="+", default=[], help="the same in nats per token")
+    others.add_argument("--gain-bpb", type=above("BPB"), nargs="+", default=[], help="true gains, for --power")
+    others.add_argument("--gain-nats", type=above("nats"), nargs="+", default=[], help="the same in nats per token")
     others.add_argument("--noise-bpb", type=float, help="deviation from seed to seed, for --power (the ledger's)")
     add_places(parser, "the study's name (made of preset or trial and changes); the same name continues")
     add_machines(parser)

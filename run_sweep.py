@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
-from golf.commands import assignment_of, read_config
+from golf.commands import names_file, read_config
 from golf.config import RunConfig, nearest
 from golf.data.dataset import Dataset
-from golf.presets import PRESETS
+from golf.options import Parser, above, assignments, real, whole
+from golf.presets import DEMO_PRESETS, PRESETS
 from golf.record import LADDER, SLIDING
 from golf.terminal import quiet_when_closed
 from tune.cluster import Workers
-from tune.command import Parser, Session, add_machines, add_places, guarded_anywhere, open_data
-from tune.console import best_of, dry_table, ending_of, table
+from tune.command import Session, add_machines, add_places, guarded_anywhere, open_data
+from tune.console import best_of, dry_table, ending_of, table, text_read
 from tune.forecast import Forecast, forecast
 from tune.ledger.ledger import Ledger
 from tune.pace import PACK
@@ -28,7 +29,7 @@ from tune.provenance import outdated
 from tune.quote import beside, words
 from tune.screening import Screening, first_chunks_of, stride_error
 from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
-from tune.space import space_of
+from tune.space import Space, read_choices, space_of
 from tune.store.store import Store
 from tune.sweep import entries_of, finished
 from tune.tracking.tracker import runs_page, sync
@@ -56,11 +57,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
     plan = parser.add_argument_group("plan", "for --plan, instead of what finished trials in the ledger took")
-    plan.add_argument("--dollars-per-gpu-hour", type=float, help="for a price; takes --gpus-per-worker as 1")
-    plan.add_argument("--gpus", type=int, metavar="N", help="GPUs in all, for the wall clock (those of one trial)")
-    plan.add_argument("--step-seconds", type=float, metavar="S", help="of one optimiser step")
     plan.add_argument(
-        "--stage-seconds", nargs="+", action="extend", default=[], metavar="STAGE=S", help="of pack, sliding, ttt, ..."
+        "--dollars-per-gpu-hour", type=real(unit="dollars"), help="for a price; takes --gpus-per-worker as 1"
+    )
+    plan.add_argument(
+        "--gpus", type=whole(least=1), metavar="N", help="GPUs in all, for the wall clock (those of one trial)"
+    )
+    plan.add_argument("--step-seconds", type=above("seconds"), metavar="S", help="of one optimiser step")
+    plan.add_argument(
+        "--stage-seconds",
+        type=seconds_of,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="STAGE=S",
+        help="of pack, sliding, ttt, ...",
     )
     search = parser.add_argument_group("search")
     search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
@@ -77,34 +88,42 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     search.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE", help="fields of every trial"
     )
-    search.add_argument("--seed", type=int, default=0, help="seed of the search; seed=N in --set is the model's")
+    search.add_argument(
+        "--seed", type=whole(most=2**32 - 1), default=0, help="seed of the search; seed=N in --set is the model's"
+    )
     search.add_argument("--no-screening", action="store_true", help="evaluate every trial that fits in full")
     search.add_argument(
         "--screen-fraction",
-        type=float,
+        type=real(most=0.5, open_below=True),
         default=0.1,
         help="share of the stream to screen on (%(default)s)",
     )
     ranking = "stride of the windows that trials are screened by (their own); never of a final figure"
-    search.add_argument("--screen-stride", type=int, help=ranking)
-    search.add_argument("--top", type=float, default=0.5, help="share of the trials that go on from it (%(default)s)")
+    search.add_argument("--screen-stride", type=whole(least=1), help=ranking)
+    search.add_argument(
+        "--top",
+        type=real(most=1.0, open_below=True),
+        default=0.5,
+        help="share of the trials that go on from it (%(default)s)",
+    )
     places = add_places(parser, "the sweep's name (the preset's); the same name continues")
     places.add_argument("--no-reuse", action="store_true", help="compute every trial alone, share nothing")
     add_machines(parser)
     return parser.parse_args(arguments)
 
 
-def choices_of(text: str) -> tuple[str, list[Any]]:
-    """Field and choices of FIELD=A,B,..."""
-    field, _ = assignment_of(text, "--space")
-    return field, [assignment_of(f"{field}={choice}", "--space")[1] for choice in text.partition("=")[2].split(",")]
+def space_asked_for(parsed: argparse.Namespace) -> Space:
+    """What the command line wants searched: the preset's space with its --space, without what --set fixes."""
+    preset = None if names_file(parsed.preset) else parsed.preset
+    return space_of(preset, read_choices(parsed.space), assignments(parsed.set))
 
 
-def make_search(parsed: argparse.Namespace, base: RunConfig, dataset: Dataset, known: list[dict[str, Any]]) -> Search:
+def make_search(
+    parsed: argparse.Namespace, base: RunConfig, space: Space, dataset: Dataset, known: list[dict[str, Any]]
+) -> Search:
     """The search that the command line asks for, going on from the entries in `known`."""
-    space = space_of(parsed.preset, dict(map(choices_of, parsed.space)))
     trials = parsed.trials
-    if trials is None and parsed.preset == "demo" and parsed.search != "grid":
+    if trials is None and parsed.preset in DEMO_PRESETS and parsed.search != "grid":
         trials = DEMO_TRIALS
     return Search(base, space, parsed.search, trials, parsed.seed, dataset.digest, known)
 
@@ -112,25 +131,26 @@ def make_search(parsed: argparse.Namespace, base: RunConfig, dataset: Dataset, k
 def sweep(parsed: argparse.Namespace) -> int:
     """Run or continue the sweep and show what came out."""
     base, storage = read_config(parsed), Storage(parsed.storage.resolve())
-    parsed.preset = Path(parsed.preset).stem
-    name = parsed.name or parsed.preset
+    space, preset = space_asked_for(parsed), Path(parsed.preset).stem
+    name = parsed.name or preset
     dataset = open_data(parsed, base, storage)
     screening = None if parsed.no_screening else screening_of(parsed, base)
     known = finished(name, storage, screening is not None)
-    search = make_search(parsed, base, dataset, known)
+    search = make_search(parsed, base, space, dataset, known)
     if parsed.dry_run:
         print(dry_table(search.planned(), dataset, len(known)))
         return 0
-    planned = make_forecast(parsed, base, dataset, storage, known, screening)
+    planned = make_forecast(parsed, make_search(parsed, base, space, dataset, known), dataset, storage, screening)
     if parsed.plan:
         show_plan(parsed, search, planned, storage.sweep(name))
+        print(text_read(search.configs(), dataset))
         return 0
     again = sum(map(outdated, entries_of(name, storage)))
     if again:
         print(f"{again} trials ran with other code or another torch: they are run again, as far as it changes them")
-    with Session(parsed, storage, parsed.preset) as session:
+    with Session(parsed, storage, preset) as session:
         session.run(name, search, dataset, known, screening=screening, reuse=not parsed.no_reuse)
-    result = show(parsed, base, search, storage, session.uri, session.stopped)
+    result = show(name, preset, base, search, storage, session.uri, session.stopped)
     entries = [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]
     print(beside(planned, entries))
     if (error := stride_error(entries)) is not None:
@@ -148,14 +168,16 @@ def screening_of(parsed: argparse.Namespace, base: RunConfig) -> Screening:
 
 def make_forecast(
     parsed: argparse.Namespace,
-    base: RunConfig,
+    search: Search,
     dataset: Dataset,
     storage: Storage,
-    known: list[dict[str, Any]],
     screening: Screening | None,
 ) -> Forecast:
-    """The work of the trials that are planned, before anything is started."""
-    search = make_search(parsed, base, dataset, known)
+    """The work of the trials that are planned, before anything is started.
+
+    Args: search: of its own, since all its trials are asked for.
+    """
+    base = search.base
     points, trials = branch_points(search.configs()), search.planned()
     store, entries = Store(parsed.store or str(storage.store)), Ledger(storage.ledger).find(kind="trial")
     num_targets = len(dataset.validation) - 1
@@ -172,7 +194,7 @@ def make_forecast(
         stored,
         points,
         parsed.step_seconds,
-        dict(map(seconds_of, parsed.stage_seconds)),
+        dict(parsed.stage_seconds),
         None if screening is None or first_chunks is None else screening.top,
         (first_chunks or 0) * base.score.chunk_tokens / num_targets,
     )
@@ -186,13 +208,13 @@ def planned_workers(parsed: argparse.Namespace) -> Workers:
 
 
 def seconds_of(text: str) -> tuple[str, float]:
-    """Stage and seconds of STAGE=S."""
-    stage, seconds = assignment_of(text, "--stage-seconds")
+    """The type of --stage-seconds: stage and seconds of STAGE=S."""
+    stage, equals, seconds = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"must be STAGE=S, got {text!r}")
     if stage not in (PACK, *LADDER):
-        raise ValueError(f'--stage-seconds: unknown stage "{stage}"{nearest(stage, (PACK, *LADDER))}')
-    if not isinstance(seconds, (int, float)):
-        raise ValueError(f"--stage-seconds {stage} must be a number, got {seconds!r}")
-    return stage, float(seconds)
+        raise argparse.ArgumentTypeError(f'unknown stage "{stage}"{nearest(stage, (PACK, *LADDER))}')
+    return stage, real(unit="seconds")(seconds)
 
 
 def show_plan(parsed: argparse.Namespace, search: Search, planned: Forecast, folder: Path) -> None:
@@ -209,9 +231,8 @@ def show_plan(parsed: argparse.Namespace, search: Search, planned: Forecast, fol
     print(f"picture: {folder / 'plan.svg'}")
 
 
-def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: Storage, uri: str, stopped: bool) -> int:
+def show(name: str, preset: str, base: RunConfig, search: Search, storage: Storage, uri: str, stopped: bool) -> int:
     """The table and where to look further."""
-    name = parsed.name or parsed.preset
     entries = [entry for entry in entries_of(name, storage) if entry["trial"] in search.given]
     print(f"\n{table(entries, base.cap_bytes, storage.root)}\n")
     best = best_of(entries)
@@ -222,9 +243,9 @@ def show(parsed: argparse.Namespace, base: RunConfig, search: Search, storage: S
     ending = ending_of(entries, base.cap_bytes, storage.root)
     if ending.text:
         print(ending.text)
-    sent = sync(entries_of(name, storage), uri, parsed.preset, storage)
+    sent = sync(entries_of(name, storage), uri, preset, storage)
     print(f"every number: {storage.ledger}")
-    print(sent.problem or runs_page(uri, parsed.preset, name))
+    print(sent.problem or runs_page(uri, preset, name))
     if stopped:
         print("stopped: what was finished is kept; the same command continues")
         return 130

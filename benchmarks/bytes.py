@@ -262,7 +262,9 @@ def contest(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Race."""
-    parser = argparse.ArgumentParser("python -m benchmarks.bytes", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.bytes", allow_abbrev=False, description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_STEPS} steps, one split, the record against zstd")
     parser.add_argument(
         "--data", type=Path, metavar="FOLDER", help=f"prepared data ({DEFAULT_DATA}, made when missing)"

@@ -140,7 +140,9 @@ def compare(room: Path, record: Path, data: Path, config: RunConfig, ranks: int)
 
 def main() -> None:
     """Compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few steps")
     parser.add_argument("--record", type=Path, help="a record folder as the command submit makes it")
     parser.add_argument("--data", type=Path, help="the dataset (the built-in corpus, made when missing)")

@@ -47,7 +47,7 @@ def validation_text(data: Path) -> bytes:
 
 def main(arguments: list[str]) -> int:
     """Compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("--storage", type=Path, default=Path("storage"), help="a sweep's storage (%(default)s)")
     parser.add_argument("--sweep", default="demo", help="its name (%(default)s)")
     parsed = parser.parse_args(arguments)

@@ -95,7 +95,7 @@ def bootstrap_coverage(generator: np.random.Generator, rounds: int, correlation:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the simulations."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("--rounds", type=int, default=40_000, help="simulated studies of each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the simulation (%(default)s)")
     parsed = parser.parse_args(arguments)

@@ -124,7 +124,9 @@ def exponent(factors: list[int], values: list[float]) -> float:
 
 def main() -> None:
     """Measure every stage along what it grows with."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="up to 4 times only")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads on a CPU (all)")
     parsed = parser.parse_args()

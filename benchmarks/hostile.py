@@ -237,7 +237,9 @@ def repeat(which: str, seed: int) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line: 1 when any input was a crash."""
-    parser = argparse.ArgumentParser("python -m benchmarks.hostile", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.hostile", allow_abbrev=False, description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--inputs", type=int, default=100_000, help="hostile files in all (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")

@@ -385,7 +385,9 @@ def _make_data(folder: Path) -> None:
 
 def main() -> None:
     """Start this again in namespaces of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="no sweep: up, a stranger, up again, down")
     parsed = parser.parse_args()

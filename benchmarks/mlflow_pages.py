@@ -141,7 +141,9 @@ def shoot(browser: Browser, address: str, subject: Subject, entries: Iterable[Ma
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the ledger's trials, look at them, end the server."""
-    parser = argparse.ArgumentParser("python -m benchmarks.mlflow_pages", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.mlflow_pages", allow_abbrev=False, description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("ledger", type=Path)
     parser.add_argument("out", type=Path, help="folder of the pictures")
     parser.add_argument("--compare", nargs=2, metavar="TRIAL", help="ids (two of the best)")

@@ -262,7 +262,7 @@ def say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the study."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smaller model, at most 10 minutes a seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="seeds of the grid (%(default)s)")
     parser.add_argument("--alone", type=int, default=6, help="trials that are also run alone (%(default)s)")

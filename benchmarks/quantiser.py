@@ -220,7 +220,9 @@ def print_methods(rows: Sequence[Mapping[str, Any]]) -> list[float]:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer turns, one seed, few steps: 3 minutes on 2 cores")
     parser.add_argument("--device", type=torch.device, help="cpu or cuda (a GPU where there is one)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="on a CPU (%(default)s)")

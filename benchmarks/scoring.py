@@ -62,7 +62,9 @@ def needed_operations(config: RunConfig) -> float:
 
 def parse(what: str, turns: int) -> argparse.Namespace:
     """The arguments of this benchmark, of `ttt` and, but for the peer, of `train_step`."""
-    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=what, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer turns and windows: at most 3 minutes on 2 cores")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--turns", type=int, default=turns, help=f"times that each is timed ({turns})")

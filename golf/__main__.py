@@ -1,7 +1,6 @@
 """A model that fits under a byte cap: trained, packed and scored in one plain process or under torchrun."""
 
 import argparse
-import math
 import os
 import sys
 import time
@@ -24,6 +23,7 @@ from golf.commands import (
     train_command,
 )
 from golf.importing import import_command
+from golf.options import Parser, above, real, whole
 from golf.presets import PRESETS, SPLITS
 from golf.record import LADDER
 from golf.rules import TRACK_SECONDS
@@ -49,7 +49,7 @@ stopped and given again: what is finished is not computed twice."""
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line as a namespace whose `command` is the function to call."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m golf", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
@@ -92,9 +92,9 @@ def _add_choices(parser: argparse.ArgumentParser, split: bool = True) -> None:
 def _add_saving(parser: argparse.ArgumentParser) -> None:
     """--save-seconds and --mtbf-hours."""
     fixed = "save the state every S seconds (chosen from what a save takes: the square root of 2 * save * mtbf)"
-    parser.add_argument("--save-seconds", type=float, metavar="S", help=fixed)
+    parser.add_argument("--save-seconds", type=real(unit="seconds"), metavar="S", help=fixed)
     often = "mean time between failures of the machines together (%(default)g)"
-    parser.add_argument("--mtbf-hours", type=float, default=MTBF_HOURS, metavar="H", help=often)
+    parser.add_argument("--mtbf-hours", type=above("hours"), default=MTBF_HOURS, metavar="H", help=often)
 
 
 def _add_preset(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +144,7 @@ def _add_looking(kinds: Any) -> None:
     track = "whose limits count (non-record; of a study or a record folder its own)"
     check.add_argument("--track", choices=list(TRACK_SECONDS), help=track)
     best = "of a record folder: the previous best, the values of its seeds or one mean, in BPB"
-    check.add_argument("--baseline", type=float, nargs="+", default=[], metavar="V", help=best)
+    check.add_argument("--baseline", type=above(), nargs="+", default=[], metavar="V", help=best)
     check.add_argument("--baseline-nats", action="store_true", help="--baseline is in nats per token")
     check.add_argument("--preset", metavar="PRESET", help="of an artifact alone: whose score settings to use")
     check.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
@@ -186,7 +186,7 @@ def _add_running(kinds: Any) -> None:
         parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (runs/PRESET)")
         parser.add_argument(
             "--seconds",
-            type=_seconds,
+            type=above("seconds"),
             metavar="S",
             help="train for about so long: a few steps are measured first and the number of steps fixed by them",
         )
@@ -215,9 +215,13 @@ def _add_running(kinds: Any) -> None:
         more=FITTING,
     )
     fit.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of a trained run")
-    fit.add_argument("--cap", type=_whole, metavar="BYTES", help="largest artifact, model and code (that of the run)")
-    fit.add_argument("--margin", type=_whole, default=0, metavar="BYTES", help="bytes to leave free (%(default)s)")
-    fit.add_argument("--tokens", type=_whole, default=8192, metavar="N", help="tokens to measure on (%(default)s)")
+    fit.add_argument(
+        "--cap", type=whole(least=1), metavar="BYTES", help="largest artifact, model and code (that of the run)"
+    )
+    fit.add_argument("--margin", type=whole(), default=0, metavar="BYTES", help="bytes to leave free (%(default)s)")
+    fit.add_argument(
+        "--tokens", type=whole(least=1), default=8192, metavar="N", help="tokens to measure on (%(default)s)"
+    )
     fit.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
     fit.add_argument("--out", type=Path, metavar="FILE", help="where the configuration is written (FOLDER/fitted.json)")
 
@@ -288,7 +292,7 @@ def _add_data(sources: Any) -> None:
         more="Downloads resume.",
     )
     fineweb.add_argument(
-        "--train-shards", type=int, default=80, metavar="N", help="training shards of 100 M tokens (%(default)s)"
+        "--train-shards", type=whole(), default=80, metavar="N", help="training shards of 100 M tokens (%(default)s)"
     )
     fineweb.add_argument(
         "--out", type=Path, default=Path("data/fineweb"), metavar="FOLDER", help="the dataset's folder (%(default)s)"
@@ -313,24 +317,6 @@ combination is packed for real, until one fits. The run's own configuration and 
 IMPORTING = """A quantised
 file becomes an artifact with the same codes and scales; float weights become the folder of a run, to be scored or
 packed. Every value stays as it is, bit for bit. Nothing in the file is executed."""
-
-
-def _whole(text: str) -> int:
-    """A number of bytes or tokens."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    """--seconds as a number."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-    return seconds
 
 
 def message_of(error: BaseException) -> str:

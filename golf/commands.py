@@ -7,8 +7,8 @@ mixes another configuration into it. Never knows Ray or MLflow.
 
 import argparse
 import json
-import math
 import shlex
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,19 +24,21 @@ from golf.config import RunConfig, from_plain, override_all, to_plain
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, hash_file, open_dataset, read_manifest
 from golf.data.fineweb import download_fineweb
+from golf.data.passes import passes_warning, passes_words
 from golf.data.shards import TokenStream
 from golf.data.text import prepare_text, read_documents
 from golf.describe import config_facts, fact_lines, field_notes, note_lines, save_line
 from golf.dist import Group, join, pick_device
 from golf.files import read_json, write_json
 from golf.fit import fit, fit_lines, training_loss, training_tokens
-from golf.presets import find_preset, with_grids, with_split
+from golf.options import assignment_of, assignments
+from golf.presets import DEMO_PRESETS, PRESETS, find_preset, with_grids, with_split
 from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, WEIGHTS, digest
 from golf.run_log import LOG_FILE, LogFile, head_lines
 from golf.solo import Progress, noticed_signals, print_ladder
 from golf.stages import RunFolder, measure, pack_stage, run_stages, train_stage, with_code
 from golf.tensors import read_tensors
-from golf.terminal import expanded, python_line
+from golf.terminal import expanded, need_path, python_line
 from golf.train.saving import Saving
 
 DEFAULT_DATA = Path("data") / CORPUS_NAME
@@ -172,7 +174,10 @@ def fit_command(arguments: argparse.Namespace) -> None:
     need_file(folder, WEIGHTS[AVERAGED], "train")
     if arguments.cap is not None:
         config = replace(config, cap_bytes=arguments.cap)
-    data = Path(arguments.data or settings_of(folder).get("data") or DEFAULT_DATA)
+    data = arguments.data or settings_of(folder).get("data")
+    if data is None:
+        check_built_in(config, None)
+    data = Path(data or DEFAULT_DATA)
     stream = training_tokens(data, config.model.vocab_size)
     loss = training_loss(config, stream, arguments.tokens, Group(device=pick_device()))
     fitted = fit(read_tensors(folder.file(WEIGHTS[AVERAGED])), config, loss, arguments.margin)
@@ -262,6 +267,7 @@ def need_file(folder: RunFolder, name: str, command: str) -> None:
 
 def stored_config(folder: RunFolder) -> RunConfig:
     """The configuration of a run's folder."""
+    need_path(folder.path)
     if not folder.file("config.json").is_file():
         raise FileNotFoundError(
             f"{folder.path} is not the folder of a run (no config.json); make one with `python -m golf run demo`"
@@ -285,7 +291,12 @@ def config_from(path: Path) -> RunConfig:
 def read_config(arguments: argparse.Namespace) -> RunConfig:
     """The preset or file named on the command line, with its --split and --set applied."""
     name = arguments.preset
-    return changed(config_from(expanded(name)) if name.endswith(".json") else find_preset(name), arguments)
+    return changed(config_from(expanded(name)) if names_file(name) else find_preset(name), arguments)
+
+
+def names_file(word: str) -> bool:
+    """Whether a word stands for a configuration file, whatever presets there are, and not for a preset."""
+    return word.endswith(".json") or "/" in word or (word not in PRESETS and expanded(word).is_file())
 
 
 def changed(config: RunConfig, arguments: argparse.Namespace) -> RunConfig:
@@ -294,29 +305,15 @@ def changed(config: RunConfig, arguments: argparse.Namespace) -> RunConfig:
     if split:
         grids = config_from(expanded(split)).quant if split.endswith(".json") else None
         config = with_split(config, split) if grids is None else with_grids(config, grids)
-    return override_all(config, dict(assignment_of(text) for text in arguments.set))
+    return override_all(config, assignments(arguments.set))
 
 
 def change_only(config: RunConfig, arguments: argparse.Namespace, parts: tuple[str, ...]) -> RunConfig:
     """`changed`, where --set may only name fields of `parts`: the rest was decided in training."""
     for text in arguments.set:
-        if text.split("=")[0].split(".")[0] not in parts:
+        if assignment_of(text)[0].split(".")[0] not in parts:
             raise ValueError(f"--set {text}: this command changes only {' and '.join(parts)}; use `run` for the rest")
     return changed(config, arguments)
-
-
-def assignment_of(text: str, option: str = "--set") -> tuple[str, Any]:
-    """Field and value of FIELD=VALUE, given for `option`; a value that is not JSON is a string."""
-    field, equals, value = text.partition("=")
-    if not equals or not field:
-        raise ValueError(f'{option} takes FIELD=VALUE, got "{text}" (all fields: `python -m golf fields`)')
-    try:
-        parsed = json.loads(value)
-    except json.JSONDecodeError:
-        parsed = value
-    if isinstance(parsed, float) and not math.isfinite(parsed):
-        raise ValueError(f"{option} {field} must be a finite number, got {value}")
-    return field, parsed
 
 
 def run_folder(arguments: argparse.Namespace) -> RunFolder:
@@ -334,7 +331,7 @@ def begin(
     """
     found, settings = (stored_config(folder) if folder.file("config.json").exists() else None), settings_of(folder)
     group.wait()  # all have read before one writes
-    dataset = find_dataset(arguments.data or settings.get("data"), wanted, group)
+    dataset = find_dataset(arguments.data or settings.get("data"), wanted, group, preset=arguments.preset)
     config = wanted
     if found is not None:
         config = same_run(found, wanted, folder, settings.get("seconds"), arguments.seconds)
@@ -351,9 +348,12 @@ def begin(
             print(f"{settings['seconds']:g} s at {settings['step_seconds']:.4f} s a step: fixed as the plan below")
         print(
             f"{config.schedule.steps} steps of {config.batch.tokens_per_step:,} tokens of {dataset.folder} "
-            f"on {group.world_size} x {group.device.type}; Ctrl-C stops, the same command continues",
+            f"({passes_words(config, dataset)}) on {group.world_size} x {group.device.type}; Ctrl-C stops, the same "
+            "command continues",
             flush=True,
         )
+        if (warning := passes_warning(config, dataset)) is not None:
+            print(warning, file=sys.stderr, flush=True)
     return config, dataset
 
 
@@ -394,12 +394,33 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> lis
     return found
 
 
-def find_dataset(folder: Path | str | None, config: RunConfig, group: Group, accept_fault: bool = False) -> Dataset:
+def check_built_in(config: RunConfig, preset: str | None) -> None:
+    """Raise ValueError where the built-in text is no data for a configuration: for a model that it is too small for.
+
+    Args: preset: what the configuration was called on the command line, a preset or a file; None: not known.
+    """
+    of_demo = preset in DEMO_PRESETS or any(config.model == PRESETS[name].model for name in DEMO_PRESETS)
+    if not of_demo:
+        raise ValueError(
+            f"{preset or 'this model'} needs --data FOLDER: the built-in text is for {', '.join(DEMO_PRESETS)} alone; "
+            "the competition's data: `python -m golf data fineweb`, then --data data/fineweb; text of your own: "
+            "`python -m golf data prepare --text PATH`, then --data data/text"
+        )
+
+
+def find_dataset(
+    folder: Path | str | None,
+    config: RunConfig,
+    group: Group,
+    accept_fault: bool = False,
+    preset: str | None = None,
+) -> Dataset:
     """The dataset in `folder`; without one the built-in corpus, prepared first where it is missing.
 
-    Args: accept_fault: as for `open_dataset`.
+    Args: accept_fault: as for `open_dataset`; preset: as for `check_built_in`.
     """
     if folder is None:
+        check_built_in(config, preset)
         if group.first and not (DEFAULT_DATA.is_dir() and read_manifest(DEFAULT_DATA).get("complete")):
             prepare_text(documents(), DEFAULT_DATA, CORPUS_NAME)
         group.wait()

@@ -423,6 +423,22 @@ def _coerce(hint: Any, value: Any, path: str, base: Any = None) -> Any:
     raise ValueError(f"{path} must be of type {wanted}, got {value!r}")
 
 
+def typed_value(path: str, value: Any) -> Any:
+    """`value` as the type of the field at the dotted `path`, whatever the other fields are.
+
+    Raises: ValueError on an unknown field (with the nearest right name) or a value of another type.
+    """
+    hint: Any = RunConfig
+    for name in path.split("."):
+        if isinstance(hint, types.UnionType):
+            hint = typing.get_args(hint)[0]
+        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
+        if name not in hints:
+            raise ValueError(f'unknown field "{path}"{nearest(name, hints)}')
+        hint = hints[name]
+    return _coerce(hint, value, path)
+
+
 def override(config: RunConfig, path: str, value: Any) -> RunConfig:
     """`config` with the field at the dotted `path` set, e.g. ("schedule.steps", 9000).
 

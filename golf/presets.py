@@ -99,6 +99,10 @@ PRESETS: dict[str, RunConfig] = {
 }
 
 
+DEMO_PRESETS = ("demo",)
+"""Presets for which the built-in text is enough data."""
+
+
 def find_preset(name: str) -> RunConfig:
     """The preset called `name`; ValueError with the nearest right name."""
     if name not in PRESETS:

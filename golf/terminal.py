@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import functools
 import os
 import select
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec
+
+from golf.presets import PRESETS
 
 Arguments = ParamSpec("Arguments")
 
@@ -74,3 +77,17 @@ def _expand(value: object) -> object:
     if isinstance(value, list):
         return [_expand(item) for item in value]
     return expanded(value) if isinstance(value, Path) else value
+
+
+def need_path(path: Path) -> None:
+    """Raise FileNotFoundError, with the nearest name beside it, where there is no such file or folder."""
+    if path.exists():
+        return
+    beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    hint = f'; did you mean "{path.parent / close[0]}"?' if close else "; check the path"
+    if str(path) in PRESETS:
+        hint = f"; {path} is a preset: its run is in the folder that --out named, runs/{path} where nothing did"
+    raise FileNotFoundError(
+        f"there is no file or folder {path}{hint} (`python -m golf run demo` makes the folder of a run)"
+    )

@@ -11,11 +11,13 @@ from golf.artifact.bundle import COUNTED
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     *COUNTED[:-2],
-    "golf.terminal",
     "golf.artifact.ledger",
     "golf.model.model_file",
     "golf.model.interop",
+    "golf.data.passes",
+    "golf.options",
     "golf.presets",
+    "golf.terminal",
     "golf.data.corpus",
     "golf.data.text",
     "golf.data.fineweb",

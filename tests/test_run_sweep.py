@@ -128,6 +128,9 @@ def test_when_all_trials_failed_the_command_fails(
         (["demo", "--set", "schedule.warmdown_start=900"], "warmdown_start"),
         (["demo", "--trials", "0"], "at least 1"),
         (["demo", "--data", "nowhere"], "there is no dataset folder"),
+        (["pr598"], "python -m golf data fineweb"),
+        (["demo", "--set", "adapt.lr=0.1", "--space", "adapt.lr=0.1,0.2"], "give only one of them"),
+        (["demo", "--set", "seed=1", "seed=2"], "given twice"),
         (["pr598", "--data", "DATA"], "vocab_size"),
     ],
 )
@@ -155,3 +158,33 @@ def test_a_dry_run_starts_nothing(
     assert not (tmp_path / "storage").exists()
     total = 2 * (5 + 7) * tiny.batch.tokens_per_step
     assert re.search(rf"^ *24 +{total:,} +[\d,]+  in all, 4 trials", output, re.MULTILINE), output
+
+
+def test_a_file_is_a_file_whatever_its_name(
+    tiny: RunConfig, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault: demo.json gets the preset's space and its number of trials."""
+    write_json(tmp_path / "demo.json", to_plain(tiny))
+    arguments = [str(tmp_path / "demo.json"), "--data", str(data), "--storage", str(tmp_path / "s"), "--dry-run"]
+    assert main(arguments) == 2
+    assert "a configuration file has no space of its own" in capsys.readouterr().err
+    assert main([*arguments, "--search", "random", "--space", "seed=1,2,3,4,5,6,7,8"]) == 0
+    assert "in all, 8 trials" in capsys.readouterr().out
+    assert main([arguments[0], *arguments[3:], "--space", "seed=1,2"]) == 2
+    assert "needs --data" in capsys.readouterr().err
+
+
+def test_too_many_passes_are_a_warning(
+    tiny: RunConfig, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault: thousands of passes over a small text are planned without a word."""
+    write_json(tmp_path / "tiny.json", to_plain(tiny))
+    arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(tmp_path / "s"), "--dry-run"]
+    assert main([*arguments, "--search", "grid", "--space", "schedule.steps=5,6"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"makes 0\.\d+ passes over the training text", told)
+    assert "warning" not in told
+    assert main([*arguments, "--search", "grid", "--space", "schedule.steps=5,5000"]) == 0
+    assert re.search(
+        r"warning: [\d,.]+ passes over the training text, which has [\d,]+ tokens", capsys.readouterr().out
+    )

@@ -10,17 +10,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
+from golf.commands import check_built_in
 from golf.config import RunConfig
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
+from golf.options import above, cpus, gpus, ranks, real, whole
 from golf.terminal import expand_paths, python_line
 from golf.train.saving import MTBF_HOURS, Saving
 from tune.attempts import Endurance
 from tune.cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
-from tune.console import Console, say
+from tune.console import Console, say, text_read
 from tune.ledger.ledger import Ledger, tell_damage
 from tune.mirror import Mirror
 from tune.paths import Storage
@@ -41,14 +43,6 @@ _SENDING_SECONDS = 30.0
 """That MLflow gets at the end to take what waits."""
 _COPYING_SECONDS = 300.0
 """That the mirror gets at the end."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with that line and exit code 2."""
-        self.exit(2, f"error: {message} (--help lists all options)\n")
 
 
 def guarded(act: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
@@ -109,7 +103,9 @@ def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
     )
     mirror = "a folder or s3://, gs:// where ledger, MLflow database, reports and artifacts are copied, trial by trial"
     places.add_argument("--mirror", type=open_address, metavar="URI", help=mirror)
-    places.add_argument("--store-gigabytes", type=float, help="size that the store is kept below (no limit)")
+    places.add_argument(
+        "--store-gigabytes", type=above("gigabytes"), help="size that the store is kept below (no limit)"
+    )
     return places
 
 
@@ -117,22 +113,25 @@ def add_machines(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a trial runs on."""
     work = parser.add_argument_group("machines")
     work.add_argument("--address", help=ADDRESS_HELP)
-    work.add_argument("--workers", type=int, default=1, help="processes of a trial: 1, 2, 4 or 8 (%(default)s)")
-    work.add_argument("--cpus-per-worker", type=float, default=1.0, help="(%(default)s)")
-    work.add_argument("--gpus-per-worker", type=float, help="(1 where there are GPUs)")
-    work.add_argument("--concurrent", type=int, help="trials at a time (as many as fit)")
-    work.add_argument("--save-seconds", type=float, help="between saved states (chosen from what a save costs)")
+    work.add_argument("--workers", type=ranks, default=1, help="processes of a trial: 1, 2, 4 or 8 (%(default)s)")
+    work.add_argument("--cpus-per-worker", type=cpus, default=1.0, help="whole ones, a thread each (%(default)g)")
+    work.add_argument("--gpus-per-worker", type=gpus, help="(1 where there are GPUs)")
+    work.add_argument("--concurrent", type=whole(least=1), help="trials at a time (as many as fit)")
+    work.add_argument(
+        "--save-seconds", type=real(unit="seconds"), help="between saved states (chosen from what a save costs)"
+    )
     mtbf = "mean time between failures of a trial's machines together, for that choice (%(default)g)"
-    work.add_argument("--mtbf-hours", type=float, default=MTBF_HOURS, help=mtbf)
+    work.add_argument("--mtbf-hours", type=above("hours"), default=MTBF_HOURS, help=mtbf)
     patience = "that a lost node is waited for before fewer workers go on (%(default)g)"
-    work.add_argument("--patience-seconds", type=float, default=Endurance.patience_seconds, help=patience)
+    work.add_argument("--patience-seconds", type=above("seconds"), default=Endurance.patience_seconds, help=patience)
     hung = "after which a worker that does not answer the others is given up (%(default)g)"
-    work.add_argument("--timeout-seconds", type=float, default=Endurance.timeout_seconds, help=hung)
+    work.add_argument("--timeout-seconds", type=above("seconds"), default=Endurance.timeout_seconds, help=hung)
 
 
 def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> Dataset:
     """The dataset, the built-in one being made when it is missing; it must have training shards."""
     if parsed.data is None:
+        check_built_in(base, parsed.preset)
         prepare_text(documents(), storage.data / CORPUS_NAME, CORPUS_NAME)
     dataset = open_dataset((parsed.data or storage.data / CORPUS_NAME).resolve(), base.model.vocab_size)
     if dataset.train is None:
@@ -221,7 +220,7 @@ class Session:
             tags=tags or {},
         )
         trials, cap = f"{search.num_trials} trials, {concurrent} at a time", search.base.cap_bytes
-        say(f"{what} {name}: {trials}, cap {cap:,} bytes")
+        say(f"{what} {name}: {trials}, cap {cap:,} bytes; {text_read(search.configs(), dataset)}")
         ours = [entry for entry in known if entry["trial"] in search.given]
         if self._tracker is None:
             self.send(name)

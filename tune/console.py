@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from golf.artifact.bundle import code_bytes
+from golf.config import RunConfig
 from golf.data.dataset import Dataset
+from golf.data.passes import passes_of, passes_warning, passes_words
 from golf.describe import save_line
 from golf.predict import predicted_model_bytes
 from golf.terminal import python_line
@@ -244,7 +246,15 @@ def dry_table(trials: Sequence[Trial], dataset: Dataset, num_known: int) -> str:
     lines.append(f"{work}  in all, {len(trials)} trials; {num_known} are finished already")
     lines.append(f"each that fits scores {len(dataset.validation) - 1:,} validation tokens per rung")
     lines.append("artifact bytes are a prediction before training; TPE chooses later trials by earlier results")
+    lines += [text_read([trial.config for trial in trials], dataset)] if trials else []
     return "\n".join(lines)
+
+
+def text_read(configs: Sequence[RunConfig], dataset: Dataset) -> str:
+    """How often the longest training reads the text, and below it the warning where that is too often."""
+    longest = max(configs, key=lambda config: passes_of(config, dataset))
+    warning = passes_warning(longest, dataset)
+    return f"the longest training makes {passes_words(longest, dataset)}" + (f"\n{warning}" if warning else "")
 
 
 def _figure(entry: Mapping[str, Any], name: str, form: str) -> str:

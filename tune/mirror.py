@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from golf.files import write_bytes
+from golf.options import Parser
 from golf.terminal import expand_paths, python_line, quiet_when_closed
 from tune.ledger.ledger import Ledger, locked, tell_damage
 from tune.ledger.reading import ranges, read_lines
@@ -247,7 +248,7 @@ def show_in_mlflow(storage: Storage) -> str | None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser("python -m tune.mirror", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser("python -m tune.mirror", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     bring = commands.add_parser("fetch", help="bring a copy to this machine")
     bring.add_argument("where", metavar="URI", help="what --mirror named: s3://, gs:// or a folder")

@@ -6,7 +6,6 @@ Ray on every spot machine: `python -m tune.notice`. Imports no Ray, so that it c
 Source: Amazon EC2 user guide, "Spot Instance interruption notices" and "Instance Metadata Service Version 2".
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -14,6 +13,8 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+
+from golf.options import Parser, above
 
 ENDPOINT = "http://169.254.169.254"
 """Of EC2's metadata service: the same on every machine, reachable from nowhere else."""
@@ -97,9 +98,9 @@ def say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Watch until the notice."""
-    parser = argparse.ArgumentParser("python -m tune.notice", description=__doc__.splitlines()[0])
+    parser = Parser("python -m tune.notice", description=__doc__.splitlines()[0])
     parser.add_argument("--endpoint", default=ENDPOINT, help="of the metadata service (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="between two questions (%(default)s)")
+    parser.add_argument("--seconds", type=above("seconds"), default=5.0, help="between two questions (%(default)s)")
     parser.add_argument("--node-id", help="of the node to drain (this machine's)")
     parser.add_argument("--address", help="of the cluster (this machine's)")
     parsed = parser.parse_args(arguments)

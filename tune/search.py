@@ -5,7 +5,7 @@ the ledger holds is not given again: an interrupted search goes on where it was.
 told how far over it a trial was, and such a trial never counts as good. Source of TPE: Bergstra et al. 2011, in Optuna.
 """
 
-import itertools
+import json
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,7 +77,7 @@ class Search:
         if size > _LARGEST_SPACE:
             raise ValueError(f"the space has {size:,} combinations, more than {_LARGEST_SPACE:,}; give fewer choices")
         self.base, self.data = base, data
-        self._trials: dict[tuple[Any, ...], Trial | None] = {}
+        self._trials: dict[str, Trial | None] = {}
         self._order = [point for one in spaces for point in points_of(one)]
         if strategy != "grid":
             random.Random(seed).shuffle(self._order)
@@ -160,24 +160,35 @@ class Search:
         return len(self._first(self._limit))
 
     def _first(self, limit: int | None) -> list[Trial]:
-        """The first valid trials in the search's order; None: all."""
-        valid = (trial for trial in map(self._valid, self._order) if trial is not None)
-        return list(itertools.islice(valid, limit))
+        """The first valid trials in the search's order, of several points that make one trial the first; None: all."""
+        found: dict[str, Trial] = {}
+        for point in self._order:
+            if limit is not None and len(found) == limit:
+                break
+            trial = self._valid(point)
+            if trial is not None:
+                found.setdefault(trial.trial, trial)
+        return list(found.values())
 
     def _valid(self, point: Point) -> Trial | None:
         """The point's trial; None for combinations such as a warmdown after the last step."""
-        items = tuple(point.items())
-        if items not in self._trials:
+        key = key_of(point)
+        if key not in self._trials:
             try:
-                self._trials[items] = make_trial(self.base, point, self.data)
+                self._trials[key] = make_trial(self.base, point, self.data)
             except ValueError:
-                self._trials[items] = None
-        return self._trials[items]
+                self._trials[key] = None
+        return self._trials[key]
 
     def _open(self, point: Point) -> Trial | None:
         """The point's trial if it is valid and was not given yet."""
         trial = self._valid(point)
         return None if trial is None or trial.trial in self.given else trial
+
+
+def key_of(point: Point) -> str:
+    """A point as a dictionary's key: its values may be lists."""
+    return json.dumps(list(point.items()))
 
 
 class _TPE:
@@ -189,7 +200,7 @@ class _TPE:
         self._study = optuna.create_study(sampler=sampler)
         self._space = space
         self._distributions = {field: distribution_of(choices) for field, choices in space.items()}
-        self._asked: dict[tuple[Any, ...], optuna.Trial] = {}
+        self._asked: dict[str, optuna.Trial] = {}
 
     def ask(self, is_open: Callable[[Point], Trial | None], cost: Cost | None) -> Trial | None:
         """A proposal that is open, the cheapest of a few; None when none comes."""
@@ -211,7 +222,7 @@ class _TPE:
         for proposal in proposals:
             if proposal is not chosen:
                 self._study.tell(proposal[1], state=TrialState.FAIL)
-        self._asked[tuple(chosen[2].parameters.values())] = chosen[1]
+        self._asked[key_of(chosen[2].parameters)] = chosen[1]
         return chosen[2]
 
     def tell(self, point: Point, entry: Mapping[str, Any]) -> None:
@@ -220,7 +231,7 @@ class _TPE:
         metrics = entry["metrics"]
         over = metrics.get("overflow_bytes", 0) / metrics["artifact_bytes"] if ended == TrialState.COMPLETE else 0.0
         value = metrics.get("bpb", math.inf) if ended == TrialState.COMPLETE else None
-        asked = self._asked.pop(tuple(point[field] for field in self._space), None)
+        asked = self._asked.pop(key_of({field: point[field] for field in self._space}), None)
         if asked is not None:
             asked.set_constraint("over_cap", over)
             self._study.tell(asked, value, ended)
@@ -237,16 +248,21 @@ class _TPE:
         )
 
     def _choice(self, field: str, value: Any) -> Any:
-        return self._space[field][value] if isinstance(self._distributions[field], IntDistribution) else value
+        return self._space[field][value] if self._by_place(field) else value
 
     def _position(self, field: str, choice: Any) -> Any:
-        ordinal = isinstance(self._distributions[field], IntDistribution)
-        return list(self._space[field]).index(choice) if ordinal else choice
+        return list(self._space[field]).index(choice) if self._by_place(field) else choice
+
+    def _by_place(self, field: str) -> bool:
+        """Whether a choice is told by its place among the field's."""
+        found = self._distributions[field]
+        return not isinstance(found, CategoricalDistribution) or list(found.choices) != list(self._space[field])
 
 
 def distribution_of(choices: Any) -> BaseDistribution:
-    """The place among ascending numbers, else one of unordered choices."""
+    """The place among ascending numbers, else one of unordered choices, where they are no plain values its place."""
     numbers = all(isinstance(choice, (int, float)) and not isinstance(choice, bool) for choice in choices)
     if numbers and list(choices) == sorted(set(choices)):
         return IntDistribution(0, len(choices) - 1)
-    return CategoricalDistribution(list(choices))
+    plain = all(choice is None or isinstance(choice, (bool, int, float, str)) for choice in choices)
+    return CategoricalDistribution(list(choices) if plain else list(range(len(choices))))

@@ -123,7 +123,9 @@ def say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the study; 1 when anything was lost."""
-    parser = argparse.ArgumentParser("python -m benchmarks.faults", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.faults", allow_abbrev=False, description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--quick", action="store_true", help="at most ten minutes on two cores")
     parser.add_argument("--seed", type=int, default=0, help="of the kills and the hostile files (%(default)s)")
     parser.add_argument("--kills", type=int, help="of part A (100; 300 without --quick)")

@@ -13,6 +13,7 @@ from golf.check.points import Finding, failures, rows_of, strictly, table_lines,
 from golf.check.record.folder import check_folder, is_record_folder
 from golf.files import write_json
 from golf.submission.fields import STUDY_FILE
+from golf.terminal import need_path
 
 
 def check_command(arguments: argparse.Namespace) -> None:
@@ -29,6 +30,7 @@ def check_command(arguments: argparse.Namespace) -> None:
 
 def _findings(arguments: argparse.Namespace) -> tuple[list[Finding], str]:
     """What is found on the path, by what it is, and why the other points do not apply."""
+    need_path(arguments.path)
     path: Path = arguments.path.resolve()
     if path.name == STUDY_FILE:
         path = path.parent

@@ -74,7 +74,7 @@ def open_dataset(
         bytes than its texts have.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no dataset folder {folder}; {HOW_TO_PREPARE}")
+        raise FileNotFoundError(f"there is no dataset folder {folder}; check the path, or {HOW_TO_PREPARE}")
     manifest = read_manifest(folder)
     if not manifest.get("complete", True):
         raise ValueError(

@@ -20,7 +20,6 @@ import torch
 
 from golf.__main__ import main
 from golf.artifact.container import encode
-from golf.commands import assignment_of
 from golf.config import (
     BatchConfig,
     RunConfig,
@@ -30,6 +29,7 @@ from golf.config import (
 )
 from golf.data.text import prepare_text
 from golf.files import read_json, write_json
+from golf.options import assignment_of
 from golf.tensors import read_stored, read_tensors
 from tests.conftest import TINY
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tune.command import Parser, add_machines, add_places, resolved
+from golf.options import Parser
+from tune.command import add_machines, add_places, resolved
 
 
 def parsed_of(*words: str) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from golf.options import Parser
 from golf.terminal import expand_paths, quiet_when_closed
 from tune.ledger.ledger import Ledger
 from tune.ledger.tables import (
@@ -48,8 +49,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     form = argparse.RawDescriptionHelpFormatter
     about = "Show or export the ledger, the record of every trial and seed study."
-    parser = argparse.ArgumentParser("python -m tune.ledger", description=about, epilog=EXAMPLES, formatter_class=form)
-    shared = argparse.ArgumentParser(add_help=False)
+    parser = Parser("python -m tune.ledger", description=about, epilog=EXAMPLES, formatter_class=form)
+    shared = Parser(add_help=False)
     shared.add_argument(
         "--ledger", type=Path, default=Path("storage/ledger.jsonl"), metavar="PATH", help="(%(default)s)"
     )

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from golf.options import Parser
 from golf.terminal import expand_paths, quiet_when_closed
 from tune.ledger.ledger import tell_damage
 from tune.paths import Storage
@@ -17,9 +18,7 @@ from tune.tracking.tracker import attach
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        PROGRAM, description="Write the report of a sweep or a seed study from the ledger."
-    )
+    parser = Parser(PROGRAM, description="Write the report of a sweep or a seed study from the ledger.")
     parser.add_argument("name", help="the sweep's or study's name")
     parser.add_argument("--format", choices=FORMATS, help="one of the two files (both)")
     parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")

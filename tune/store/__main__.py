@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from golf.options import Parser
 from golf.terminal import expand_paths, expanded, quiet_when_closed
 from tune.ledger.ledger import Ledger
 from tune.ledger.reading import ranges
@@ -100,8 +101,8 @@ def needed_keys(ledgers: Iterable[Path]) -> set[str]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tune.store", description="Look after the store of stage results.")
-    shared = argparse.ArgumentParser(add_help=False)
+    parser = Parser(prog="python -m tune.store", description="Look after the store of stage results.")
+    shared = Parser(add_help=False)
     shared.add_argument(
         "--storage",
         default="storage",

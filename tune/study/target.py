@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golf.commands import changed, config_from, read_config
-from golf.config import RunConfig, from_plain, to_plain
+from golf.commands import changed, config_from, names_file, read_config
+from golf.config import RunConfig, from_plain, nearest, to_plain
 from golf.data.corpus import CORPUS_NAME
 from golf.data.dataset import Dataset, open_dataset
 from golf.presets import PRESETS
@@ -49,12 +49,20 @@ def find_target(parsed: argparse.Namespace, entries: Sequence[dict[str, Any]]) -
     """
     word = parsed.preset
     if (word is None) == (parsed.from_sweep is None):
-        raise ValueError("give a preset, a config.json, a trial's id, or --from-sweep NAME --best: exactly one of them")
+        raise ValueError(
+            "give a preset, a config.json, a trial's id, or --from-sweep NAME --best: exactly one of them, and before "
+            "options such as --baseline, which take every word behind them"
+        )
     if (parsed.from_sweep is not None) != parsed.best:
         raise ValueError("--from-sweep NAME and --best go together")
-    if word is not None and (word in PRESETS or word.endswith(".json") or not re.fullmatch("[0-9a-f]{4,12}", word)):
+    if word is not None and (word in PRESETS or names_file(word)):
         stem, config = Path(word).stem, read_config(parsed)
         return Target(config, stem, study_name([stem], parsed, config), None)
+    if word is not None and not re.fullmatch("[0-9a-f]{4,12}", word):
+        raise ValueError(
+            f'"{word}" is no preset{nearest(word, PRESETS)}, no file there, and no id of a trial (4 to 12 hex digits; '
+            "`python -m tune.ledger show` lists them)"
+        )
     entry = best_trial(parsed.from_sweep, entries) if word is None else find_trial(word, entries)
     config = changed(from_plain(RunConfig, entry["config"]), parsed)
     preset, trial = str(entry.get("preset") or "trial"), str(entry["trial"])[:8]
