@@ -8,7 +8,6 @@ mixes another configuration into it. Never knows Ray or MLflow.
 import argparse
 import json
 import shlex
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -346,14 +345,13 @@ def begin(
     if group.first:
         if "step_seconds" in settings:
             print(f"{settings['seconds']:g} s at {settings['step_seconds']:.4f} s a step: fixed as the plan below")
+        warning = passes_warning(config, dataset)
         print(
             f"{config.schedule.steps} steps of {config.batch.tokens_per_step:,} tokens of {dataset.folder} "
             f"({passes_words(config, dataset)}) on {group.world_size} x {group.device.type}; Ctrl-C stops, the same "
-            "command continues",
+            f"command continues{'' if warning is None else f'; {warning}'}",
             flush=True,
         )
-        if (warning := passes_warning(config, dataset)) is not None:
-            print(warning, file=sys.stderr, flush=True)
     return config, dataset
 
 
