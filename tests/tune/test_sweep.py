@@ -14,6 +14,7 @@ import psutil
 import pytest
 import ray
 
+from golf.artifact.bundle import code_bytes
 from golf.config import RunConfig, override_all, to_plain
 from golf.data.dataset import open_dataset
 from golf.files import read_json, write_json
@@ -68,7 +69,7 @@ def timeless(entry: Mapping[str, Any]) -> dict[str, Any]:
 def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a trial lost, run twice or with other numbers than in one process; one bad trial that ends the sweep."""
     storage = Storage(tmp_path / "storage")
-    base = override_all(tiny, {"cap_bytes": 96_000})
+    base = override_all(tiny, {"cap_bytes": code_bytes(tiny) + 11_000})  # between the sizes of the two splits
     space: Space = {"optimizer.embedding_lr": [0.035, 1e30], "split": ["int4", "int8"]}
     entries, seen = sweep(base, space, data, storage, reuse=False)
     assert {name: entry["status"] for name, entry in entries.items()} == {
