@@ -1,6 +1,6 @@
 """A run's log: its lines in the forms that the field's readers know, written while it runs.
 
-Settings and results enter, lines leave; a number has the digits that its reader needs, the last scores all of them.
+A number has the digits that its reader needs, the last scores have all of them. Nothing is computed here.
 Source of the forms: the logs below `records/` of openai/parameter-golf.
 """
 

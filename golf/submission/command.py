@@ -96,4 +96,8 @@ def read_notes(path: Path | None) -> str:
         raise ValueError(
             f"--notes {path} must be a text of 1 to {_LONGEST_NOTES:,} characters, without control characters"
         )
+    if sum(line.lstrip().startswith("```") for line in text.splitlines()) % 2:
+        raise ValueError(
+            f"--notes {path} opens a block with ``` and does not close it: the README would stay within it"
+        )
     return text

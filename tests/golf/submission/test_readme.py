@@ -62,7 +62,7 @@ def test_what_is_new_comes_first(eligible: Path, tmp_path: Path, capsys: pytest.
     assert "`schedule.steps`: 6 instead of 7000" in new
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a\x1b[31mb", b"x" * 20_001])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a\x1b[31mb", b"x" * 20_001, b"```bash\nls"])
 def test_notes_that_are_no_text_are_refused(eligible: Path, tmp_path: Path, content: bytes, capsys: Any) -> None:
     """Fault: a binary file, or nothing at all, becomes the first section."""
     (tmp_path / "notes").write_bytes(content)
