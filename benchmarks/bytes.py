@@ -44,8 +44,9 @@ from golf.artifact.spread import (
     table_frequencies,
     unpack_codes,
 )
-from golf.commands import DEFAULT_DATA, find_dataset
+from golf.commands import find_dataset
 from golf.config import RunConfig, to_plain
+from golf.data.corpus import CORPUS_DATA
 from golf.dist import Group
 from golf.model.gepa import GEPA
 from golf.predict import weight_std
@@ -266,9 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "python -m benchmarks.bytes", allow_abbrev=False, description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_STEPS} steps, one split, the record against zstd")
-    parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help=f"prepared data ({DEFAULT_DATA}, made when missing)"
-    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help=f"prepared data ({CORPUS_DATA}, made when missing)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="average.safetensors of a demo trained before")
     parser.add_argument("--split", default="mixed-int6-int8", help="of the record's codes (%(default)s)")
     parsed = parser.parse_args(arguments)

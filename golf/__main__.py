@@ -1,38 +1,23 @@
 """A model that fits under a byte cap: trained, packed and scored in one plain process or under torchrun."""
 
 import argparse
+import importlib
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from golf.check.command import check_command
-from golf.commands import (
-    DEFAULT_DATA,
-    adapt_command,
-    bytes_command,
-    fineweb_command,
-    fit_command,
-    pack_command,
-    prepare_command,
-    run_command,
-    score_command,
-    show_fields,
-    show_info,
-    train_command,
-)
-from golf.importing import import_command
+from golf.data.corpus import CORPUS_DATA
 from golf.options import Parser, above, real, whole
 from golf.presets import PRESETS, SPLITS
 from golf.record import LADDER
 from golf.rules import TRACK_SECONDS
-from golf.submission.command import EXAMPLES, MORE, SUMMARY, add_submit_options, submit_command
+from golf.submission.options import EXAMPLES, MORE, SUMMARY, add_submit_options
 from golf.terminal import expand_paths, quiet_when_closed
-from golf.train.loop import Diverged, OutOfMemory
 from golf.train.saving import MTBF_HOURS
 
-USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, Diverged, OutOfMemory)
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MemoryError)
 """Errors whose message is for the user; everything else is a fault of the program and keeps its traceback."""
 OTHERS_WAIT_SECONDS = 10.0
 """How long ranks other than the first hold their error back: torchrun ends them when the first has told the same."""
@@ -48,7 +33,10 @@ stopped and given again: what is finished is not computed twice."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line as a namespace whose `command` is the function to call."""
+    """The command line as a namespace whose `command` names the function to call: "module:function".
+
+    Most commands need PyTorch, whose import takes longer than to read a record folder or to show a command's help.
+    """
     parser = Parser(
         "python -m golf", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,7 +44,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     _add_looking(kinds)
     _add_running(kinds)
     _add_evaluating(kinds)
-    add_submit_options(_add(kinds, "submit", submit_command, SUMMARY, *EXAMPLES, more=MORE))
+    add_submit_options(_add(kinds, "submit", "golf.submission.command:submit_command", SUMMARY, *EXAMPLES, more=MORE))
     data = kinds.add_parser("data", help="make or download a dataset").add_subparsers(
         required=True, metavar="SOURCE", title="sources"
     )
@@ -64,7 +52,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return expand_paths(parser.parse_args(arguments))
 
 
-def _add(kinds: Any, name: str, command: Any, summary: str, *examples: str, more: str = "") -> argparse.ArgumentParser:
+def _add(kinds: Any, name: str, command: str, summary: str, *examples: str, more: str = "") -> argparse.ArgumentParser:
     """One command with its summary and examples."""
     parser: argparse.ArgumentParser = kinds.add_parser(
         name,
@@ -105,7 +93,7 @@ def _add_looking(kinds: Any) -> None:
     info = _add(
         kinds,
         "info",
-        show_info,
+        "golf.commands:show_info",
         "sizes, plan in brief and predicted bytes of a preset; nothing is run",
         "info demo",
         "info pr598 --split pure-int6 --json",
@@ -117,7 +105,7 @@ def _add_looking(kinds: Any) -> None:
     ledger = _add(
         kinds,
         "bytes",
-        bytes_command,
+        "golf.commands:bytes_command",
         "where an artifact's bytes go, tensor by tensor, against the entropy of their codes",
         "bytes runs/demo",
         "bytes runs/demo/artifact.golf --json",
@@ -127,7 +115,7 @@ def _add_looking(kinds: Any) -> None:
     check = _add(
         kinds,
         "check",
-        check_command,
+        "golf.check.command:check_command",
         "the 25 points of the rules, each shown by numbers; exit code 1 when one fails",
         "check runs/demo",
         "check runs/demo --quick",
@@ -155,7 +143,7 @@ def _add_looking(kinds: Any) -> None:
     fields = _add(
         kinds,
         "fields",
-        show_fields,
+        "golf.commands:show_fields",
         "every field that --set can change, with its value and meaning",
         "fields",
         "fields schedule --preset demo",
@@ -166,8 +154,8 @@ def _add_looking(kinds: Any) -> None:
 
 def _add_running(kinds: Any) -> None:
     for name, command, summary in (
-        ("run", run_command, "train, pack, score and adapt; prints the ladder of scores"),
-        ("train", train_command, "train only"),
+        ("run", "golf.commands:run_command", "train, pack, score and adapt; prints the ladder of scores"),
+        ("train", "golf.commands:train_command", "train only"),
     ):
         parser = _add(
             kinds,
@@ -181,7 +169,7 @@ def _add_running(kinds: Any) -> None:
         )
         _add_preset(parser)
         parser.add_argument(
-            "--data", type=Path, metavar="FOLDER", help=f"prepared data ({DEFAULT_DATA}, made when missing)"
+            "--data", type=Path, metavar="FOLDER", help=f"prepared data ({CORPUS_DATA}, made when missing)"
         )
         parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (runs/PRESET)")
         parser.add_argument(
@@ -195,7 +183,7 @@ def _add_running(kinds: Any) -> None:
     pack = _add(
         kinds,
         "pack",
-        pack_command,
+        "golf.commands:pack_command",
         "quantise and pack a trained run, also again with another split",
         "pack runs/demo",
         "pack runs/demo --split pure-int6",
@@ -208,7 +196,7 @@ def _add_running(kinds: Any) -> None:
     fit = _add(
         kinds,
         "fit",
-        fit_command,
+        "golf.commands:fit_command",
         "choose the bits and clips per tensor group that use the byte cap best",
         "fit runs/demo",
         "fit runs/pr598 --cap 16000000 --margin 20000",
@@ -230,7 +218,7 @@ def _add_evaluating(kinds: Any) -> None:
     score = _add(
         kinds,
         "score",
-        score_command,
+        "golf.commands:score_command",
         "bits per byte of a finished run, or of an artifact alone, on the validation text",
         "score runs/demo",
         "score runs/demo --rung sliding --set score.stride=32",
@@ -241,7 +229,7 @@ def _add_evaluating(kinds: Any) -> None:
     adapt = _add(
         kinds,
         "adapt",
-        adapt_command,
+        "golf.commands:adapt_command",
         "score with test-time training: each chunk is scored first, then trained on",
         "adapt runs/demo",
         "adapt runs/demo --set adapt.lr=0.005 adapt.epochs=3",
@@ -250,7 +238,7 @@ def _add_evaluating(kinds: Any) -> None:
     published = _add(
         kinds,
         "import",
-        import_command,
+        "golf.importing:import_command",
         "take over a published checkpoint of the PR #598 family, to score it here",
         "import final_model.int6.ptz",
         "import final_model.pt --preset pr598 --out runs/published",
@@ -275,17 +263,17 @@ def _add_data(sources: Any) -> None:
     corpus = _add(
         sources,
         "prepare",
-        prepare_command,
+        "golf.commands:prepare_command",
         "tokenise text: the built-in corpus, or your own UTF-8 files",
         "data prepare",
         "data prepare --text README.md docs --out data/mine",
     )
     corpus.add_argument("--text", type=Path, nargs="+", metavar="PATH", help="your files or folders")
-    corpus.add_argument("--out", type=Path, metavar="FOLDER", help=f"({DEFAULT_DATA}, or data/text)")
+    corpus.add_argument("--out", type=Path, metavar="FOLDER", help=f"({CORPUS_DATA}, or data/text)")
     fineweb = _add(
         sources,
         "fineweb",
-        fineweb_command,
+        "golf.commands:fineweb_command",
         "download the competition's FineWeb shards (16 GB at 80 shards)",
         "data fineweb",
         "data fineweb --train-shards 1 --out data/fineweb-small",
@@ -321,7 +309,7 @@ packed. Every value stays as it is, bit for bit. Nothing in the file is executed
 
 def message_of(error: BaseException) -> str:
     """An error in one line, without Python's numbers."""
-    text = f"diverged: {error}" if isinstance(error, Diverged) else str(error)
+    text = f"diverged: {error}" if isinstance(error, ArithmeticError) else str(error) or "out of memory"
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(text.split())
@@ -337,7 +325,8 @@ def main(arguments: list[str]) -> int:
     rank = int(os.environ.get("RANK", "0"))
     try:
         parsed = parse(arguments)
-        parsed.command(parsed)
+        module, _, function = parsed.command.partition(":")
+        getattr(importlib.import_module(module), function)(parsed)
     except BrokenPipeError:
         raise
     except USER_ERRORS as error:

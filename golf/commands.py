@@ -20,7 +20,7 @@ from golf.budget import plan_for_seconds
 from golf.check.points import brief
 from golf.check.run import cheap_check
 from golf.config import RunConfig, from_plain, override_all, to_plain
-from golf.data.corpus import CORPUS_NAME, documents
+from golf.data.corpus import CORPUS_DATA, CORPUS_NAME, documents
 from golf.data.dataset import Dataset, hash_file, open_dataset, read_manifest
 from golf.data.fineweb import download_fineweb
 from golf.data.passes import passes_warning, passes_words
@@ -39,9 +39,6 @@ from golf.stages import RunFolder, measure, pack_stage, run_stages, train_stage,
 from golf.tensors import read_tensors
 from golf.terminal import expanded, need_path, python_line
 from golf.train.saving import Saving
-
-DEFAULT_DATA = Path("data") / CORPUS_NAME
-"""The built-in corpus, which is prepared where it is missing."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def prepare_command(arguments: argparse.Namespace) -> None:
         folder = arguments.out or Path("data/text")
         prepare_text(read_documents(arguments.text), folder, "text")
     else:
-        folder = arguments.out or DEFAULT_DATA
+        folder = arguments.out or CORPUS_DATA
         prepare_text(documents(), folder, CORPUS_NAME)
     print(f"next: python -m golf run demo --data {folder}")
 
@@ -176,7 +173,7 @@ def fit_command(arguments: argparse.Namespace) -> None:
     data = arguments.data or settings_of(folder).get("data")
     if data is None:
         check_built_in(config, None)
-    data = Path(data or DEFAULT_DATA)
+    data = Path(data or CORPUS_DATA)
     stream = training_tokens(data, config.model.vocab_size)
     loss = training_loss(config, stream, arguments.tokens, Group(device=pick_device()))
     fitted = fit(read_tensors(folder.file(WEIGHTS[AVERAGED])), config, loss, arguments.margin)
@@ -419,7 +416,7 @@ def find_dataset(
     """
     if folder is None:
         check_built_in(config, preset)
-        if group.first and not (DEFAULT_DATA.is_dir() and read_manifest(DEFAULT_DATA).get("complete")):
-            prepare_text(documents(), DEFAULT_DATA, CORPUS_NAME)
+        if group.first and not (CORPUS_DATA.is_dir() and read_manifest(CORPUS_DATA).get("complete")):
+            prepare_text(documents(), CORPUS_DATA, CORPUS_NAME)
         group.wait()
-    return open_dataset(Path(folder or DEFAULT_DATA), config.model.vocab_size, accept_fault=accept_fault)
+    return open_dataset(Path(folder or CORPUS_DATA), config.model.vocab_size, accept_fault=accept_fault)

@@ -22,3 +22,5 @@ P_CLAIM, P_LOOSE = 0.01, 0.25
 """Levels of the claim: as the rules state it, and as the board was later ordered."""
 SP1024_TOKENS, SP1024_BYTES = 62_021_846, 151_080_891
 """Of the competition's validation split under its tokenizer of 1,024 pieces."""
+RECIPE_PR = 598
+"""The pull request that the GEPA recipe is of."""

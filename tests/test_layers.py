@@ -50,6 +50,7 @@ ORDER = (
     "golf.submission.points",
     "golf.submission.readme",
     "golf.submission.folder",
+    "golf.submission.options",
     "golf.submission.command",
     "golf.check.record.student",
     "golf.check.record.numbers",

@@ -16,6 +16,8 @@ from pathlib import Path
 
 CORPUS_NAME = "cpython-docs"
 """Name of the corpus, and of its shards."""
+CORPUS_DATA = Path("data") / CORPUS_NAME
+"""Where its shards are kept; they are made where they are missing."""
 
 SKIPPED_FOLDERS = {
     "site-packages",

@@ -12,13 +12,11 @@ from typing import Any
 
 from golf.config import to_plain
 from golf.record import digest
-from golf.rules import TRACK_FOLDERS
+from golf.rules import RECIPE_PR, TRACK_FOLDERS
 from golf.submission.code import ShippedCode, versions_of
 from golf.submission.markdown import one_line
 from golf.submission.study import SeedRun, SeedStudy
 
-RECIPE_PR = 598
-"""The pull request whose recipe the defaults of all settings are."""
 _LONGEST = 100
 """Characters of a name."""
 

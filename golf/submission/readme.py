@@ -7,9 +7,10 @@ configuration and the study.
 import re
 
 from golf.config import RunConfig, to_plain
+from golf.rules import RECIPE_PR
 from golf.run_log import flat_settings
 from golf.submission.code import versions_of
-from golf.submission.entry import RECIPE_PR, Submission
+from golf.submission.entry import Submission
 from golf.submission.markdown import block, items, plain
 from golf.submission.points import rules
 from golf.submission.recipe import architecture, evaluation, quantisation, training
