@@ -186,7 +186,8 @@ def _budget(
         return Finding(point, NOT_APPLICABLE, evidence, limit)
     if not claimed.runs and not claimed.scored:
         return Finding(point, NOT_APPLICABLE, evidence, NO_LOG)
-    silent = [one for one in claimed.results if one.run is not None and str(one.key) not in times]
+    ended = [one for one in claimed.results if one.score is not None or not claimed.scored]  # others end before it
+    silent = [one for one in ended if one.run is not None and str(one.key) not in times]
     for one in silent:
         told = next((one.claims.numbers[name] for name in names if name in one.claims.numbers), None)
         seconds = (

@@ -23,7 +23,8 @@ def time_causes(one: ClaimedRun, claims: Claims) -> Iterator[Cause]:
             continue
         slack = _OFF_EVALUATION_SECONDS * scale + number.unit
         if all(abs(number.value - scale * seconds) > slack for seconds in known):
-            nearest = min(known, key=lambda seconds: abs(number.value - scale * seconds))
+            own = one.score.seconds if one.score is not None else None
+            nearest = own or min(known, key=lambda seconds: abs(number.value - scale * seconds))
             yield Cause(
                 f"{one}: {claims.name_of(name)} is {number.value:,.10g}, in its log {scale * nearest:,.10g}", CORRECT
             )
