@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from golf.artifact.calibration import calibrate
+from golf.artifact.grid import NotFinite
 from golf.artifact.pack import NO_HESSIANS, pack, read_artifact
 from golf.config import RunConfig, to_plain
 from golf.data.dataset import Dataset
@@ -192,8 +193,10 @@ def pack_stage(config: RunConfig, folder: RunFolder, stream: TokenStream | None,
         if stream is None:
             raise ValueError('the method "gptq" is calibrated on training shards (*_train_*.bin), and there are none')
         hessians = calibrate(load_model(folder, AVERAGED, config, group), stream, config)
-    with naming("pack", LOWER_TRAINING):
+    try:
         packed = pack(read_tensors(folder.file(WEIGHTS[AVERAGED])), config.model, config.quant, hessians)
+    except NotFinite as error:
+        raise Diverged(f"pack, {error}; {LOWER_TRAINING}") from error
     write_bytes(folder.file("artifact.golf"), packed.data)
     return {"model_bytes": len(packed.data), "seconds": time.perf_counter() - started}
 

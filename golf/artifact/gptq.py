@@ -11,9 +11,8 @@ Shape letters: O outputs (rows), I inputs (columns).
 import torch
 from torch import Tensor
 
-from golf.artifact.grid import nearest_codes
+from golf.artifact.grid import NotFinite, nearest_codes
 from golf.config import GridConfig
-from golf.train.loop import Diverged
 
 LAZY_COLUMNS = 32
 """Columns whose corrections of the columns behind them are applied at once, as one matrix product."""
@@ -24,7 +23,7 @@ def gptq_codes(weight_OI: Tensor, hessian_II: Tensor, scale: Tensor, grid: GridC
 
     Args: weight_OI: float32; hessian_II: float64, on the device where it is computed; scale: float16 (rows,) or ();
         damping: share of the Hessian's mean diagonal added to its diagonal.
-    Raises: Diverged when the Hessian is not finite or not positive definite.
+    Raises: NotFinite when the Hessian is not finite or not positive definite.
     """
     order = hessian_II.diagonal().argsort(descending=True, stable=True)
     factor_II = _inverse_factor(hessian_II[order][:, order], damping)
@@ -51,5 +50,5 @@ def _inverse_factor(hessian_II: Tensor, damping: float) -> Tensor:
     damped_II = hessian_II + damping * hessian_II.diagonal().mean() * torch.eye(len(hessian_II)).to(hessian_II)
     lower_II, failed = torch.linalg.cholesky_ex(damped_II)
     if bool(failed) or not bool(damped_II.isfinite().all()):
-        raise Diverged("its inputs on the training data are not finite, or all zero")
+        raise NotFinite("its inputs on the training data are not finite, or all zero")
     return torch.linalg.cholesky(torch.cholesky_inverse(lower_II), upper=True)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from golf.config import GridConfig
-from golf.train.loop import Diverged
 
 SMALLEST_SCALE = 2.0**-24
 """The smallest float16 above zero: the scale of rows of zeros."""
@@ -38,11 +37,15 @@ def quantise(weight_OI: Tensor, grid: GridConfig) -> Quantised:
     return quantise_all({"weight": weight_OI}, grid)["weight"]
 
 
+class NotFinite(ValueError):
+    """A weight, or what it is calibrated on, is not finite or too large to be packed."""
+
+
 def quantise_all(weights: Mapping[str, Tensor], grid: GridConfig) -> dict[str, Quantised]:
     """The nearest codes on the grid whose clip the configuration chooses, for each matrix by itself.
 
     Args: weights: float32 (rows, columns) by name, on one device, where the codes and scales will be, too.
-    Raises: ValueError naming the first that is no matrix; Diverged naming the first with a weight that is not finite
+    Raises: ValueError naming the first that is no matrix; NotFinite naming the first with a weight that is not finite
         or too large for a float16 scale.
     """
     by_width: dict[int, dict[str, Tensor]] = {}
@@ -60,7 +63,7 @@ def quantise_all(weights: Mapping[str, Tensor], grid: GridConfig) -> dict[str, Q
         parts = zip(same, codes.split(heights), scale.split(heights), strict=True)
         for name, part, scales in parts:
             if not bool(scales.isfinite().all()):
-                raise Diverged(f"{name}: {_refusal(same[name])}")
+                raise NotFinite(f"{name}: {_refusal(same[name])}")
             found[name] = Quantised(part.view(weights[name].shape), scales if grid.per_row else scales.squeeze(0))
     return {name: found[name] for name in weights}
 

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from golf.artifact.container import ArtifactError, decode, encode
 from golf.artifact.gptq import gptq_codes
-from golf.artifact.grid import Quantised, quantise_all
+from golf.artifact.grid import NotFinite, Quantised, quantise_all
 from golf.config import GridConfig, ModelConfig, QuantConfig, from_plain, to_plain
 from golf.model.gepa import check_weights
-from golf.train.loop import Diverged
 
 LARGEST_ARTIFACT = 64 << 20
 """Bytes; a larger file is refused before it is read."""
@@ -67,7 +66,7 @@ def quantise_tensors(
     """The tensors as they are stored, in the order of their names: on their groups' grids, or float.
 
     Args: hessians: of every matrix whose grid has the method "gptq", see `golf.artifact.calibration`.
-    Raises: Diverged naming the tensor that is not finite; ValueError where one has no Hessian though it needs it.
+    Raises: NotFinite naming the tensor that is not finite; ValueError where one has no Hessian though it needs it.
     """
     stored: dict[str, Quantised | Tensor] = {}
     by_grid: dict[GridConfig, dict[str, Tensor]] = {}
@@ -77,7 +76,7 @@ def quantise_tensors(
             by_grid.setdefault(grid, {})[name] = weight
             continue
         if not bool(torch.isfinite(weight).all()):
-            raise Diverged(f"{name} must be finite to be packed")
+            raise NotFinite(f"{name} must be finite to be packed")
         stored[name] = weight.to(float_type(name, quant))
     for grid, group in by_grid.items():
         found = quantise_all(group, grid)
@@ -87,8 +86,8 @@ def quantise_tensors(
                     raise ValueError(f'{name}: method "gptq" needs its Hessian, measured by calibrate()')
                 try:
                     codes = gptq_codes(weight, hessians[name], found[name].scale, grid, quant.damping)
-                except Diverged as error:
-                    raise Diverged(f"{name}: {error}") from error
+                except NotFinite as error:
+                    raise NotFinite(f"{name}: {error}") from error
                 found[name] = Quantised(codes, found[name].scale)
         stored |= found
     return {name: stored[name] for name in sorted(weights)}

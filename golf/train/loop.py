@@ -35,8 +35,8 @@ class OutOfMemory(MemoryError):
     """A training step does not fit in memory; the message says what does."""
 
 
-class Diverged(ArithmeticError, ValueError):
-    """A loss, a gradient or a weight is not finite, or too large to be packed."""
+class Diverged(ArithmeticError):
+    """A loss or a gradient is not finite, or a weight cannot be packed."""
 
 
 @dataclass(frozen=True)
