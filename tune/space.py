@@ -22,6 +22,8 @@ Space = Mapping[str, Sequence[Any]]
 Point = Mapping[str, Any]
 """Dotted field -> one choice."""
 SPLIT = "split"
+GRIDS = ("quant.attention", "quant.mlp", "quant.token_embedding", "quant.tables")
+"""What a split sets."""
 REPEAT = "repeat"
 SEED = "seed"
 
@@ -116,7 +118,7 @@ def space_of(
             kept[field] = choices
     space = {**kept, **changes}
     if SPLIT in space:  # a split sets whole grids: what is set of them comes after it, in every trial
-        space |= {field: [value] for field, value in fixed.items() if field.split(".")[0] == "quant"}
+        space |= {field: [value] for field, value in fixed.items() if any(_overlap(field, grid) for grid in GRIDS)}
     if not space:
         if preset in PRESETS:
             raise ValueError(

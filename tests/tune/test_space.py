@@ -153,6 +153,7 @@ def test_what_is_set_leaves_the_space() -> None:
     after = space_of("demo", {}, {"quant.mlp.bits": 4}, str)
     trial = make_trial(PRESETS["demo"], next(iter(points_of(after))), "data")
     assert trial.config.quant.mlp.bits == 4, "the split would set it back"
+    assert space_of("demo", {}, {"quant.codec": "zlib"}, str) == own
 
 
 def test_a_file_has_no_space_of_its_own() -> None:
