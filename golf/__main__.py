@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.data.corpus import CORPUS_DATA
+from golf.errors import Diverged, OutOfMemory
 from golf.options import Parser, above, real, whole
 from golf.presets import PRESETS, SPLITS
 from golf.record import LADDER
@@ -17,7 +18,7 @@ from golf.submission.options import EXAMPLES, MORE, SUMMARY, add_submit_options
 from golf.terminal import expand_paths, quiet_when_closed
 from golf.train.saving import MTBF_HOURS
 
-USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, MemoryError)
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, Diverged, OutOfMemory)
 """Errors whose message is for the user; everything else is a fault of the program and keeps its traceback."""
 OTHERS_WAIT_SECONDS = 10.0
 """How long ranks other than the first hold their error back: torchrun ends them when the first has told the same."""
@@ -309,7 +310,7 @@ packed. Every value stays as it is, bit for bit. Nothing in the file is executed
 
 def message_of(error: BaseException) -> str:
     """An error in one line, without Python's numbers."""
-    text = f"diverged: {error}" if isinstance(error, ArithmeticError) else str(error) or "out of memory"
+    text = f"diverged: {error}" if isinstance(error, Diverged) else str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(text.split())

@@ -105,7 +105,7 @@ def read_options(config: RunConfig) -> argparse.Namespace:
     """
     env, vocab_size = os.environ, config.model.vocab_size
     parser = argparse.ArgumentParser(
-        description="Train, pack and score this record's model; torchrun for several GPUs."
+        allow_abbrev=False, description="Train, pack and score this record's model; torchrun for several GPUs."
     )
     parser.add_argument("--data", type=Path, help="folder of shards (DATA_PATH, ./data/datasets/fineweb10B_spN)")
     parser.add_argument("--tokenizer", type=Path, help="(TOKENIZER_PATH, in --data, ../../tokenizers beside it)")

@@ -25,6 +25,7 @@ from golf.config import RunConfig, to_plain
 from golf.data.dataset import Dataset
 from golf.data.shards import TokenStream
 from golf.dist import Group, device_name
+from golf.errors import Diverged
 from golf.files import write_bytes, write_json
 from golf.model.device import activation_dtype, compile_model
 from golf.model.gepa import GEPA, build_model
@@ -51,7 +52,7 @@ from golf.score.log import RungLog
 from golf.score.sliding import ChunkScore, Scored, Stream, score
 from golf.tensors import prefixed, read_tensors, unprefixed, write_tensors
 from golf.train.log import CURVES_FILE, TrainingLog
-from golf.train.loop import Diverged, Notice, Step, never, train
+from golf.train.loop import Notice, Step, never, train
 from golf.train.passes import ready_to_train, training_passes
 from golf.train.saving import BY_COST, Saving
 from golf.train.state import TrainState

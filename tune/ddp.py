@@ -29,9 +29,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from golf.config import RunConfig, from_plain
 from golf.dist import Group, current_group
+from golf.errors import Diverged
 from golf.files import read_json, write_json
 from golf.stages import Event, RunFolder
-from golf.train.loop import Diverged, Notice, Preempted
+from golf.train.loop import Notice, Preempted
 from tune.attempts import Attempts, Endurance
 from tune.cluster import Workers, leaving, room_for, set_train_limits
 from tune.failures import NO_RESOURCES, PREEMPTED, LastWords, explain, is_final, kind_of

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from golf.train.loop import Diverged, OutOfMemory
+from golf.errors import Diverged, OutOfMemory
 from tune.redaction import redact
 
 FINAL = (ValueError, TypeError, LookupError, AssertionError, MemoryError, torch.OutOfMemoryError, Diverged)

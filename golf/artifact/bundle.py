@@ -19,6 +19,7 @@ except ModuleNotFoundError:
     python_minifier = None  # type: ignore[assignment]
 
 COUNTED = (
+    "golf.errors",
     "golf.files",
     "golf.tensors",
     "golf.config",

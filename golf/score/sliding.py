@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from golf.config import ScoreConfig
 from golf.dist import Group
+from golf.errors import Diverged
 from golf.score.windows import Window, make_windows, windows_by_chunk
-from golf.train.loop import Diverged
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from golf.config import MICRO_BATCHES
 from golf.dist import Group
+from golf.errors import Diverged, OutOfMemory
 from golf.plan import Row
 from golf.train.memory import is_out_of_memory, what_fits
 from golf.train.state import TrainState
@@ -29,14 +30,6 @@ def never() -> bool:
 
 class Preempted(Exception):
     """The work was told to end and has saved its state; the message says where it stands."""
-
-
-class OutOfMemory(MemoryError):
-    """A training step does not fit in memory; the message says what does."""
-
-
-class Diverged(ArithmeticError):
-    """A loss or a gradient is not finite, or a weight cannot be packed."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from golf.config import ModelConfig, OptimizerConfig, ScheduleConfig
 from golf.dist import Group, current_group, join
+from golf.errors import Diverged
 from golf.model.gepa import GEPA, build_model
 from golf.plan import make_plan
-from golf.train.loop import Diverged, Step, clip_gradients, train, update
+from golf.train.loop import Step, clip_gradients, train, update
 from golf.train.muon import Muon
 from golf.train.state import TrainState
 

@@ -16,8 +16,8 @@ from golf.config import BatchConfig, override_all
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.dist import Group
+from golf.errors import Diverged
 from golf.stages import RunFolder, measure, pack_trained, run_stages, train_stage
-from golf.train.loop import Diverged
 from tests.conftest import TINY
 
 WORDS = [

@@ -10,7 +10,7 @@ import pytest
 import ray
 import torch
 
-from golf.train.loop import Diverged, OutOfMemory
+from golf.errors import Diverged, OutOfMemory
 from tune.failures import LastWords, explain, is_final, kind_of, log_text
 
 PEER = """

@@ -11,11 +11,11 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from golf.config import AdaptConfig, ScoreConfig
 from golf.dist import Group
+from golf.errors import Diverged
 from golf.model.gepa import GEPA, build_model
 from golf.score.adapt import ChunkTrainer, adapt, chunk_lr
 from golf.score.sliding import Stream, score
 from golf.score.windows import make_windows
-from golf.train.loop import Diverged
 
 SETTINGS = AdaptConfig(lr=0.05, epochs=2, frozen_blocks=1, batch_sequences=2)
 

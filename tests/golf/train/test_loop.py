@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from golf.config import ModelConfig, OptimizerConfig, ScheduleConfig
 from golf.dist import Group
+from golf.errors import Diverged
 from golf.model.gepa import GEPA, build_model
 from golf.plan import make_plan
 from golf.train.groups import group_lr, optimizer_group
-from golf.train.loop import Diverged, Step, clip_gradients, train
+from golf.train.loop import Step, clip_gradients, train
 from golf.train.state import TrainState
 
 TINY = ModelConfig(

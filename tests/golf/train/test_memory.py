@@ -20,7 +20,8 @@ from pathlib import Path
 from golf.config import BatchConfig
 from golf.dist import Group
 from golf.plan import make_plan
-from golf.train.loop import OutOfMemory, train
+from golf.errors import OutOfMemory
+from golf.train.loop import train
 from golf.train.state import TrainState
 from golf.model.gepa import build_model
 from tests.conftest import TINY

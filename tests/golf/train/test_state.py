@@ -11,10 +11,11 @@ from torch import Tensor
 
 from golf.config import ModelConfig, OptimizerConfig, ScheduleConfig
 from golf.dist import Group
+from golf.errors import Diverged
 from golf.model.gepa import build_model, count_parameters
 from golf.plan import make_plan
 from golf.tensors import read_tensors
-from golf.train.loop import Diverged, Step, train
+from golf.train.loop import Step, train
 from golf.train.state import TrainState
 
 TINY = ModelConfig(

@@ -1,0 +1,9 @@
+"""What ends a computation and is told to the user in one line."""
+
+
+class OutOfMemory(MemoryError):
+    """A training step does not fit in memory; the message says what does."""
+
+
+class Diverged(ArithmeticError):
+    """A loss or a gradient is not finite, or a weight cannot be packed."""
