@@ -11,32 +11,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from golf.check.points import brief
-from golf.check.study import kept_check
-from golf.config import to_plain
+from golf.cli.options import Parser, above, whole
+from golf.cli.terminal import python_line, quiet_when_closed
+from golf.compliance.points import brief
+from golf.config.config import to_plain
+from golf.config.presets import PRESETS
+from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK_SECONDS
 from golf.data.dataset import Dataset
-from golf.options import Parser, above, whole
-from golf.presets import PRESETS
-from golf.record import digest
-from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK_SECONDS
-from golf.terminal import python_line, quiet_when_closed
-from tune.command import Session, add_machines, add_places, guarded_anywhere
-from tune.console import dry_table, ending_of
-from tune.ledger.ledger import STAMPS, Ledger
-from tune.ledger.trials import latest, trials_of
-from tune.outcome import CHECK
-from tune.paths import Storage
-from tune.provenance import versions
-from tune.search import Search
-from tune.space import REPEAT, SEED, Space
-from tune.stages import code_digest
-from tune.store.store import Store
-from tune.study.allocation import nominal_levels
+from golf.runtime.results import digest
+from golf.submission.study_check import kept_check
+from tune.cache.provenance import versions
+from tune.cache.stage_graph import code_digest
+from tune.cache.store import Store
+from tune.cli.console import dry_table, ending_of
+from tune.cli.session import Session, add_machines, add_places, guarded_anywhere
+from tune.cli.study_target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
+from tune.cluster.sweep import finished
+from tune.records.journal import STAMPS, Ledger
+from tune.records.layout import Storage
+from tune.records.queries import latest, trials_of
+from tune.search.search import Search
+from tune.search.space import REPEAT, SEED, Space
 from tune.study.baseline import Baseline, baseline_of, check_same_text
 from tune.study.export import export_study
 from tune.study.noise import PUBLISHED, Noise, needed, pooled
 from tune.study.paired import compare
-from tune.study.protocol import (
+from tune.study.preregistration import (
     SEEDS,
     Plan,
     Sequential,
@@ -47,12 +47,12 @@ from tune.study.protocol import (
     known_seeds,
     plan_in,
 )
-from tune.study.seeds import Study, check_unmixed, config_key, study_of
-from tune.study.statement import comparison_text, power_text, verdict_text
-from tune.study.target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
+from tune.study.runs import Study, check_unmixed, config_key, study_of
+from tune.study.sequential_test import nominal_levels
+from tune.study.text import comparison_text, power_text, verdict_text
 from tune.study.verdict import TEXT, VERDICT, due, judge, plain
-from tune.sweep import finished
 from tune.tracking.tracker import runs_page
+from tune.workloads.gepa.outcome import CHECK
 
 EXAMPLES = """
 examples:

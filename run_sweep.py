@@ -10,30 +10,30 @@ from typing import Any
 
 import torch
 
-from golf.commands import names_file, read_config
-from golf.config import RunConfig, nearest
+from golf.cli.commands import names_file, read_config
+from golf.cli.options import Parser, above, assignments, real, whole
+from golf.cli.terminal import quiet_when_closed
+from golf.config.config import RunConfig, nearest
+from golf.config.presets import DEMO_PRESETS, PRESETS
 from golf.data.dataset import Dataset
-from golf.options import Parser, above, assignments, real, whole
-from golf.presets import DEMO_PRESETS, PRESETS
-from golf.record import LADDER, SLIDING
-from golf.terminal import quiet_when_closed
-from tune.cluster import Workers
-from tune.command import Session, add_machines, add_places, guarded_anywhere, open_data
-from tune.console import best_of, dry_table, ending_of, table, text_read
-from tune.forecast import Forecast, forecast
-from tune.ledger.ledger import Ledger
-from tune.pace import PACK
-from tune.paths import Storage
-from tune.pictures import draw_tree
-from tune.provenance import outdated
-from tune.quote import beside, words
-from tune.screening import Screening, first_chunks_of, stride_error
-from tune.search import DEFAULT_TRIALS, STRATEGIES, Search
-from tune.space import Space, read_choices, space_of
-from tune.store.store import Store
-from tune.sweep import entries_of, finished
+from golf.runtime.results import LADDER, SLIDING
+from tune.cache.prefix_tree import branch_points, draw, grow
+from tune.cache.provenance import outdated
+from tune.cache.store import Store
+from tune.cli.console import best_of, dry_table, ending_of, table, text_read
+from tune.cli.session import Session, add_machines, add_places, guarded_anywhere, open_data
+from tune.cluster.ray_cluster import Workers
+from tune.cluster.sweep import entries_of, finished
+from tune.planning.forecast import Forecast, forecast
+from tune.planning.plan_plot import draw_tree
+from tune.planning.quote import beside, words
+from tune.planning.stage_timings import PACK
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
+from tune.search.search import DEFAULT_TRIALS, STRATEGIES, Search
+from tune.search.space import Space, read_choices, space_of
+from tune.search.successive_halving import Screening, first_chunks_of, stride_error
 from tune.tracking.tracker import runs_page, sync
-from tune.tree import branch_points, draw, grow
 
 EXAMPLES = """
 examples:

@@ -4,11 +4,12 @@
     python -m benchmarks.bytes --quick --split int4
 
 Two sets of codes. "demo": the demo preset, trained here. "record": the shapes of pr598 with drawn weights, because 27
-million parameters cannot be trained here: normal, of the standard deviation that `golf.predict` gives, times a factor
-of the row and one of the column. These are those of the demo's tensors of the same kind at the same depth, drawn with
-replacement, less the scatter that so few elements have by chance; "record, plain" has no factors and is the worst case
-for a codec that models them. What an ordering needs is paid for: a permutation at log2(rows!) bits, tables and spreads
-as they are stored. Codecs that are not installed are left out and named. Prints tables and, last, one JSON object.
+million parameters cannot be trained here: normal, of the standard deviation that `golf.artifact.size_predictor` gives,
+times a factor of the row and one of the column. These are those of the demo's tensors of the same kind at the same
+depth, drawn with replacement, less the scatter that so few elements have by chance; "record, plain" has no factors and
+is the worst case for a codec that models them. What an ordering needs is paid for: a permutation at log2(rows!) bits,
+tables and spreads as they are stored. Codecs that are not installed are left out and named. Prints tables and, last,
+one JSON object.
 """
 
 import argparse
@@ -30,12 +31,10 @@ import zstandard
 from numpy.typing import NDArray
 from torch import Tensor
 
+from golf.artifact.byte_breakdown import entropy_bytes
 from golf.artifact.codec import compress
 from golf.artifact.container import decode, encode
-from golf.artifact.grid import Quantised
-from golf.artifact.ledger import entropy_bytes
-from golf.artifact.pack import quantise_tensors
-from golf.artifact.spread import (
+from golf.artifact.entropy_model import (
     Spread,
     class_tables,
     code_classes,
@@ -44,16 +43,18 @@ from golf.artifact.spread import (
     table_frequencies,
     unpack_codes,
 )
-from golf.commands import find_dataset
-from golf.config import RunConfig, to_plain
+from golf.artifact.pack import quantise_tensors
+from golf.artifact.quantizer import Quantised
+from golf.artifact.size_predictor import weight_std
+from golf.cli.commands import find_dataset
+from golf.config.config import RunConfig, to_plain
+from golf.config.presets import SPLITS, find_preset, with_split
 from golf.data.corpus import CORPUS_DATA
-from golf.dist import Group
 from golf.model.gepa import GEPA
-from golf.predict import weight_std
-from golf.presets import SPLITS, find_preset, with_split
-from golf.record import AVERAGED, WEIGHTS
-from golf.stages import RunFolder, train_stage
-from golf.tensors import read_tensors
+from golf.pipeline.stages import RunFolder, train_stage
+from golf.runtime.process_group import Group
+from golf.runtime.results import AVERAGED, WEIGHTS
+from golf.runtime.tensors import read_tensors
 
 try:
     import brotli

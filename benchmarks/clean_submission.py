@@ -21,13 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from golf.config import RunConfig, from_plain, override_all, to_plain
+from golf.config.config import RunConfig, from_plain, override_all, to_plain
+from golf.config.presets import PRESETS
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.text import prepare_text
-from golf.files import read_json, write_json
-from golf.presets import PRESETS
+from golf.runtime.files import read_json, write_json
 from golf.submission.code import packages_of, requirements_of, shipped_code
-from tune.provenance import versions
+from tune.cache.provenance import versions
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"schedule.steps": 10, "schedule.warmdown_start": 5, "score.stride": 256, "adapt.epochs": 1}

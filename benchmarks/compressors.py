@@ -17,9 +17,9 @@ import zstandard
 
 from golf.data.corpus import CORPUS_NAME
 from golf.data.dataset import open_dataset
-from tune.console import best_of
-from tune.paths import Storage
-from tune.sweep import entries_of
+from tune.cli.console import best_of
+from tune.cluster.sweep import entries_of
+from tune.records.layout import Storage
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "zlib -9": lambda text: zlib.compress(text, 9),

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_ind
 
-from golf.rules import P_CLAIM, P_LOOSE
-from tune.study.allocation import nominal_levels, power
+from golf.config.rules import P_CLAIM, P_LOOSE
 from tune.study.bootstrap import paired_bootstrap
+from tune.study.sequential_test import nominal_levels, power
 from tune.study.stats import cap_probability, summarise
 
 Values = NDArray[np.float64]

@@ -1,14 +1,14 @@
 """Evaluators to be timed side by side: ours, the plain one, and whatever a file brings along.
 
 An evaluator is a module with one or both of these functions. They get the same model with the same weights, may change
-them, and give the NLL of every target, each scored once by the window that `golf/score/windows.py` says:
+them, and give the NLL of every target, each scored once by the window that `golf/evaluate/windows.py` says:
 
     def score(model, tokens, sequence_length, stride):
         '''model: golf.model.gepa.GEPA on its device; tokens: ids, int64 (N + 1,), on the CPU.
         Returns: NLLs in nats, float64 (N,), on the CPU.'''
 
     def adapt(model, tokens, score_config, config):
-        '''As `score`, with test-time training; golf.config.ScoreConfig and AdaptConfig.'''
+        '''As `score`, with test-time training; golf.config.config.ScoreConfig and AdaptConfig.'''
 
 This module is the plain evaluator, written as the public record evaluates: uncompiled, 32 windows at a time, logits of
 every position, a Python loop over windows and a number fetched from the device for each of them.
@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from golf.config import AdaptConfig, ScoreConfig
-from golf.dist import Group
-from golf.model.device import compile_model
+from golf.config.config import AdaptConfig, ScoreConfig
+from golf.model.compile import compile_model
 from golf.model.gepa import GEPA
+from golf.runtime.process_group import Group
 from golf.score import adapt as our_adapt
 from golf.score import sliding as our_sliding
 

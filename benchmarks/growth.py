@@ -26,15 +26,15 @@ from torch import Tensor
 
 from benchmarks.scoring import random_model, random_tokens
 from golf.artifact.pack import pack
-from golf.config import BatchConfig, RunConfig
-from golf.dist import Group, device_name, pick_device
-from golf.plan import make_plan
-from golf.presets import PRESETS
-from golf.score.adapt import adapt
-from golf.score.sliding import Stream, score
+from golf.config.config import BatchConfig, RunConfig
+from golf.config.presets import PRESETS
+from golf.config.schedule import make_plan
+from golf.evaluate.sliding import Stream, score
+from golf.evaluate.ttt import adapt
+from golf.runtime.process_group import Group, device_name, pick_device
 from golf.train.loop import train
-from golf.train.passes import passes_per_step, ready_to_train
-from golf.train.state import TrainState
+from golf.train.microbatching import passes_per_step, ready_to_train
+from golf.train.train_state import TrainState
 
 FACTORS = (1, 2, 4, 8)
 GROWN = {

@@ -27,12 +27,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from golf.config import to_plain
+from golf.config.config import to_plain
 from golf.data.text import prepare_text
-from golf.files import write_json
+from golf.runtime.files import write_json
 from tests.conftest import TINY
-from tune.ledger.ledger import Ledger
-from tune.ledger.trials import latest
+from tune.records.journal import Ledger
+from tune.records.queries import latest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAPTOP, HEAD, WORKER = "10.77.0.254", "10.77.0.1", "10.77.0.2"
@@ -276,9 +276,9 @@ def after_down(root: Path, laptop: Laptop) -> bool:
     """Whether the copy of the job's results is all that a laptop needs."""
     results = str(root / "results")
     commands = (
-        ("tune.mirror", "fetch", str(root / "shared" / "copy"), results),
-        ("tune.ledger", "show", "--ledger", f"{results}/ledger.jsonl"),
-        ("tune.report", "tiny", "--storage", results),
+        ("tune", "mirror", "fetch", str(root / "shared" / "copy"), results),
+        ("tune", "ledger", "show", "--ledger", f"{results}/ledger.jsonl"),
+        ("tune", "report", "tiny", "--storage", results),
     )
     return all(laptop.run(sys.executable, "-m", *words)[0] == 0 for words in commands)
 

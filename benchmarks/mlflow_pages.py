@@ -20,9 +20,9 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from benchmarks.browser import Browser, free_port, mlflow_server, open_browser
-from tune.ledger.ledger import Ledger
-from tune.ledger.trials import latest
-from tune.tracking.runs import LADDER_CURVE
+from tune.records.journal import Ledger
+from tune.records.queries import latest
+from tune.tracking.run_fields import LADDER_CURVE
 from tune.tracking.tracker import sync
 from tune.tracking.views import compare_url, run_url, runs_url
 

@@ -22,11 +22,11 @@ from benchmarks.mutations import EXTREMES, HUGE, spoil_bytes, spoil_json
 from golf.artifact.codec import compress, decompress
 from golf.artifact.container import ARTIFACT_CODECS, ARTIFACT_HEADER, ARTIFACT_MAGIC, MODELLED_HEAD
 from golf.artifact.pack import pack, read_artifact
-from golf.config import ModelConfig, OptimizerConfig, QuantConfig
-from golf.dist import Group
+from golf.config.config import ModelConfig, OptimizerConfig, QuantConfig
 from golf.model.gepa import build_model
-from golf.tensors import read_stored, write_tensors
-from golf.train.state import TrainState
+from golf.runtime.process_group import Group
+from golf.runtime.tensors import read_stored, write_tensors
+from golf.train.train_state import TrainState
 
 MODEL = ModelConfig(
     vocab_size=300,

@@ -21,25 +21,25 @@ from typing import Any
 
 from ray import tune
 
-from golf.artifact.bundle import counted_code
-from golf.config import RunConfig, ScheduleConfig, override_all, to_plain
+from golf.config.config import RunConfig, ScheduleConfig, override_all, to_plain
+from golf.config.presets import PRESETS
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import open_dataset
 from golf.data.text import prepare_text
-from golf.dist import Group
-from golf.files import read_json, write_json
-from golf.presets import PRESETS
-from golf.stages import run_stages
-from tune.cluster import start_ray, stop_ray
-from tune.console import best_of
-from tune.outcome import outcome_of
-from tune.paths import Storage
-from tune.screening import Screening
-from tune.search import Search
-from tune.space import Space, Trial
-from tune.sweep import SweepSettings, entries_of, run_sweep
-from tune.tree import grow, naive_steps
-from tune.trial import OUTCOME, ignore, open_trial
+from golf.pipeline.bundle import counted_code
+from golf.pipeline.stages import run_stages
+from golf.runtime.files import read_json, write_json
+from golf.runtime.process_group import Group
+from tune.cache.prefix_tree import grow, naive_steps
+from tune.cli.console import best_of
+from tune.cluster.ray_cluster import start_ray, stop_ray
+from tune.cluster.sweep import SweepSettings, entries_of, run_sweep
+from tune.records.layout import Storage
+from tune.search.search import Search
+from tune.search.space import Space, Trial
+from tune.search.successive_halving import Screening
+from tune.workloads.gepa.outcome import outcome_of
+from tune.workloads.gepa.runner import OUTCOME, ignore, open_trial
 
 SPACE: Space = {
     "schedule.warmdown_start": [35, 45, 55],

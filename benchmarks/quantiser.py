@@ -4,10 +4,10 @@
 
 The plain search takes, for every percentile, `torch.quantile` of each row's magnitudes, codes, the error of what comes
 back, and keeps the better rows. Both search the blocks' matrices of the public record and of the demo, with the spread
-that `golf.predict` gives them: on the record's grid, below whose floor of the scale most rows lie, without a floor, and
-with the 15 clips of PR #668. Prints a table and, last, one JSON object: `ratio` (the smallest over the cases of plain
-seconds to ours) and `largest_difference` (by how much a row's squared error is above that of the best candidate,
-relative to it; at most 0: nowhere).
+that `golf.artifact.size_predictor` gives them: on the record's grid, below whose floor of the scale most rows lie,
+without a floor, and with the 15 clips of PR #668. Prints a table and, last, one JSON object: `ratio` (the smallest over
+the cases of plain seconds to ours) and `largest_difference` (by how much a row's squared error is above that of the
+best candidate, relative to it; at most 0: nowhere).
 
 --gptq also trains the demo under several seeds and packs the same weights by both methods on grids of several
 coarseness: bytes, bits per byte, what is left of the outputs' error, seconds. Its gain is read at equal bytes, on the
@@ -33,20 +33,20 @@ from torch import Tensor
 from benchmarks.side_by_side import time_in_turns
 from golf.artifact.calibration import calibrate
 from golf.artifact.gptq import gptq_codes
-from golf.artifact.grid import SMALLEST_SCALE, Quantised, dequantise, quantise_all
 from golf.artifact.pack import group_of, pack, quantise_tensors
-from golf.config import GridConfig, RunConfig, override_all
+from golf.artifact.quantizer import SMALLEST_SCALE, Quantised, dequantise, quantise_all
+from golf.artifact.size_predictor import weight_std
+from golf.config.config import GridConfig, RunConfig, override_all
+from golf.config.presets import PRESETS
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
-from golf.dist import Group, device_name, pick_device
-from golf.files import write_bytes
 from golf.model.gepa import GEPA
-from golf.predict import weight_std
-from golf.presets import PRESETS
-from golf.record import AVERAGED, QUANTISED, WEIGHTS
-from golf.stages import RunFolder, load_model, measure, train_stage
-from golf.tensors import read_tensors
+from golf.pipeline.stages import RunFolder, load_model, measure, train_stage
+from golf.runtime.files import write_bytes
+from golf.runtime.process_group import Group, device_name, pick_device
+from golf.runtime.results import AVERAGED, QUANTISED, WEIGHTS
+from golf.runtime.tensors import read_tensors
 
 CASES = {
     "record, its grid": ("pr598", PRESETS["pr598"].quant.mlp),

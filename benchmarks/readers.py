@@ -23,22 +23,22 @@ from benchmarks.model_readers import (
     text_of,
 )
 from benchmarks.mutations import EXTREMES, HUGE, spoil_bytes, spoil_json, spoil_value
-from golf.commands import config_from
-from golf.config import RunConfig, to_plain
+from golf.cli.commands import config_from
+from golf.config.config import RunConfig, to_plain
 from golf.data.dataset import DATASET_MANIFEST, open_dataset
 from golf.data.shards import check_ids, token_stream, write_shard
 from golf.data.text import prepare_text
 from golf.data.token_bytes import ByteTable
-from golf.record import read_result
-from tune.ledger.__main__ import listing
-from tune.ledger.ledger import Ledger
-from tune.ledger.ledger import encode as ledger_line
-from tune.ledger.tables import chunk_rows, curve_rows, trial_rows
-from tune.store.entries import Entry, FileSum, decode
-from tune.store.entries import encode as marker
-from tune.store.fingerprint import canonical
-from tune.store.lease import Patience, Pins
-from tune.store.place import Folder
+from golf.runtime.results import read_result
+from tune.cache.backend import Folder
+from tune.cache.entries import Entry, FileSum, decode
+from tune.cache.entries import encode as marker
+from tune.cache.fingerprint import canonical
+from tune.cache.lease import Patience, Pins
+from tune.cli.ledger import listing
+from tune.records.export import chunk_rows, curve_rows, trial_rows
+from tune.records.journal import Ledger
+from tune.records.journal import encode as ledger_line
 
 LONGEST_MESSAGE = 2000
 """Characters of an error that still says something."""

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from benchmarks import evaluators
 from benchmarks.side_by_side import matrix_rate, time_in_turns
-from golf.config import RunConfig
-from golf.dist import device_name, pick_device
-from golf.model.device import activation_dtype
+from golf.config.config import RunConfig
+from golf.config.presets import PRESETS
+from golf.model.compile import activation_dtype
 from golf.model.gepa import GEPA, build_model
-from golf.presets import PRESETS
+from golf.runtime.process_group import device_name, pick_device
 
 SHAPES = {"demo": "demo", "record": "pr598"}
 RECORD_TARGETS = 62_021_632

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from golf.model.device import activation_dtype
+from golf.model.compile import activation_dtype
 
 T = TypeVar("T")
 

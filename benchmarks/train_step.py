@@ -21,16 +21,16 @@ from torch import Tensor, nn
 
 from benchmarks.scoring import SHAPES, finish, is_slow, parse
 from benchmarks.side_by_side import matrix_rate, time_in_turns
-from golf.config import MICRO_BATCHES, BatchConfig, RunConfig
-from golf.dist import Group, pick_device
-from golf.model.device import activation_dtype
+from golf.config.config import MICRO_BATCHES, BatchConfig, RunConfig
+from golf.config.presets import PRESETS
+from golf.config.schedule import Row, make_plan
+from golf.model.compile import activation_dtype
 from golf.model.gepa import GEPA, build_model
-from golf.plan import Row, make_plan
-from golf.presets import PRESETS
-from golf.train.groups import UNTRAINED, group_lr, optimizer_group
+from golf.runtime.process_group import Group, pick_device
 from golf.train.loop import Batches, add_gradients, clip_gradients, train, update
-from golf.train.passes import in_passes, ready_to_train
-from golf.train.state import TrainState
+from golf.train.microbatching import in_passes, ready_to_train
+from golf.train.param_groups import UNTRAINED, group_lr, optimizer_group
+from golf.train.train_state import TrainState
 
 CPU_RECORD_TOKENS = 8 * 2048
 """Of a step at the record's shape on a CPU: the model's size and sequences, one sequence in a micro-batch."""

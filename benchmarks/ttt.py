@@ -17,10 +17,10 @@ from torch import Tensor
 
 from benchmarks import evaluators
 from benchmarks.scoring import SHAPES, compare, finish, is_slow, parse, random_model, random_tokens, to_warm
-from golf.config import AdaptConfig, RunConfig, ScoreConfig
-from golf.dist import pick_device
+from golf.config.config import AdaptConfig, RunConfig, ScoreConfig
+from golf.config.presets import PRESETS
 from golf.model.gepa import GEPA
-from golf.presets import PRESETS
+from golf.runtime.process_group import pick_device
 
 Adapt = Callable[[GEPA, Tensor, ScoreConfig, AdaptConfig], Tensor]
 

@@ -11,9 +11,17 @@ from pathlib import Path
 import pytest
 import ray
 
-from golf.config import AdaptConfig, BatchConfig, ModelConfig, QuantConfig, RunConfig, ScheduleConfig, ScoreConfig
+from golf.config.config import (
+    AdaptConfig,
+    BatchConfig,
+    ModelConfig,
+    QuantConfig,
+    RunConfig,
+    ScheduleConfig,
+    ScoreConfig,
+)
 from golf.data.text import prepare_text
-from tune.cluster import start_ray, stop_ray
+from tune.cluster.ray_cluster import start_ray, stop_ray
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

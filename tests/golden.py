@@ -20,20 +20,28 @@ from torch import Tensor
 # Run as a script, this file's folder would hide the package behind tests/golf.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from golf.artifact.grid import dequantise, quantise
-from golf.config import RECORD_INT6, RECORD_INT8, AdaptConfig, ModelConfig, OptimizerConfig, ScheduleConfig, ScoreConfig
+from golf.artifact.published_names import from_published, to_published
+from golf.artifact.quantizer import dequantise, quantise
+from golf.config.config import (
+    RECORD_INT6,
+    RECORD_INT8,
+    AdaptConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    ScoreConfig,
+)
+from golf.config.schedule import make_plan
 from golf.data.token_bytes import ByteTable
-from golf.dist import Group
+from golf.evaluate.sliding import Stream, score
+from golf.evaluate.ttt import adapt
 from golf.model.gepa import GEPA
-from golf.model.interop import from_published, to_published
 from golf.model.layers import bigram_bucket, rotary_tables
-from golf.plan import make_plan
-from golf.score.adapt import adapt
-from golf.score.sliding import Stream, score
-from golf.train.groups import UNTRAINED, optimizer_group
+from golf.runtime.process_group import Group
 from golf.train.loop import Step, train
 from golf.train.muon import orthogonalise
-from golf.train.state import TrainState
+from golf.train.param_groups import UNTRAINED, optimizer_group
+from golf.train.train_state import TrainState
 
 KERNELS = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"}
 """The kernels that the files were made with. A training is chaotic: one other rounding grows to 1e-2 in 12 steps. Torch

@@ -19,17 +19,17 @@ from benchmarks.model_readers import KEY, MODEL, Reader, modelled, sealed
 from benchmarks.readers import a_trial, make_readers, tokenizer_reader
 from golf.artifact.container import LARGEST_PAYLOAD, ArtifactError
 from golf.artifact.pack import unpack
-from golf.config import to_plain
+from golf.config.config import to_plain
 from golf.data.dataset import open_dataset
 from golf.data.token_bytes import ByteTable
-from golf.record import read_result
-from tune.ledger.ledger import Ledger
-from tune.ledger.ledger import encode as ledger_line
-from tune.paths import Storage
-from tune.store.entries import decode
-from tune.store.fingerprint import canonical
-from tune.store.lease import Claimer, Patience, Pins
-from tune.store.place import Folder, StoreError
+from golf.runtime.results import read_result
+from tune.cache.backend import Folder, StoreError
+from tune.cache.entries import decode
+from tune.cache.fingerprint import canonical
+from tune.cache.lease import Claimer, Patience, Pins
+from tune.records.journal import Ledger
+from tune.records.journal import encode as ledger_line
+from tune.records.layout import Storage
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from golf.config import RunConfig, override_all, to_plain
-from golf.files import write_json
-from tune.ledger.ledger import Ledger
-from tune.paths import Storage
-from tune.sweep import entries_of
+from golf.config.config import RunConfig, override_all, to_plain
+from golf.runtime.files import write_json
+from tune.cluster.sweep import entries_of
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "GOLF_TEST_MARK"

@@ -13,8 +13,8 @@ from types import ModuleType
 
 import pytest
 
-from golf.__main__ import main, parse
-from tune.report.__main__ import parse as parse_report
+from golf.cli.main import main, parse
+from tune.cli.report import parse as parse_report
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -39,9 +39,10 @@ def commands(program: str) -> list[list[str]]:
     for document in DOCUMENTS:
         for line in shell_lines(document.read_text()):
             words = shlex.split(line.replace("\u2026", "..."), comments=True) if program in line else []
-            at = next((n for n, word in enumerate(words) if program in (word, " ".join(words[n : n + 2]))), None)
+            size = len(program.split())
+            at = next((n for n in range(len(words)) if words[n : n + size] == program.split()), None)
             if at is not None:
-                found.append(words[at + len(program.split()) :])
+                found.append(words[at + size :])
     return found
 
 
@@ -116,7 +117,7 @@ def test_sweep_commands_parse() -> None:
 
 def test_report_commands_parse() -> None:
     """Fault: a document shows a report with an option that is not there."""
-    shown = commands("-m tune.report")
+    shown = commands("-m tune report")
     assert shown
     for words in shown:
         parse_report(words)

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from golf.config import RunConfig, override_all, to_plain
+from golf.config.config import RunConfig, override_all, to_plain
 from golf.data.dataset import open_dataset
-from golf.files import write_json
-from golf.record import digest
+from golf.runtime.files import write_json
+from golf.runtime.results import digest
 from golf.submission.study_file import read_study
 from run_seeds import main
-from tests.tune.study.test_seeds import entry, study_entries
-from tune.ledger.ledger import Ledger
-from tune.paths import Storage
-from tune.provenance import versions
-from tune.stages import code_digest
-from tune.study.protocol import PLAN, Plan, Sequential, entry_of, fixed_seeds
-from tune.study.seeds import config_key
-from tune.sweep import entries_of
+from tests.tune.study.test_runs import entry, study_entries
+from tune.cache.provenance import versions
+from tune.cache.stage_graph import code_digest
+from tune.cluster.sweep import entries_of
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
+from tune.study.preregistration import PLAN, Plan, Sequential, entry_of, fixed_seeds
+from tune.study.runs import config_key
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables

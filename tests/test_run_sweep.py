@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from golf.config import RunConfig, to_plain
+from golf.config.config import RunConfig, to_plain
 from golf.data.dataset import open_dataset
-from golf.files import write_json
+from golf.runtime.files import write_json
 from run_sweep import main
-from tune.ledger.ledger import Ledger
-from tune.paths import Storage
-from tune.provenance import versions
-from tune.space import make_trial
-from tune.stages import code_digest
-from tune.sweep import entries_of
+from tune.cache.provenance import versions
+from tune.cache.stage_graph import code_digest
+from tune.cluster.sweep import entries_of
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
+from tune.search.space import make_trial
 from tune.tracking.tracker import default_uri
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,17 +11,17 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from golf.config import RunConfig, to_plain
-from golf.files import write_json
+from golf.config.config import RunConfig, to_plain
+from golf.runtime.files import write_json
 from run_sweep import main
-from tune.failures import explain
-from tune.ledger.ledger import Ledger
-from tune.paths import Storage
-from tune.redaction import redact, redact_all
-from tune.store.place import StoreError, open_place
-from tune.sweep import entries_of
-from tune.tracking.reach import complaint
+from tune.cache.backend import StoreError, open_place
+from tune.cluster.sweep import entries_of
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
+from tune.records.redaction import redact, redact_all
+from tune.tracking.connection import complaint
 from tune.tracking.tracker import default_uri, sync
+from tune.workloads.failures import explain
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRETS = {

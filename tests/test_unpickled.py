@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import torch
 
-from golf.config import RunConfig, to_plain
+from golf.config.config import RunConfig, to_plain
 from golf.data.dataset import open_dataset
-from golf.dist import Group
+from golf.runtime.process_group import Group
 from tests.test_layers import imported, modules
-from tune.stages import stages_of
-from tune.store.store import Store
-from tune.trial import OUTCOME, run_stage, run_trial
+from tune.cache.stage_graph import stages_of
+from tune.cache.store import Store
+from tune.workloads.gepa.runner import OUTCOME, run_stage, run_trial
 
 FORBIDDEN = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 """Libraries that execute what they read."""
-NAMES_AN_ERROR = {"golf.model.model_file": {"pickle"}}
+NAMES_AN_ERROR = {"golf.artifact.published_file": {"pickle"}}
 """Modules that import one of them for the type of its errors alone."""
 LOADS = {
     "load",
@@ -56,7 +56,7 @@ def test_no_module_unpickles() -> None:
             assert plain.get("allow_pickle", "False") == "False", text
             owner, _, last = function.rpartition(".")
             if function == "torch.load":
-                assert (name, plain.get("weights_only")) == ("golf.model.model_file", "True"), text
+                assert (name, plain.get("weights_only")) == ("golf.artifact.published_file", "True"), text
             elif last in LOADS and function not in HARMLESS:
                 assert owner not in FORBIDDEN | {"numpy", "np", "torch", "builtins", ""}, text
 

@@ -1,9 +1,9 @@
 """Orchestration over Ray and MLflow; imports golf, never the other way.
 
-Ray reads these settings once, when it is first imported, so they are made here, before any module of `tune` imports
-it. A user's own settings stand. All but the last two only spare processes and reports that nobody asked for; notices of
-nodes that are taken away are looked for in `tune.ddp`. MLflow and matplotlib ask for the home folder at their import,
-too: they get by without one, but not without its name.
+Ray reads these settings once, when it is first imported, so they are made here, before any module of `tune` imports it.
+A user's own settings stand. All but the last two only spare processes and reports that nobody asked for; notices of
+nodes that are taken away are looked for in `tune.cluster.train_workers`. MLflow and matplotlib ask for the home folder
+at their import, too: they get by without one, but not without its name.
 """
 
 import logging

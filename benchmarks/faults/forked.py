@@ -27,13 +27,13 @@ import torch
 from benchmarks.faults.grid import NAME, Grid, ledger_of
 from benchmarks.faults.processes import end
 from benchmarks.faults.work import Account, Death, account, watch_packing, watched_run_stage
-from golf.config import override_all
+from golf.config.config import override_all
 from golf.data.dataset import open_dataset
-from golf.dist import Group
-from golf.stages import RunFolder, run_stages
-from tune.paths import Storage
-from tune.sweep import Book, only_driver, unfinished
-from tune.trial import ignore, run_trial
+from golf.pipeline.stages import RunFolder, run_stages
+from golf.runtime.process_group import Group
+from tune.cluster.sweep import Book, only_driver, unfinished
+from tune.records.layout import Storage
+from tune.workloads.gepa.runner import ignore, run_trial
 
 CONCURRENT = 3
 KINDS = {"trial": 0.6, "lease holder": 0.25, "driver": 0.15}

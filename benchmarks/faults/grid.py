@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golf.artifact.bundle import code_bytes
-from golf.config import RunConfig, override_all, to_plain
+from golf.config.config import RunConfig, override_all, to_plain
+from golf.config.presets import PRESETS
 from golf.data.dataset import open_dataset
 from golf.data.text import prepare_text
-from golf.files import write_json
-from golf.presets import PRESETS
-from tune.paths import Storage
-from tune.search import Search
-from tune.space import Space
-from tune.sweep import SweepSettings, entries_of, finished
+from golf.pipeline.bundle import code_bytes
+from golf.runtime.files import write_json
+from tune.cluster.sweep import SweepSettings, entries_of, finished
+from tune.records.layout import Storage
+from tune.search.search import Search
+from tune.search.space import Space
 
 NAME = "faults"
 VOCABULARY = 300

@@ -22,8 +22,8 @@ from benchmarks.faults.forked import Killed, holders
 from benchmarks.faults.grid import NAME, Grid, ledger_of
 from benchmarks.faults.processes import MARK, Server, Wire, end, end_marked, of_kind
 from benchmarks.faults.work import LOG, Death, account
-from tune.paths import Storage
-from tune.sweep import entries_of
+from tune.cluster.sweep import entries_of
+from tune.records.layout import Storage
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("driver", "trial", "worker", "lease holder", "raylet", "gcs", "mlflow", "wire")

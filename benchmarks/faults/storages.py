@@ -20,10 +20,10 @@ from typing import Any
 
 from benchmarks.faults.forked import drive, forked
 from benchmarks.faults.grid import Grid, differences, ledger_of
-from golf.config import override_all, to_plain
-from golf.files import write_json
-from tune.paths import Storage
-from tune.store.place import Folder
+from golf.config.config import override_all, to_plain
+from golf.runtime.files import write_json
+from tune.cache.backend import Folder
+from tune.records.layout import Storage
 
 ROOT = Path(__file__).resolve().parents[2]
 DISK_MEGABYTES = 24

@@ -3,9 +3,9 @@
 import sys
 
 import run_sweep
-import tune.sweep
+import tune.cluster.sweep
 from benchmarks.faults.work import watched_trial
 
 if __name__ == "__main__":
-    tune.sweep.run_trial = watched_trial
+    tune.cluster.sweep.run_trial = watched_trial
     sys.exit(run_sweep.main(sys.argv[1:]))

@@ -20,19 +20,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import golf.stages
-import tune.ddp
-import tune.trial
-from golf.dist import Group
-from golf.record import SCREEN
-from golf.stages import Event
+import golf.pipeline.stages
+import tune.cluster.train_workers
+import tune.workloads.gepa.runner
+from golf.pipeline.stages import Event
+from golf.runtime.process_group import Group
+from golf.runtime.results import SCREEN
 from golf.train.loop import Notice, never
-from tune.stages import TrialStages, stages_of
-from tune.trial import Runner, chunks_to_screen, open_trial, run_trial
+from tune.cache.stage_graph import TrialStages, stages_of
+from tune.workloads.gepa.runner import Runner, chunks_to_screen, open_trial, run_trial
 
 LOG = "work.log"
 BEGIN, DID, END = "begin", "did", "end"
-_run_stage, _pack_stage, _work = tune.trial.run_stage, golf.stages.pack_stage, tune.ddp.work
+_run_stage, _pack_stage, _work = (
+    tune.workloads.gepa.runner.run_stage,
+    golf.pipeline.stages.pack_stage,
+    tune.cluster.train_workers.work,
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def key_finder(spec: Mapping[str, Any]) -> Callable[[str, int], str | None]:
 
 
 def watched_run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Notice = never) -> None:
-    """`tune.trial.run_stage`, its first rank's steps and chunks noted."""
+    """`tune.workloads.gepa.runner.run_stage`, its first rank's steps and chunks noted."""
     if not group.first or not spec.get("store"):
         _run_stage(stage, spec, group, event, notice)
         return
@@ -129,19 +133,19 @@ def watch_packing(spec: Mapping[str, Any]) -> None:
             log.close()
         return packed
 
-    golf.stages.pack_stage = pack
+    golf.pipeline.stages.pack_stage = pack
 
 
 def watched_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
-    """`tune.trial.run_trial` in a process of Ray's, its work noted there and on its training workers."""
+    """`runner.run_trial` in a process of Ray's, its work noted there and on its training workers."""
     watch_packing(spec)
-    tune.ddp.run_stage, tune.ddp.work = watched_run_stage, watched_worker
+    tune.cluster.train_workers.run_stage, tune.cluster.train_workers.work = watched_run_stage, watched_worker
     run_trial(spec, train, evaluate)
 
 
 def watched_worker(arguments: dict[str, Any]) -> Any:
-    """`tune.ddp.work` on a training worker, its work noted."""
-    tune.ddp.run_stage = watched_run_stage
+    """`tune.cluster.train_workers.work` on a training worker, its work noted."""
+    tune.cluster.train_workers.run_stage = watched_run_stage
     return _work(arguments)
 
 

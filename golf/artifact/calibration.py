@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from golf.artifact.pack import grid_of
-from golf.config import RunConfig
+from golf.config.config import RunConfig
 from golf.data.shards import TokenStream
 from golf.model.gepa import GEPA
 

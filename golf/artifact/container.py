@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from golf.artifact.codec import CodecError, compress, decompress
-from golf.artifact.grid import Quantised, dequantise
-from golf.artifact.spread import pack_codes, unpack_codes
+from golf.artifact.entropy_model import pack_codes, unpack_codes
+from golf.artifact.quantizer import Quantised, dequantise
 
 ARTIFACT_MAGIC = b"GOLF"
 ARTIFACT_VERSION = 2

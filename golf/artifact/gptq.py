@@ -11,8 +11,8 @@ Shape letters: O outputs (rows), I inputs (columns).
 import torch
 from torch import Tensor
 
-from golf.artifact.grid import NotFinite, nearest_codes
-from golf.config import GridConfig
+from golf.artifact.quantizer import NotFinite, nearest_codes
+from golf.config.config import GridConfig
 
 LAZY_COLUMNS = 32
 """Columns whose corrections of the columns behind them are applied at once, as one matrix product."""

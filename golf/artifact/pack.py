@@ -14,8 +14,8 @@ from torch import Tensor
 
 from golf.artifact.container import ArtifactError, decode, encode
 from golf.artifact.gptq import gptq_codes
-from golf.artifact.grid import NotFinite, Quantised, quantise_all
-from golf.config import GridConfig, ModelConfig, QuantConfig, from_plain, to_plain
+from golf.artifact.quantizer import NotFinite, Quantised, quantise_all
+from golf.config.config import GridConfig, ModelConfig, QuantConfig, from_plain, to_plain
 from golf.model.gepa import check_weights
 
 LARGEST_ARTIFACT = 64 << 20
@@ -32,7 +32,7 @@ class Packed:
     """A packed model."""
 
     data: bytes
-    """The artifact; where its bytes go is told by `golf.artifact.ledger`."""
+    """The artifact; where its bytes go is told by `golf.artifact.byte_breakdown`."""
 
 
 def group_of(name: str) -> str:

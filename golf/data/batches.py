@@ -7,7 +7,7 @@ overlap by nothing: each reads one token more than it trains on, because every t
 import torch
 from torch import Tensor
 
-from golf.config import MICRO_BATCHES, BatchConfig
+from golf.config.config import MICRO_BATCHES, BatchConfig
 from golf.data.shards import TokenStream
 
 

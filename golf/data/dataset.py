@@ -17,7 +17,7 @@ import numpy as np
 
 from golf.data.shards import Tokens, TokenStream, check_ids, read_shard, token_stream
 from golf.data.token_bytes import ByteTable, tokenizer_fault
-from golf.files import read_json
+from golf.runtime.files import read_json
 
 DATASET_MANIFEST = "dataset.json"
 """File of a prepared folder that says what is in it and whether it is complete."""

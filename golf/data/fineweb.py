@@ -20,7 +20,7 @@ from typing import Any
 from golf.data.dataset import DATASET_MANIFEST, hash_file, read_manifest
 from golf.data.shards import check_ids, read_shard
 from golf.data.token_bytes import ByteTable
-from golf.files import read_json, write_json
+from golf.runtime.files import read_json, write_json
 
 try:
     import huggingface_hub

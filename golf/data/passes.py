@@ -1,6 +1,6 @@
 """How often a training reads its text: steps and shards enter, passes in words leave."""
 
-from golf.config import RunConfig
+from golf.config.config import RunConfig
 from golf.data.dataset import Dataset
 
 MOST_PASSES = 1.5

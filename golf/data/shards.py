@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from golf.files import write_whole
+from golf.runtime.files import write_whole
 
 SHARD_HEADER_WORDS = 256
 """int32 words before the tokens."""

@@ -21,7 +21,7 @@ import numpy as np
 from golf.data.dataset import DATASET_MANIFEST, hash_file, read_manifest
 from golf.data.shards import write_shard
 from golf.data.token_bytes import SPACE_MARK, ByteTable, load_tokenizer
-from golf.files import write_bytes, write_json
+from golf.runtime.files import write_bytes, write_json
 
 try:
     import sentencepiece

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from golf.config import ModelConfig
+from golf.config.config import ModelConfig
 from golf.model.layers import Bigram, Block, Linear, SmearGate, Table, ValueEmbedding, rotary_tables
 
 

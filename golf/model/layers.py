@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from golf.config import ModelConfig
+from golf.config.config import ModelConfig
 
 QAT_BITS = 6
 """Bits of the grid that late QAT trains against (the record's, whatever split is packed later)."""

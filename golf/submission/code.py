@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf.artifact.bundle import COUNTED, bundle, counted_code
-from golf.config import RunConfig
+from golf.config.config import RunConfig
+from golf.pipeline.bundle import COUNTED, bundle, counted_code
 from golf.submission.markdown import block
 
 OPTIONAL = {"zstandard": "zstd"}

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from golf.config import to_plain
-from golf.record import digest
-from golf.rules import RECIPE_PR, TRACK_FOLDERS
+from golf.config.config import to_plain
+from golf.config.rules import RECIPE_PR, TRACK_FOLDERS
+from golf.runtime.results import digest
 from golf.submission.code import ShippedCode, versions_of
 from golf.submission.markdown import one_line
 from golf.submission.study import SeedRun, SeedStudy

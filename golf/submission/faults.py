@@ -7,7 +7,7 @@ tells them. Other code than the study ran is no fault but an error: no folder ma
 import math
 from collections.abc import Sequence
 
-from golf.rules import (
+from golf.config.rules import (
     CAP_BYTES,
     MIN_SEEDS,
     RECORD,

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from golf.files import write_bytes
+from golf.runtime.files import write_bytes
 from golf.submission.code import packages_of, readable_source, requirements_of, shipped_code
 from golf.submission.entry import Submission, Submitter, submission_json
 from golf.submission.faults import check_code, faults_of

@@ -3,8 +3,8 @@
 Nothing is added or changed; a log that tells other results than the study is refused.
 """
 
-from golf.run_log import exact_line
 from golf.submission.study import SeedRun, SeedStudy
+from golf.train.run_log import exact_line
 
 
 def log_name(seed: int) -> str:

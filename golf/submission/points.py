@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from golf.check.points import FAILED, PASSED, POINTS, shown
+from golf.compliance.points import FAILED, PASSED, POINTS, shown
 from golf.submission.entry import Submission
 from golf.submission.markdown import items, plain, table
 

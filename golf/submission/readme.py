@@ -6,9 +6,8 @@ configuration and the study.
 
 import re
 
-from golf.config import RunConfig, to_plain
-from golf.rules import RECIPE_PR
-from golf.run_log import flat_settings
+from golf.config.config import RunConfig, to_plain
+from golf.config.rules import RECIPE_PR
 from golf.submission.code import versions_of
 from golf.submission.entry import Submission
 from golf.submission.markdown import block, items, plain
@@ -16,6 +15,7 @@ from golf.submission.points import rules
 from golf.submission.recipe import architecture, evaluation, quantisation, training
 from golf.submission.results import byte_groups, comparison, curves, gain, ladder, result, seeds, sizes
 from golf.submission.study import SeedRun
+from golf.train.run_log import flat_settings
 
 REPOSITORY = "https://github.com/openai/parameter-golf"
 CREDITS = (

@@ -3,9 +3,9 @@
 A configuration enters, sections leave. Nothing here knows a result.
 """
 
-from golf.config import GridConfig, ModelConfig, RunConfig
+from golf.config.config import GridConfig, ModelConfig, RunConfig
+from golf.config.schedule import make_plan
 from golf.model.gepa import count_parameters
-from golf.plan import make_plan
 from golf.submission.markdown import table, whole
 
 GROUPS = {"attention": "attention", "mlp": "MLP", "token_embedding": "token embedding", "tables": "other tables"}

@@ -7,8 +7,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
-from golf.rules import CAP_BYTES, P_CLAIM, P_LOOSE
+from golf.config.rules import CAP_BYTES, P_CLAIM, P_LOOSE
+from golf.runtime.results import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
 from golf.submission.entry import Submission, deviation, hardware, largest_seed, rung_means
 from golf.submission.markdown import items, number, plain, table, whole
 from golf.submission.study import Mean, OtherRun, SeedStudy, Statistics

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golf.config import RunConfig
-from golf.record import Rung
+from golf.config.config import RunConfig
+from golf.runtime.results import Rung
 
 DONE = "done"
 """Status of a seed that has a result."""
@@ -65,7 +65,7 @@ class SeedRun:
     log: StudyFile | None
     """That its run wrote; None where it is gone."""
     check: Mapping[str, Any] | None
-    """What `golf.check.points.to_json` says of it."""
+    """What `golf.compliance.points.to_json` says of it."""
 
     @property
     def done(self) -> bool:

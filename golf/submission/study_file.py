@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from golf.config import RunConfig, from_plain
+from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import hash_file
-from golf.files import read_json
-from golf.record import LADDER, Rung
-from golf.score.sliding import Scored
+from golf.evaluate.sliding import Scored
+from golf.runtime.files import read_json
+from golf.runtime.results import LADDER, Rung
 from golf.submission.fields import STUDY_FILE, Fields
 from golf.submission.study import (
     Comparison,

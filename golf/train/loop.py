@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from golf.config import MICRO_BATCHES
-from golf.dist import Group
-from golf.errors import Diverged, OutOfMemory
-from golf.plan import Row
-from golf.train.memory import is_out_of_memory, what_fits
-from golf.train.state import TrainState
+from golf.config.config import MICRO_BATCHES
+from golf.config.schedule import Row
+from golf.runtime.errors import Diverged, OutOfMemory
+from golf.runtime.process_group import Group
+from golf.train.oom import is_out_of_memory, what_fits
+from golf.train.train_state import TrainState
 
 Notice = Callable[[], bool]
 """Asked on every rank at every step or chunk: whether this process has been told to end soon."""

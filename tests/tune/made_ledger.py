@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from golf.config import RunConfig, to_plain
-from golf.record import LADDER
-from tune.ledger.ledger import LEDGER_VERSION, encode
+from golf.config.config import RunConfig, to_plain
+from golf.runtime.results import LADDER
+from tune.records.journal import LEDGER_VERSION, encode
 
 SPACE: dict[str, list[Any]] = {
     "schedule.steps": [130, 200],

@@ -20,17 +20,17 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from golf.config import RunConfig, from_plain
+from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import open_dataset
-from golf.files import read_json
-from tests.tune.test_notice import Metadata
-from tune.attempts import Endurance
-from tune.cluster import TRIAL_SLOT, Workers
-from tune.outcome import LOG
-from tune.paths import Storage
-from tune.search import Search
-from tune.space import Trial
-from tune.sweep import SweepSettings, entries_of, run_sweep
+from golf.runtime.files import read_json
+from tests.tune.cluster.test_spot_watcher import Metadata
+from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
+from tune.cluster.retry_policy import Endurance
+from tune.cluster.sweep import SweepSettings, entries_of, run_sweep
+from tune.records.layout import Storage
+from tune.search.search import Search
+from tune.search.space import Trial
+from tune.workloads.gepa.outcome import LOG
 
 SMALL = {"object_store_memory": 80_000_000}
 NOTICED, FURTHER = 2, 2
@@ -117,7 +117,13 @@ def main(config: Path, data: Path, folder: Path) -> dict[str, Any]:
     times["up"] = time.monotonic() - began
     service = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     threading.Thread(target=service.serve_forever, daemon=True).start()
-    command = [sys.executable, "-m", "tune.notice", "--endpoint", f"http://127.0.0.1:{service.server_port}"]
+    command = [
+        sys.executable,
+        "-m",
+        "tune.cluster.spot_watcher",
+        "--endpoint",
+        f"http://127.0.0.1:{service.server_port}",
+    ]
     command += ["--seconds", "0.2", "--node-id", nodes[2].node_id, "--address", cluster.address]
     watcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     storage, seen = Storage(folder), Seen()

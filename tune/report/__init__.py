@@ -1,1 +1,1 @@
-"""Reports of a sweep or a seed study, made from the ledger alone: `python -m tune.report`."""
+"""Reports of a sweep or a seed study, made from the ledger alone: `python -m tune report`."""

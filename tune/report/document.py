@@ -9,12 +9,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from golf.files import write_bytes
-from tune.paths import Storage
+from golf.runtime.files import write_bytes
+from tune.records.layout import Storage
 from tune.report.canvas import svg_file
-from tune.report.exhibits import Exhibit, exhibits_of
+from tune.report.data import Book, Results
+from tune.report.figure_specs import Exhibit, exhibits_of
 from tune.report.page import Document, html_of, markdown_of
-from tune.report.results import Book, Results
 from tune.report.tables import (
     Table,
     Text,
@@ -30,7 +30,7 @@ from tune.report.tables import (
 
 HTML, MARKDOWN = "html", "md"
 FORMATS = (HTML, MARKDOWN)
-PROGRAM = "python -m tune.report"
+PROGRAM = "python -m tune report"
 
 
 def document_of(book: Book, results: Results, baseline: Results | None, command: str) -> Document:

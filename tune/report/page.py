@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from tune.report.canvas import clean, clean_lines, inline
-from tune.report.exhibits import Exhibit
+from tune.report.figure_specs import Exhibit
 from tune.report.tables import Table, Text
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from golf.record import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
+from golf.runtime.results import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
 from tune.report.canvas import (
     FAINT,
     GREY,

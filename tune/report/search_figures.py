@@ -11,7 +11,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tune.importance import CHANCE_LEVEL, Importance
 from tune.report.canvas import (
     FAINT,
     GREY,
@@ -29,6 +28,7 @@ from tune.report.canvas import (
     styled,
     write,
 )
+from tune.search.importance import CHANCE_LEVEL, Importance
 
 ROW = 0.24
 """Inches of a row."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from golf.record import LADDER
-from golf.rules import P_CLAIM, P_LOOSE
-from tune.ledger.ledger import STAMPS, DamagedLine
+from golf.config.rules import P_CLAIM, P_LOOSE
+from golf.runtime.results import LADDER
+from tune.records.journal import STAMPS, DamagedLine
+from tune.records.text import flat
 from tune.report.canvas import signed
-from tune.report.results import (
+from tune.report.data import (
     STATUSES,
     Entry,
     Group,
@@ -35,7 +36,6 @@ from tune.report.run_figures import RUNG_NAMES
 from tune.report.search_figures import front_of
 from tune.study.stats import cap_probability, summarise
 from tune.study.verdict import TEXT
-from tune.tracking.runs import flat
 
 NONE = "\u2013"
 """Where there is no figure."""

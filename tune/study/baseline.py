@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tune.study.seeds import Entry, Stream, Study, study_of
+from tune.study.runs import Entry, Stream, Study, study_of
 
 
 @dataclass(frozen=True)

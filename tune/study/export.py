@@ -11,21 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from golf.config import RunConfig, from_plain, to_plain
+from golf.config.config import RunConfig, from_plain, to_plain
 from golf.data.dataset import Dataset, hash_file
-from golf.files import write_bytes, write_json
-from golf.record import LADDER
-from golf.run_log import LOG_FILE
+from golf.runtime.files import write_bytes, write_json
+from golf.runtime.results import LADDER
 from golf.submission.fields import STUDY_FILE
 from golf.submission.study_file import STUDY_FORMAT
-from tune.ledger.ledger import STAMPS, Ledger
-from tune.ledger.trials import latest
-from tune.paths import Storage
-from tune.space import SEED
-from tune.store.entries import Damaged
-from tune.store.place import StoreError
-from tune.store.store import Store
-from tune.study.seeds import Entry, repeat_of, run_of, seed_of, stream_of
+from golf.train.run_log import LOG_FILE
+from tune.cache.backend import StoreError
+from tune.cache.entries import Damaged
+from tune.cache.store import Store
+from tune.records.journal import STAMPS, Ledger
+from tune.records.layout import Storage
+from tune.records.queries import latest
+from tune.search.space import SEED
+from tune.study.runs import Entry, repeat_of, run_of, seed_of, stream_of
 from tune.study.verdict import TEXT
 
 ARTIFACT = "artifact.golf"

@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from golf.rules import P_CLAIM, P_LOOSE
-from tune.ledger.trials import latest, trials_of
-from tune.study.allocation import PUBLISHED_SEED_SD, Baseline, seeds_needed
-from tune.study.seeds import Entry, configuration_of, repeat_of, run_of, seed_of, stream_of
+from golf.config.rules import P_CLAIM, P_LOOSE
+from tune.records.queries import latest, trials_of
+from tune.study.runs import Entry, configuration_of, repeat_of, run_of, seed_of, stream_of
+from tune.study.sequential_test import PUBLISHED_SEED_SD, Baseline, seeds_needed
 from tune.study.stats import summarise
 
 FINEWEB_BYTES_PER_TOKEN = 151_080_891 / 62_021_846

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tune.ledger.trials import trials_of
+from tune.records.queries import trials_of
 from tune.study.baseline import check_same_chunks, differences, values_by_seed
 from tune.study.bootstrap import PairedDifference, paired_bootstrap
-from tune.study.seeds import Entry, Stream, Study, group, named, repeat_of, rung_of, seed_of, stream_of
+from tune.study.runs import Entry, Stream, Study, group, named, repeat_of, rung_of, seed_of, stream_of
 from tune.study.stats import Gain, holm, paired_by_seed, welch_gain
 
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from golf.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD, RECORD_DEVICE, TRACK_SECONDS
-from tune.study.allocation import Sequential as Looks
-from tune.study.allocation import Verdict as Decision
-from tune.study.allocation import sequential_decision
+from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD, RECORD_DEVICE, TRACK_SECONDS
 from tune.study.baseline import Baseline, check_same_text, differences, values_by_seed
-from tune.study.protocol import Plan
-from tune.study.seeds import Entry, Other, Run, Study
+from tune.study.preregistration import Plan
+from tune.study.runs import Entry, Other, Run, Study
+from tune.study.sequential_test import Sequential as Looks
+from tune.study.sequential_test import Verdict as Decision
+from tune.study.sequential_test import sequential_decision
 from tune.study.stats import (
     CapRisk,
     Gain,

@@ -16,11 +16,10 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from tune.paths import Storage
-from tune.redaction import redact
+from tune.records.layout import Storage
+from tune.records.redaction import redact
 from tune.study.verdict import VERDICT
-from tune.tracking.parents import figures_of, shared_parameters, spoken_of, study_tags
-from tune.tracking.reach import (
+from tune.tracking.connection import (
     artifact_root,
     bring_places_home,
     connect,
@@ -28,7 +27,7 @@ from tune.tracking.reach import (
     local_folder,
     opened_alone,
 )
-from tune.tracking.runs import (
+from tune.tracking.run_fields import (
     NOTE,
     VALUE_CHARACTERS,
     Points,
@@ -46,6 +45,7 @@ from tune.tracking.runs import (
     text_of,
     title_of,
 )
+from tune.tracking.study_run import figures_of, shared_parameters, spoken_of, study_tags
 from tune.tracking.views import PRIMARY_METRIC, experiment_tags, quoted, view_tag
 
 RUN_STATUS = {"done": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}

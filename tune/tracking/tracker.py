@@ -17,19 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golf.config import to_plain
-from golf.terminal import python_line
-from tune.outcome import CURVES
-from tune.paths import Storage
-from tune.redaction import redact
-from tune.space import Trial
+from golf.cli.terminal import python_line
+from golf.config.config import to_plain
+from tune.records.layout import Storage
+from tune.records.redaction import redact
+from tune.records.text import flat
+from tune.search.space import Trial
 from tune.study.verdict import VERDICT
+from tune.tracking.connection import AWAY, complaint, connect, database_path, is_refusal
+from tune.tracking.connection import default_uri as default_uri
 from tune.tracking.experiment import Experiment, Start
-from tune.tracking.parents import studies_in
-from tune.tracking.reach import AWAY, complaint, connect, database_path, is_refusal
-from tune.tracking.reach import default_uri as default_uri
-from tune.tracking.runs import digest_of, flat, identity_of
+from tune.tracking.run_fields import digest_of, identity_of
+from tune.tracking.study_run import studies_in
 from tune.tracking.views import runs_url
+from tune.workloads.gepa.outcome import CURVES
 
 _WAITING_POINTS = 50_000
 """Live points that wait at most; later ones are left to the finished entry's curves."""

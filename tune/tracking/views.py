@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from tune.tracking.runs import LADDER_CURVE, MARGIN, NOTE, POINTS_FAILED, key_of
+from tune.tracking.run_fields import LADDER_CURVE, MARGIN, NOTE, POINTS_FAILED, key_of
 
 VIEW_TAG = "mlflow.sharedViewState."
 PRIMARY_METRIC = ("mlflow.experiment.primaryMetric.name", "bpb")

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 
 from golf.artifact.calibration import calibrate, calibration_starts
 from golf.artifact.pack import pack, unpack
-from golf.config import RunConfig, override_all
+from golf.config.config import RunConfig, override_all
 from golf.data.dataset import Dataset, open_dataset
-from golf.dist import Group
 from golf.model.gepa import GEPA, build_model
 from golf.model.layers import Block
-from golf.stages import RunFolder, pack_stage, pack_trained, train_stage
+from golf.pipeline.stages import RunFolder, pack_stage, pack_trained, train_stage
+from golf.runtime.process_group import Group
 
 GPTQ = {"quant.attention.method": "gptq", "quant.mlp.method": "gptq", "quant.calibration_tokens": 500}
 

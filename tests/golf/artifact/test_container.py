@@ -14,8 +14,8 @@ import torch
 
 from golf.artifact.codec import compress
 from golf.artifact.container import ARTIFACT_CODECS, ArtifactError, decode, decode_stored, encode
-from golf.artifact.grid import Quantised, dequantise, quantise
-from golf.config import GridConfig
+from golf.artifact.quantizer import Quantised, dequantise, quantise
+from golf.config.config import GridConfig
 
 MODEL: dict[str, Any] = {"num_layers": 2, "value_layers": [1]}
 HEADER = struct.Struct("<4sHBQQ32s")

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from golf.artifact.gptq import gptq_codes
-from golf.artifact.grid import quantise
-from golf.config import GridConfig
+from golf.artifact.quantizer import quantise
+from golf.config.config import GridConfig
 
 
 def correlated(columns: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from golf.artifact.byte_breakdown import group_ledger
 from golf.artifact.container import ARTIFACT_CODECS, ArtifactError, encode
-from golf.artifact.grid import dequantise, quantise
-from golf.artifact.ledger import group_ledger
 from golf.artifact.pack import LARGEST_ARTIFACT, group_of, pack, read_artifact, unpack
-from golf.config import GridConfig, ModelConfig, QuantConfig, to_plain
+from golf.artifact.quantizer import dequantise, quantise
+from golf.config.config import GridConfig, ModelConfig, QuantConfig, to_plain
 from golf.model.gepa import GEPA, build_model
 
 SHAPE = ModelConfig(

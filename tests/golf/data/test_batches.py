@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golf.config import BatchConfig
+from golf.config.config import BatchConfig
 from golf.data.batches import read_batch, slice_start
 from golf.data.shards import TokenStream, token_stream, write_shard
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from golf.config import ModelConfig
+from golf.config.config import ModelConfig
 from golf.model.gepa import GEPA, build_model
 from golf.model.layers import Linear
 

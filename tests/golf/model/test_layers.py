@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from golf.config import ModelConfig
+from golf.config.config import ModelConfig
 from golf.model.layers import (
     MLP,
     Attention,

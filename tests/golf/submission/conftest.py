@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from golf.config import RunConfig, to_plain
+from golf.config.config import RunConfig, to_plain
+from golf.config.rules import SP1024_BYTES
 from golf.data.dataset import open_dataset
-from golf.dist import Group
-from golf.files import read_json, write_json
-from golf.rules import SP1024_BYTES
-from tune.ledger.ledger import Ledger
-from tune.paths import Storage
-from tune.provenance import environment, versions
-from tune.stages import code_digest
+from golf.runtime.files import read_json, write_json
+from golf.runtime.process_group import Group
+from tune.cache.provenance import environment, versions
+from tune.cache.stage_graph import code_digest
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
 from tune.study.baseline import baseline_of
 from tune.study.export import export_study
-from tune.study.protocol import Plan
-from tune.study.seeds import study_of
+from tune.study.preregistration import Plan
+from tune.study.runs import study_of
 from tune.study.verdict import judge, plain
-from tune.trial import OUTCOME, run_stage, run_trial
+from tune.workloads.gepa.runner import OUTCOME, run_stage, run_trial
 
 SEEDS = (1, 2, 3)
 

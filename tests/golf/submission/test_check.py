@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from golf.__main__ import main
-from golf.check.points import Finding, failures, rows_of
-from golf.check.study import check_study, kept_check
+from golf.cli.main import main
+from golf.compliance.points import Finding, failures, rows_of
 from golf.data.dataset import Dataset, open_dataset
-from golf.dist import Group
+from golf.runtime.process_group import Group
 from golf.submission.study import SeedRun, SeedStudy
+from golf.submission.study_check import check_study, kept_check
 from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import Made
 

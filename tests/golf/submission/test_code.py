@@ -6,7 +6,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from golf.artifact.bundle import COUNTED
+from golf.pipeline.bundle import COUNTED
 from golf.submission.code import LOWEST, packages_of, packed_code, readable_source, requirements_of
 
 

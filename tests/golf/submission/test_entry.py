@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from golf.rules import NON_RECORD, RECORD
+from golf.config.rules import NON_RECORD, RECORD
 from golf.submission.entry import Submitter
 
 DAY = date(2026, 1, 2)

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from golf.__main__ import main
+from golf.cli.main import main
+from golf.config.rules import NON_RECORD, SP1024_BYTES, SP1024_TOKENS
 from golf.data.dataset import hash_file
-from golf.rules import NON_RECORD, SP1024_BYTES, SP1024_TOKENS
 from golf.submission.faults import faults_of
 from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import SEEDS, Made

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from golf.__main__ import main
-from golf.artifact.bundle import counted_code
-from golf.check.points import POINTS
-from golf.rules import NON_RECORD
+from golf.cli.main import main
+from golf.compliance.points import POINTS
+from golf.config.rules import NON_RECORD
+from golf.pipeline.bundle import counted_code
 from golf.submission.code import LOWEST
 from golf.submission.entry import Submission, Submitter
 from golf.submission.folder import make_submission

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from golf.config import ModelConfig, OptimizerConfig, ScheduleConfig
-from golf.dist import Group
-from golf.errors import Diverged
+from golf.config.config import ModelConfig, OptimizerConfig, ScheduleConfig
+from golf.config.schedule import make_plan
 from golf.model.gepa import GEPA, build_model
-from golf.plan import make_plan
-from golf.train.groups import group_lr, optimizer_group
+from golf.runtime.errors import Diverged
+from golf.runtime.process_group import Group
 from golf.train.loop import Step, clip_gradients, train
-from golf.train.state import TrainState
+from golf.train.param_groups import group_lr, optimizer_group
+from golf.train.train_state import TrainState
 
 TINY = ModelConfig(
     vocab_size=40,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from golf.dist import Group
+from golf.runtime.process_group import Group
 from golf.train.muon import Muon, orthogonalise
 
 SHAPES = [(16, 16), (24, 8), (8, 24), (16, 16), (5, 1), (1, 6), (24, 8), (64, 16)]

@@ -21,8 +21,8 @@ from matplotlib.transforms import Bbox
 from tests.tune.made_ledger import made_study, made_sweep, write_ledger
 from tune.report.canvas import clean, limits, signed, spread, style, svg_file, svg_of, thinned
 from tune.report.curve_figures import Training, draw_trainings, extremes, smoothed, span_of
-from tune.report.exhibits import Exhibit, exhibits_of
-from tune.report.results import Book
+from tune.report.data import Book
+from tune.report.figure_specs import Exhibit, exhibits_of
 from tune.report.run_figures import Ladder, draw_ladders, steps_of
 from tune.report.search_figures import Sized, Way, draw_sizes, draw_ways, front_of
 from tune.report.seed_figures import GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds

@@ -12,10 +12,10 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.tune.made_ledger import made_study, made_sweep, made_trial, write_ledger
-from tune.paths import Storage
-from tune.report.__main__ import main
+from tune.cli.report import main
+from tune.records.layout import Storage
+from tune.report.data import Book
 from tune.report.document import write_report
-from tune.report.results import Book
 from tune.tracking.tracker import default_uri, sync
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -248,7 +248,7 @@ def test_the_same_ledger_gives_the_same_bytes_without_ray_or_mlflow(tmp_path: Pa
     first = {path: path.read_bytes() for name in ("s", "st") for path in write_report(Storage(tmp_path), name)}
     program = (
         "import sys; from pathlib import Path\n"
-        "from tune.paths import Storage; from tune.report.document import write_report\n"
+        "from tune.records.layout import Storage; from tune.report.document import write_report\n"
         "for name in ('s', 'st'): print(*write_report(Storage(Path(sys.argv[1])), name))\n"
         "sys.exit(bool({'ray', 'mlflow'} & set(sys.modules)))"
     )

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from golf.submission.study_file import read_study
-from tests.tune.study.test_seeds import BYTES, TOKENS, entry
-from tune.ledger.ledger import Ledger
-from tune.paths import Storage
-from tune.store.fingerprint import stage_key
-from tune.store.store import Store
+from tests.tune.study.test_runs import BYTES, TOKENS, entry
+from tune.cache.fingerprint import stage_key
+from tune.cache.store import Store
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
 from tune.study.export import export_study
-from tune.study.protocol import Plan
-from tune.study.seeds import study_of
+from tune.study.preregistration import Plan
+from tune.study.runs import study_of
 from tune.study.verdict import VERDICT, judge, plain
 
 KEY = stage_key("pack", {}, [], "0" * 64)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.tune.study.test_seeds import entry, study_entries
-from tune.study.allocation import power
+from tests.tune.study.test_runs import entry, study_entries
 from tune.study.noise import LEVELS, TARGETS, needed, pooled
+from tune.study.sequential_test import power
 
 
 def test_pooled_over_configurations_and_nothing_twice() -> None:

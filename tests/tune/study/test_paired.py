@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.tune.study.test_seeds import CHUNKS, NATS_PER_BPB, entry, study_entries
+from tests.tune.study.test_runs import CHUNKS, NATS_PER_BPB, entry, study_entries
 from tune.study.paired import compare
 
 A, B, C = [1.21, 1.2103, 1.2096], [1.2051, 1.2049, 1.2058], [1.2098, 1.2101, 1.2099]

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from golf.rules import MARGIN_NATS, NON_RECORD, RECORD
-from tests.tune.study.test_seeds import NATS_PER_BPB, entry, study_entries
-from tune.ledger.ledger import Ledger
-from tune.study.allocation import Verdict as Decision
-from tune.study.allocation import sequential_decision
+from golf.config.rules import MARGIN_NATS, NON_RECORD, RECORD
+from tests.tune.study.test_runs import NATS_PER_BPB, entry, study_entries
+from tune.records.journal import Ledger
 from tune.study.baseline import Baseline, baseline_of
-from tune.study.protocol import Plan, Sequential
-from tune.study.seeds import Study, study_of
+from tune.study.preregistration import Plan, Sequential
+from tune.study.runs import Study, study_of
+from tune.study.sequential_test import Verdict as Decision
+from tune.study.sequential_test import sequential_decision
 from tune.study.verdict import Verdict, due, judge, plain
 
 MARGIN_BPB = MARGIN_NATS / NATS_PER_BPB

@@ -10,11 +10,11 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.tune.tracking.test_tracker import trial
-from tune.ledger.ledger import Ledger
-from tune.mirror import main as mirror
-from tune.paths import Storage
-from tune.report.__main__ import main as report
-from tune.tracking.reach import absolute_uri, database_path, local_folder
+from tune.cli.mirror import main as mirror
+from tune.cli.report import main as report
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
+from tune.tracking.connection import absolute_uri, database_path, local_folder
 from tune.tracking.tracker import default_uri, runs_page, sync
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables

@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from benchmarks.browser import free_port, mlflow_server
-from tune.ledger.ledger import Ledger
-from tune.paths import Storage
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
 from tune.tracking.experiment import Experiment
 from tune.tracking.tracker import Tracker, default_uri, sync
 from tune.tracking.views import view_tag

@@ -1,0 +1,304 @@
+"""Parameters to and from the names of the published checkpoints of the PR #598 family.
+
+A state dictionary under the published names enters, the project's leaves, and the other way round; values
+are never changed. What a file holds beside or instead of a model of this family is told in the file's own names.
+
+| ours | published |
+|---|---|
+| token_embedding.weight | tok_emb.weight |
+| bigram.{table,projection}.weight, bigram.scale | bigram_emb.{embed,proj}.weight, bigram_emb.scale |
+| value.{table,projection}.weight, value.scale | ve_shared.{embed,proj}.weight, ve_shared.scale |
+| value.layer_scales.j | ve_layer_scales.j |
+| smear.gate, skip_weights, skip_gates | smear_gate.gate, skip_weights, skip_gates |
+| blocks.i.attention.{query,key,value,output}.weight, .query_gain | blocks.i.attn.{c_q,c_k,c_v,proj}.weight, .q_gain |
+| blocks.i.mlp.{up,down}.weight, .scale, .bias | blocks.i.mlp.{up_proj,down_proj}.weight, .scale, .bias |
+| blocks.i.{attention_scale,mlp_scale,residual_mix} | blocks.i.{attn_scale,mlp_scale,resid_mix} |
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golf.artifact.published_file import LARGEST_BYTES, load_model_file
+from golf.artifact.quantizer import Quantised, dequantise
+from golf.config.config import ModelConfig
+from golf.model.gepa import GEPA
+
+WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Parts that torch.compile, DistributedDataParallel and the like put into names."""
+_MOST_NAMES = 5
+"""Named in one sentence."""
+
+_PAIRS = [
+    ("token_embedding.weight", "tok_emb.weight"),
+    ("bigram.table.", "bigram_emb.embed."),
+    ("bigram.projection.", "bigram_emb.proj."),
+    ("bigram.scale", "bigram_emb.scale"),
+    ("value.table.", "ve_shared.embed."),
+    ("value.projection.", "ve_shared.proj."),
+    ("value.scale", "ve_shared.scale"),
+    ("value.layer_scales.", "ve_layer_scales."),
+    ("smear.gate", "smear_gate.gate"),
+    (".attention.query.", ".attn.c_q."),
+    (".attention.key.", ".attn.c_k."),
+    (".attention.value.", ".attn.c_v."),
+    (".attention.output.", ".attn.proj."),
+    (".attention.query_gain", ".attn.q_gain"),
+    (".mlp.up.", ".mlp.up_proj."),
+    (".mlp.down.", ".mlp.down_proj."),
+    (".attention_scale", ".attn_scale"),
+    (".residual_mix", ".resid_mix"),
+]
+_TO_OURS = [(theirs, ours) for ours, theirs in _PAIRS]
+
+
+def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The project's names for a state dictionary under the published names; values unchanged, float32."""
+    return {_rename(name, _TO_OURS): tensor.float() for name, tensor in weights.items()}
+
+
+def to_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The published names for a state dictionary under the project's; the inverse of `from_published`."""
+    return {_rename(name, _PAIRS): tensor for name, tensor in weights.items()}
+
+
+def _rename(name: str, pairs: list[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        name = name.replace(old, new)
+    return name
+
+
+def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig:
+    """The shape of a model from its weights under the project's names.
+
+    What shapes do not tell (rotary settings, softcap, XSA layers) is taken from `base`; the value embedding
+    is taken to be on the last layers.
+    Raises: ValueError when the weights are not those of a GEPA model.
+    """
+    try:
+        vocab_size, model_dim = weights["token_embedding.weight"].shape
+        num_heads = weights["blocks.0.attention.query_gain"].numel()
+        kv_width = weights["blocks.0.attention.key.weight"].shape[0]
+        mlp_hidden = weights["blocks.0.mlp.up.weight"].shape[0]
+        num_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+        bigram, value = weights.get("bigram.table.weight"), weights.get("value.table.weight")
+        widths = [None if table is None else table.shape[1] for table in (bigram, value)]
+    except KeyError as error:
+        raise ValueError(f"not the weights of a GEPA model: {error} is missing") from error
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"not the weights of a GEPA model: a name or shape is wrong ({error})") from error
+    num_values = sum(name.startswith("value.layer_scales.") for name in weights)
+    plain = {name: getattr(base, name) for name in base.__dataclass_fields__}
+    return ModelConfig(
+        **plain
+        | {
+            "vocab_size": vocab_size,
+            "num_layers": num_layers,
+            "model_dim": model_dim,
+            "num_heads": num_heads,
+            "num_kv_heads": kv_width * num_heads // model_dim,
+            "mlp_hidden": mlp_hidden,
+            "bigram_buckets": None if bigram is None else bigram.shape[0],
+            "bigram_dim": base.bigram_dim if bigram is None else widths[0],
+            "value_dim": widths[1],
+            "value_layers": tuple(range(num_layers - num_values, num_layers)),
+            "xsa_layers": min(base.xsa_layers, num_layers),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a published file holds."""
+
+    values: Mapping[str, Quantised | Tensor]
+    """Quantised matrices, float16 and float32 tensors, under the published names. Codes that are no int8 matrix, or
+    whose scales are no float16 numbers, are float32 tensors of the same values."""
+    wrappers: tuple[str, ...] = ()
+    """Those of WRAPPERS that were taken out of the names."""
+
+    @property
+    def ours(self) -> dict[str, Quantised | Tensor]:
+        """The same under the project's names."""
+        return {_rename(name, _TO_OURS): value for name, value in self.values.items()}
+
+
+def read_published(path: Path) -> dict[str, Tensor]:
+    """The weights in a published `final_model.pt` or `final_model.int6.ptz`, under the project's names.
+
+    Returns: float32 tensors; quantised ones dequantised. Nothing in the file is executed.
+    Raises: ValueError naming the file when it is neither, is damaged or holds more than plain tensors.
+    """
+    stored = read_published_file(path).ours
+    return {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
+
+
+def read_published_file(path: Path) -> Published:
+    """As `read_published`, with codes and scales as they are where an artifact can hold them."""
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than the {LARGEST_BYTES:,} that are read")
+    try:
+        found = _named_values(load_model_file(path.read_bytes()))
+        values = {_unwrapped(name): _stored(name, value) for name, value in found.items()}
+        if len(values) < len(found):
+            raise ValueError(f"it holds several tensors of one name, once without {' and '.join(WRAPPERS)}")
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a published checkpoint of the PR #598 family: {error}") from error
+    wrappers = [part for part in WRAPPERS if any(part in name.split(".") for name in found)]
+    return Published(values, tuple(wrappers))
+
+
+def _unwrapped(name: str) -> str:
+    """A name without the parts of WRAPPERS."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _named_values(loaded: Any) -> Mapping[str, Quantised | Tensor]:
+    """The tensors of a loaded file by name. Raises: ValueError saying what it holds instead."""
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"it holds a {type(loaded).__name__}, not named tensors")
+    if "__quant_format__" in loaded:
+        form = _shown(loaded["__quant_format__"])
+        whose = "int8 container of the baseline" if form.startswith("int8") else "quantised container"
+        raise ValueError(f"{whose} (__quant_format__ {form}): not supported")
+    if {"quantized", "scales", "passthrough"} <= loaded.keys():
+        raise ValueError("int8 container of the baseline (quantized, scales, passthrough): not supported")
+    if {"w", "m"} <= loaded.keys():
+        others = [_shown(name) for name in loaded if name not in ("w", "m")]
+        if others:
+            raise ValueError(f"holds {_listed(others)} beside the codes and their kinds (w, m): not supported")
+        found = _published_codes(loaded["w"], loaded["m"])
+    elif loaded and all(isinstance(name, str) and isinstance(one, Tensor) for name, one in loaded.items()):
+        found = dict(loaded)
+    else:
+        raise ValueError(_told_entries(loaded))
+    elements = sum(one.codes.numel() if isinstance(one, Quantised) else one.numel() for one in found.values())
+    if elements > LARGEST_BYTES // 4:
+        raise ValueError(f"its tensors have {elements:,} elements, more than the {LARGEST_BYTES // 4:,} that are read")
+    return found
+
+
+def _told_entries(loaded: Mapping[Any, Any]) -> str:
+    """What a dictionary holds that is more, or something else, than named tensors."""
+    if not loaded:
+        return "it is empty"
+    weights = [_shown(name) for name, one in loaded.items() if _is_weights(one)]
+    if weights:
+        return f"holds {_listed(map(_shown, loaded))}: give the weights alone (the entry {' or '.join(weights)})"
+    others = [f"{_shown(name)} ({type(one).__name__})" for name, one in loaded.items() if not isinstance(one, Tensor)]
+    return f"holds more than named tensors: {_listed(others or map(_shown, loaded))}"
+
+
+def _is_weights(value: Any) -> bool:
+    """Whether a value is a dictionary of named tensors, some of them matrices."""
+    tensors = isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(one, Tensor) for name, one in value.items()
+    )
+    return tensors and any(one.ndim == 2 for one in value.values())
+
+
+def _shown(value: Any) -> str:
+    """A name of a file as text that does nothing to a terminal."""
+    text = str(value)[:80] if isinstance(value, (str, int)) else type(value).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names in one line, the first few of many."""
+    every = list(names)
+    more = len(every) - _MOST_NAMES
+    return ", ".join(every[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _stored(name: str, value: Quantised | Tensor) -> Quantised | Tensor:
+    """Codes and float16 as they are, every other tensor as float32. Raises: ValueError for what is no plain tensor."""
+    if isinstance(value, Quantised):
+        return value
+    if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu":
+        raise ValueError(f"{_shown(name)} is no plain tensor of real numbers")
+    return value.detach() if value.dtype == torch.float16 else value.detach().float()
+
+
+def _published_codes(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> dict[str, Quantised | Tensor]:
+    """Codes `name.q` with scales `name.scale` (one per row or one), or the tensor as it is.
+
+    What `kinds` calls them differs from record to record; which tensors are there decides.
+    """
+    if not isinstance(stored, Mapping) or not isinstance(kinds, Mapping) or not all(isinstance(n, str) for n in kinds):
+        raise ValueError("its parts w and m are not named tensors and their kinds")
+    found: dict[str, Quantised | Tensor] = {}
+    for name in kinds:
+        if name in stored:
+            found[name] = stored[name].detach()
+            continue
+        missing = [part for part in (f"{name}.q", f"{name}.scale") if part not in stored]
+        if missing:
+            raise ValueError(f"neither {_shown(name)} nor {_shown(missing[0])} is among its tensors (w)")
+        codes, scale = stored[name + ".q"], stored[name + ".scale"]
+        whole = codes.ndim == 2 and codes.dtype == torch.int8 and tuple(scale.shape) in ((), (len(codes),))
+        if whole and torch.equal(scale.half().float(), scale.float()):
+            found[name] = Quantised(codes, scale.half())
+        else:
+            steps = scale.float()
+            found[name] = codes.float() * (steps.view(-1, *[1] * (codes.ndim - 1)) if steps.ndim else steps)
+    return found
+
+
+def in_published_names(message: str) -> str:
+    """A message about parameters of the project under their published names."""
+    return _rename(message, _PAIRS)
+
+
+def foreign_parts(names: Iterable[str]) -> list[str]:
+    """What is not of this family among the published names of a model's weights, and what is missing, in words."""
+    own = {_kind(name) for name in _family()}
+    optional = {kind for kind in own if kind.startswith(("bigram.", "value."))}
+    unknown: dict[str, list[str]] = {}
+    found = set()
+    for name in names:
+        kind = _kind(_rename(name, _TO_OURS))
+        found.add(kind)
+        if kind not in own:
+            unknown.setdefault(kind, []).append(_shown(name))
+    missing = own - found - optional
+    told = []
+    banks = [kind for kind in unknown if kind.endswith("_bank")]
+    if banks:
+        told.append(f"{', '.join(map(_shown, banks))}: stacked weights")
+        missing = {kind for kind in missing if not re.fullmatch(r"blocks\.\*\.(attention|mlp)\..*\.weight", kind)}
+    mlp = [kind for kind in unknown if re.fullmatch(r"blocks\.\*\.mlp\.\w+\.weight", kind)]
+    plain = {"blocks.*.mlp.scale", "blocks.*.mlp.bias"} <= missing
+    if plain and (mlp or not banks):
+        matrices = [kind.split(".")[3] for kind in mlp] or ["up_proj", "down_proj"]
+        form = "relu^2 or leaky-relu^2 MLP" if len(matrices) < 3 else "gated MLP"
+        told.append(f"{' / '.join(f'mlp.{_shown(name)}' for name in matrices)} without scale and bias: {form}")
+    if plain:
+        missing = {kind for kind in missing if not kind.startswith("blocks.*.mlp.")}
+    others = [_of_blocks(every) for kind, every in unknown.items() if kind not in (*banks, *(mlp if plain else ()))]
+    if others:
+        told.append(f"{_listed(others)} {'is' if len(others) == 1 else 'are'} not part of the model")
+    if missing:
+        absent = [in_published_names(kind) for kind in sorted(missing)]
+        told.append(f"{_listed(absent)} {'is' if len(absent) == 1 else 'are'} missing")
+    return told
+
+
+def _family() -> list[str]:
+    """The names of all parameters that a model of the family may have."""
+    with torch.device("meta"):
+        return [name for name, _ in GEPA(ModelConfig()).named_parameters()]
+
+
+def _kind(name: str) -> str:
+    """A name without the numbers of its block and of value.layer_scales."""
+    return re.sub(r"^(blocks|value\.layer_scales)\.\d+", r"\1.*", name)
+
+
+def _of_blocks(names: list[str]) -> str:
+    """One name of several blocks, and their number."""
+    return names[0] if len(names) == 1 else f"{names[0]} (and the same of {len(names) - 1} more blocks)"

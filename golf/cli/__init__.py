@@ -1,0 +1,1 @@
+"""The commands of `python -m golf`: parse, call, print."""

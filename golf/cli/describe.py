@@ -1,0 +1,126 @@
+"""What a configuration is, in words and numbers: the facts of `info` and the list of `fields`.
+
+Configurations enter, plain values and lines leave. Nothing is trained, written or printed here.
+"""
+
+import ast
+import dataclasses
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from golf.artifact.size_predictor import predicted_model_bytes
+from golf.config.config import MICRO_BATCHES, RunConfig, nearest, to_plain
+from golf.config.schedule import make_plan
+from golf.model.gepa import count_parameters
+from golf.pipeline.bundle import code_bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldNote:
+    """One settable field."""
+
+    path: str
+    """Dotted name, as --set takes it."""
+    value: Any
+    """Its value as JSON has it."""
+    note: str
+    """Its description in golf/config/config.py."""
+
+
+def config_facts(name: str, config: RunConfig) -> dict[str, Any]:
+    """What `info` shows: sizes, the plan in brief and the predicted bytes, as JSON values."""
+    schedule, plan = config.schedule, make_plan(config.schedule)
+    frozen = 0 if config.adapt is None else config.adapt.frozen_blocks
+    code, model = code_bytes(config), predicted_model_bytes(config)
+    qat_start = next((step for step, row in enumerate(plan) if row.qat), None)
+    middle = (schedule.warmdown_start + schedule.steps) // 2
+    turns = {0, schedule.momentum_steps, schedule.warmdown_start, middle, qat_start or 0, schedule.steps - 1}
+    return {
+        "preset": name,
+        "parameters": count_parameters(config.model),
+        "ttt_trainable_parameters": count_parameters(config.model, frozen),
+        "code_bytes": code,
+        "predicted_model_bytes": model,
+        "predicted_artifact_bytes": code + model,
+        "cap_bytes": config.cap_bytes,
+        "steps": schedule.steps,
+        "warmdown_start": schedule.warmdown_start,
+        "warmdown_shape": schedule.warmdown_shape,
+        "qat_start": qat_start,
+        "averaging": schedule.averaging,
+        "tokens_per_step": config.batch.tokens_per_step,
+        "micro_batches": MICRO_BATCHES,
+        "train_tokens": schedule.steps * config.batch.tokens_per_step,
+        "plan": [{"step": s} | dataclasses.asdict(plan[s]) for s in sorted(turns) if s < schedule.steps],
+    }
+
+
+def fact_lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The facts for a reader: a line each, and the plan as a table."""
+    for name, value in facts.items():
+        if name != "plan":
+            yield f"{name:26s} {value:,}" if isinstance(value, int) else f"{name:26s} {value}"
+    over = facts["predicted_artifact_bytes"] - facts["cap_bytes"]
+    yield f"{'predicted to fit':26s} " + (f"no, over by {over:,}" if over > 0 else f"yes, {-over:,} to spare")
+    yield f"\n{'step':>8s} {'LR scale':>9s} {'momentum':>9s} {'average':>9s}  QAT"
+    for row in facts["plan"]:
+        numbers = f"{row['lr_scale']:9.4f} {row['muon_momentum']:9.4f} {row['average_weight']:9.4f}"
+        yield f"{row['step']:8d} {numbers}  {'on' if row['qat'] else '-'}"
+
+
+def save_line(saves: Mapping[str, Any]) -> str:
+    """What was measured of a training's saves and chosen by it: see `golf.train.checkpoint_policy`."""
+    if not saves.get("saves"):
+        return "its state was never saved: it ended before a save was due"
+    return f"a save of its state takes {saves['save_seconds']:.2g} s: every {saves['save_interval_seconds']:.0f} s"
+
+
+def field_notes(config: RunConfig, prefix: str = "") -> list[FieldNote]:
+    """Every field whose dotted name is `prefix` or lies below it; all for "".
+
+    Raises: ValueError on an unknown prefix, with the nearest right name.
+    """
+    notes = list(_walk_fields(type(config), to_plain(config), ""))
+    found = [note for note in notes if not prefix or note.path == prefix or note.path.startswith(prefix + ".")]
+    if not found:
+        names = {note.path.rsplit(".", depth)[0] for note in notes for depth in range(note.path.count(".") + 1)}
+        above = prefix.rpartition(".")[0]
+        beside = [name for name in names if name.rpartition(".")[0] == (above if above in names else "")]
+        raise ValueError(f'unknown field "{prefix}"{nearest(prefix, beside)}')
+    return found
+
+
+def _walk_fields(kind: type, values: dict[str, Any], path: str) -> Iterator[FieldNote]:
+    hints = typing.get_type_hints(kind)
+    for name, note in _descriptions()[kind.__name__].items():
+        inner = next((h for h in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(h)), None)
+        if isinstance(inner, type) and values[name] is not None:
+            yield from _walk_fields(inner, values[name], f"{path}{name}.")
+        else:
+            yield FieldNote(path + name, values[name], note)
+
+
+@cache
+def _descriptions() -> dict[str, dict[str, str]]:
+    """Class -> field -> the string that stands below it in the source of golf/config/config.py."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(sys.modules[RunConfig.__module__])).body:
+        if isinstance(node, ast.ClassDef):
+            fields = found.setdefault(node.name, {})
+            for field, text in zip(node.body, [*node.body[1:], ast.Pass()], strict=True):
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    note = ast.literal_eval(text.value) if isinstance(text, ast.Expr) else ""
+                    fields[field.target.id] = " ".join(note.split())
+    return found
+
+
+def note_lines(notes: list[FieldNote]) -> Iterator[str]:
+    """A line per field: name, value, description."""
+    width = max(len(note.path) for note in notes)
+    for note in notes:
+        yield f"{note.path:{width}s}  {json.dumps(note.value)}  {note.note}"

@@ -1,0 +1,127 @@
+"""`python -m golf import FILE`: a published checkpoint of the PR #598 family becomes what our evaluator scores.
+
+A quantised file becomes an artifact with the same codes and scales; float weights, which no artifact is large enough
+for, become a run's folder, scored as its averaged weights and packed from there. Either way
+the values that are scored are those of the file bit for bit, which is checked before anything is written. What shapes
+do not tell (rotary settings, softcap, XSA layers) is the preset's, and is printed. Nothing in the file is executed.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golf.artifact.container import encode
+from golf.artifact.pack import LARGEST_ARTIFACT, unpack
+from golf.artifact.published_names import foreign_parts, in_published_names, infer_model, read_published_file
+from golf.artifact.quantizer import Quantised, dequantise
+from golf.cli.commands import differences, stored_config
+from golf.config.config import RunConfig, to_plain
+from golf.config.presets import find_preset
+from golf.model.gepa import check_weights
+from golf.pipeline.stages import RunFolder
+from golf.runtime.files import write_bytes, write_json
+from golf.runtime.results import AVERAGED, WEIGHTS
+from golf.runtime.tensors import write_tensors
+
+ASSUMED = ("logit_softcap", "rope_dims", "rope_base", "rope_train_length", "xsa_layers", "depth_scaled_norm")
+"""Fields of a model that the shapes of its weights do not tell."""
+INITIAL = ("embedding_init_std", "query_gain_init")
+"""Fields that only matter before training."""
+
+
+def import_command(arguments: argparse.Namespace) -> None:
+    """An artifact from a quantised file, a run's folder from float weights."""
+    path, preset = arguments.file, find_preset(arguments.preset)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no published checkpoint {path}; it is called final_model.int6.ptz or .pt")
+    published = read_published_file(path)
+    foreign = foreign_parts(published.values)
+    if foreign:
+        raise ValueError(
+            f"{path} is not a model of the PR #598 family, the only one that is scored: {'; '.join(foreign)}"
+        )
+    stored = published.ours
+    weights = {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
+    try:
+        config = replace(preset, model=infer_model(weights, preset.model))
+        check_weights(config.model, weights)
+    except ValueError as error:
+        told = in_published_names(str(error))
+        raise ValueError(f"{path}: {told}; only models of the PR #598 family can be scored here") from error
+    if published.wrappers:
+        print(f"names        without {' and '.join(f'{part}.' for part in published.wrappers)}")
+    for line in model_lines(path, config, stored, weights, arguments.preset):
+        print(line)
+    if any(isinstance(tensor, Quantised) for tensor in stored.values()):
+        out = arguments.out or path.with_suffix(".golf")
+        if out.resolve() == path.resolve():
+            raise ValueError(f"--out {out} is the published file itself; give another")
+        data = encoded(path, config, stored, weights)
+        write_bytes(out, data)
+        print(f"artifact     {len(data):,} bytes in {out}; the same codes and scales, bit for bit")
+        print(f"next: python -m golf score --artifact {out} --preset {arguments.preset}")
+    else:
+        folder = RunFolder(arguments.out or Path("runs") / path.stem)
+        write_run(folder, config, weights)
+        print(f"run          float weights in {folder.path}; the same values, bit for bit")
+        print(f"next: python -m golf score {folder.path} --rung {AVERAGED}")
+        print(f"then: python -m golf pack {folder.path}")
+
+
+def encoded(
+    path: Path, config: RunConfig, stored: Mapping[str, Quantised | Tensor], weights: Mapping[str, Tensor]
+) -> bytes:
+    """The artifact's bytes, read back and compared.
+
+    Raises: ValueError naming the file where its values cannot be stored.
+    """
+    tensors = {name: stored[name] for name in sorted(stored)}
+    try:
+        data = encode(tensors, to_plain(config.model), config.quant.codec, config.quant.level)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if len(data) > LARGEST_ARTIFACT:
+        raise ValueError(f"{path}: its artifact would have {len(data):,} bytes, more than {LARGEST_ARTIFACT:,}")
+    model, read = unpack(data)
+    same = model == config.model and all(torch.equal(read[name], weights[name]) for name in weights)
+    assert same, f"{path}: the artifact does not hold the file's values"
+    return data
+
+
+def write_run(folder: RunFolder, config: RunConfig, weights: Mapping[str, Tensor]) -> None:
+    """Float weights as the averaged weights of a run that was trained elsewhere.
+
+    Raises: ValueError when the folder is another run's, or a weight is not finite.
+    """
+    for name, weight in weights.items():
+        if not bool(weight.isfinite().all()):
+            raise ValueError(f"tensor {name} holds NaN or infinity: this model cannot be scored")
+    if folder.file("config.json").exists():
+        other = "; ".join(differences(to_plain(stored_config(folder)), to_plain(config))[:3])
+        if other:
+            raise ValueError(f"{folder.path} holds the run of another configuration ({other}); give another --out")
+    write_tensors(folder.file(WEIGHTS[AVERAGED]), weights)
+    write_json(folder.file("config.json"), to_plain(config))
+
+
+def model_lines(
+    path: Path, config: RunConfig, stored: Mapping[str, Quantised | Tensor], weights: Mapping[str, Tensor], preset: str
+) -> list[str]:
+    """What was found in the file, and what was taken from the preset."""
+    plain: dict[str, Any] = to_plain(config.model)
+    codes = [tensor.codes.numel() for tensor in stored.values() if isinstance(tensor, Quantised)]
+    parameters = sum(tensor.numel() for tensor in weights.values())
+    found = [f"{name}={plain[name]}" for name in plain if name not in (*ASSUMED, *INITIAL)]
+    assumed = [f"{name}={plain[name]}" for name in ASSUMED]
+    kept = f"of which {sum(codes):,} are codes of {len(codes)} matrices" if codes else "all of them floats"
+    return [
+        f"file         {path.stat().st_size:,} bytes in {path}",
+        f"parameters   {parameters:,}, {kept}",
+        f"its shape    {' '.join(found)}",
+        f"from preset  {' '.join(assumed)} ({preset})",
+    ]

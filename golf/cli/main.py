@@ -1,0 +1,346 @@
+"""A model that fits under a byte cap: trained, packed and scored in one plain process or under torchrun."""
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from golf.cli.options import Parser, above, real, whole
+from golf.cli.submit_options import EXAMPLES, MORE, SUMMARY, add_submit_options
+from golf.cli.terminal import expand_paths, quiet_when_closed
+from golf.config.presets import PRESETS, SPLITS
+from golf.config.rules import TRACK_SECONDS
+from golf.data.corpus import CORPUS_DATA
+from golf.runtime.errors import Diverged, OutOfMemory
+from golf.runtime.results import LADDER
+from golf.train.checkpoint_policy import MTBF_HOURS
+
+USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, Diverged, OutOfMemory)
+"""Errors whose message is for the user; everything else is a fault of the program and keeps its traceback."""
+OTHERS_WAIT_SECONDS = 10.0
+"""How long ranks other than the first hold their error back: torchrun ends them when the first has told the same."""
+
+EPILOG = """first steps:
+  python -m golf run demo                    train, pack, score and adapt a small model on 2 CPU cores (2 minutes)
+  python -m golf info pr598                  what a preset is, and the bytes to expect
+  python -m golf fields schedule             what can be changed with --set
+  torchrun --nproc-per-node 8 -m golf run pr598 --data data/fineweb     on 8 GPUs
+
+A run's folder holds its config.json, weights, artifact and one JSON file per result. Every command can be
+stopped and given again: what is finished is not computed twice."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line as a namespace whose `command` names the function to call: "module:function".
+
+    Most commands need PyTorch, whose import takes longer than to read a record folder or to show a command's help.
+    """
+    parser = Parser(
+        "python -m golf", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    kinds = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    _add_looking(kinds)
+    _add_running(kinds)
+    _add_evaluating(kinds)
+    add_submit_options(_add(kinds, "submit", "golf.cli.submit:submit_command", SUMMARY, *EXAMPLES, more=MORE))
+    data = kinds.add_parser("data", help="make or download a dataset").add_subparsers(
+        required=True, metavar="SOURCE", title="sources"
+    )
+    _add_data(data)
+    return expand_paths(parser.parse_args(arguments))
+
+
+def _add(kinds: Any, name: str, command: str, summary: str, *examples: str, more: str = "") -> argparse.ArgumentParser:
+    """One command with its summary and examples."""
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}. {more}".strip(),
+        epilog="\n".join(["examples:", *(f"  python -m golf {example}" for example in examples)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_choices(parser: argparse.ArgumentParser, split: bool = True) -> None:
+    """--set and --split."""
+    fields = "fields to change, e.g. schedule.steps=100 seed=7 (all of them: python -m golf fields)"
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help=fields)
+    if split:
+        parser.add_argument(
+            "--split",
+            metavar="NAME",
+            help=f"quantisation split: {', '.join(SPLITS)}, or a config.json whose bits and clips are taken",
+        )
+
+
+def _add_saving(parser: argparse.ArgumentParser) -> None:
+    """--save-seconds and --mtbf-hours."""
+    fixed = "save the state every S seconds (chosen from what a save takes: the square root of 2 * save * mtbf)"
+    parser.add_argument("--save-seconds", type=real(unit="seconds"), metavar="S", help=fixed)
+    often = "mean time between failures of the machines together (%(default)g)"
+    parser.add_argument("--mtbf-hours", type=above("hours"), default=MTBF_HOURS, metavar="H", help=often)
+
+
+def _add_preset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("preset", metavar="PRESET", help=f"{', '.join(PRESETS)}, or the path of a config.json")
+
+
+def _add_looking(kinds: Any) -> None:
+    info = _add(
+        kinds,
+        "info",
+        "golf.cli.commands:show_info",
+        "sizes, plan in brief and predicted bytes of a preset; nothing is run",
+        "info demo",
+        "info pr598 --split pure-int6 --json",
+        more=PREDICTION,
+    )
+    _add_preset(info)
+    _add_choices(info)
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    ledger = _add(
+        kinds,
+        "bytes",
+        "golf.cli.commands:bytes_command",
+        "where an artifact's bytes go, tensor by tensor, against the entropy of their codes",
+        "bytes runs/demo",
+        "bytes runs/demo/artifact.golf --json",
+    )
+    ledger.add_argument("path", type=Path, metavar="ARTIFACT|RUN", help="an artifact, or the folder of a run")
+    ledger.add_argument("--json", action="store_true", help="print one JSON object")
+    check = _add(
+        kinds,
+        "check",
+        "golf.cli.check:check_command",
+        "the 25 points of the rules, each shown by numbers; exit code 1 when one fails",
+        "check runs/demo",
+        "check runs/demo --quick",
+        "check runs/demo/artifact.golf --preset demo",
+        "check storage/studies/demo-seeds",
+        "check records/track_non_record_16mb/2026-01-01_MyModel --baseline 1.1200",
+        more=CHECKING,
+    )
+    what = "the folder of a run, an artifact, the folder of a seed study, or somebody's record folder"
+    check.add_argument("path", type=Path, metavar="RUN|ARTIFACT|FOLDER", help=what)
+    check.add_argument(
+        "--quick", action="store_true", help="a short evaluation only; without it as long as scoring it all anew"
+    )
+    track = "whose limits count (non-record; of a study or a record folder its own)"
+    check.add_argument("--track", choices=list(TRACK_SECONDS), help=track)
+    best = "of a record folder: the previous best, the values of its seeds or one mean, in BPB"
+    check.add_argument("--baseline", type=above(), nargs="+", default=[], metavar="V", help=best)
+    check.add_argument("--baseline-nats", action="store_true", help="--baseline is in nats per token")
+    check.add_argument("--preset", metavar="PRESET", help="of an artifact alone: whose score settings to use")
+    check.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
+    check.add_argument("--strict", action="store_true", help="take remarks for failures (exit code 1)")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.add_argument("--out", type=Path, metavar="FILE", help="write the JSON object to a file as well")
+    _add_choices(check, split=False)
+    fields = _add(
+        kinds,
+        "fields",
+        "golf.cli.commands:show_fields",
+        "every field that --set can change, with its value and meaning",
+        "fields",
+        "fields schedule --preset demo",
+    )
+    fields.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="only fields below, e.g. quant.mlp")
+    fields.add_argument("--preset", default="pr598", metavar="PRESET", help="whose values to show (%(default)s)")
+
+
+def _add_running(kinds: Any) -> None:
+    for name, command, summary in (
+        ("run", "golf.cli.commands:run_command", "train, pack, score and adapt; prints the ladder of scores"),
+        ("train", "golf.cli.commands:train_command", "train only"),
+    ):
+        parser = _add(
+            kinds,
+            name,
+            command,
+            summary,
+            f"{name} demo",
+            f"{name} demo --set schedule.steps=30 schedule.warmdown_start=15 --out runs/short",
+            f"{name} demo --seconds 60 --out runs/minute",
+            more="The same command again continues where it was stopped.",
+        )
+        _add_preset(parser)
+        parser.add_argument(
+            "--data", type=Path, metavar="FOLDER", help=f"prepared data ({CORPUS_DATA}, made when missing)"
+        )
+        parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (runs/PRESET)")
+        parser.add_argument(
+            "--seconds",
+            type=above("seconds"),
+            metavar="S",
+            help="train for about so long: a few steps are measured first and the number of steps fixed by them",
+        )
+        _add_choices(parser)
+        _add_saving(parser)
+    pack = _add(
+        kinds,
+        "pack",
+        "golf.cli.commands:pack_command",
+        "quantise and pack a trained run, also again with another split",
+        "pack runs/demo",
+        "pack runs/demo --split pure-int6",
+        more="Another split becomes the folder's configuration.",
+    )
+    pack.add_argument("folder", type=Path, metavar="FOLDER", help="the run's folder")
+    trained = 'prepared data, which the method "gptq" reads (that of the run\'s training)'
+    pack.add_argument("--data", type=Path, metavar="FOLDER", help=trained)
+    _add_choices(pack)
+    fit = _add(
+        kinds,
+        "fit",
+        "golf.cli.commands:fit_command",
+        "choose the bits and clips per tensor group that use the byte cap best",
+        "fit runs/demo",
+        "fit runs/pr598 --cap 16000000 --margin 20000",
+        more=FITTING,
+    )
+    fit.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of a trained run")
+    fit.add_argument(
+        "--cap", type=whole(least=1), metavar="BYTES", help="largest artifact, model and code (that of the run)"
+    )
+    fit.add_argument("--margin", type=whole(), default=0, metavar="BYTES", help="bytes to leave free (%(default)s)")
+    fit.add_argument(
+        "--tokens", type=whole(least=1), default=8192, metavar="N", help="tokens to measure on (%(default)s)"
+    )
+    fit.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
+    fit.add_argument("--out", type=Path, metavar="FILE", help="where the configuration is written (FOLDER/fitted.json)")
+
+
+def _add_evaluating(kinds: Any) -> None:
+    score = _add(
+        kinds,
+        "score",
+        "golf.cli.commands:score_command",
+        "bits per byte of a finished run, or of an artifact alone, on the validation text",
+        "score runs/demo",
+        "score runs/demo --rung sliding --set score.stride=32",
+        "score --artifact runs/demo/artifact.golf --preset demo",
+    )
+    rungs = [rung for rung in LADDER if rung != "ttt"]
+    score.add_argument("--rung", choices=[*rungs, "all"], default="all", help="which weights and windows (%(default)s)")
+    adapt = _add(
+        kinds,
+        "adapt",
+        "golf.cli.commands:adapt_command",
+        "score with test-time training: each chunk is scored first, then trained on",
+        "adapt runs/demo",
+        "adapt runs/demo --set adapt.lr=0.005 adapt.epochs=3",
+        "adapt --artifact runs/demo/artifact.golf --preset demo",
+    )
+    published = _add(
+        kinds,
+        "import",
+        "golf.cli.import_published:import_command",
+        "take over a published checkpoint of the PR #598 family, to score it here",
+        "import final_model.int6.ptz",
+        "import final_model.pt --preset pr598 --out runs/published",
+        more=IMPORTING,
+    )
+    published.add_argument("file", type=Path, metavar="FILE", help="final_model.int6.ptz or final_model.pt")
+    unseen = "what the weights' shapes do not tell is this preset's (%(default)s)"
+    published.add_argument("--preset", choices=PRESETS, default="pr598", metavar="PRESET", help=unseen)
+    place = "the artifact (FILE with .golf), or for float weights the run's folder (runs/FILE)"
+    published.add_argument("--out", type=Path, metavar="PATH", help=place)
+    for parser in (score, adapt):
+        parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="the run's folder")
+        parser.add_argument("--artifact", type=Path, metavar="FILE", help="an artifact instead of a run's folder")
+        parser.add_argument("--preset", metavar="PRESET", help="with --artifact: whose score settings to use")
+        parser.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
+        parser.add_argument("--out", type=Path, metavar="FOLDER", help="where results are kept (FOLDER/scored)")
+        _add_choices(parser, split=False)
+        _add_saving(parser)
+
+
+def _add_data(sources: Any) -> None:
+    corpus = _add(
+        sources,
+        "prepare",
+        "golf.cli.commands:prepare_command",
+        "tokenise text: the built-in corpus, or your own UTF-8 files",
+        "data prepare",
+        "data prepare --text README.md docs --out data/mine",
+    )
+    corpus.add_argument("--text", type=Path, nargs="+", metavar="PATH", help="your files or folders")
+    corpus.add_argument("--out", type=Path, metavar="FOLDER", help=f"({CORPUS_DATA}, or data/text)")
+    fineweb = _add(
+        sources,
+        "fineweb",
+        "golf.cli.commands:fineweb_command",
+        "download the competition's FineWeb shards (16 GB at 80 shards)",
+        "data fineweb",
+        "data fineweb --train-shards 1 --out data/fineweb-small",
+        more="Downloads resume.",
+    )
+    fineweb.add_argument(
+        "--train-shards", type=whole(), default=80, metavar="N", help="training shards of 100 M tokens (%(default)s)"
+    )
+    fineweb.add_argument(
+        "--out", type=Path, default=Path("data/fineweb"), metavar="FOLDER", help="the dataset's folder (%(default)s)"
+    )
+
+
+CHECKING = """Nothing is
+argued from the code: the evaluator is run with its later tokens changed, with each value of a token, watched at every
+step, and again from the artifact. Without --quick everything is scored again."""
+
+
+PREDICTION = """The predicted bytes
+take trained rows as normally distributed and their codes near their entropy; on trained demos that was within 6 % of
+what the model really took. Only packing tells."""
+
+
+FITTING = """Every group
+is quantised alone with every option; the loss it adds on training tokens and its bytes are taken to add up. The best
+combination is packed for real, until one fits. The run's own configuration and artifact stay."""
+
+
+IMPORTING = """A quantised
+file becomes an artifact with the same codes and scales; float weights become the folder of a run, to be scored or
+packed. Every value stays as it is, bit for bit. Nothing in the file is executed."""
+
+
+def message_of(error: BaseException) -> str:
+    """An error in one line, without Python's numbers."""
+    text = f"diverged: {error}" if isinstance(error, Diverged) else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(text.split())
+
+
+@quiet_when_closed
+def main(arguments: list[str]) -> int:
+    """Run one command.
+
+    Returns: 0; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C.
+    Raises: SystemExit when a signal ended a stage whose state was saved.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        parsed = parse(arguments)
+        module, _, function = parsed.command.partition(":")
+        getattr(importlib.import_module(module), function)(parsed)
+    except BrokenPipeError:
+        raise
+    except USER_ERRORS as error:
+        if rank:
+            time.sleep(OTHERS_WAIT_SECONDS)
+        print(f"error: {message_of(error)}" + (f" (rank {rank})" if rank else ""), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if not rank:
+            print("\nstopped; what was finished or saved is kept, and the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""What the command lines have in common: a reader that has seen enough, and paths as a shell would read them."""
+
+import argparse
+import contextlib
+import difflib
+import functools
+import os
+import select
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec
+
+from golf.config.presets import PRESETS
+
+Arguments = ParamSpec("Arguments")
+
+
+def quiet_when_closed(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
+    """`main`, which ends with status 0 and without a word when what reads its output, such as `head`, is gone.
+
+    Raises: SystemExit as argparse does. A BrokenPipeError of anything else is one line and status 2.
+    """
+
+    @functools.wraps(main)
+    def quiet(*arguments: Arguments.args, **named: Arguments.kwargs) -> int:
+        try:
+            try:
+                return main(*arguments, **named)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # here, where it can still be caught: the last flush of Python complains
+        except BrokenPipeError as error:
+            if not reader_gone():
+                print(f"error: {error}", file=sys.stderr)
+                return 2
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            return 0
+
+    return quiet
+
+
+def reader_gone() -> bool:
+    """Whether standard output or error is a pipe that nobody reads any more."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, or one that is no file
+            poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def python_line(module: str, *words: str) -> str:
+    """A command line that runs a module with this Python, quoted for a shell.
+
+    Of an environment that is not activated no command is on the PATH, so Python is named by its path, from the current
+    folder where it lies below.
+    """
+    python, here = Path(sys.executable), Path.cwd()
+    return shlex.join([str(python.relative_to(here) if python.is_relative_to(here) else python), "-m", module, *words])
+
+
+def expanded(path: Path | str) -> Path:
+    """A path with its "~", which a shell leaves alone in --option=~/x, as the home folder; as it is without a home."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
+def expand_paths(parsed: argparse.Namespace) -> argparse.Namespace:
+    """A command line whose paths are `expanded`, those in lists too."""
+    return argparse.Namespace(**{name: _expand(value) for name, value in vars(parsed).items()})
+
+
+def _expand(value: object) -> object:
+    if isinstance(value, list):
+        return [_expand(item) for item in value]
+    return expanded(value) if isinstance(value, Path) else value
+
+
+def need_path(path: Path) -> None:
+    """Raise FileNotFoundError, with the nearest name beside it, where there is no such file or folder."""
+    if path.exists():
+        return
+    beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    hint = f'; did you mean "{path.parent / close[0]}"?' if close else "; check the path"
+    if str(path) in PRESETS:
+        hint = f"; {path} is a preset: its run is in the folder that --out named, runs/{path} where nothing did"
+    raise FileNotFoundError(
+        f"there is no file or folder {path}{hint} (`python -m golf run demo` makes the folder of a run)"
+    )

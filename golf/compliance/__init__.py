@@ -1,0 +1,1 @@
+"""The checklist of the rules and its proofs by running."""

@@ -1,0 +1,245 @@
+"""The check of a run or of an artifact: every point that can be shown from its files and by running it.
+
+A configuration, a dataset, the folder of a run and what was reported enter; findings leave. The cheap form takes
+seconds and looks at a short evaluation; the whole form evaluates at the run's own sizes and again from the artifact.
+Reported numbers are compared with measured ones, never the other way.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from golf.artifact.pack import read_artifact
+from golf.compliance.ablations import prove_qat_in_training, prove_switches
+from golf.compliance.data import check_bytes, check_identity, check_shards, check_splits
+from golf.compliance.points import NOT_APPLICABLE, Finding, judged, rows_of, to_json
+from golf.compliance.proofs import (
+    compare_with_model,
+    evaluator_of,
+    flip_places,
+    probe_of,
+    prove_causality,
+    prove_normalised,
+    prove_order,
+)
+from golf.compliance.training import prepare_of, prove_independent, prove_warm_up
+from golf.config.config import RunConfig
+from golf.config.rules import CAP_BYTES, NON_RECORD, TRACK_SECONDS
+from golf.data.dataset import Dataset
+from golf.evaluate.sliding import Scored, Stream, score
+from golf.evaluate.ttt import adapt
+from golf.model.compile import compile_model
+from golf.model.gepa import GEPA
+from golf.pipeline.stages import RunFolder, load_model, pack_identity, rung_identity, rungs_of, validation_stream
+from golf.runtime.files import read_json
+from golf.runtime.process_group import Group, device_name
+from golf.runtime.results import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
+
+Say = Callable[[str], object]
+"""Takes a line of progress."""
+NOT_OF_A_RUN = "not of a run in this form"
+CHEAP_TOKENS, CHEAP_SHARDS = 100_000, 1
+"""Of the validation that is decoded, and training shards compared, in the cheap form."""
+SAME_CPU, OTHER_DEVICE = 1e-6, 5e-4
+"""Largest difference of a score from the reported one, in BPB: measured again on one rank of the same kind of CPU with
+as many threads, or on anything else, where sums have another order and two equal runs of TTT differ by as much."""
+OWN_SUMS = 1e-9
+"""Largest difference of a reported BPB from the sums of its chunks."""
+
+
+def silent(line: str) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a run says of itself."""
+
+    rungs: Mapping[str, Mapping[str, Any]]
+    """Results by name of the rung: "bpb", "chunks", "seconds"."""
+    train: Mapping[str, Any] | None
+    """"seconds", "device"; None where nothing is told of the training."""
+    pack: Mapping[str, Any] | None
+    """"model_bytes", "seconds"."""
+
+
+def reported_by(folder: RunFolder, config: RunConfig, dataset: Dataset) -> Reported:
+    """The results kept in a run's folder for exactly this configuration; what is missing is not told."""
+
+    def result(name: str, identity: str | None = None) -> Mapping[str, Any] | None:
+        path = folder.file(f"{name}.json")
+        stored = read_json(path) if path.is_file() else None
+        if not isinstance(stored, dict) or identity not in (None, stored.get("identity")):
+            return None
+        found = stored.get("result")
+        return found if isinstance(found, dict) else None
+
+    rungs = {name: result(name, rung_identity(config, dataset, name)) for name in rungs_of(config)}
+    known = {name: found for name, found in rungs.items() if found is not None}
+    return Reported(known, result("train"), result("pack", pack_identity(config, dataset)))
+
+
+def check_run(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: RunFolder,
+    group: Group,
+    code: int,
+    *,
+    cheap: bool,
+    track: str = NON_RECORD,
+    reported: Reported | None = None,
+    say: Say = silent,
+) -> list[Finding]:
+    """What can be said of a run's folder, or of an artifact alone, on every point but those of the data.
+
+    Args: group: one process; code: bytes of the counted code; cheap: seconds instead of minutes; track: whose seconds
+        count; reported: what the run says of itself; by default what its folder holds; say: is told what comes next.
+    Raises: ValueError when the artifact is damaged.
+    """
+    reported = reported or reported_by(folder, config, dataset)
+    found = [*_package(config, folder, code, reported), *_budget(config, reported, track)]
+    stream, model = validation_stream(dataset, group), load_model(folder, QUANTISED, config, group)
+    found += prove_evaluation(config, stream, model, group, cheap, say=say)
+    say("switches")
+    rungs = {name: float(reported.rungs[name]["bpb"]) for name in (LIVE, AVERAGED) if name in reported.rungs}
+    tokens = stream.tokens[: config.score.sequence_length + 1]
+    found.append(prove_switches(model, config, tokens, rungs if len(rungs) == 2 else None, group, not cheap))
+    if not cheap:
+        say("warm-up passes; two short trainings")
+        found.append(prove_warm_up(config, dataset, stream, group))
+        found.append(prove_independent(prepare_of(config), dataset))
+    say("scores of the artifact" + (": its first chunk" if cheap else ": all of them"))
+    found.append(read_back(config, stream, folder, group, reported, first_chunks=1 if cheap else None))
+    return found
+
+
+def cheap_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, code: int) -> dict[str, Any]:
+    """What every run is checked for at its end, as `golf.compliance.points.to_json` tells it.
+
+    A check that breaks down costs no results: it leaves "error", and no point passed.
+    """
+    try:
+        found = check_run(config, dataset, folder, group, code, cheap=True)
+        return to_json(rows_of([*found, *check_data(dataset, cheap=True)], NOT_OF_A_RUN))
+    except Exception as error:
+        return {**to_json(rows_of([])), "error": f"{type(error).__name__}: {str(error)[:300]}"}
+
+
+def prove_evaluation(
+    config: RunConfig, stream: Stream, model: GEPA, group: Group, cheap: bool, seed: int = 0, say: Say = silent
+) -> list[Finding]:
+    """The proofs of `golf.compliance.proofs` for a configuration's evaluator.
+
+    Args: cheap: a small probe, three flips, no token varied.
+    """
+    sizes = (True,) if cheap else (False, True)
+    probes = [probe_of(stream, config.score, config.adapt, group, small) for small in sizes]
+    probe = next((one for one in probes if one is not None), None)
+    if probe is None:
+        short = f"{stream.num_targets:,} targets of validation are no three chunks"
+        return [Finding(point, NOT_APPLICABLE, {}, short) for point in (11, 16, 17, 18, 19, 20)]
+    evaluate = evaluator_of(config, group.device, compiled=not cheap)
+    say("coverage and order")
+    found = prove_order(evaluate, model, probe)
+    places = flip_places(probe, seed, few=cheap)
+    say(f"{len(places)} evaluations with later tokens changed")
+    found.append(prove_causality(evaluate, model, probe, places))
+    say("probabilities" + ("" if cheap else f": {model.config.vocab_size} evaluations a chunk"))
+    if cheap:
+        return [*found, compare_with_model(evaluate, model, probe)]
+    found.append(prove_normalised(evaluate, model, probe, (0, 1, 2)))
+    if config.adapt is not None and config.adapt.epochs and config.adapt.lr:
+        found.append(prove_qat_in_training(evaluate, model, probe))
+    return found
+
+
+def _package(config: RunConfig, folder: RunFolder, code: int, reported: Reported) -> Iterator[Finding]:
+    """Points 3 and 4."""
+    path = folder.file("artifact.golf")
+    shape, weights = read_artifact(path)
+    size = path.stat().st_size
+    cap = min(config.cap_bytes, CAP_BYTES)
+    sizes = {"model_bytes": size, "code_bytes": code, "artifact_bytes": size + code, "cap_bytes": cap}
+    yield judged(3, size + code <= cap, sizes, f"over the cap by {size + code - cap:,} bytes")
+    told = None if reported.pack is None else reported.pack.get("model_bytes")
+    decoded: dict[str, Any] = {
+        "tensors": len(weights),
+        "parameters": sum(weight.numel() for weight in weights.values()),
+    }
+    decoded |= {"layers": shape.num_layers, "bytes_on_disk": size, "bytes_reported": told}
+    yield judged(4, told in (None, size), decoded, "the artifact on the disk is not the one that was reported")
+
+
+def _budget(config: RunConfig, reported: Reported, track: str) -> Iterator[Finding]:
+    """Points 8, 9 and 10."""
+    train, last = reported.train, rungs_of(config)[-1]
+    untold = "nothing is told of this "
+    if train is None:
+        yield from (Finding(point, NOT_APPLICABLE, {}, untold + "artifact's training") for point in (8, 10))
+    else:
+        calibrated = config.quant.calibrated and reported.pack is not None
+        seconds = float(train["seconds"]) + (float((reported.pack or {})["seconds"]) if calibrated else 0.0)
+        yield _within(8, {"training_seconds": seconds}, seconds, track)
+        yield judged(10, bool(train.get("device")), {"device": train.get("device")}, "the run names no device")
+    if last in reported.rungs:
+        seconds = float(reported.rungs[last]["seconds"])
+        yield _within(9, {"evaluation_seconds": seconds}, seconds, track)
+    else:
+        yield Finding(9, NOT_APPLICABLE, {}, untold + "configuration's evaluation")
+
+
+def _within(point: int, evidence: dict[str, Any], seconds: float, track: str) -> Finding:
+    limit = TRACK_SECONDS[track]
+    if limit is None:
+        return Finding(point, NOT_APPLICABLE, evidence, f"the {track} track has no limit of seconds")
+    return judged(point, seconds <= limit, evidence, f"the {track} track allows {limit:g} s")
+
+
+def check_data(dataset: Dataset, cheap: bool) -> list[Finding]:
+    """Points 12 to 15."""
+    return [
+        check_splits(dataset, CHEAP_SHARDS if cheap else None),
+        check_identity(dataset),
+        check_shards(dataset, hashed=not cheap),
+        check_bytes(dataset, first_tokens=CHEAP_TOKENS if cheap else None),
+    ]
+
+
+def read_back(
+    config: RunConfig,
+    stream: Stream,
+    folder: RunFolder,
+    group: Group,
+    reported: Reported,
+    first_chunks: Literal[1] | None,
+) -> Finding:
+    """The scores of the artifact, read from the disk now, are those that were reported (point 23).
+
+    Args: first_chunks: how much of the stream is scored again, by the cheapest rung, before anything is trained; None:
+        all of it, by every rung.
+    """
+    told = {name: reported.rungs[name] for name in (QUANTISED, SLIDING, ADAPTED) if name in reported.rungs}
+    whole = {name: one for name, one in told.items() if one.get("chunks")}
+    own = {name: abs(float(one["bpb"]) - Scored.of(one["chunks"]).bpb) for name, one in whole.items()}
+    if not own:
+        return Finding(23, NOT_APPLICABLE, {}, "no score was reported for this artifact and configuration")
+    differences, choice = dict[str, float](), config.compile if first_chunks is None else False
+    for name in whole if first_chunks is None else list(whole)[:1]:
+        model = load_model(folder, name, config, group)
+        forward = compile_model(model, choice, group.device)
+        if name == ADAPTED and config.adapt is not None and first_chunks is None:
+            measured = adapt(model, stream, config.score, config.adapt, group, forward=forward).scored
+        else:
+            measured = score(forward, stream, config.score, group, plain=name == QUANTISED, stop_after=first_chunks)
+        differences[name] = measured.bpb - Scored.of(whole[name]["chunks"][:first_chunks]).bpb
+    exact = (reported.train or {}).get("device") == f"1 x {device_name(group.device)}" and group.device.type == "cpu"
+    tolerance = SAME_CPU if exact else OTHER_DEVICE
+    evidence: dict[str, Any] = {"chunks_scored_again": first_chunks or "all", "bpb_differs_by": differences}
+    evidence |= {"tolerance": tolerance, "reported_bpb_differs_from_its_chunks": max(own.values())}
+    right = max(map(abs, differences.values())) <= tolerance and max(own.values()) <= OWN_SUMS
+    if SLIDING in whole and ADAPTED in whole:  # the first chunk is scored before anything is trained
+        first, again = (Scored.of(whole[name]["chunks"][:1]).bpb for name in (SLIDING, ADAPTED))
+        evidence["first_chunk_with_training_differs_by"] = again - first
+        right &= abs(again - first) <= tolerance
+    return judged(23, right, evidence, "the reported BPB is not the artifact's")

@@ -1,0 +1,57 @@
+"""The smoke test of a reviewer: the shipped file is imported elsewhere and its model makes one pass on a CPU.
+
+A file made by `golf.pipeline.bundle` enters, what it is leaves. It runs in a Python of its own, away from the project.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from golf.compliance.points import Finding, judged
+from golf.config.config import RunConfig
+from golf.pipeline.bundle import bundle
+from golf.runtime.files import write_bytes
+
+SECONDS = 300
+"""After which the import counts as failed."""
+_SMOKE = """
+import importlib.util, json, os, sys, time
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+began = time.perf_counter()
+spec = importlib.util.spec_from_file_location("train_gpt", sys.argv[1])
+shipped = sys.modules["train_gpt"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(shipped)
+imported = time.perf_counter() - began
+config = shipped.from_plain(shipped.RunConfig, shipped.CONFIG)
+model, shape = shipped.build_model(config.model, config.seed), config.model
+ids = shipped.torch.arange(config.score.sequence_length)[None] % shape.vocab_size
+began = time.perf_counter()
+with shipped.torch.no_grad():
+    loss = float(model(ids, ids))
+print(json.dumps({
+    "import_seconds": imported, "forward_seconds": time.perf_counter() - began, "loss_nats": loss,
+    "width": shape.model_dim, "layers": shape.num_layers, "vocabulary": shape.vocab_size,
+    "parameters": sum(p.numel() for p in model.parameters()),
+}))
+"""
+
+
+def smoke(config: RunConfig) -> Finding:
+    """The counted code of a configuration imports and runs (point 2, of it the part that needs no folder)."""
+    with tempfile.TemporaryDirectory() as place:
+        script = Path(place) / "train_gpt.py"
+        write_bytes(script, bundle(config).encode())
+        size = script.stat().st_size
+        command = [sys.executable, "-P", "-c", _SMOKE, str(script)]
+        try:
+            done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return judged(2, False, {"code_bytes": size}, f"train_gpt.py was not imported after {SECONDS} s")
+    if done.returncode:
+        return judged(2, False, {"code_bytes": size}, f"train_gpt.py does not run: {done.stderr.strip()[-300:]}")
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return judged(2, math.isfinite(told["loss_nats"]), {"code_bytes": size, **told}, "the first loss is no number")

@@ -1,0 +1,128 @@
+"""Configurations and quantisation splits by name.
+
+`pr598` is the published record's text, `pr598-log` what its log followed, `pr668` its longer successor (pull
+requests of openai/parameter-golf), `demo` a model for two CPU cores whose small byte cap decides between splits.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+from golf.config.config import (
+    RECORD_INT6,
+    RECORD_INT8,
+    AdaptConfig,
+    BatchConfig,
+    GridConfig,
+    ModelConfig,
+    QuantConfig,
+    RunConfig,
+    ScheduleConfig,
+    ScoreConfig,
+    nearest,
+)
+
+
+def _grid(bits: int, method: Literal["clip", "gptq"] = "clip") -> GridConfig:
+    """The record's grid of so many bits: per row with the clip search and its floor of the scale; at 8 its int8."""
+    record = RECORD_INT8 if bits == 8 else replace(RECORD_INT6, bits=bits, scale_floor=1 / (2 ** (bits - 1) - 1))
+    return replace(record, method=method)
+
+
+def _split(
+    attention: int, mlp: int, embedding: int, tables: int, method: Literal["clip", "gptq"] = "clip"
+) -> QuantConfig:
+    """Bits per tensor group, and the method of attention and MLP."""
+    return QuantConfig(
+        attention=_grid(attention, method),
+        mlp=_grid(mlp, method),
+        token_embedding=_grid(embedding),
+        tables=_grid(tables),
+    )
+
+
+SPLITS: dict[str, QuantConfig] = {
+    "mixed-int6-int8": _split(6, 6, 8, 8),
+    "pure-int6": _split(6, 6, 6, 6),
+    "int5-mlp": _split(6, 5, 8, 8),
+    "int8": _split(8, 8, 8, 8),
+    "int4": _split(4, 4, 6, 6),
+    "mixed-int6-int8-gptq": _split(6, 6, 8, 8, "gptq"),
+    "int5-mlp-gptq": _split(6, 5, 8, 8, "gptq"),
+}
+"""The record's split first; bits of attention, MLP, token embedding, bigram and value tables."""
+
+_NOT_OF_A_SPLIT = ("float_elements", "control_dtype", "other_dtype", "codec", "level", "calibration_tokens", "damping")
+
+_PR668_CLIP = tuple(round(0.990 + 0.010 * step / 14, 6) for step in range(15))
+_PR668_GRID = replace(RECORD_INT6, percentiles=_PR668_CLIP)
+
+PRESETS: dict[str, RunConfig] = {
+    "demo": RunConfig(
+        model=ModelConfig(
+            num_layers=4,
+            model_dim=96,
+            num_heads=4,
+            num_kv_heads=2,
+            mlp_hidden=288,
+            rope_dims=8,
+            rope_train_length=256,
+            bigram_buckets=1024,
+            bigram_dim=64,
+            xsa_layers=2,
+            value_dim=32,
+            value_layers=(2, 3),
+        ),
+        batch=BatchConfig(tokens_per_step=2048, sequence_length=256),
+        schedule=ScheduleConfig(
+            steps=200,
+            warmdown_start=30,
+            warmdown_shape="linear",
+            momentum_steps=60,
+            momentum_end=0.95,
+            ema_decay=0.9,
+            swa_every=10,
+        ),
+        quant=replace(_split(6, 6, 6, 6), float_elements=4096, calibration_tokens=32_768),
+        score=ScoreConfig(sequence_length=256, stride=128, chunk_tokens=4096),
+        adapt=AdaptConfig(lr=0.01, epochs=2, frozen_blocks=1),
+        cap_bytes=430_000,
+        validate_every=None,
+    ),
+    "pr598": RunConfig(),
+    "pr598-log": RunConfig(schedule=ScheduleConfig(warmdown_shape="linear")),
+    "pr668": RunConfig(
+        model=ModelConfig(rope_train_length=2048),
+        schedule=ScheduleConfig(steps=30_000, warmdown_start=12_000, qat_threshold=None),
+        quant=QuantConfig(attention=_PR668_GRID, mlp=_PR668_GRID, token_embedding=_PR668_GRID, tables=_PR668_GRID),
+        adapt=AdaptConfig(warmup_fraction=0.05),
+    ),
+}
+
+
+DEMO_PRESETS = ("demo",)
+"""Presets for which the built-in text is enough data."""
+
+
+def find_preset(name: str) -> RunConfig:
+    """The preset called `name`; ValueError with the nearest right name."""
+    if name not in PRESETS:
+        raise ValueError(f'unknown preset "{name}"{nearest(name, PRESETS)}')
+    return PRESETS[name]
+
+
+def with_split(config: RunConfig, name: str) -> RunConfig:
+    """`config` with the grids of the split called `name`; which tensors stay float, codec and calibration stay."""
+    return with_grids(config, find_split(name))
+
+
+def with_grids(config: RunConfig, quant: QuantConfig) -> RunConfig:
+    """`config` with the grids of `quant`; which tensors stay float, codec and calibration stay."""
+    kept = {field: getattr(config.quant, field) for field in _NOT_OF_A_SPLIT}
+    return replace(config, quant=replace(quant, **kept))
+
+
+def find_split(name: str) -> QuantConfig:
+    """The quantisation split called `name`; ValueError with the nearest right name."""
+    if name not in SPLITS:
+        raise ValueError(f'unknown split "{name}"{nearest(name, SPLITS)}')
+    return SPLITS[name]

@@ -1,0 +1,103 @@
+"""A schedule as a table: one row of numbers per optimiser step, and nothing else to interpret.
+
+A `ScheduleConfig` enters, rows leave; pure. The training loop consumes rows and knows no schedule, so two
+runs share a trained prefix exactly when the rows that it consumed are equal.
+"""
+
+import hashlib
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from golf.config.config import ScheduleConfig
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one optimiser step consumes."""
+
+    lr_scale: float
+    """Factor on every learning rate, 0 to 1."""
+    muon_momentum: float
+    """Muon's momentum at this step."""
+    average_weight: float
+    """Share of the new weights in the average after this step: 0 leaves it, 1 copies the weights."""
+    qat: bool
+    """Whether the forward pass fake-quantises the linear layers."""
+
+
+def make_plan(schedule: ScheduleConfig) -> tuple[Row, ...]:
+    """The rows of all `schedule.steps` steps."""
+    scales = [lr_scale(schedule, step) for step in range(schedule.steps)]
+    threshold = schedule.qat_threshold
+    first_qat = next((s for s, scale in enumerate(scales) if threshold is not None and scale < threshold), None)
+    return tuple(
+        Row(
+            scale,
+            _momentum(schedule, step),
+            _average_weight(schedule, step),
+            first_qat is not None and step >= first_qat,
+        )
+        for step, scale in enumerate(scales)
+    )
+
+
+def rows_digest(rows: Sequence[Row]) -> str:
+    """SHA-256 of every number in `rows`: whatever schedule made them, a state after them is the same."""
+    packed = hashlib.sha256()
+    for row in rows:
+        packed.update(struct.pack("<ddd?", row.lr_scale, row.muon_momentum, row.average_weight, row.qat))
+    return packed.hexdigest()
+
+
+def lr_scale(schedule: ScheduleConfig, step: int) -> float:
+    """1 until the warmdown starts, then down to 0 at `steps` by the warmdown's shape."""
+    if step < schedule.warmdown_start:
+        return 1.0
+    length = schedule.steps - schedule.warmdown_start
+    if schedule.warmdown_shape == "linear":
+        return (schedule.steps - step) / length
+    return 0.5 * (1.0 + math.cos(math.pi * (step - schedule.warmdown_start) / length))
+
+
+def _momentum(schedule: ScheduleConfig, step: int) -> float:
+    share = min(step / schedule.momentum_steps, 1.0)
+    return (1 - share) * schedule.momentum_start + share * schedule.momentum_end
+
+
+def _average_weight(schedule: ScheduleConfig, step: int) -> float:
+    """EMA: 1 - decay at every step. SWA: 1/k at the k-th snapshot, which makes their plain mean."""
+    if schedule.averaging == "ema":
+        return 1.0 - schedule.ema_decay
+    if schedule.averaging == "none":
+        return 1.0
+    snapshots = swa_snapshots(schedule)
+    return 1.0 / (snapshots.index(step) + 1) if step in snapshots else 0.0
+
+
+def swa_snapshots(schedule: ScheduleConfig) -> range:
+    """Steps after which SWA takes a snapshot: every `swa_every`, ending with the last step, in the last half."""
+    last = schedule.steps - 1
+    return range(
+        last - (last - schedule.steps // 2) // schedule.swa_every * schedule.swa_every, last + 1, schedule.swa_every
+    )
+
+
+def fit_to_seconds(schedule: ScheduleConfig, train_seconds: float, step_seconds: float) -> ScheduleConfig:
+    """`schedule` with as many steps as the time allows, its warmdown as many steps long as before.
+
+    A wall-clock budget becomes a number of steps beforehand: a run that the clock stops has no stable identity.
+
+    Args: train_seconds: the budget; step_seconds: measured seconds of one step.
+    Raises: ValueError when not one step fits.
+    """
+    if not (0 < step_seconds < math.inf and 0 < train_seconds < math.inf):
+        raise ValueError(
+            f"seconds must be above 0 and finite, got {train_seconds:g} of budget, {step_seconds:g} a step"
+        )
+    steps = int(train_seconds / step_seconds)
+    if steps < 1:
+        raise ValueError(f"no step of {step_seconds:.3f} s fits into {train_seconds:g} s; give more seconds")
+    warmdown = min(schedule.steps - schedule.warmdown_start, steps)
+    return replace(schedule, steps=steps, warmdown_start=steps - warmdown)

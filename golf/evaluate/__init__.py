@@ -1,0 +1,1 @@
+"""Scores: windows, sliding-window scoring, score-first test-time training, evaluations that resume."""

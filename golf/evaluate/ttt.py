@@ -1,0 +1,153 @@
+"""Legal score-first test-time training (TTT): each chunk is scored, then trained on, never the other way.
+
+A model read back from its artifact and the validation stream enter, one score per chunk leaves; the model's
+weights change in place. No token influences weights before it was scored; the last chunk is not trained on.
+Source: the competition's issue #1017 for the rules, PR #598 for the settings.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from golf.config.config import AdaptConfig, ScoreConfig
+from golf.evaluate.sliding import ChunkScore, Scored, Stream, TokenSink, chunk_score, score_windows
+from golf.evaluate.windows import make_windows, windows_by_chunk
+from golf.model.gepa import GEPA
+from golf.runtime.process_group import Group
+from golf.runtime.tensors import load_optimizer, optimizer_tensors
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The scores so far and what is needed to go on after the last of them."""
+
+    scored: Scored
+    weights: Mapping[str, Tensor]
+    """All weights after the last update."""
+    optimizer: Mapping[str, Tensor]
+    """The optimiser's tensors: the momentum is carried over the chunks."""
+
+
+def chunk_lr(config: AdaptConfig, chunk: int, num_chunks: int) -> float:
+    """Cosine from `lr` at chunk 0 to 0 at the last, after an optional linear warm-up."""
+    cosine = config.lr * 0.5 * (1.0 + math.cos(math.pi * chunk / max(num_chunks - 1, 1)))
+    warmup_chunks = int(config.warmup_fraction * num_chunks)
+    return cosine * min(1.0, (chunk + 1) / warmup_chunks) if warmup_chunks else cosine
+
+
+def trainable_parameters(model: GEPA, frozen_blocks: int) -> list[nn.Parameter]:
+    """All parameters but those of the first `frozen_blocks` blocks; gradients are switched accordingly."""
+    frozen = {id(p) for block in list(model.blocks)[:frozen_blocks] for p in block.parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) not in frozen)
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def adapt(
+    model: GEPA,
+    stream: Stream,
+    score_config: ScoreConfig,
+    config: AdaptConfig,
+    group: Group,
+    *,
+    forward: nn.Module | None = None,
+    start: Adapted | None = None,
+    stop_after: int | None = None,
+    sink: TokenSink | None = None,
+    after_chunk: Callable[[int, ChunkScore], None] | None = None,
+    border: Callable[[Callable[[], Adapted]], None] | None = None,
+) -> Adapted:
+    """Score and train the stream chunk by chunk.
+
+    Args: forward: the compiled model where there is one; start: where an earlier call stopped; stop_after: number of
+        chunks after which to stop, all by default; sink: sees every NLL of this rank; after_chunk: called with each
+        chunk's number and sums, before it is trained on; border: called between two chunks, on all ranks, with what
+        gives the state to go on from.
+    Returns: the scores of all chunks so far, and the state after the last of them.
+    Raises: Diverged naming the chunk whose loss is not finite, on all ranks alike.
+    """
+    forward = model if forward is None else forward
+    windows = make_windows(stream.num_targets, score_config.sequence_length, score_config.stride)
+    chunks = windows_by_chunk(windows, score_config.chunk_tokens)
+    # The schedule's, as published: also a last one counts that begins within the last window and scores nothing.
+    num_chunks = -(-stream.num_targets // score_config.chunk_tokens)
+    trainer = ChunkTrainer(trainable_parameters(model, config.frozen_blocks), forward, config, group)
+    done: list[ChunkScore] = []
+    if start is not None:
+        model.load_state_dict(dict(start.weights))
+        load_optimizer(trainer.optimizer, start.optimizer)
+        done = list(start.scored.chunks)
+
+    def reached() -> Adapted:
+        return Adapted(Scored(tuple(done)), model.state_dict(), optimizer_tensors(trainer.optimizer.state_dict()))
+
+    end = len(chunks) if stop_after is None else min(stop_after, len(chunks))
+    for number in range(len(done), end):
+        nats = score_windows(forward, stream, chunks[number], score_config, group, sink)
+        done.append(chunk_score(stream, chunks[number], number, nats))
+        if after_chunk is not None:
+            after_chunk(number, done[-1])
+        if number + 1 < len(chunks):
+            first = number * score_config.chunk_tokens
+            tokens = stream.tokens[first : first + score_config.chunk_tokens + 1]
+            trainer.train(tokens, score_config.sequence_length, chunk_lr(config, number, num_chunks))
+        if border is not None and number + 1 < end:
+            border(reached)
+    last = reached()
+    return replace(last, weights={name: tensor.detach().clone() for name, tensor in last.weights.items()})
+
+
+class ChunkTrainer:
+    """The parameters, their gradients in one buffer, and the optimiser that goes on over the chunks."""
+
+    def __init__(self, parameters: list[nn.Parameter], forward: nn.Module, config: AdaptConfig, group: Group) -> None:
+        self.parameters, self.forward, self.config, self.group = parameters, forward, config, group
+        self.optimizer = make_adapt_optimizer(parameters, config)
+        sizes = [parameter.numel() for parameter in parameters]
+        self.summed = torch.zeros(sum(sizes), device=group.device)
+        self.gradients = [part.view(p.shape) for p, part in zip(parameters, self.summed.split(sizes), strict=True)]
+
+    def train(self, tokens: Tensor, length: int, lr: float) -> None:
+        """`epochs` passes over a chunk's whole, non-overlapping sequences.
+
+        Args: tokens: of the chunk and the one after it, int64 (N + 1,), all of whose targets were scored.
+        """
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = lr
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        sequences = (len(tokens) - 1) // length
+        x_NT, y_NT = (part[: sequences * length].view(-1, length) for part in (tokens[:-1], tokens[1:]))
+        for _ in range(self.config.epochs):
+            for batch in zip(*(part.split(self.config.batch_sequences) for part in (x_NT, y_NT)), strict=True):
+                self._add_gradients(*batch)
+                torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
+                self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _add_gradients(self, x_BT: Tensor, y_BT: Tensor) -> None:
+        """The gradient of the mean loss over all sequences of the batch, whoever computes them."""
+        device, mine = self.group.device, slice(self.group.rank, None, self.group.world_size)
+        self.summed.zero_()
+        share = sequences_per_pass(x_BT.shape[1], device) or len(x_BT)
+        for x, y in zip(*(ids_BT[mine].split(share) for ids_BT in (x_BT, y_BT)), strict=True):
+            if len(x):
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    loss = self.forward(x.to(device), y.to(device), qat=self.config.qat)
+                (loss * (len(x) / len(x_BT))).backward()
+        self.group.sum(self.summed)
+
+
+def sequences_per_pass(length: int, device: torch.device) -> int | None:
+    """Sequences of one forward and backward pass: on a CPU few enough for its cache, else all of a batch."""
+    return max(1, 4096 // length) if device.type == "cpu" else None
+
+
+def make_adapt_optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW without weight decay."""
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)

@@ -1,0 +1,170 @@
+"""The counted code: one self-contained `train_gpt.py` made from the modules that train and score.
+
+The modules' top-level statements are joined in import order; their names are unique, so that nothing changes its
+meaning. python-minifier then shortens what only people read. The same configuration gives the same bytes, whatever
+its seed: the seeds of a study ran one file, which takes the seed as an argument.
+"""
+
+import ast
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from golf.config.config import RunConfig, to_plain
+
+try:
+    import python_minifier
+except ModuleNotFoundError:
+    python_minifier = None  # type: ignore[assignment]
+
+COUNTED = (
+    "golf.runtime.errors",
+    "golf.runtime.files",
+    "golf.runtime.tensors",
+    "golf.config.config",
+    "golf.runtime.process_group",
+    "golf.config.schedule",
+    "golf.runtime.results",
+    "golf.data.shards",
+    "golf.data.batches",
+    "golf.data.token_bytes",
+    "golf.data.dataset",
+    "golf.model.layers",
+    "golf.model.gepa",
+    "golf.model.compile",
+    "golf.train.run_log",
+    "golf.train.muon",
+    "golf.train.param_groups",
+    "golf.train.train_state",
+    "golf.train.oom",
+    "golf.train.loop",
+    "golf.train.microbatching",
+    "golf.train.checkpoint_policy",
+    "golf.train.train_log",
+    "golf.artifact.codec",
+    "golf.artifact.rans",
+    "golf.artifact.entropy_model",
+    "golf.artifact.quantizer",
+    "golf.artifact.gptq",
+    "golf.artifact.container",
+    "golf.artifact.pack",
+    "golf.artifact.calibration",
+    "golf.evaluate.windows",
+    "golf.evaluate.sliding",
+    "golf.evaluate.ttt",
+    "golf.evaluate.chunk_checkpoint",
+    "golf.pipeline.stages",
+    "golf.pipeline.standalone",
+)
+"""The modules in import order."""
+
+
+def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool = True) -> str:
+    """The source of `train_gpt.py` for `config`, its seed left out.
+
+    Args: minified: as it is shipped and counted; False: as it is before, for readers.
+    Raises: ValueError when two modules share a top-level name or one imports from a later or uncounted one, or when
+        python-minifier is missing: the size would be another.
+    """
+    plain = _differences(to_plain(replace(config, seed=RunConfig().seed)), to_plain(RunConfig()))
+    settings = f"CONFIG={plain!r}"
+    main = 'if __name__=="__main__":main(CONFIG)' if "golf.pipeline.standalone" in modules else ""
+    return "\n".join([_joined(modules, minified), settings, main]).rstrip() + "\n"
+
+
+def counted_code(config: RunConfig) -> bytes:
+    """The counted code as it is shipped."""
+    return bundle(config).encode()
+
+
+def code_bytes(config: RunConfig) -> int:
+    """Its size."""
+    return len(counted_code(config))
+
+
+@cache
+def _joined(modules: tuple[str, ...], minified: bool) -> str:
+    """The modules as one."""
+    if python_minifier is None:
+        raise ValueError("making the counted code needs python-minifier: pip install python-minifier==3.4.0")
+    imports: set[str] = set()
+    statements: list[ast.stmt] = []
+    owners: dict[str, str] = {}
+    for position, module in enumerate(modules):
+        tree = ast.parse(_source(module))
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("golf"):
+                _check_import(node, module, modules[:position])
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                for name, source in _bound(node, module):
+                    if owners.setdefault(name, source) != source:
+                        raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
+                imports.add(ast.unparse(node))
+            elif not _is_text(node):
+                for name in _defined(node):
+                    if owners.setdefault(name, module) != module:
+                        raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
+                statements.append(node)
+    body = _reached(statements) if "golf.pipeline.standalone" in modules else statements
+    joined = "\n".join([*sorted(imports), *(ast.unparse(node) for node in body)])
+    return str(python_minifier.minify(joined, remove_literal_statements=True)) if minified else joined
+
+
+def _reached(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements without the definitions that `main` never comes to."""
+    reached, names = [node for node in statements if not _defined(node) or "main" in _defined(node)], set[str]()
+    while True:
+        names |= {name.id for node in reached for name in ast.walk(node) if isinstance(name, ast.Name)}
+        more = [node for node in statements if node not in reached and names.intersection(_defined(node))]
+        if not more:
+            return [node for node in statements if node in reached]
+        reached += more
+
+
+def _source(module: str) -> str:
+    root = Path(__file__).resolve().parents[2]
+    return root.joinpath(*module.split(".")).with_suffix(".py").read_text()
+
+
+def _check_import(node: ast.ImportFrom, module: str, earlier: tuple[str, ...]) -> None:
+    if node.module not in earlier or any(alias.asname for alias in node.names):
+        raise ValueError(f"{module} line {node.lineno}: import from {node.module} must be of an earlier counted module")
+
+
+def _bound(node: ast.Import | ast.ImportFrom, module: str) -> list[tuple[str, str]]:
+    """The names that an external import binds, each with where it comes from."""
+    found = []
+    for alias in node.names:
+        if alias.name.split(".")[0] == "golf" and isinstance(node, ast.Import):
+            raise ValueError(f'{module} line {node.lineno}: write "from {alias.name} import ..." for modules of golf')
+        if isinstance(node, ast.ImportFrom):
+            found.append((alias.asname or alias.name, f"{node.module}.{alias.name}"))
+        else:
+            top = alias.name.split(".")[0]
+            found.append((alias.asname or top, alias.name if alias.asname else top))
+    return found
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+def _differences(plain: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `plain` that `base` does not already have."""
+    found = {}
+    for name, value in plain.items():
+        if isinstance(value, dict) and isinstance(base[name], dict):
+            value = _differences(value, base[name])  # noqa: PLW2901
+            if value:
+                found[name] = value
+        elif value != base[name]:
+            found[name] = value
+    return found

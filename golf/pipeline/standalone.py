@@ -1,0 +1,149 @@
+"""The whole run without the project around it: what the shipped `train_gpt.py` does when it is started.
+
+It takes options, and what they leave out from the environment under everybody's names. The log, on the terminal and in
+logs/RUN_ID.txt, is that of `run_log.py`. The code that it counts is its own file. Alone or under torchrun.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from golf.config.config import RunConfig, from_plain, override_all, to_plain
+from golf.data.dataset import open_dataset
+from golf.pipeline.stages import RunFolder, run_stages
+from golf.runtime.files import write_json
+from golf.runtime.process_group import join
+from golf.train.loop import Notice, Preempted
+from golf.train.run_log import LogFile
+
+
+def ladder_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """The run's sizes and scores, one line each."""
+    packed = results["pack"]
+    verdict = "fits" if packed["fits"] else f"over by {packed['over_bytes']:,}"
+    yield (
+        f"artifact {packed['artifact_bytes']:,} bytes = model {packed['model_bytes']:,} "
+        f"+ code {packed['code_bytes']:,} ({verdict})"
+    )
+    yield f"train      {results['train']['seconds']:9.1f} s"
+    for rung in results["ladder"]:
+        scores = f"{rung['bpb']:.6f} BPB  {rung['nats_per_token']:.6f} nats/token"
+        yield f"{rung['name']:10s} {rung['seconds']:9.1f} s  {scores}"
+
+
+def print_ladder(results: Mapping[str, Any]) -> None:
+    """Print the sizes and scores."""
+    print(*ladder_lines(results), sep="\n")
+
+
+class Progress:
+    """Prints how a run goes on, at most one line in `every` seconds, on the first rank only."""
+
+    def __init__(self, quiet: bool, every: float = 5.0) -> None:
+        self.quiet, self.every, self.printed = quiet, every, -every
+
+    def __call__(self, curve: str, step: int, value: float) -> None:
+        """Take a point of a curve; the log tells those of the training."""
+        if curve not in ("train_loss", "validation_bpb"):
+            self._print(f"{curve:15s} {step:6d} {value:.4f}")
+
+    def line(self, line: str) -> None:
+        """Take a line of the log."""
+        if line.startswith("step:"):
+            self._print(line, "val_bpb" in line)
+
+    def _print(self, line: str, always: bool = False) -> None:
+        if not self.quiet and (always or time.monotonic() - self.printed >= self.every):
+            self.printed = time.monotonic()
+            print(line, flush=True)
+
+
+@contextlib.contextmanager
+def noticed_signals(first: bool) -> Iterator[Notice]:
+    """Ctrl-C and SIGTERM as a notice for the block; a second Ctrl-C ends it at once.
+
+    Args: first: whether this rank tells the user.
+    Raises: SystemExit with the shell's code of the signal (130, 143), once the notice was heeded.
+    """
+    seen: list[int] = []
+
+    def take(number: int, frame: object) -> None:
+        if seen and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    except Preempted as stop:
+        if first:
+            print(f"\n{stop}; the same command continues", file=sys.stderr)
+        raise SystemExit(128 + (seen or [signal.SIGTERM])[0]) from stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+UNREAD = (
+    *("MAX_WALLCLOCK_SECONDS", "ITERATIONS", "TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN", "VOCAB_SIZE", "NUM_LAYERS"),
+    *("MODEL_DIM", "VAL_LOSS_EVERY", "TRAIN_LOG_EVERY"),
+)
+"""Variables that other scripts read and that would change the result here, or the log."""
+
+
+def read_options(config: RunConfig) -> argparse.Namespace:
+    """The command line; what it leaves out is in the environment, as others' scripts have it, or in ./data.
+
+    Raises: SystemExit saying which files are not there.
+    """
+    env, vocab_size = os.environ, config.model.vocab_size
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description="Train, pack and score this record's model; torchrun for several GPUs."
+    )
+    parser.add_argument("--data", type=Path, help="folder of shards (DATA_PATH, ./data/datasets/fineweb10B_spN)")
+    parser.add_argument("--tokenizer", type=Path, help="(TOKENIZER_PATH, in --data, ../../tokenizers beside it)")
+    parser.add_argument("--out", type=Path, help="folder of the run (out/RUN_ID)")
+    parser.add_argument("--seed", type=int, default=env.get("SEED") or config.seed, help="(SEED, %(default)s)")
+    parser.add_argument("--run-id", default=env.get("RUN_ID"), help="of logs/RUN_ID.txt (RUN_ID, seedN)")
+    given = parser.parse_args()
+    base = Path(env.get("DATA_DIR") or "data")
+    data = given.data or Path(env.get("DATA_PATH") or base / f"datasets/fineweb10B_sp{vocab_size}")
+    inside, told = any(data.glob("*.model")), env.get("TOKENIZER_PATH")
+    if given.tokenizer is None and told and not (given.data and inside):
+        given.tokenizer = Path(told)
+    elif given.tokenizer is None and not inside:
+        name = f"tokenizers/fineweb_{vocab_size}_bpe.model"
+        places = [data.resolve().parent.parent / name, base / name]
+        given.tokenizer = next(filter(Path.is_file, places), places[0])
+    given.data, given.run_id = data, given.run_id or f"seed{given.seed}"
+    given.out = given.out or Path("out") / given.run_id
+    missing = [] if any(data.glob("*_val_*.bin")) else [f"no shards *_val_*.bin in {data}"]
+    missing += [] if given.tokenizer is None or given.tokenizer.is_file() else [f"no tokenizer {given.tokenizer}"]
+    if missing:
+        time.sleep(3 * (env.get("RANK", "0") != "0"))  # torchrun ends the others when the first has said it
+        raise SystemExit(f"error: {', '.join(missing)}: give --data and --tokenizer, or DATA_PATH and TOKENIZER_PATH")
+    return given
+
+
+def main(config_json: dict[str, Any]) -> None:
+    """Train, pack, score and adapt the configuration that the shipped file holds."""
+    config = from_plain(RunConfig, config_json)
+    given = read_options(config)
+    config = override_all(config, {"seed": given.seed})
+    with join() as group, noticed_signals(group.first) as notice:
+        dataset = open_dataset(given.data, config.model.vocab_size, given.tokenizer)
+        code, folder = Path(sys.argv[0]).read_bytes(), RunFolder(given.out)
+        log = LogFile(Path("logs") / f"{given.run_id}.txt", group, partial(print, flush=True))
+        unread = [f"{name}={os.environ[name]}" for name in UNREAD if name in os.environ]
+        if unread:
+            log(f"not read: {' '.join(unread)}; model and number of steps are fixed, so that the result is, too")
+        results = run_stages(config, dataset, folder, group, code, Progress(not group.first), notice=notice, say=log)
+        if group.first:
+            write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)

@@ -1,0 +1,62 @@
+"""A wall-clock budget as a number of steps, found before the run and then fixed.
+
+A configuration, a dataset and seconds enter; a configuration with planned steps leaves. The clock never stops a
+run: steps are measured on a model of their own, which is thrown away. Nothing is written here.
+"""
+
+import time
+from dataclasses import replace
+
+import torch
+
+from golf.config.config import RunConfig
+from golf.config.schedule import Row, fit_to_seconds, make_plan
+from golf.data.dataset import Dataset
+from golf.model.compile import activation_dtype
+from golf.model.gepa import build_model
+from golf.runtime.process_group import Group
+from golf.train.loop import Step, train
+from golf.train.microbatching import ready_to_train, training_passes
+from golf.train.train_state import TrainState
+
+MEASURED_STEPS = 3
+"""Steps whose time counts, after one that warms up."""
+
+
+def plan_for_seconds(config: RunConfig, dataset: Dataset, group: Group, seconds: float) -> tuple[RunConfig, float]:
+    """`config` with as many steps as train in `seconds`, and the measured seconds of one step.
+
+    Compiling, validating and saving are not part of the budget. Every rank gets the same answer.
+    Raises: ValueError when not one step fits, or without training shards.
+    """
+    step_seconds = measure_step(config, dataset, group)
+    return replace(config, schedule=fit_to_seconds(config.schedule, seconds, step_seconds)), step_seconds
+
+
+def measure_step(config: RunConfig, dataset: Dataset, group: Group) -> float:
+    """Mean seconds of one training step on this machine, with as large a share under QAT as the plan has."""
+    stream = dataset.train
+    if stream is None:
+        raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
+    plan = make_plan(config.schedule)
+    share = sum(row.qat for row in plan) / len(plan)
+    rows = [row for row in (replace(plan[0], qat=False), replace(plan[0], qat=True)) if share or not row.qat]
+    state = TrainState(build_model(config.model, config.seed, activation_dtype(group.device)), config.optimizer, group)
+    forward = ready_to_train(state.model, config, group)
+
+    batches, passes = training_passes(config.batch, stream, group)
+    clip = config.optimizer.gradient_clip
+
+    def mean_seconds(row: Row) -> float:
+        ends: list[float] = []
+
+        def after_step(step: Step) -> None:
+            ends.append(time.perf_counter())
+
+        state.step = 0
+        train(state, [row] * (1 + MEASURED_STEPS), batches, clip, group, after_step, forward, passes)
+        return (ends[-1] - ends[0]) / MEASURED_STEPS
+
+    means = [mean_seconds(row) for row in rows]
+    mine = (1 - share) * means[0] + share * means[-1] if group.first else 0.0
+    return float(group.sum(torch.tensor(mine, dtype=torch.float64, device=group.device)))

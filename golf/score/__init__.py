@@ -1,1 +1,0 @@
-"""Windows, sliding-window scoring and score-first test-time training."""

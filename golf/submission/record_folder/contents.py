@@ -1,0 +1,260 @@
+"""What lies in a record folder: its claims, logs and code, read under limits and nothing else.
+
+Files are read up to a size, logs by their head and tail; links that lead out of the folder, pipes and devices are not
+followed, and told. Nothing is imported or executed.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from golf.compliance.points import REMARK, Cause
+from golf.submission.record_folder.claims import FILE as CLAIMS
+from golf.submission.record_folder.claims import Claims
+from golf.submission.record_folder.log_files import read_log
+from golf.submission.record_folder.logs import RunLog
+from golf.submission.record_folder.sources import CODE_ENDINGS, Source, reachable, read_source
+from golf.submission.record_folder.submission_json import read_claims
+from golf.submission.record_folder.text import DAMAGED, HEAD_BYTES, TAIL_BYTES, Text, decoded, read_text
+
+README, CODE, REQUIREMENTS = "README.md", "train_gpt.py", "requirements.txt"
+LARGEST = {".json": 4 << 20, ".py": 2 << 20, ".md": 4 << 20, ".sh": 1 << 20}
+"""Bytes of a file that is read whole, by its ending."""
+LOG_ENDINGS = (".log", ".txt", ".out", ".stdout", ".err")
+LARGEST_TOGETHER = 48 << 20
+_MOST_ENTRIES, _DEEPEST, _MOST_SCRIPTS = 5000, 4, 200
+_NO_LOG = ("requirements", "readme", "license", "licence", "notes", "todo", "merges", "vocab")
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """A log as it stands, and the runs in it."""
+
+    name: str
+    text: Text
+    runs: tuple[RunLog, ...]
+
+
+@dataclass(frozen=True)
+class RecordFolder:
+    """The contents of a record folder.
+
+    Attributes:
+        path: where it lies.
+        sizes: bytes of every file, by its path in the folder.
+        claims: of submission.json, or of the file that looks like it.
+        logs: files that hold a run.
+        script: the name of the training script: train_gpt.py, or the file that stands in its place; None without one.
+        code: the bytes of the script.
+        source: the script, parsed.
+        texts: the bytes of the Python files at the top, by their names.
+        local: bytes of the other files of the folder that are code when the script runs, by their paths.
+        requirements, readme: the text of requirements.txt and README.md.
+        setup: the text of the shell scripts, which may install packages.
+        causes: what could not be read, and why.
+    """
+
+    path: Path
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    claims: Claims = field(default_factory=Claims)
+    logs: tuple[LogFile, ...] = ()
+    script: str | None = None
+    code: bytes | None = None
+    source: Source = field(default_factory=Source)
+    texts: Mapping[str, bytes] = field(default_factory=dict)
+    local: Mapping[str, int] = field(default_factory=dict)
+    requirements: str = ""
+    readme: str = ""
+    setup: str = ""
+    causes: tuple[Cause, ...] = ()
+
+    @property
+    def runs(self) -> tuple[RunLog, ...]:
+        """Every run of every log, as its log tells it."""
+        return tuple(run for log in self.logs for run in log.runs)
+
+    @property
+    def code_bytes(self) -> int | None:
+        """Shipped code: the script, and the files of the folder that run with it."""
+        return None if self.code is None else len(self.code) + sum(self.local.values())
+
+    def text_of(self, run: RunLog) -> str:
+        """The whole text of the log that holds a run."""
+        return next(log.text.text for log in self.logs if log.name == run.file)
+
+
+def read_folder(path: Path) -> RecordFolder:
+    """The folder's contents.
+
+    Raises: NotADirectoryError when it is no folder.
+    """
+    if not path.is_dir():
+        raise NotADirectoryError(f"{path} is not a folder; give that of a record, with its submission.json")
+    sizes, causes = _files(path)
+    files = _Files(path, sizes, causes)
+    logs = files.logs()
+    texts = {name: files.bytes_of(name) for name in sizes if name.endswith(".py") and "/" not in name}
+    claims_file = CLAIMS if CLAIMS in sizes else _looks_like_claims(files)
+    script = _script(texts, [run for log in logs for run in log.runs])
+    sources = {name.removesuffix(".py"): read_source(data) for name, data in list(texts.items())[:_MOST_SCRIPTS]}
+    source = sources[script.removesuffix(".py")] if script else Source(error="it is not there")
+    return RecordFolder(
+        path,
+        sizes,
+        read_claims(files.bytes_of(claims_file), claims_file) if claims_file else Claims(),
+        tuple(logs),
+        script,
+        texts[script] if script else None,
+        source,
+        texts,
+        _local(script, sources, sizes) if script else {},
+        decoded(files.bytes_of(REQUIREMENTS)).text if REQUIREMENTS in sizes else "",
+        decoded(files.bytes_of(README)).text if README in sizes else "",
+        "\n".join(decoded(files.bytes_of(name)).text for name in sizes if name.endswith((".sh", "Dockerfile"))),
+        tuple(causes),
+    )
+
+
+class _Files:
+    """Files of a folder, read under a limit of all together; what cannot be read is told in `causes`."""
+
+    def __init__(self, path: Path, sizes: Mapping[str, int], causes: list[Cause]) -> None:
+        self.path, self.sizes, self.causes, self.left = path, sizes, causes, LARGEST_TOGETHER
+        self.compressed: list[str] = []
+
+    def bytes_of(self, name: str) -> bytes:
+        """A file's bytes; empty where it is too large or cannot be read."""
+        limit = min(LARGEST.get(PurePosixPath(name).suffix.lower(), 4 << 20), self.left)
+        if self.sizes[name] > limit:
+            self._told(name, f"has {self.sizes[name]:,} bytes, more than the {limit:,} that are read")
+            return b""
+        try:
+            data = (self.path / name).read_bytes()[:limit]
+        except OSError as error:
+            self._told(name, f"cannot be read: {error.strerror}")
+            return b""
+        self.left -= len(data)
+        return data
+
+    def logs(self) -> list[LogFile]:
+        """The files that hold runs; the ones at the top first."""
+        found = []
+        for name in sorted(filter(_may_be_log, self.sizes), key=lambda name: (name.count("/"), name)):
+            if min(self.sizes[name], HEAD_BYTES + TAIL_BYTES) > self.left:
+                what = (
+                    f"has {self.sizes[name]:,} bytes and was not read: all together have more than {LARGEST_TOGETHER:,}"
+                )
+                self._told(name, what)
+                continue
+            try:
+                text = read_text(self.path / name)
+            except DAMAGED as error:
+                self._told(name, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+                continue
+            self.left -= min(self.sizes[name], HEAD_BYTES + TAIL_BYTES)
+            runs = read_log(name, text)
+            if runs:
+                found.append(LogFile(name, text, tuple(runs)))
+                self._form(name, text)
+        if self.compressed:
+            what = f"{', '.join(self.compressed[:10])} {'is' if len(self.compressed) == 1 else 'are'} compressed"
+            self.causes.append(Cause(what, "ship the logs as text"))
+        return found
+
+    def _form(self, name: str, text: Text) -> None:
+        """What of a log's form keeps others from reading it."""
+        if text.compressed:
+            self.compressed.append(name)
+        if text.encoding != "utf-8":
+            self.causes.append(Cause(f"{name} is {text.encoding.upper()} text", "save it as UTF-8", REMARK))
+        if text.skipped_bytes:
+            what = f"{name} has {text.size:,} bytes; {text.skipped_bytes:,} in its middle were not read"
+            self.causes.append(Cause(what, "its head and its end were, where settings and results stand", REMARK))
+
+    def _told(self, name: str, what: str) -> None:
+        cause = Cause(f"{name} {what}", "make it readable, or smaller")
+        if cause not in self.causes:
+            self.causes.append(cause)
+
+
+def _may_be_log(name: str) -> bool:
+    last = PurePosixPath(name).name.lower()
+    plain = last.removesuffix(".gz")
+    named = plain.endswith(LOG_ENDINGS) or ("." not in plain and re.search(r"log|train|seed|stdout", plain) is not None)
+    return named and not plain.startswith(_NO_LOG)
+
+
+def _looks_like_claims(files: _Files) -> str | None:
+    """The file that stands in the place of submission.json."""
+    names = [name for name in files.sizes if name.lower().endswith(".json") and name.count("/") <= 1]
+    names.sort(key=lambda name: ("submission" not in name.lower(), name.count("/"), name))
+    for name in names[:20]:
+        if "submission" in name.lower() or b"val_bpb" in files.bytes_of(name):
+            return name
+    return None
+
+
+def _script(texts: Mapping[str, bytes], runs: Sequence[RunLog]) -> str | None:
+    """The training script: train_gpt.py, else the one whose code or size the logs tell, else the one so named."""
+    if CODE in texts:
+        return CODE
+    sources = {run.source.data.strip() for run in runs if run.source is not None}
+    sizes = {size for run in runs for size in run.code_bytes}
+    exact = [name for name, data in texts.items() if data.strip() in sources]
+    sized = [name for name, data in texts.items() if len(data) in sizes]
+    named = sorted(name for name in texts if re.match(r"train", name))
+    return next(iter([*exact, *sized, *(named if len(named) == 1 else [])]), None)
+
+
+def _local(script: str, sources: Mapping[str, Source], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of the files that run with `script`: modules it imports, and code it executes, compiles or loads."""
+    modules = reachable(script.removesuffix(".py"), sources)
+    imported = {name for module in modules for name in (*sources[module].imports, *sources[module].optional)}
+    named = {name for module in modules for name in sources[module].named}
+    found = {}
+    for name, size in sizes.items():
+        last = name.rsplit("/", 1)[-1]
+        is_module = name.endswith(".py") and name.removesuffix(".py").split("/")[0] in imported
+        if name != script and (is_module or (last in named and name.endswith(CODE_ENDINGS))):
+            found[name] = size
+    return found
+
+
+def _files(path: Path) -> tuple[dict[str, int], list[Cause]]:
+    """Sizes of the regular files by their path in the folder, and what else lies there."""
+    sizes: dict[str, int] = {}
+    causes: list[Cause] = []
+    for entry, name in _entries(path, "", _DEEPEST):
+        if len(sizes) + len(causes) >= _MOST_ENTRIES:
+            causes.append(Cause(f"more than {_MOST_ENTRIES:,} files: the rest was not looked at", "ship fewer files"))
+            break
+        outside = entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(path.resolve())
+        try:
+            found = entry.stat()
+        except OSError as error:
+            causes.append(Cause(f"{name} cannot be read: {error.strerror}", "ship the file itself"))
+            continue
+        if outside:
+            causes.append(Cause(f"{name} is a link that leads out of the folder", "ship the file itself"))
+        elif stat.S_ISREG(found.st_mode):
+            sizes[name] = found.st_size
+        elif not stat.S_ISDIR(found.st_mode):
+            causes.append(Cause(f"{name} is no regular file", "leave it out"))
+    return sizes, causes
+
+
+def _entries(path: Path, prefix: str, depth: int) -> Iterator["tuple[os.DirEntry[str], str]"]:
+    """Entries by name with their paths in the folder, hidden ones left out; linked folders are not entered."""
+    try:
+        with os.scandir(path) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if not entry.name.startswith("."):
+            yield entry, prefix + entry.name
+            if depth > 1 and entry.is_dir(follow_symlinks=False):
+                yield from _entries(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)

@@ -1,0 +1,188 @@
+"""Whether the runs of a record folder are runs of one configuration, and whether all of them are listed (7, 25)."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from golf.compliance.points import FAILED, NOT_APPLICABLE, REMARK, Cause, Finding, weighed
+from golf.config.rules import MIN_SEEDS, NON_RECORD
+from golf.submission.record_folder.claim_names import OTHERS
+from golf.submission.record_folder.claimed import ClaimedRuns, same_configuration
+from golf.submission.record_folder.contents import RecordFolder
+from golf.submission.record_folder.figures import NO_LOG
+from golf.submission.record_folder.logs import RunLog
+from golf.submission.record_folder.prose import left_out
+
+_SAME = "run all seeds with the same code and settings"
+_ENVIRONMENT = re.compile(r"^(?:python|pytorch|torch|cuda|versions\..*)$")
+"""Settings that tell of the environment: a difference is worth a remark."""
+_OF_ANOTHER_KIND = re.compile(
+    r"ablat|baseline|control|compar|diag|probe|debug|smoke|sweep|failed|crash|scout|no_|without|warm", re.IGNORECASE
+)
+"""Names of logs that say that another configuration ran."""
+_RUNS_MADE = re.compile(r"^(?:num|n|total)_(?:runs|seeds)(?:_(?:made|run|total))?$|^(?:runs|seeds)_(?:made|run|total)$")
+_SEED_FIELD = re.compile(r"seed|(?:^|_)runs?(?:$|_)", re.IGNORECASE)
+
+
+def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> Finding:
+    """Point 7: number of seeds; one code, configuration, environment and data in all logs."""
+    runs = (*claimed.runs, *claimed.kin)
+    if folder.runs and folder.claims.claims_nothing:
+        return Finding(7, NOT_APPLICABLE, {"logs": len(runs)}, "no result is claimed: which runs are meant is not told")
+    compared = _settings(runs)
+    differing = {name: values for name, values in compared.items() if len(values) > 1}
+    causes = [*_seeds(claimed, track), *_differences(differing)]
+    evidence = {
+        "seeds": [one.key for one in claimed.results if isinstance(one.key, int)],
+        "logs": len(runs),
+        "settings_compared": len(compared),
+        "settings_differing": sorted(differing)[:20] or 0,
+    }
+    return weighed(7, evidence, causes)
+
+
+def _seeds(claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
+    """Too few seeds with a log, and one seed under several names."""
+    runs = [*(run for one in claimed.results if one.score is not None or not claimed.scored for run in one.logs[:1])]
+    runs += claimed.kin
+    logged = [run.seed if run.seed is not None else run.seed_of_name for run in runs]
+    known = {seed for seed in logged if seed is not None}
+    number = len(known) + logged.count(None)
+    repeated = sorted(seed for seed in known if logged.count(seed) > 1)
+    for seed in repeated:
+        yield Cause(f"{logged.count(seed)} logs are of seed {seed}", "run each seed once")
+    wrong = [run for run in runs if None not in (run.seed, run.seed_of_name) and run.seed != run.seed_of_name]
+    for run in wrong:
+        yield Cause(f"{run.name} says seed {run.seed}", "name the log by the seed that ran")
+    if number < MIN_SEEDS:
+        unscored = any(run.scores for run in runs) and any(one.score is None for one in claimed.results)
+        have = f"{number} {'has' if number == 1 else 'have'} a {'result' if unscored else 'log'}"
+        if track == NON_RECORD:
+            yield Cause(
+                f"{have}; records are shown with {MIN_SEEDS} seeds", "the non-record track asks for none", REMARK
+            )
+        else:
+            yield Cause(f"{MIN_SEEDS} seeds are needed, {have}", "run more seeds, or add their logs")
+
+
+def _differences(differing: Mapping[str, set[str]]) -> Iterator[Cause]:
+    """Settings that are not the same in all logs: of the environment a remark, others a failure."""
+    for level, names in (
+        (FAILED, [name for name in sorted(differing) if not _ENVIRONMENT.match(name)]),
+        (REMARK, [name for name in sorted(differing) if _ENVIRONMENT.match(name)]),
+    ):
+        if names:
+            shown = (
+                f"{name} ({' | '.join(_short(value) for value in sorted(differing[name])[:3])})" for name in names[:5]
+            )
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            yield Cause(f"the logs differ in {', '.join(shown)}{more}", _SAME, level)
+
+
+def _short(value: str) -> str:
+    """A value for reading: hashes have twelve digits."""
+    return value[:12] if re.fullmatch(r"[0-9a-f]{40,}", value) else value[:60]
+
+
+def _settings(runs: Sequence[RunLog]) -> dict[str, set[str]]:
+    """Values of every setting that two logs or more tell."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        hashed = run.code_sha256 is not None or run.source is not None
+        own = {
+            "code bytes": None if hashed else run.code_bytes[-1] if run.code_bytes else None,
+            "code": run.code_sha256 or (run.source and run.source.sha256),
+            "training shards": run.train_shards or None,
+            "validation tokens": run.validation_tokens,
+            "tokenizer": run.tokenizer,
+            "device": run.devices[0].model if len(run.devices) == 1 else None,
+            "world size": run.world_size,
+        }
+        plain = {name: _without_seed(value, run.seed) for name, value in run.settings.items()}
+        for name, value in {**plain, **{name: one for name, one in own.items() if one is not None}}.items():
+            found.setdefault(name, []).append(str(value))
+    return {name: set(values) for name, values in found.items() if len(values) > 1}
+
+
+def _without_seed(value: str, seed: int | None) -> str:
+    """A setting's value with the run's seed taken out, which names of runs have behind a mark or the word."""
+    return value if seed is None else re.sub(rf"(?<=[a-z][_-]){seed}(?!\d)|(?<=seed){seed}(?!\d)", "SEED", value)
+
+
+def listed(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
+    """Point 25: every run that the folder shows or names is listed; others cannot be seen."""
+    seeds = {*folder.claims.seeds} or {one.key for one in claimed.results if isinstance(one.key, int)}
+    logged = {run.seed for run in folder.runs if run.seed is not None}
+    evidence: dict[str, Any] = {"seeds_listed": sorted(seeds), "seeds_logged": sorted(logged)}
+    evidence |= {"other_runs": len(claimed.others), "runs_elsewhere": None}
+    if not folder.runs:
+        return Finding(25, NOT_APPLICABLE, evidence, NO_LOG)
+    causes = [*_left_out(folder, claimed, seeds), *_disclosed(folder, seeds, logged)]
+    if not folder.claims.seeds and not causes:
+        return Finding(25, NOT_APPLICABLE, evidence, "submission.json lists no seeds to compare the logs with")
+    return weighed(25, evidence, causes)
+
+
+def _left_out(folder: RecordFolder, claimed: ClaimedRuns, seeds: set[int]) -> Iterator[Cause]:
+    """Runs of the same configuration whose logs lie here and whose seeds are not listed."""
+    own = claimed.runs
+    if not folder.claims.seeds:
+        return
+    more = [run for run in claimed.others if run.scores and run.trained and same_configuration(run, own)]
+    more = [run for run in more if not _OF_ANOTHER_KIND.search(run.file)]
+    named = [(run.seed if run.seed is not None else run.seed_of_name, run) for run in more]
+    left = {seed: run.name for seed, run in named if seed is not None and seed not in seeds}
+    if left:
+        what = f"runs of the seeds {sorted(left)} are here and not listed ({', '.join(sorted(left.values())[:5])})"
+        yield Cause(what, "list all runs of the configuration")
+
+
+def _disclosed(folder: RecordFolder, seeds: set[int], logged: set[int]) -> Iterator[Cause]:
+    """Runs that submission.json or README.md names, and that are neither listed nor logged."""
+    remedy = "list all runs, add their logs"
+    named = _named_seeds(folder.claims.fields, ()) - seeds - logged
+    if named:
+        shown = " and ".join(map(str, sorted(named)[:10]))
+        yield Cause(f"{folder.claims.file} names the seeds {shown}, neither listed nor logged", remedy)
+    numbers = [value for name, value in folder.claims.fields.items() if _RUNS_MADE.match(name) and type(value) is int]
+    made = max((number for number in numbers if number < 1000), default=0)
+    if not named and made > len(seeds | logged) > 0:
+        yield Cause(f"{folder.claims.file} tells {made} runs, {len(seeds)} are listed", remedy)
+    for file, text in ((folder.claims.file, ". ".join(_texts(folder.claims.fields))), ("README.md", folder.readme)):
+        left = [] if named else left_out(text, seeds | logged)
+        if left:
+            yield Cause(f'{file} says "{left[0]}"', remedy)
+
+
+def _named_seeds(value: Any, path: tuple[str, ...]) -> set[int]:
+    """Seeds in fields whose names say that they hold seeds or runs: keys of results, and lists of whole numbers."""
+    if len(path) > 6 or any(OTHERS.search(name) for name in path):
+        return set()
+    found: set[int] = set()
+    holds = any(_SEED_FIELD.search(name) for name in path)
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            match = re.fullmatch(r"(?:seed)?[ _-]?(\d{1,6})", name.strip(), re.IGNORECASE)
+            if match is not None and holds and one is not None:
+                found.add(int(match[1]))
+            found |= _named_seeds(one, (*path, name))
+        if type(value.get("seed")) is int:
+            found.add(value["seed"])
+    elif isinstance(value, list) and path and re.search(r"seeds", path[-1], re.IGNORECASE):
+        found |= {one for one in value if type(one) is int and 0 <= one < 10**6}
+    elif isinstance(value, list):
+        for one in value[:200]:
+            found |= _named_seeds(one, path)
+    return found
+
+
+def _texts(value: Any, depth: int = 0) -> Iterator[str]:
+    """Every text in an object."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping) and depth < 6:
+        for one in value.values():
+            yield from _texts(one, depth + 1)
+    elif isinstance(value, list) and depth < 6:
+        for one in value[:200]:
+            yield from _texts(one, depth + 1)

@@ -1,0 +1,325 @@
+"""What can be seen in somebody else's Python file without running it: imports, files that it opens, code it executes.
+
+The text is parsed, never compiled or imported. Code that is packed in the file is unpacked as data and read like the
+rest.
+"""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from golf.submission.record_folder.unpacked import MOST_LAYERS, executed_code
+
+ALWAYS_THERE = {
+    *("torch", "triton", "numpy", "sentencepiece", "huggingface_hub", "tqdm", "datasets", "tiktoken", "kernels"),
+    *("setuptools", "typing_extensions"),
+}
+"""Imports that the competition's own environment has (requirements.txt of openai/parameter-golf; triton is torch's)."""
+_DISTRIBUTIONS = {
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "flash_attn_interface": "flash_attn_3",
+    "flash_attn": "flash_attn",
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "python_minifier": "python-minifier",
+    "google": "protobuf",
+}
+"""What brings a module whose name is another."""
+_ALSO_CALLED = {
+    "flash-attn-3": ("flash-attn", "flash attention", "flashattention", "flash-attention", "fa3", "flash_attn"),
+    "flash-attn": ("flash attention", "flashattention", "flash-attention", "flash_attn"),
+    "zstandard": ("zstd",),
+}
+"""Other names that people give a distribution in prose."""
+_READERS = {
+    *("open", "load", "read_text", "read_bytes", "from_file", "fromfile", "memmap", "Load", "SentencePieceProcessor"),
+}
+_ASKERS = {"exists", "isfile", "is_file", "isdir", "is_dir"}
+_WRITERS = {"save", "write_text", "write_bytes", "savez", "dump"}
+_ELSEWHERE = ("data/", "./data/", "logs/", "./logs/", "/", "~", "..", "http")
+"""Beginnings of paths that a record folder need not hold."""
+_MADE_BY_RUNNING = re.compile(r"final_model|\.(?:pt|pth|ptz|log|tmp|ckpt)$|checkpoint")
+"""Files that a training leaves."""
+CODE_ENDINGS = (
+    *(
+        ".py",
+        ".pyx",
+        ".c",
+        ".cc",
+        ".cpp",
+        ".cxx",
+        ".cu",
+        ".cuh",
+        ".h",
+        ".hpp",
+        ".s",
+        ".rs",
+        ".so",
+        ".ptx",
+        ".cubin",
+        ".sh",
+    ),
+    *(".js", ".pl", ".lua", ".jl", ".pyc", ".whl", ".zip"),
+)
+"""Of files that are code when the script names them."""
+_COMMANDS = (
+    "gcc",
+    "g++",
+    "cc",
+    "c++",
+    "clang",
+    "clang++",
+    "nvcc",
+    "python",
+    "python3",
+    "bash",
+    "sh",
+    "make",
+    "rustc",
+    "hipcc",
+)
+_NEWER_PYTHONS = tuple(f"python3.{minor}" for minor in range(20, sys.version_info.minor, -1))
+_SYNTAX_OF_3_12 = re.compile(rb"^\s*(?:type \w+\s*[\[=]|(?:async )?def \w+\[|class \w+\[)", re.MULTILINE)
+"""Type parameters and aliases (PEP 695)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed file.
+
+    Attributes:
+        error: why it is no Python; imports are then only looked for line by line.
+        newer_python: the version of Python that reads it, where the one that runs here does not; else "".
+        imports: top names that it cannot do without.
+        optional: those whose absence it catches, or that it imports under a condition.
+        conditional: of these the ones under a condition.
+        opened: relative paths that it reads and does not write, where they are written out in the code.
+        named: names of files of code in its literals, which it may execute, compile or load.
+        packed: whether it executes code that it unpacks.
+        layers: the texts that it unpacks and executes.
+    """
+
+    error: str = ""
+    newer_python: str = ""
+    imports: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+    conditional: frozenset[str] = frozenset()
+    opened: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
+    packed: bool = False
+    layers: tuple[bytes, ...] = ()
+
+
+def read_source(data: bytes) -> Source:
+    """The facts of a Python file, together with those of the code that it unpacks and executes."""
+    first = _read_layer(data)
+    layers: list[bytes] = list(first.layers)
+    sources = [first]
+    for at in range(MOST_LAYERS):
+        if at < len(layers):
+            sources.append(_read_layer(layers[at]))
+            layers += sources[-1].layers
+    needed = frozenset[str]().union(*(one.imports for one in sources))
+    return Source(
+        error=first.error,
+        newer_python=max(one.newer_python for one in sources),
+        imports=needed,
+        optional=frozenset[str]().union(*(one.optional for one in sources)) - needed,
+        conditional=frozenset[str]().union(*(one.conditional for one in sources)) - needed,
+        opened=frozenset[str]().union(*(one.opened for one in sources)),
+        named=frozenset[str]().union(*(one.named for one in sources)),
+        packed=any(one.packed for one in sources),
+        layers=tuple(layers[:MOST_LAYERS]),
+    )
+
+
+def syntax_error(data: bytes) -> str:
+    """Why the Python that runs here cannot parse a text; empty where it can."""
+    try:
+        _parsed(data)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        return f"{text[:100] or type(error).__name__}{line}"
+    return ""
+
+
+def _parsed(data: bytes) -> ast.Module:
+    with warnings.catch_warnings(action="ignore"):  # of its escapes
+        return ast.parse(data)
+
+
+def _read_layer(data: bytes) -> Source:
+    error = syntax_error(data)
+    if error:
+        newer = newer_python(data, error)
+        imports = frozenset(re.findall(r"^(?:import|from)[ \t]+([A-Za-z_]\w*)", data.decode("utf-8", "replace"), re.M))
+        return Source(error="" if newer else error, newer_python=newer, imports=imports if newer else frozenset())
+    tree = _parsed(data)
+    needed, optional, conditional = _imports(tree)
+    called = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    packed = any(isinstance(node.func, ast.Name) and node.func.id == "exec" for node in called)
+    layers = tuple(executed_code(tree))
+    return Source(
+        imports=needed,
+        optional=optional,
+        conditional=conditional,
+        opened=frozenset(_opened(called)),
+        named=frozenset(_named(tree)),
+        packed=packed,
+        layers=layers,
+    )
+
+
+def newer_python(data: bytes, error: str) -> str:
+    """The version of Python, newer than the one that runs here, that parses a text: "3.12", or "" where none does.
+
+    Of the interpreters at hand the newest one only parses it. Where none is at hand, the error decides whether it is of
+    a kind that a newer version cured.
+    """
+    cured = (
+        "f-string" in error or _SYNTAX_OF_3_12.search(data) is not None
+    )  # f-strings: PEP 701, the same quotes inside
+    if not cured:
+        return ""
+    for name in _NEWER_PYTHONS:
+        path = shutil.which(name)
+        if path is None:
+            continue
+        parse = "import ast, sys; ast.parse(sys.stdin.buffer.read()); print('parsed')"
+        try:
+            done = subprocess.run(
+                [path, "-I", "-S", "-c", parse], input=data, capture_output=True, timeout=20, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if b"parsed" in done.stdout:
+            return name.removeprefix("python")
+        if b"SyntaxError" in done.stderr or b"IndentationError" in done.stderr:
+            return ""
+    return "3.12" if sys.version_info < (3, 12) else ""
+
+
+def _imports(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Modules that it needs, those that it can do without, and of these the ones that it imports under a condition."""
+    caught = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Try) and any(_catches_import(handler) for handler in node.handlers)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    conditions = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.If) for inner in ast.walk(node)}
+    needed, optional, conditional = set[str](), set[str](), set[str]()
+    for node in ast.walk(tree):
+        (optional if id(node) in caught else conditional if id(node) in conditions else needed).update(_imported(node))
+    return frozenset(needed), frozenset((optional | conditional) - needed), frozenset(conditional - needed)
+
+
+def _imported(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return {node.module.split(".")[0]}
+    if isinstance(node, ast.ImportFrom):  # `from . import name`
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if function in ("__import__", "import_module", "run_module") and isinstance(node.args[0].value, str):
+            return {node.args[0].value.split(".")[0]} - {""}
+    return set()
+
+
+def _catches_import(handler: ast.ExceptHandler) -> bool:
+    names = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)} if handler.type else set()
+    return handler.type is None or bool(names & {"ImportError", "ModuleNotFoundError", "Exception"})
+
+
+def _opened(calls: Iterable[ast.Call]) -> set[str]:
+    """Relative paths in the code that are read and nowhere written."""
+    read, written = set[str](), set[str]()
+    for call in calls:
+        function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        paths = {path for path in map(_path_in, _places(call)) if path}
+        modes = [one.value for one in [*call.args[1:2], *(k.value for k in call.keywords if k.arg == "mode")]
+                 if isinstance(one, ast.Constant) and isinstance(one.value, str)]  # fmt: skip
+        if function in _WRITERS or (function == "open" and any(set(mode) & set("wax+") for mode in modes)):
+            written |= paths
+        elif function in _ASKERS:
+            written |= paths  # it goes on without the file
+        elif function in _READERS:
+            read |= paths
+    return {path for path in read - written if not path.startswith(_ELSEWHERE) and not _MADE_BY_RUNNING.search(path)}
+
+
+def _places(call: ast.Call) -> list[ast.expr]:
+    """Where a call may have its path: its arguments, and what its method is called on."""
+    owner = [call.func.value] if isinstance(call.func, ast.Attribute) else []
+    named = [one.value for one in call.keywords if one.arg in ("file", "path", "filename", "model_file", "fname")]
+    return [*call.args[:2], *named, *owner]
+
+
+def _path_in(node: ast.expr) -> str:
+    """The path that is written out in an argument, also within Path(...) or open(...)."""
+    if isinstance(node, ast.Call) and node.args and getattr(node.func, "id", "") in ("Path", "open"):
+        node = node.args[0]
+    if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+        return ""
+    path = PurePosixPath(node.value)
+    return str(path) if path.suffix and re.fullmatch(r"[\w./-]{1,100}", node.value) else ""
+
+
+def _named(tree: ast.Module) -> Iterator[str]:
+    """The last parts of paths to code in its literals: a literal that is a path, or a command's arguments."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) <= 500:
+            words = node.value.split()
+            if len(words) == 1 or (words and words[0].rsplit("/", 1)[-1] in _COMMANDS):
+                yield from (name for word in words if (name := word.rsplit("/", 1)[-1]).endswith(CODE_ENDINGS))
+
+
+def missing_requirements(source: Source, requirements: str, beside: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Imports that neither Python, the competition's environment, `requirements` nor modules `beside` it bring.
+
+    Args: requirements: requirements.txt; what its comments name counts too, for not all packages are on an index.
+    Returns: those that it needs, and those whose absence it catches.
+    """
+    there = ALWAYS_THERE | sys.stdlib_module_names | set(beside) | {"__future__"}
+
+    def absent(names: Iterable[str]) -> list[str]:
+        brought = (name for name in names if name not in there)
+        return sorted(name for name in brought if not is_named(name, requirements))
+
+    return absent(source.imports), absent(source.optional)
+
+
+def is_named(module: str, text: str) -> bool:
+    """Whether a text names what brings a module, by one of its names."""
+    distribution = _canonical(_DISTRIBUTIONS.get(module, module))
+    names = {_canonical(module), distribution, *_ALSO_CALLED.get(distribution, ())}
+    plain = re.sub(r"[-_.]+", "-", text.lower())
+    return any(
+        re.search(rf"(?<![a-z0-9-]){re.escape(_canonical(name))}(?![a-z0-9]|-[a-z])", plain) is not None
+        for name in names
+    )
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def reachable(first: str, sources: Mapping[str, Source]) -> list[str]:
+    """The modules that `first` imports or executes from those beside it, and what these do, in the order found."""
+    found = [first]
+    for name in found:
+        wanted = sources[name].imports | sources[name].optional
+        wanted |= {file.removesuffix(".py") for file in sources[name].named if file.endswith(".py")}
+        found += sorted(other for other in sources if other in wanted and other not in found)
+    return found

@@ -1,0 +1,90 @@
+"""Reads a submission.json: its claims, and what is wrong with its form.
+
+The names are those of the files below `records/` of openai/parameter-golf. Damage and nonsense become causes in words,
+never an exception.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from golf.compliance.points import FAILED, REMARK, Cause
+from golf.submission.record_folder.claim_figures import WrittenFloat, read_figures
+from golf.submission.record_folder.claim_names import ALSO_CALLED
+from golf.submission.record_folder.claim_seeds import listed_seeds, results_by_seed
+from golf.submission.record_folder.claims import FILE, Claims, brief, flat_text
+from golf.submission.record_folder.numbers import Told
+from golf.submission.record_folder.text import decoded
+
+CORRECT = f"correct {FILE}, or add the right logs"
+"""The remedy for a figure that no log has."""
+REQUIRED = ("author", "github_id", "name", "date", "val_bpb")
+"""Without these a submission cannot be listed."""
+WANTED = (
+    *("track", "val_loss", "bytes_total", "bytes_code", "bytes_model", "seeds", "seed_results", "val_bpb_std"),
+    *("hardware", "versions"),
+)
+"""What complete ones also have."""
+_TEXT_FIELDS = ("author", "github_id", "name", "date", "track")
+
+
+def read_claims(data: bytes, file: str = FILE) -> Claims:
+    """The claims in the bytes of a submission.json."""
+    text = decoded(data)
+    encoding: list[Cause] = []
+    if text.encoding != "utf-8":
+        encoding.append(Cause(f"{file} is {text.encoding.upper()} text; JSON is UTF-8", f"save {file} as UTF-8"))
+    try:
+        fields = json.loads(text.text, object_pairs_hook=_once, parse_float=WrittenFloat, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        return Claims(file, causes=(*encoding, Cause(f"{file} is not valid JSON ({str(error)[:120]})", "correct it")))
+    if not isinstance(fields, dict):
+        return Claims(file, causes=(*encoding, Cause(f"{file} must hold an object of fields", "correct it")))
+    figures = read_figures(fields)
+    by_seed, wrong = results_by_seed(fields)
+    seeds, wrong_seeds = listed_seeds(fields, by_seed)
+    causes = (*encoding, *_required(fields, figures.numbers), *figures.causes, *wrong, *wrong_seeds)
+    return Claims(file, fields, figures.numbers, figures.names, seeds, by_seed, causes)
+
+
+def not_told(claims: Claims) -> list[str]:
+    """The fields of complete ones that it lacks, under whatever name."""
+    versions = any("version" in name for name in claims.fields)
+    told_so = {*claims.fields, *claims.numbers, *(["versions"] if versions else [])}
+    told_so |= {"hardware"} if claims.hardware else set()
+    told_so |= {"seed_results"} if claims.by_seed else set()
+    return [name for name in WANTED if name not in told_so]
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"a field stands twice: {next(name for name in names if names.count(name) > 1)[:40]}")
+    return found
+
+
+def _refused(text: str) -> Any:
+    raise ValueError(f"{text} is not a number of JSON")
+
+
+def _required(fields: Mapping[str, Any], numbers: Mapping[str, Told]) -> list[Cause]:
+    """Required fields that are missing, empty or told under another name."""
+    causes = []
+    for name in REQUIRED:
+        if fields.get(name) is not None or name in numbers:
+            continue
+        other = next((one for one in ALSO_CALLED.get(name, ()) if fields.get(one)), None)
+        if other is not None:
+            causes.append(Cause(f"{FILE} tells {name} as {other}", f"call it {name}", REMARK))
+        elif name == "val_bpb":
+            causes.append(Cause(f"{FILE} has no val_bpb", "add the mean of the seeds"))
+        else:
+            level = REMARK if name in ("name", "date") else FAILED  # the folder's name tells both
+            causes.append(Cause(f"{FILE} has no {name}", f"add {name}", level))
+    for name in _TEXT_FIELDS:
+        value = fields.get(name)
+        is_text = isinstance(value, (str, list)) and bool(flat_text(value).strip())
+        if value is not None and not is_text:
+            causes.append(Cause(f"{FILE}: {name} must be text, got {brief(value)}", f"write {name} as text"))
+    return causes

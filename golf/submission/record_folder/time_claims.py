@@ -1,0 +1,66 @@
+"""Whether the steps, times and tokens that a submission.json tells are those of the logs."""
+
+import statistics
+from collections.abc import Iterator
+
+from golf.compliance.points import FAILED, REMARK, Cause
+from golf.submission.record_folder.claimed import ClaimedRun, ClaimedRuns
+from golf.submission.record_folder.claims import Claims
+from golf.submission.record_folder.submission_json import CORRECT
+
+_OFF_SECONDS = 0.1
+"""By which a time may differ from the log's beside rounding: a loop may read its clock twice."""
+_OFF_EVALUATION_SECONDS = 1.0
+"""By which an evaluation's may: a script may time it around the loop."""
+
+
+def time_causes(one: ClaimedRun, claims: Claims) -> Iterator[Cause]:
+    """Steps, times and tokens of a seed, or of the only run, that its logs do not tell."""
+    yield from _training(one, claims)
+    for name, scale in (("eval_seconds", 1.0), ("eval_ms", 1000.0)):
+        number, known = claims.numbers.get(name), _evaluation_times(one)
+        if number is None or not known:
+            continue
+        slack = _OFF_EVALUATION_SECONDS * scale + number.unit
+        if all(abs(number.value - scale * seconds) > slack for seconds in known):
+            own = one.score.seconds if one.score is not None else None
+            nearest = own or min(known, key=lambda seconds: abs(number.value - scale * seconds))
+            yield Cause(
+                f"{one}: {claims.name_of(name)} is {number.value:,.10g}, in its log {scale * nearest:,.10g}", CORRECT
+            )
+
+
+def _evaluation_times(one: ClaimedRun) -> list[float]:
+    """Every time of an evaluation that the logs of a result tell, and their sum."""
+    times = [score.seconds for run in one.logs for score in run.scores if score.seconds is not None]
+    whole = [run.eval_seconds for run in one.logs if run.eval_seconds is not None]
+    return [*times, *whole, *([sum(times)] if len(times) > 1 else [])]
+
+
+def _training(one: ClaimedRun, claims: Claims) -> Iterator[Cause]:
+    """Steps and seconds of the training, and tokens of the validation."""
+    run = one.trained
+    seconds = run.train_seconds if run is not None else None
+    unit = 0.0 if seconds is None else seconds.unit
+    figures = [
+        ("steps", None if run is None else run.steps, 0.0, FAILED),
+        ("train_seconds", None if seconds is None else seconds.value, _OFF_SECONDS + unit, FAILED),
+        ("train_ms", None if seconds is None else 1000 * seconds.value, 1000 * (_OFF_SECONDS + unit), FAILED),
+        ("val_tokens", None if one.scored is None else one.scored.validation_tokens, 0.0, REMARK),
+    ]
+    for name, logged, slack, level in figures:
+        number = claims.numbers.get(name)
+        if number is None or logged is None or abs(number.value - logged) <= slack + 0.5001 * number.unit:
+            continue
+        nominal = name == "train_seconds" and number.value % 60 == 0  # the limit, not what it took
+        text = f"{one}: {claims.name_of(name)} is {number.value:,.10g}, in its log {logged:,.10g}"
+        yield Cause(text, CORRECT, REMARK if nominal else level)
+
+
+def mean_causes(claims: Claims, claimed: ClaimedRuns) -> Iterator[Cause]:
+    """Means of the seeds that are none."""
+    steps = [float(run.steps) for run in claimed.runs if run.steps is not None]
+    number = claims.numbers.get("steps_mean")
+    if number is not None and len(steps) == len(claimed.results) > 1 and not number.near(statistics.fmean(steps), 1.0):
+        text = f"{claims.file}: {claims.name_of('steps_mean')} is {number.value:,.10g}"
+        yield Cause(f"{text}, of the logs {statistics.fmean(steps):,.10g}", CORRECT)

@@ -1,0 +1,65 @@
+"""What the training loop needs of a configuration on a device: the ids of every pass, and the model to run them on.
+
+A pass computes one micro-batch, or several that are small: the mean of their means is the mean over all of them.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from golf.config.config import MICRO_BATCHES, BatchConfig, RunConfig
+from golf.config.schedule import make_plan
+from golf.data.batches import read_batch
+from golf.data.shards import TokenStream
+from golf.model.compile import compile_model
+from golf.model.gepa import GEPA
+from golf.runtime.process_group import Group
+from golf.train.loop import Batches, add_gradients
+
+POSITIONS_TOGETHER = 2048
+"""Of a pass of several micro-batches, at most: with fewer, calling the model takes longer than its arithmetic."""
+
+
+def passes_per_step(batch: BatchConfig, group: Group) -> int:
+    """Passes of a step over all ranks, each of as many micro-batches as stay within POSITIONS_TOGETHER, or of one."""
+    mine, fitting = MICRO_BATCHES // group.world_size, POSITIONS_TOGETHER // batch.slice_tokens
+    return MICRO_BATCHES // max(n for n in range(1, mine + 1) if mine % n == 0 and n <= max(1, fitting))
+
+
+def training_passes(batch: BatchConfig, stream: TokenStream, group: Group) -> tuple[Batches, int]:
+    """The ids and targets of this rank's passes, and the passes of a step over all ranks."""
+    return in_passes(partial(read_batch, stream, batch, rank=group.rank, world_size=group.world_size), batch, group)
+
+
+def in_passes(micro_batches: Batches, batch: BatchConfig, group: Group) -> tuple[Batches, int]:
+    """This rank's micro-batches in passes, and the passes of a step over all ranks."""
+    passes = passes_per_step(batch, group)
+    count = MICRO_BATCHES // passes
+
+    def read(step: int, number: int) -> tuple[Tensor, Tensor]:
+        parts = [micro_batches(step, count * number + place) for place in range(count)]
+        x_BT, y_BT = (torch.cat(ids) for ids in zip(*parts, strict=True))
+        return x_BT, y_BT
+
+    return read, passes
+
+
+def ready_to_train(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
+    """The model for forward passes; a compiled one has seen synthetic tokens, both with and without QAT.
+
+    Raises: OutOfMemory when a slice of a step does not fit.
+    """
+    forward = compile_model(model, config.compile, group.device)
+    if forward is model:
+        return model
+    length, passes = config.batch.sequence_length, passes_per_step(config.batch, group)
+    rows = config.batch.tokens_per_step // passes // length
+    tokens_BT = torch.arange(rows * length, device=group.device).view(rows, length) % config.model.vocab_size
+    # Of gradients that are never cleared, a state that was read back must keep the stored ones.
+    gradients = [(p.grad, p.grad.clone()) for p in model.parameters() if p.grad is not None]
+    for qat in (False, True) if any(row.qat for row in make_plan(config.schedule)) else (False,):
+        add_gradients(forward, tokens_BT, tokens_BT, qat, passes)
+    for gradient, before in gradients:
+        gradient.copy_(before)
+    return forward

@@ -1,0 +1,68 @@
+"""Which optimiser and learning rate each parameter has, by its name.
+
+A model and an `OptimizerConfig` enter, optimisers leave. Every parameter falls in exactly one group; the
+bigram scale is in none and keeps its initial value, as in the record (PR #598).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from golf.config.config import OptimizerConfig
+from golf.runtime.process_group import Group
+from golf.train.muon import Muon
+
+UNTRAINED = "untrained"
+
+
+def optimizer_group(name: str, num_encoder: int) -> str:
+    """The group of the parameter `name` in a model with `num_encoder` encoder blocks.
+
+    Returns: "muon_encoder", "muon_decoder", "muon_bigram_proj", "adamw_token_embedding", "adamw_encoder",
+        "adamw_decoder", "adamw_other" or "untrained".
+    """
+    if name.startswith("blocks."):
+        half = "encoder" if int(name.split(".")[1]) < num_encoder else "decoder"
+        return ("muon_" if name.endswith(".weight") else "adamw_") + half
+    named = {
+        "token_embedding.weight": "adamw_token_embedding",
+        "bigram.projection.weight": "muon_bigram_proj",
+        "bigram.scale": UNTRAINED,
+    }
+    return named.get(name, "adamw_other")
+
+
+def group_lr(group: str, config: OptimizerConfig) -> float:
+    """The peak learning rate of a group."""
+    base = config.matrix_lr if group.startswith("muon_") else config.scalar_lr
+    if group == "adamw_token_embedding":
+        base = config.embedding_lr
+    return base * config.decoder_lr_multiplier if group.endswith("_decoder") else base
+
+
+def make_optimizers(
+    parameters: Mapping[str, nn.Parameter], num_encoder: int, config: OptimizerConfig, group: Group
+) -> tuple[Muon, torch.optim.AdamW]:
+    """Muon over the matrices and AdamW over the rest; AdamW's groups carry their peak rate as "peak_lr"."""
+    members: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        members.setdefault(optimizer_group(name, num_encoder), []).append(parameter)
+    matrices = [(p, group_lr(name, config)) for name, ps in members.items() if name.startswith("muon_") for p in ps]
+    muon = Muon(
+        [p for p, _ in matrices], [lr for _, lr in matrices], config.weight_decay, config.newton_schulz_steps, group
+    )
+    groups = [
+        {"params": ps, "lr": group_lr(name, config), "peak_lr": group_lr(name, config)}
+        for name, ps in members.items()
+        if name.startswith("adamw_")
+    ]
+    adamw = torch.optim.AdamW(
+        groups,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        # On CPUs the fused kernel rounds otherwise than the plain one, and than published figures made on CPUs.
+        fused=group.device.type == "cuda",
+    )
+    return muon, adamw

@@ -1,0 +1,152 @@
+"""The bundle against the package: it must run alone, give the same bytes, and refuse what it would break."""
+
+import ast
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from golf.artifact.pack import pack
+from golf.config.config import ModelConfig, QuantConfig, RunConfig, ScheduleConfig, from_plain
+from golf.pipeline import bundle as bundle_module
+from golf.pipeline.bundle import COUNTED, bundle, code_bytes
+
+READ = ("golf.runtime.files", "golf.config.config", "golf.data.shards")
+PACKING = tuple(m for m in COUNTED if m in READ or ".artifact." in m or ".model." in m)
+OTHER = RunConfig(
+    seed=7,
+    adapt=None,
+    schedule=ScheduleConfig(steps=20, warmdown_start=5),
+    quant=QuantConfig(codec="zlib", level=6, float_elements=50),
+    model=ModelConfig(value_layers=(1, 2)),
+)
+SCRIPT = """
+generator = torch.Generator().manual_seed(11)
+names = ["token_embedding.weight", "blocks.0.mlp.up.weight", "blocks.0.attention_scale", "value.table.weight"]
+weights = {name: torch.randn(20, 16, generator=generator) for name in names[:2] + names[3:]}
+weights[names[2]] = torch.randn(16, generator=generator)
+"""
+
+
+def test_bundle_packs_the_packages_bytes(tmp_path: Path) -> None:
+    """Catches a name lost or changed on the way into the one file, and a hidden import of the package."""
+    code = bundle(OTHER, PACKING) + SCRIPT
+    code += "config = from_plain(RunConfig, CONFIG)\nimport sys\n"
+    code += "assert not any(m.startswith('golf') for m in sys.modules)\n"
+    code += "data = pack(weights, config.model, config.quant).data\nassert decode(data)[0] == to_plain(config.model)\n"
+    code += "print(hashlib.sha256(data).hexdigest())\n"
+    path = tmp_path / "train_gpt.py"
+    path.write_text(code)
+    run = subprocess.run([sys.executable, "-I", str(path)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert run.returncode == 0, run.stderr
+    scope: dict[str, object] = {"torch": torch}
+    exec(SCRIPT, scope)
+    wanted = pack(scope["weights"], OTHER.model, OTHER.quant).data  # type: ignore[arg-type]
+    assert run.stdout.strip() == hashlib.sha256(wanted).hexdigest()
+
+
+def test_whole_bundle_starts_alone(tmp_path: Path) -> None:
+    """Catches a counted module that needs one left out, two modules with one name, and work done on import."""
+    path = tmp_path / "train_gpt.py"
+    path.write_text(bundle(RunConfig()))
+    command = [sys.executable, "-I", str(path), "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "--data" in run.stdout
+    assert [entry.name for entry in tmp_path.iterdir()] == ["train_gpt.py"]
+    assert path.stat().st_size == code_bytes(RunConfig())
+
+
+@pytest.mark.parametrize("config", [RunConfig(), OTHER, RunConfig(model=ModelConfig(bigram_buckets=None))])
+def test_configuration_survives(config: RunConfig) -> None:
+    """Catches a changed field that is not written, such as one that is None."""
+    tree = ast.parse(bundle(config, ("golf.config.config",)))
+    values = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CONFIG"
+    ]
+    assert from_plain(RunConfig, ast.literal_eval(values[0])) == replace(config, seed=RunConfig().seed)
+    assert bundle(config, ("golf.config.config",)) == bundle(config, ("golf.config.config",))
+
+
+def test_all_seeds_have_one_code() -> None:
+    """Catches a seed in the file: its bytes and its hash would be another for every seed of a study."""
+    assert bundle(OTHER, READ) == bundle(replace(OTHER, seed=2**62), READ)
+
+
+def test_before_it_is_minified_it_means_the_same() -> None:
+    """Catches a file for readers that is other code than the shipped one."""
+    trees = [ast.parse(bundle(OTHER, PACKING, minified)) for minified in (False, True)]
+    names = [{node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)} for tree in trees]
+    assert names[0] == names[1]
+    assert len(bundle(OTHER, PACKING, minified=False)) > len(bundle(OTHER, PACKING))
+
+
+def test_no_text_is_left() -> None:
+    """Catches docstrings that would be paid for, and strings that are code and were taken for docstrings."""
+    for node in ast.walk(ast.parse(bundle(RunConfig(), PACKING))):
+        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        assert not text
+
+
+def made(monkeypatch: pytest.MonkeyPatch, **sources: str) -> str:
+    """The bundle of the given modules' sources."""
+    monkeypatch.setattr(bundle_module, "_source", lambda module: sources[module.removeprefix("golf.")])
+    bundle_module._joined.cache_clear()
+    try:
+        return bundle(RunConfig(), tuple(f"golf.{name}" for name in sources))
+    finally:
+        bundle_module._joined.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("def f():\n    pass", "f = 1"),
+        ("class A:\n    pass", "A: int = 1"),
+        ("a, b = 1, 2", "def b():\n    pass"),
+        ("import json", "def json():\n    pass"),
+        ("from zlib import compress", "def compress():\n    pass"),
+        ("import time", "from time import time"),
+        ("x = 1", "import golf.first"),
+        ("x = 1", "from golf.first import x as y"),
+        ("x = 1", "from golf.third import z"),
+        ("from golf.second import y", "y = 1"),
+    ],
+)
+def test_what_would_change_meaning_is_refused(monkeypatch: pytest.MonkeyPatch, first: str, second: str) -> None:
+    """Catches modules that overwrite each other's names in one file, and imports that the file cannot have."""
+    with pytest.raises(ValueError, match=r"golf\."):
+        made(monkeypatch, first=first, second=second)
+
+
+def test_emptied_bodies_and_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a body left empty, changed strings over several lines, and a lost fallback import."""
+    source = '''"""Only text."""
+try:
+    import a_module_that_is_not_there as absent
+except ModuleNotFoundError:
+    absent = None
+class Empty(ValueError):
+    """Nothing else."""
+def nothing() -> None:
+    """Nothing else."""
+TEXT = """one
+    two
+        three"""
+def value(x: int, *rest: int) -> str:
+    """Text."""
+    if x:
+        """Text."""
+    return f"""{x}
+    {rest}"""
+'''
+    code = made(monkeypatch, blank='"""Nothing."""', first=source)
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    assert scope["absent"] is None
+    assert scope["TEXT"] == "one\n    two\n        three"
+    assert eval("(nothing(), value(2, 3), issubclass(Empty, ValueError))", scope) == (None, "2\n    (3,)", True)

@@ -1,0 +1,120 @@
+"""Trainings that are told to end, alone and on two ranks: the state is saved, and going on changes no bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from golf.data.dataset import Dataset, open_dataset
+from golf.pipeline.stages import RunFolder, measure, pack_trained, train_stage
+from golf.pipeline.standalone import noticed_signals
+from golf.runtime.files import read_json
+from golf.runtime.process_group import Group, join
+from golf.runtime.results import STATE
+from golf.runtime.tensors import read_stored
+from golf.train.checkpoint_policy import Saving
+from golf.train.loop import Preempted
+from tests.conftest import TINY
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = {**os.environ, "PYTHONPATH": str(ROOT)}
+CONFIG = replace(TINY, score=replace(TINY.score, chunk_tokens=64))
+WEIGHTS = ("live.safetensors", "average.safetensors")
+
+
+def ignore(curve: str, step: int, value: float) -> None:
+    """Drop an event."""
+
+
+def at_call(number: int) -> Callable[[], bool]:
+    """A notice that comes with the call of that number."""
+    calls = iter(range(1, 10_000))
+    return lambda: next(calls) == number
+
+
+def test_wherever_a_notice_comes_nothing_is_lost(data: Path, tmp_path: Path) -> None:
+    """Fault: a step, a validation or a kept state that a stop at this very place loses or makes twice."""
+    dataset, keep = open_dataset(data), {4: tmp_path / "kept"}
+    calm, told = RunFolder(tmp_path / "calm"), RunFolder(tmp_path / "told")
+    train_stage(CONFIG, dataset, calm, Group(), ignore, keep={4: tmp_path / "calm-kept"})
+    stops: list[str] = []
+    while not told.file("train.json").exists():
+        try:
+            train_stage(CONFIG, dataset, told, Group(), ignore, keep=keep, notice=at_call(len(stops) + 1))
+        except Preempted as stop:
+            stops.append(str(stop))
+    assert sum("after 4 steps" in stop for stop in stops) > 1, "within the validation, at one chunk after the other"
+    for name in WEIGHTS:
+        assert told.file(name).read_bytes() == calm.file(name).read_bytes()
+    tensors, plain = read_stored(tmp_path / "kept" / STATE)
+    wanted = read_stored(tmp_path / "calm-kept" / STATE)
+    assert plain == wanted[1]
+    assert all(tensors[name].equal(tensor) for name, tensor in wanted[0].items())
+    for place in (told.path, tmp_path / "kept"):
+        curves = read_json(place / "curves.json")
+        assert [point[0] for point in curves["train_loss"]] == list(range(len(curves["train_loss"])))
+        assert [point[0] for point in curves["validation_bpb"]] == [4]
+    assert not told.file(STATE).exists()
+
+
+def test_the_result_tells_what_saving_cost(data: Path, tmp_path: Path) -> None:
+    """Fault: saves that nobody counts; a state after the last step, which nobody needs."""
+    dataset = open_dataset(data)
+    saved = train_stage(CONFIG, dataset, RunFolder(tmp_path / "a"), Group(), ignore, Saving(seconds=0.0))
+    assert saved["saves"] == CONFIG.schedule.steps - 1
+    assert 0 < saved["save_seconds"] * saved["saves"] < saved["seconds"]
+    unsaved = train_stage(CONFIG, dataset, RunFolder(tmp_path / "b"), Group(), ignore, Saving(seconds=1e6))
+    assert (unsaved["saves"], unsaved["save_seconds"]) == (0, None)
+
+
+def run_to_the_end(dataset: Dataset, folder: RunFolder, group: Group, told: bool) -> list[object]:
+    """Train and adapt as often as it takes; the exit codes of the stops.
+
+    Args: told: whether SIGTERM comes to the last rank alone, in the second step and in the second chunk.
+    """
+
+    def event(curve: str, step: int, value: float) -> None:
+        if told and group.rank == 1 and (curve, step) in (("train_loss", 1), ("ttt_bpb", 1)):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    codes: list[object] = []
+    while len(codes) < 5:
+        try:
+            with noticed_signals(group.first) as notice:
+                train_stage(CONFIG, dataset, folder, group, event, notice=notice)
+                pack_trained(CONFIG, dataset, folder, group, b"")
+                measure(CONFIG, dataset, folder, group, event, "ttt", notice=notice)
+                break
+        except SystemExit as stop:
+            codes.append(stop.code)
+    return codes
+
+
+def rank_main(data: Path, root: Path) -> None:
+    """One rank of two."""
+    with join() as group:
+        for told in (False, True):
+            codes = run_to_the_end(open_dataset(data), RunFolder(root / str(told)), group, told)
+            (root / f"{told}{group.rank}").write_text(str(codes))
+
+
+def test_two_ranks_stop_together(data: Path, tmp_path: Path) -> None:
+    """Fault: ranks that wait for one that ended, or part at a notice that one alone has seen; other bits afterwards."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, __file__, str(data), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=ROOT, env=HERE)
+    assert done.returncode == 0, done.stderr
+    codes = {(told, rank): (tmp_path / f"{told}{rank}").read_text() for told in (False, True) for rank in (0, 1)}
+    assert codes == {(False, 0): "[]", (False, 1): "[]", (True, 0): "[143, 143]", (True, 1): "[143, 143]"}
+    assert done.stderr.count("the same command continues") == 2
+    for name in WEIGHTS:
+        assert (tmp_path / "True" / name).read_bytes() == (tmp_path / "False" / name).read_bytes()
+    told, calm = (read_json(tmp_path / name / "ttt.json")["result"]["chunks"] for name in ("True", "False"))
+    assert told == calm
+
+
+if __name__ == "__main__":
+    rank_main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,72 @@
+"""The notice of a spot machine, read from a service that behaves like Amazon's; drained nodes are in test_ddp."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tune.cluster.spot_watcher import ask, time_of
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """A spot machine's metadata service, Amazon's second version."""
+
+    taken: datetime | None = None
+
+    def do_PUT(self) -> None:
+        """Give a token to whoever names its lifetime."""
+        named = self.path == "/latest/api/token" and "X-aws-ec2-metadata-token-ttl-seconds" in self.headers
+        self.answer(200 if named else 400, b"token")
+
+    def do_GET(self) -> None:
+        """Tell whoever has the token."""
+        known = self.headers.get("X-aws-ec2-metadata-token") == "token"
+        if not known or self.path != "/latest/meta-data/spot/instance-action" or self.taken is None:
+            return self.answer(404 if known else 401, b"")
+        notice = {"action": "terminate", "time": self.taken.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        return self.answer(200, json.dumps(notice).encode())
+
+    def answer(self, status: int, body: bytes) -> None:
+        """Send it."""
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """The service's address."""
+    service = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{service.server_port}"
+    Metadata.taken = None
+    service.shutdown()
+    service.server_close()
+    thread.join()
+
+
+def test_the_notice_and_none(endpoint: str) -> None:
+    """Fault: a machine drained that nobody wants, a notice overlooked or read in another time zone."""
+    assert ask(endpoint) is None
+    Metadata.taken = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+    assert ask(endpoint) == Metadata.taken
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff", b'{"time": 7}', b'{"time": "soon"}'])
+def test_a_notice_that_cannot_be_read_is_one(text: bytes) -> None:
+    """Fault: a machine that is taken away unnoticed because a field of the notice changed."""
+    assert timedelta(seconds=100) < time_of(text) - datetime.now(UTC) <= timedelta(seconds=120)
+
+
+def test_a_service_that_is_not_there() -> None:
+    """Fault: silence taken for "no notice" on a machine that is asked wrongly."""
+    with pytest.raises(OSError, match="refused"):
+        ask("http://127.0.0.1:9")

@@ -1,0 +1,209 @@
+"""Sweeps over a real Ray: reuse, causes, dead workers, several workers, one driver."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from golf.config.config import RunConfig, override_all, to_plain
+from golf.data.dataset import open_dataset
+from golf.pipeline.bundle import code_bytes
+from golf.runtime.files import read_json, write_json
+from tests.tune.workloads.gepa.test_runner import here, spec_of
+from tune.cluster.ray_cluster import Workers, trials_at_once
+from tune.cluster.sweep import Book, SweepSettings, entries_of, finished, only_driver, run_sweep
+from tune.records.journal import Ledger
+from tune.records.layout import Storage
+from tune.search.search import Search
+from tune.search.space import Space, Trial
+from tune.workloads.gepa.runner import run_trial
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Seen:
+    """Watches a sweep."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.points: list[tuple[str, str, int, float]] = []
+        self.entries: list[Mapping[str, Any]] = []
+
+    def started(self, trial: Trial) -> None:
+        """A trial began."""
+        self.begun.append(trial.trial)
+
+    def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
+        """A trial reported a point."""
+        self.points.append((trial.trial, curve, step, value))
+
+    def ended(self, entry: Mapping[str, Any]) -> None:
+        """A trial's entry is in the ledger."""
+        self.entries.append(entry)
+
+
+def sweep(
+    base: RunConfig, space: Space, data: Path, storage: Storage, workers: Workers | None = None, **settings: Any
+) -> tuple[dict[str, dict[str, Any]], Seen]:
+    """Run a grid of `space`; the entries by the trial's name, and what was seen."""
+    search = Search(base, space, "grid", None, 0, open_dataset(data).digest, finished("s", storage))
+    seen = Seen()
+    run_sweep(SweepSettings("s", "tiny", data, workers or Workers(), 2, **settings), search, storage, [seen])
+    return {entry["name"]: entry for entry in entries_of("s", storage)}, seen
+
+
+def timeless(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that do not tell how long it took."""
+    return {name: value for name, value in entry["metrics"].items() if "seconds" not in name} | entry["chunks"]
+
+
+def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a trial lost, run twice or with other numbers than in one process; one bad trial that ends the sweep."""
+    storage = Storage(tmp_path / "storage")
+    base = override_all(tiny, {"cap_bytes": code_bytes(tiny) + 11_000})  # between the sizes of the two splits
+    space: Space = {"optimizer.embedding_lr": [0.035, 1e30], "split": ["int4", "int8"]}
+    entries, seen = sweep(base, space, data, storage, reuse=False)
+    assert {name: entry["status"] for name, entry in entries.items()} == {
+        "embedding_lr=0.035 int4": "done",
+        "embedding_lr=0.035 int8": "infeasible",
+        "embedding_lr=1e+30 int4": "failed",
+        "embedding_lr=1e+30 int8": "failed",
+    }
+    assert entries["embedding_lr=1e+30 int4"]["cause"].startswith("diverged: step 1")
+    assert len(Ledger(storage.ledger).entries()) == len(seen.entries) == len(set(seen.begun)) == 4
+    done = entries["embedding_lr=0.035 int4"]
+    wanted = (done["trial"], "train_loss")
+    losses = {(step, value) for trial, curve, step, value in seen.points if (trial, curve) == wanted}
+    assert losses == {(point[0], point[2]) for point in done["curves"]["train_loss"]}
+    assert done["tags"]["device"].startswith("1 x ")
+    alone = {"config": done["config"]}
+    plain = spec_of(base, data, tmp_path / "alone") | alone
+    run_trial(plain, here, here)
+    assert (tmp_path / "alone" / "artifact.golf").read_bytes() == storage.files(done)["artifact"].read_bytes()
+    again, seen_again = sweep(base, space, data, storage, reuse=False)
+    assert again == entries
+    assert seen_again.begun == []
+    other = Storage(tmp_path / "shared")
+    shared, _ = sweep(base, {**space, "optimizer.embedding_lr": [0.035]}, data, other)
+    for name, entry in shared.items():
+        assert timeless(entry) == timeless(entries[name])
+        assert other.files(entry)["artifact"].read_bytes() == storage.files(entries[name])["artifact"].read_bytes()
+    assert sum("train" in entry["computed"] for entry in shared.values()) == 1
+
+
+def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a killed worker that loses the trial or changes its numbers; Ray Train that differs from torchrun."""
+    changes = {"schedule.steps": 150, "schedule.warmdown_start": 100, "validate_every": None, "adapt": None, "seed": 1}
+    base = override_all(tiny, changes)
+    space: Space = {"schedule.warmdown_start": [100, 120]}
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "golf"]
+    shared, calm = override_all(base, {"schedule.warmdown_start": 120}), tmp_path / "calm"
+    write_json(tmp_path / "shared.json", to_plain(shared))
+    command = [*two, "run", f"{tmp_path}/shared.json", "--data", str(data), "--out", str(calm)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    storage, pids = Storage(tmp_path / "killed"), []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            state = list(storage.root.glob("sweeps/s/trials/*/state.safetensors"))
+            lines = [(p, " ".join(p.info["cmdline"] or [])) for p in psutil.process_iter(["cmdline"])]
+            workers = [process for process, line in lines if "RayTrainWorker" in line]
+            if state and workers and not (state[0].parent / "train.json").exists():
+                pids.append(workers[0].pid)
+                os.kill(workers[0].pid, signal.SIGKILL)
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    killed, _ = sweep(base, space, data, storage, Workers(2), save_seconds=0.2)
+    killer.join()
+    assert len(pids) == 1
+    entry = killed["warmdown_start=120"]
+    assert storage.files(entry)["artifact"].read_bytes() == (calm / "artifact.golf").read_bytes()
+    assert entry["metrics"]["bpb"] == read_json(calm / "sliding.json")["result"]["bpb"]
+    for entry in killed.values():
+        assert entry["status"] == "done"
+        assert [point[0] for point in entry["curves"]["train_loss"]] == list(range(150))
+        assert entry["tags"]["device"].startswith("2 x ")
+    computed = [name for entry in killed.values() for name in entry["computed"]]
+    assert sorted(computed)[-3:] == ["sliding", "train", "train"]
+    assert computed.count("prefix-101") == 1
+
+
+def test_two_sweeps_at_once_on_one_store(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: two drivers that compute the same stage, or wait for each other for ever; a third that computes again."""
+    write_json(tmp_path / "tiny.json", to_plain(tiny))
+    address = ray.get_runtime_context().gcs_address
+    common = ["--data", str(data), "--store", str(tmp_path / "store"), "--search", "grid", "--no-screening"]
+    common += ["--address", address, "--concurrent", "2", "--tracking-uri", "http://127.0.0.1:9"]
+
+    def start(name: str, rates: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "run_sweep.py", str(tmp_path / "tiny.json"), "--storage", str(tmp_path / name)]
+        command += [*common, "--space", "split=int4,int8", f"adapt.lr={rates}"]
+        # What a Ray on the loopback alone is joined with.
+        environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+
+    both = [start("narrow", "0.01"), start("wide", "0.01,0.02")]
+    told = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    narrow, wide = ({e["trial"]: e for e in entries_of("tiny", Storage(tmp_path / n))} for n in ("narrow", "wide"))
+    assert (len(narrow), len(wide)) == (2, 4)
+    assert all(entry["status"] == "done" for entry in (*narrow.values(), *wide.values()))
+    assert all(timeless(entry) == timeless(wide[trial]) for trial, entry in narrow.items())
+    computed = [name for entry in (*narrow.values(), *wide.values()) for name in entry["computed"]]
+    once = {"train": 1, "pack": 2, "live": 1, "ema": 1, "quantised": 2, "sliding": 2, "ttt": 4}
+    assert {name: computed.count(name) for name in once} == once
+    third = start("third", "0.01,0.02")
+    output = third.communicate(timeout=100)[0]
+    assert third.returncode == 0, output
+    recalled = {entry["trial"]: entry for entry in entries_of("tiny", Storage(tmp_path / "third"))}
+    assert {trial: timeless(entry) for trial, entry in recalled.items()} == {
+        trial: timeless(entry) for trial, entry in wide.items()
+    }
+    assert [entry["computed"] for entry in recalled.values()] == [{}] * 4
+    assert " started " not in output, "a trial of Ray's for what is stored"
+
+
+def test_what_does_not_fit_is_refused_at_once(cluster: None) -> None:
+    """Fault: a sweep that waits for ever for resources that nobody has."""
+    assert trials_at_once(Workers(2)) == 2
+    with pytest.raises(ValueError, match=r"16 CPU.*has 4"):
+        trials_at_once(Workers(8, cpus=2))
+    with pytest.raises(ValueError, match=r"2 GPU.*has 0"):
+        trials_at_once(Workers(2, gpus=1))
+
+
+def test_states_of_trials_to_come_are_pinned(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a disk budget that drops the state from which a trial that has not begun wants to go on."""
+    space: Space = {"schedule.steps": [8, 10], "schedule.warmdown_start": [4, 6], "split": ["int4"]}
+    search = Search(tiny, space, "grid", None, 0, open_dataset(data).digest)
+    storage = Storage(tmp_path)
+    book = Book(SweepSettings("s", "tiny", data, budget_bytes=1), storage, search, [])
+    keys = {trial.trial: set(book.stages(trial).keys) for trial in search.certain()}
+    assert book.store.pinned() == set().union(*keys.values())
+    for trial in list(keys):
+        assert book.next() is not None
+        book.end(trial, "its process was killed")
+        del keys[trial]
+        assert book.store.pinned() == set().union(*keys.values())
+
+
+def test_one_driver_at_a_time(tmp_path: Path) -> None:
+    """Fault: two drivers train into the same folders."""
+    with only_driver(tmp_path), pytest.raises(ValueError, match="already running"), only_driver(tmp_path):
+        pass
+    with only_driver(tmp_path):
+        pass

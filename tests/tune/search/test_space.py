@@ -1,0 +1,163 @@
+"""Points of a space and their trials."""
+
+import json
+
+import pytest
+
+from golf.config.presets import PRESETS
+from tune.search.search import STRATEGIES, Search
+from tune.search.space import Space, check_space, make_trial, points_of, read_choices, space_of, split_choices
+
+
+def test_a_trial_is_known_by_its_configuration_and_data() -> None:
+    """Fault: an interrupted sweep does not recognise its own trials, or takes one on other data for its own."""
+    base = PRESETS["pr598"]
+    one = make_trial(base, {"schedule.steps": 7000, "adapt.lr": 0.002}, "data")
+    assert one.trial == make_trial(base, {"split": "mixed-int6-int8"}, "data").trial
+    assert one.trial != make_trial(base, {"split": "mixed-int6-int8"}, "other data").trial
+    assert one.trial != make_trial(base, {"split": "pure-int6"}, "data").trial
+
+
+def test_a_split_keeps_what_is_not_part_of_it() -> None:
+    """Fault: choosing a split changes which small tensors stay float, or the codec."""
+    config = make_trial(PRESETS["demo"], {"split": "pure-int6"}, "data").config
+    assert config.quant.token_embedding.bits == 6
+    assert config.quant.float_elements == PRESETS["demo"].quant.float_elements
+
+
+@pytest.mark.parametrize(
+    ("parameters", "nearest"), [({"split": "pure-int5"}, "pure-int6"), ({"schedule.step": 3}, "steps")]
+)
+def test_wrong_names_get_the_nearest_right_one(parameters: dict[str, object], nearest: str) -> None:
+    """Fault: a misspelt field is searched in vain."""
+    with pytest.raises(ValueError, match=nearest):
+        make_trial(PRESETS["demo"], parameters, "data")
+
+
+def test_choices_replace_the_presets() -> None:
+    """Fault: a user's choices are added to the preset's, or drop the other fields."""
+    space = space_of("demo", {"schedule.steps": [7]})
+    assert space["schedule.steps"] == [7]
+    assert space.keys() == space_of("demo", {}).keys()
+
+
+def test_a_repeat_is_the_same_run_under_another_id() -> None:
+    """Fault: a run that shall be done again is found finished, or is another configuration."""
+    base = PRESETS["demo"]
+    first, again, third = (make_trial(base, {"seed": 7, "repeat": repeat}, "data") for repeat in (0, 1, 2))
+    assert first.trial == make_trial(base, {"seed": 7}, "data").trial
+    assert len({first.trial, again.trial, third.trial}) == 3
+    assert first.config == again.config == third.config
+    for wrong in (-1, True, 1.0, "1"):
+        with pytest.raises(ValueError, match="repeat"):
+            make_trial(base, {"repeat": wrong}, "data")
+
+
+def told(words: list[str]) -> tuple[Space, list[str]]:
+    """The choices of --space and what is said of them."""
+    lines: list[str] = []
+    return read_choices(words, lines.append), lines
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("1,2", ["1", "2"]),
+        ("[0,1],[1]", ["[0,1]", "[1]"]),
+        ('{"a":[1,2],"b":3},null', ['{"a":[1,2],"b":3}', "null"]),
+        ('"a,b",c', ['"a,b"', "c"]),
+        (r'"a\",b",c', [r'"a\",b"', "c"]),
+        ("[ 1 , 2 ], [3]", ["[ 1 , 2 ]", "[3]"]),
+    ],
+)
+def test_choices_are_cut_at_commas_outside_brackets(text: str, parts: list[str]) -> None:
+    """Fault: a list of several numbers cannot be written."""
+    assert split_choices(text, "--space x") == parts
+
+
+@pytest.mark.parametrize("text", ["", "1,", ",1", "1,,2", "[1", "1]", '"a', "[1},2"])
+def test_choices_that_do_not_end_are_refused(text: str) -> None:
+    """Fault: an empty choice, or half a list, searched as a word."""
+    with pytest.raises(ValueError, match="--space x="):
+        read_choices([f"x={text}"], str)
+
+
+def test_equal_choices_are_one() -> None:
+    """Fault: 0.01 and 1e-2 are counted as two trials, one of which never comes."""
+    space, lines = told(["adapt.lr=0.01,1e-2,0.02,0.020", "model.value_layers=[0],[1],[0]", "adapt.epochs=1,2"])
+    assert space == {"adapt.lr": [0.01, 0.02], "model.value_layers": [[0], [1]], "adapt.epochs": [1, 2]}
+    assert [line for line in lines if "1e-2 is the same as 0.01" in line]
+    assert len(lines) == 3
+    search = Search(PRESETS["demo"], {"adapt.lr": [0.01, 1e-2, 0.02]}, "grid", None, 0, "data")
+    assert search.num_trials == len(search.planned()) == 2
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_lists_are_values(strategy: str) -> None:
+    """Fault: TypeError: unhashable type: 'list'."""
+    space = read_choices(["model.value_layers=[0,1],[1]", 'adapt=null,{"lr":0.1}'], str)
+    search = Search(PRESETS["demo"], space, strategy, 4, 0, "data")
+    given = search.planned()
+    names = sorted(trial.name for trial in given)
+    assert names[:2] == ["value_layers=[0,1] adapt=None", 'value_layers=[0,1] adapt={"lr":0.1}']
+    assert {trial.config.model.value_layers for trial in given} == {(0, 1), (1,)}
+    entries = [
+        {"trial": one.trial, "parameters": dict(one.parameters), "status": "failed", "metrics": {}} for one in given
+    ]
+    again = Search(PRESETS["demo"], space, strategy, 4, 0, "data", json.loads(json.dumps(entries)))
+    assert again.planned() == []
+
+
+def test_names_tell_fields_of_one_last_name_apart() -> None:
+    """Fault: "bits=5 bits=6" for two trials that are mirror images."""
+    trial = make_trial(PRESETS["demo"], {"quant.mlp.bits": 5, "quant.attention.bits": 6}, "data")
+    assert trial.name == "mlp.bits=5 attention.bits=6"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["adapt.lr=0.1..0.5"], r"--space adapt\.lr=0\.1\.\.0\.5: .*float.*a range is no choice"),
+        (["schedule.steps=130", "adapt.lr=fast"], r"--space adapt\.lr=fast"),
+        (["split=int9"], r'--space split=int9: unknown split "int9"; did you mean'),
+        (["adapt.lr=0.1", "adapt.lr=0.2"], r"--space adapt\.lr is given twice"),
+        (["adapt.lrr=0.1"], r'--space adapt\.lrr=0\.1: unknown field "adapt\.lrr"; did you mean "lr"'),
+    ],
+)
+def test_the_wrong_choice_is_blamed(words: list[str], complaint: str) -> None:
+    """Fault: another field is named, or the second of two wins."""
+    with pytest.raises(ValueError, match=complaint):
+        read_choices(words, str)
+
+
+def test_a_value_out_of_its_range_is_blamed_before_what_it_spoils() -> None:
+    """Fault: the space's first field is called valid in no combination, since the last never is."""
+    for wrong in ({"adapt.lr": [-1.0]}, {"adapt.lr": ["0.1..0.5"]}, {"split": ["int9"]}):
+        space = space_of("demo", wrong, say=str)
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
+            check_space(PRESETS["demo"], space)
+    check_space(PRESETS["demo"], space_of("demo", {"schedule.steps": [20], "schedule.warmdown_start": [10]}))
+
+
+def test_what_is_set_leaves_the_space() -> None:
+    """Fault: --set of a field that the preset searches is ignored, without a word."""
+    lines: list[str] = []
+    own = space_of("demo", {})
+    space = space_of("demo", {}, {"adapt.epochs": 7}, lines.append)
+    assert own.keys() - space.keys() == {"adapt.epochs"}
+    assert lines == ["adapt.epochs leaves the search: --set fixes it"]
+    assert own.keys() - space_of("demo", {}, {"adapt": None}, str).keys() == {"adapt.epochs", "adapt.lr"}
+    for changes in ({"adapt.epochs": [1]}, {"adapt": [None]}):
+        with pytest.raises(ValueError, match=r"--set adapt\.epochs"):
+            space_of("demo", changes, {"adapt.epochs": 7}, str)
+    after = space_of("demo", {}, {"quant.mlp.bits": 4}, str)
+    trial = make_trial(PRESETS["demo"], next(iter(points_of(after))), "data")
+    assert trial.config.quant.mlp.bits == 4, "the split would set it back"
+    assert space_of("demo", {}, {"quant.codec": "zlib"}, str) == own
+
+
+def test_a_file_has_no_space_of_its_own() -> None:
+    """Fault: a file called demo.json is searched as the preset is."""
+    assert space_of(None, {"adapt.epochs": [1, 2]}) == {"adapt.epochs": [1, 2]}
+    with pytest.raises(ValueError, match="no space of its own"):
+        space_of(None, {})

@@ -1,0 +1,163 @@
+"""The identity of a stage: what changes its bits enters, one SHA-256 leaves.
+
+A key covers the stage's name, its arguments, its parents' keys and a digest of the source that computes it; through the
+parents it covers everything above. Arguments are plain JSON values written in one form: keys sorted, floats by `repr`,
+which is exact. Numbers are told apart by type, as their text is: 1 and 1.0 (and 0.0 and -0.0) give different keys,
+because the type can reach the bits; `golf.config.config.from_plain` already makes every number the type of its field. Where a
+stage runs never belongs in here, it belongs in the record. A value without a stable form raises, it is never guessed.
+"""
+
+import ast
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+KEY_VERSION = 1
+"""Part of every key; raised when the form of keys changes, so that no old key is mistaken for a new one."""
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds the packages `golf` and `tune`."""
+_KEY = re.compile("[0-9a-f]{64}")
+
+
+def stage_key(stage: str, arguments: Any, parents: Sequence[str], source: str) -> str:
+    """The key of a stage's result.
+
+    Args: stage: its name; arguments: plain JSON values, all that its bits depend on; parents: keys of what it reads, in
+        the order in which it reads them; source: `source_digest` of the modules that compute it.
+    Returns: 64 hexadecimal digits.
+    Raises: TypeError or ValueError naming the path of a value without a stable form; ValueError naming a parent that
+        is no key.
+    """
+    for parent in parents:
+        check_key(parent)
+    content = {"version": KEY_VERSION, "stage": stage, "arguments": arguments}
+    return hashlib.sha256(canonical({**content, "parents": list(parents), "source": source})).hexdigest()
+
+
+def check_key(key: str) -> str:
+    """`key` itself; ValueError unless it is 64 lower-case hexadecimal digits."""
+    if not isinstance(key, str) or _KEY.fullmatch(key) is None:
+        raise ValueError(f"a key has 64 hexadecimal digits (SHA-256), got {key!r}")
+    return key
+
+
+def canonical(value: Any) -> bytes:
+    """`value` as JSON in the one form that equal values share: keys sorted, no spaces, ASCII, exact floats.
+
+    Raises: TypeError or ValueError naming the path of the first value that has no such form.
+    """
+    try:
+        _check(value, "")
+    except RecursionError as error:
+        raise ValueError("the value is nested too deeply or contains itself") from error
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _check(value: Any, path: str) -> None:
+    # Exact types: a subclass (an enum member, a NumPy float) may print otherwise in the next version of its library.
+    if type(value) is dict:
+        for name, item in value.items():
+            if type(name) is not str:
+                raise TypeError(f"key {name!r} at {path or 'the top'} is of type {type(name).__name__}; use a string")
+            _check(item, f"{path}.{name}" if path else name)
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            _check(item, f"{path}[{index}]")
+    elif type(value) is float:
+        if not math.isfinite(value):
+            raise ValueError(f"{path or 'the value'} is {value!r}; only finite numbers have a stable form")
+    elif value is not None and type(value) not in (str, int, bool):
+        raise TypeError(
+            f"{path or 'the value'} is of type {type(value).__name__}, which has no stable form; "
+            "use text, a number, true, false, null, a list or an object"
+        )
+
+
+def source_digest(modules: Sequence[str], root: Path = ROOT) -> str:
+    """A digest of the code of `modules` and of all that they import from their own packages or from `golf`.
+
+    The syntax trees are taken without comments, docstrings and other lone strings, so that only a change of code
+    changes the digest. Imports are followed wherever they stand in a file. A package's own `__init__` counts, but not a
+    `__version__` in it, which a release changes and no bit depends on. Imports by name at run time are not seen.
+
+    Args: modules: full dotted names, in any order; root: the folder that holds the packages.
+    Returns: 64 hexadecimal digits; another version of Python may give others.
+    Raises: ValueError naming a module that is not there; SyntaxError.
+    """
+    code = {name: _parsed(_path(name, root).read_bytes())[0] for name in module_closure(modules, root)}
+    return hashlib.sha256(canonical(code)).hexdigest()
+
+
+def module_closure(modules: Sequence[str], root: Path = ROOT) -> list[str]:
+    """`modules`, their packages and all that they import from the same packages or from `golf`, sorted."""
+    packages = {"golf", *(name.split(".")[0] for name in modules)}
+    found: set[str] = set()
+    waiting = [(name, "asked for") for name in modules]
+    while waiting:
+        name, reason = waiting.pop()
+        if name in found:
+            continue
+        path = _path(name, root)
+        if not path.is_file():
+            raise ValueError(f"module {name} ({reason}) is not in {root}")
+        found.add(name)
+        waiting += [(package, f"package of {name}") for package in _packages(name)]
+        for base, attributes in _imported(path, name):
+            if base.split(".")[0] in packages:
+                inner = [f"{base}.{attribute}" for attribute in attributes]
+                submodules = [module for module in inner if _path(module, root).is_file()]
+                waiting += [(module, f"imported by {name}") for module in (base, *submodules)]
+    return sorted(found)
+
+
+def _path(module: str, root: Path) -> Path:
+    """The file of a module or package."""
+    stem = root.joinpath(*module.split("."))
+    package = stem / "__init__.py"
+    return package if package.is_file() else stem.with_suffix(".py")
+
+
+def _packages(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _imported(path: Path, module: str) -> Iterator[tuple[str, list[str]]]:
+    """(module, names taken from it) of every import in a file, relative ones resolved."""
+    parts = module.split(".")
+    if path.name != "__init__.py":
+        parts.pop()
+    for level, base, names in _parsed(path.read_bytes())[1]:
+        package = parts[: len(parts) - level + 1] if level else []
+        yield ".".join([*package, *([base] if base else [])]), names
+
+
+@lru_cache(maxsize=512)
+def _parsed(source: bytes) -> tuple[str, list[tuple[int, str, list[str]]]]:
+    """The code in `source` as text without what does not run, and its imports: (level, module, names)."""
+    tree = ast.parse(source)
+    imports = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            imports.append((node.level, node.module or "", [alias.name for alias in node.names]))
+        elif isinstance(node, ast.Import):
+            imports += [(0, alias.name, []) for alias in node.names]
+        for part in ("body", "orelse", "finalbody"):
+            statements = getattr(node, part, None)
+            if isinstance(statements, list):
+                setattr(node, part, [statement for statement in statements if not _is_text(statement)])
+    tree.body = [statement for statement in tree.body if not _is_version(statement)]
+    return ast.dump(tree), imports
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_version(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__version__"]

@@ -1,0 +1,1 @@
+"""The commands that run and show many runs: parse, call, print."""

@@ -1,0 +1,1 @@
+"""What is searched, which trial comes next, and who goes on."""

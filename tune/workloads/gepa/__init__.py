@@ -1,0 +1,1 @@
+"""Trials of the GEPA trainer: its stages, their outcome, where they resume."""
