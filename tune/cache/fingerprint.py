@@ -3,8 +3,9 @@
 A key covers the stage's name, its arguments, its parents' keys and a digest of the source that computes it; through the
 parents it covers everything above. Arguments are plain JSON values written in one form: keys sorted, floats by `repr`,
 which is exact. Numbers are told apart by type, as their text is: 1 and 1.0 (and 0.0 and -0.0) give different keys,
-because the type can reach the bits; `golf.config.config.from_plain` already makes every number the type of its field. Where a
-stage runs never belongs in here, it belongs in the record. A value without a stable form raises, it is never guessed.
+because the type can reach the bits; `golf.config.config.from_plain` already makes every number the type of its field.
+Where a stage runs never belongs in here, it belongs in the record. A value without a stable form raises, it is never
+guessed.
 """
 
 import ast
@@ -22,6 +23,9 @@ KEY_VERSION = 1
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the packages `golf` and `tune`."""
 _KEY = re.compile("[0-9a-f]{64}")
+_MARK = "module "
+_MODULE = re.compile(rf"{_MARK}([\w.]+)")
+"""A module's absolute name in the text of a syntax tree."""
 
 
 def stage_key(stage: str, arguments: Any, parents: Sequence[str], source: str) -> str:
@@ -82,14 +86,22 @@ def source_digest(modules: Sequence[str], root: Path = ROOT) -> str:
     """A digest of the code of `modules` and of all that they import from their own packages or from `golf`.
 
     The syntax trees are taken without comments, docstrings and other lone strings, so that only a change of code
-    changes the digest. Imports are followed wherever they stand in a file. A package's own `__init__` counts, but not a
-    `__version__` in it, which a release changes and no bit depends on. Imports by name at run time are not seen.
+    changes the digest. Imports are followed wherever they stand in a file. Where a module lies does not count: an
+    import of a module stands for that module's code, so that a module that is only moved changes no digest. A package's
+    own `__init__` counts, but not a `__version__` in it, which a release changes and no bit depends on. Imports by name
+    at run time are not seen.
 
     Args: modules: full dotted names, in any order; root: the folder that holds the packages.
     Returns: 64 hexadecimal digits; another version of Python may give others.
     Raises: ValueError naming a module that is not there; SyntaxError.
     """
-    code = {name: _parsed(_path(name, root).read_bytes())[0] for name in module_closure(modules, root)}
+    names = module_closure(modules, root)
+    own = {name: _parsed(_path(name, root).read_bytes())[0] for name in names}
+    empty = ast.dump(ast.Module([], []))
+    content = {name: hashlib.sha256(_MODULE.sub("", text).encode()).hexdigest() for name, text in own.items()}
+    code = sorted(
+        _MODULE.sub(lambda found: content.get(found[1], found[1]), text) for text in own.values() if text != empty
+    )
     return hashlib.sha256(canonical(code)).hexdigest()
 
 
@@ -139,14 +151,20 @@ def _imported(path: Path, module: str) -> Iterator[tuple[str, list[str]]]:
 
 @lru_cache(maxsize=512)
 def _parsed(source: bytes) -> tuple[str, list[tuple[int, str, list[str]]]]:
-    """The code in `source` as text without what does not run, and its imports: (level, module, names)."""
+    """The code in `source` as text without what does not run, and its imports: (level, module, names).
+
+    Absolute names of imported modules are marked in the text.
+    """
     tree = ast.parse(source)
     imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             imports.append((node.level, node.module or "", [alias.name for alias in node.names]))
+            node.module = f"{_MARK}{node.module}" if not node.level else node.module
         elif isinstance(node, ast.Import):
             imports += [(0, alias.name, []) for alias in node.names]
+            for alias in node.names:
+                alias.name = f"{_MARK}{alias.name}"
         for part in ("body", "orelse", "finalbody"):
             statements = getattr(node, part, None)
             if isinstance(statements, list):

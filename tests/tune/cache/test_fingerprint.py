@@ -189,6 +189,23 @@ def test_text_without_effect_changes_no_digest(root: Path, name: str, old: str, 
     assert source_digest(["golf.plan"], root) == before
 
 
+def test_a_moved_module_changes_no_digest(root: Path) -> None:
+    """Fault: a tidied tree makes every stored result useless; or what a module imports no longer counts."""
+    before = source_digest(["golf.plan"], root)
+    (root / "golf" / "deeper").mkdir()
+    (root / "golf" / "rows.py").rename(root / "golf" / "deeper" / "lines.py")
+    (root / "golf" / "deeper" / "__init__.py").write_text('"""Deeper."""\n')
+    plan = root / "golf" / "plan.py"
+    plan.write_text(plan.read_text().replace("golf.rows", "golf.deeper.lines"))
+    moved = source_digest(["golf.plan"], root)
+    assert "golf.deeper.lines" in module_closure(["golf.plan"], root)
+    assert moved == before
+    (root / "golf" / "deeper" / "lines.py").write_text((root / "golf" / "deeper" / "lines.py").read_text() + "X = 1\n")
+    assert source_digest(["golf.plan"], root) != moved
+    plan.write_text(plan.read_text().replace("golf.deeper.lines", "golf.deep.table"))
+    assert source_digest(["golf.plan"], root) not in (before, moved)
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
@@ -209,12 +226,17 @@ def test_any_code_changes_the_digest(root: Path, name: str, old: str, new: str) 
     assert source_digest(["golf.plan"], root) != before
 
 
-def test_moved_code_changes_the_digest(root: Path) -> None:
-    """Fault: two modules that swap their contents go unseen."""
-    before = source_digest(["golf.extra", "golf.deep.table"], root)
-    (root / "golf/extra.py").write_text(SOURCES["golf/deep/table.py"])
-    (root / "golf/deep/table.py").write_text(SOURCES["golf/extra.py"])
-    assert source_digest(["golf.extra", "golf.deep.table"], root) != before
+def test_swapped_code_changes_the_digest(root: Path) -> None:
+    """Fault: two modules that swap their contents under those that import them go unseen."""
+    plan = "from golf.one import value\nfrom golf.two import other\n"
+    (root / "golf/plan.py").write_text(plan)
+    texts = {"one": "value = other = 1\n", "two": "value = other = 2\n"}
+    for name, text in texts.items():
+        (root / f"golf/{name}.py").write_text(text)
+    before = source_digest(["golf.plan"], root)
+    (root / "golf/one.py").write_text(texts["two"])
+    (root / "golf/two.py").write_text(texts["one"])
+    assert source_digest(["golf.plan"], root) != before
 
 
 def test_a_missing_module_is_named(root: Path) -> None:
