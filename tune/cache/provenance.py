@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 def environment() -> dict[str, str]:
     """Versions, and the commit of the project where it is a checkout: "-dirty" when files differ from it."""
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

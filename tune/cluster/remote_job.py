@@ -37,7 +37,7 @@ ADDRESS_HELP = (
 )
 DASHBOARD = "http://127.0.0.1:8265"
 """Where `ray dashboard` brings a cluster's own."""
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _EXCLUDED = [
     *("/.git", "/.venv", "/storage", "/data", "/runs", "/build", "/docs", "/tests", "/benchmarks"),
     *("**/__pycache__", "**/.*_cache", "**/.hypothesis"),

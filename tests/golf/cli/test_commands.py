@@ -33,7 +33,7 @@ from golf.runtime.files import read_json, write_json
 from golf.runtime.tensors import read_stored, read_tensors
 from tests.conftest import TINY
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 CONFIG = replace(
     TINY,

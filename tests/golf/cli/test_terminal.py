@@ -11,7 +11,7 @@ import pytest
 from golf.cli.terminal import expand_paths, expanded, python_line, quiet_when_closed
 from tests.tune.made_ledger import made_sweep, write_ledger
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ SPACE: Space = {
     "split": ["int4", "int8"],
     "adapt.lr": [0.01, 0.02],
 }
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ONE = """
 import json, os, sys
 from pathlib import Path

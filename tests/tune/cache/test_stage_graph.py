@@ -11,7 +11,7 @@ from golf.config.schedule import make_plan
 from tune.cache.fingerprint import source_digest
 from tune.cache.stage_graph import _CODE, TrialStages, stages_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WORLD = {"ranks": 1, "cpus": 1, "device": "cpu"}
 BELOW_PACK = {"pack", "quantised", "sliding", "ttt"}
 LADDER = {"live", "ema", "quantised", "sliding", "ttt"}

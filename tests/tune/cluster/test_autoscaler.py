@@ -7,7 +7,7 @@ from ray.autoscaler._private.util import prepare_config
 
 from tune.cluster.autoscaler import grown, head_config
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_cluster_without_gpus_may_get_some() -> None:

@@ -27,7 +27,7 @@ from tune.search.search import Search
 from tune.search.space import Space, Trial
 from tune.workloads.gepa.runner import run_trial
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Seen:

@@ -12,7 +12,7 @@ from golf.runtime.files import read_json, write_json
 from tests.tune.workloads.gepa.test_runner import here, spec_of
 from tune.workloads.gepa.runner import TRAIN
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_training_outlives_its_nodes(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
