@@ -1,6 +1,8 @@
 """The packages in their order: imports go down only, and libraries stay where they belong."""
 
 import ast
+import importlib
+import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -98,3 +100,35 @@ def test_libraries_stay_in_their_packages() -> None:
             assert library not in tops or package_of(name) in homes, f"{name} imports {library}"
         environ = any(isinstance(node, ast.Attribute) and node.attr == "environ" for node in ast.walk(tree))
         assert not environ or name in ENVIRONMENT, f"{name} touches os.environ"
+
+
+DOTTED = re.compile(r"`((?:golf|tune)(?:\.\w+)+)(?:\(\))?`")
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module or something that a module defines."""
+    parts = name.split(".")
+    for number in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:number]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[number:]:
+            if part in getattr(found, "__annotations__", {}):
+                return True
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+def test_dotted_names_in_back_quotes_exist() -> None:
+    """Fault: a docstring or a page that sends its reader to a module that has moved."""
+    paths = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *(ROOT / "golf").rglob("*.py"),
+        *(ROOT / "tune").rglob("*.py"),
+    ]
+    named = [(path.name, name) for path in paths for name in DOTTED.findall(path.read_text())]
+    assert named
+    assert not [(path, name) for path, name in named if not exists(name)]

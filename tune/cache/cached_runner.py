@@ -84,8 +84,8 @@ class Reuse:
             mine = [one for one in chain if one.key in leases]
             with _Held(leases) as held:
                 # Another may have published a part between the look and the claim.
-                whole = len(mine) == len(chain) - stored - 1
-                if mine and whole and not any(self.store.find(one.key) for one in mine):
+                claimed_all = len(mine) == len(chain) - stored - 1
+                if mine and claimed_all and not any(self.store.find(one.key) for one in mine):
                     start = self._start(chain[stored]) if stored >= 0 else None
                     if stored < 0 or start is not None:
                         self._train(mine, start, train, held)

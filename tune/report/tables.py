@@ -1,4 +1,4 @@
-"""From results to tables: every figure as the ledger holds it, or as `tune.stats` computes it from that.
+"""From results to tables: every figure as the ledger holds it, or as `tune.study.stats` computes it from that.
 
 Results enter, tables of texts leave. Texts are as users wrote them: whoever prints them makes them harmless.
 """

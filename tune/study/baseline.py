@@ -34,8 +34,9 @@ def baseline_of(
 ) -> Baseline:
     """The baseline that the words name.
 
-    Args: words: one name (as for `tune.seeds.named`), several values, or one published mean; entries: the whole ledger;
-        nats_per_bpb: of the validation stream; in_nats: whether values are in nats per token instead of BPB.
+    Args: words: one name (as for `tune.study.runs.named`), several values, or one published mean; entries: the
+        whole ledger; nats_per_bpb: of the validation stream; in_nats: whether values are in nats per token instead of
+        BPB.
     Raises: ValueError for a mixture of names and values, a name that nothing has, or a baseline without a result.
     """
     values = [_number(word) for word in words]

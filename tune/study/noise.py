@@ -84,7 +84,7 @@ def needed(
 ) -> list[Needed]:
     """Seeds that each gain needs, against as many baseline seeds, one published mean, or `num_baseline` seeds.
 
-    Assumptions and source as for `tune.allocation.power`.
+    Assumptions and source as for `tune.study.sequential_test.power`.
 
     Raises: ValueError for noise that is not above 0, or a gain that is not above the margin.
     """

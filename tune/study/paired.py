@@ -55,8 +55,8 @@ class _Side:
 def compare(words: Sequence[str], entries: Sequence[Entry], margin_nats: float = 0.0) -> list[Comparison]:
     """Every configuration or run after the first against the first.
 
-    Args: words: names as for `tune.seeds.named`; entries: the whole ledger; margin_nats: that the test of a gain has to
-        exceed, per token.
+    Args: words: names as for `tune.study.runs.named`; entries: the whole ledger; margin_nats: that the test of a gain
+        has to exceed, per token.
     Raises: ValueError for fewer than two names, one that nothing has, a mixture, no finished run, or other chunks.
     """
     if len(words) < 2 or len(set(words)) < len(words):

@@ -2,7 +2,7 @@
 
 A `Study`, its plan and a baseline enter, a frozen `Verdict` leaves, for the ledger. Faults are what forbids a claim
 whatever p is: a seed without a result, over the cap or over the track's seconds, too few seeds. Notes are what a reader
-has to know. The statistics are those of `tune.stats` and `tune.allocation`; none are made here.
+has to know. The statistics are those of `tune.study.stats` and `tune.study.sequential_test`; none are made here.
 """
 
 import json

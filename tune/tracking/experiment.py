@@ -1,8 +1,8 @@
 """One experiment in MLflow: runs of trials and of seed studies found or made, filled, linked.
 
-Entries and live points enter and go to MLflow; what leaves says whether something was sent. Every method may raise what
-`tune.reach.AWAY` names. Runs are found by their tags `sweep` and `trial`, never by a remembered id, so that another
-process or another day finds the same ones. No number is ever read back.
+Methods take entries and live points, and return whether something was sent to MLflow. Each may raise what
+`tune.tracking.connection.AWAY` names. Runs are found by their tags `sweep` and `trial`, never by a remembered id, so
+that another process or another day finds the same ones. No number is ever read back.
 """
 
 import math

@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from golf.runtime.process_group import Group
 from golf.runtime.tensors import read_tensors
 from golf.train.run_log import LOG_FILE
 from tests.tune.workloads.gepa.test_runner import here, spec_of
+from tune.cache.cached_runner import Reuse
+from tune.cache.lease import Patience
 from tune.cache.prefix_tree import branch_points, grow, naive_steps, training_key
+from tune.cache.stage_graph import Wanted
 from tune.cache.store import Store
 from tune.search.space import Space, Trial, make_trial, points_of
 from tune.workloads.gepa.runner import MADE_BY, OUTCOME, ignore, recall, run_trial
@@ -243,6 +248,35 @@ def test_only_who_computes_gets_the_weights(tiny: RunConfig, data: Path, tmp_pat
     assert (tmp_path / trials[1].trial / "artifact.golf").exists()
     assert not list((tmp_path / trials[1].trial).glob("*.safetensors"))
     assert figures(tmp_path / trials[1].trial)
+
+
+def test_who_waited_for_another_gets_the_weights_it_needs(tmp_path: Path) -> None:
+    """Fault: whether the weights are needed is forgotten once another process holds the training."""
+    training = Wanted("train", "a" * 64, ("average.safetensors", "train.json"), (), 4)
+    patience = Patience(lease_seconds=5.0, poll_seconds=0.02)
+    store = tmp_path / "store"
+    runners = {name: Reuse(Store(store, patience=patience), tmp_path / name, name) for name in ("first", "second")}
+    for runner in runners.values():
+        runner.folder.mkdir()
+    began, seen = threading.Event(), threading.Event()
+
+    def compute(start: Path | None, states: Mapping[int, Path]) -> None:
+        began.set()
+        assert seen.wait(60)
+        (tmp_path / "first" / "average.safetensors").write_bytes(b"weights")
+        write_json(tmp_path / "first" / "train.json", {"result": {"seconds": 1.0}})
+
+    def never(start: Path | None, states: Mapping[int, Path]) -> None:
+        raise AssertionError("trained again")
+
+    first = threading.Thread(target=runners["first"].train, args=([training], compute))
+    first.start()
+    assert began.wait(60)
+    # The second has looked, and looked again, before the first is done.
+    threading.Timer(0.5, seen.set).start()
+    runners["second"].train([training], never, whole=True)
+    first.join()
+    assert (tmp_path / "second" / "average.safetensors").read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize("share", [False, True])
