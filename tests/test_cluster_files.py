@@ -124,8 +124,8 @@ def test_all_that_a_node_runs_goes_up() -> None:
         if not local.startswith("~"):
             assert (ROOT / local).exists(), local
             assert remote == f"~/golf-tune/{local}"
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert {name.partition(".")[0] for name in packages} <= set(mounts.values())
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    assert {name.rstrip(".*") for name in packages["include"]} <= set(mounts.values())
     assert {"pyproject.toml", "README.md", "cluster", "run_sweep.py", "run_seeds.py"} <= set(mounts.values())
 
 

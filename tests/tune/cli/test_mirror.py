@@ -185,7 +185,7 @@ def test_the_last_word_is_copied(storage: Storage, tmp_path: Path) -> None:
     place.refuse = True
     finish_trial(storage, 1)
     late = Mirror(storage, place, say=lambda line: None)
-    assert "tune.cli.mirror copy" in str(late.close(10.0))
+    assert "python -m tune mirror copy" in str(late.close(10.0))
 
 
 def start_writer(storage: Storage, place: Place, first: int) -> int:
