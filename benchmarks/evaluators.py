@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from golf.config.config import AdaptConfig, ScoreConfig
+from golf.evaluate import sliding as our_sliding
+from golf.evaluate import ttt as our_adapt
 from golf.model.compile import compile_model
 from golf.model.gepa import GEPA
 from golf.runtime.process_group import Group
-from golf.score import adapt as our_adapt
-from golf.score import sliding as our_sliding
 
 BATCH = 32
 """Windows of one pass, as in the record."""

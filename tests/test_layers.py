@@ -132,3 +132,12 @@ def test_dotted_names_in_back_quotes_exist() -> None:
     named = [(path.name, name) for path in paths for name in DOTTED.findall(path.read_text())]
     assert named
     assert not [(path, name) for path, name in named if not exists(name)]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_of_benchmarks_exist(path: Path) -> None:
+    """Fault: a script that nobody runs every day still imports what has moved."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("golf", "tune", "tests"):
+            for alias in node.names:
+                assert exists(f"{node.module}.{alias.name}"), f"{path.name}: {node.module}.{alias.name}"

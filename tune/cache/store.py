@@ -32,7 +32,7 @@ from tune.cache.lease import Claimer, Lease, Patience, Pins
 INTERIOR = "interior"
 """The `kind` in the record of a result that only other stages read; the first to go when the disk budget is reached."""
 _ROUNDS = 3
-_warn = logging.getLogger("tune.store").warning
+_warn = logging.getLogger(__name__).warning
 
 Compute = Callable[[Path], Mapping[str, Any]]
 """Writes a result's files into the given empty folder and returns its record."""
