@@ -17,22 +17,8 @@ from golf.runtime.process_group import Group
 from golf.runtime.tensors import read_tensors
 from golf.train.loop import Step, train
 from golf.train.train_state import TrainState
+from tests.golf.tiny import TINY
 
-TINY = ModelConfig(
-    vocab_size=48,
-    num_layers=4,
-    model_dim=32,
-    num_heads=4,
-    num_kv_heads=2,
-    mlp_hidden=48,
-    rope_dims=4,
-    rope_train_length=16,
-    bigram_buckets=20,
-    bigram_dim=8,
-    xsa_layers=2,
-    value_dim=8,
-    value_layers=(2, 3),
-)
 PLAN = make_plan(ScheduleConfig(steps=6, warmdown_start=2, momentum_steps=3, ema_decay=0.5, qat_threshold=0.5))
 IDENTITY = {"data": "d", "seed": 1}
 

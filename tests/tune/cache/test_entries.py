@@ -1,13 +1,11 @@
 """Entries that were damaged, half written or raced for, on disks that are full, read-only or fail."""
 
-import contextlib
 import errno
 import os
-import resource
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import fs
 
+from tests.tune.full_disk import file_size_limit
 from tune.cache.backend import WORK, Bucket, Folder, Place, StoreError, open_place
 from tune.cache.entries import ENTRIES, FILES, Damaged, Entries, Entry, decode, encode
 
@@ -436,17 +435,6 @@ def test_a_process_that_dies_at_any_moment(tmp_path: Path, move: bool) -> None:
         if ended:
             break
     assert count > 10
-
-
-@contextlib.contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Writing beyond `size` bytes of a file fails, after as many bytes as fit: as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [0, 10, 5000])

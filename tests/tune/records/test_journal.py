@@ -1,9 +1,7 @@
 """The ledger under kills, torn lines, concurrent writers, full disks and flipped bits."""
 
-import contextlib
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.tune.full_disk import file_size_limit
 from tune.records.journal import STAMPS, Ledger
 
 ROOT = Path(__file__).parents[3]
@@ -186,17 +185,6 @@ def test_eight_writers_at_once(tmp_path: Path) -> None:
     for number in range(8):
         assert [entry["index"] for entry in entries if entry["writer"] == number] == list(range(50))
     assert len(entries) == 400
-
-
-@contextlib.contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Writing beyond `size` bytes of a file fails, after as many bytes as fit: as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [0, 1, 40, 4000])
