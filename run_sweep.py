@@ -32,14 +32,14 @@ from tune.records.journal import Ledger
 from tune.records.layout import Storage
 from tune.search.search import DEFAULT_TRIALS, STRATEGIES, Search
 from tune.search.space import Space, read_choices, space_of
-from tune.search.successive_halving import Screening, first_chunks_of, stride_error
+from tune.search.successive_halving import SuccessiveHalving, first_chunks_of, stride_error
 from tune.tracking.tracker import runs_page, sync
 
 EXAMPLES = """
 examples:
   run_sweep.py demo                                   six trials on two cores, two to five minutes
   run_sweep.py demo --dry-run                         what would be run
-  run_sweep.py demo --search grid --space split=pure-int6,int8 --space adapt.epochs=1,3
+  run_sweep.py demo --search grid --space split=pure-int6,int8 --space ttt.epochs=1,3
   run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
   run_sweep.py demo --address job --storage /mnt/golf on a cluster, see docs/cluster.md
 
@@ -159,9 +159,9 @@ def sweep(parsed: argparse.Namespace) -> int:
     return result
 
 
-def screening_of(parsed: argparse.Namespace, base: RunConfig) -> Screening:
+def screening_of(parsed: argparse.Namespace, base: RunConfig) -> SuccessiveHalving:
     """How trials are screened, checked against what they have in common."""
-    screening = Screening(fraction=parsed.screen_fraction, top=parsed.top, stride=parsed.screen_stride)
+    screening = SuccessiveHalving(fraction=parsed.screen_fraction, top=parsed.top, stride=parsed.screen_stride)
     screening.ranked_by(base, SLIDING)
     return screening
 
@@ -171,7 +171,7 @@ def make_forecast(
     search: Search,
     dataset: Dataset,
     storage: Storage,
-    screening: Screening | None,
+    screening: SuccessiveHalving | None,
 ) -> Forecast:
     """The work of the trials that are planned, before anything is started.
 

@@ -52,7 +52,7 @@ from golf.config.presets import SPLITS, find_preset, with_split
 from golf.data.corpus import CORPUS_DATA
 from golf.model.gepa import GEPA
 from golf.pipeline.stages import RunFolder, train_stage
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import AVERAGED, WEIGHTS
 from golf.runtime.tensors import read_tensors
 
@@ -90,10 +90,10 @@ def trained_demo(steps: int | None, data: Path | None) -> dict[str, Tensor]:
     if steps is not None:
         schedule = replace(config.schedule, steps=steps, warmdown_start=min(config.schedule.warmdown_start, steps // 2))
         config = replace(config, schedule=schedule)
-    dataset = find_dataset(data, config, Group())
+    dataset = find_dataset(data, config, ProcessGroup())
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name))
-        train_stage(config, dataset, folder, Group(), lambda curve, step, value: None)
+        train_stage(config, dataset, folder, ProcessGroup(), lambda curve, step, value: None)
         return read_tensors(folder.file(WEIGHTS[AVERAGED]))
 
 

@@ -30,7 +30,7 @@ from golf.submission.code import packages_of, requirements_of, shipped_code
 from tune.cache.provenance import versions
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = {"schedule.steps": 10, "schedule.warmdown_start": 5, "score.stride": 256, "adapt.epochs": 1}
+QUICK = {"schedule.steps": 10, "schedule.warmdown_start": 5, "score.stride": 256, "ttt.epochs": 1}
 """Fields of the demo for a run of seconds."""
 UNIMPORTABLE = "import importlib.util as u; raise SystemExit(bool(u.find_spec('golf') or u.find_spec('tune')))"
 

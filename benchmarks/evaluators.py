@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from golf.config.config import AdaptConfig, ScoreConfig
+from golf.config.config import ScoreConfig, TTTConfig
 from golf.evaluate import sliding as our_sliding
-from golf.evaluate import ttt as our_adapt
+from golf.evaluate import ttt as ours
 from golf.model.compile import compile_model
 from golf.model.gepa import GEPA
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 
 BATCH = 32
 """Windows of one pass, as in the record."""
@@ -80,7 +80,7 @@ def score(model: GEPA, tokens: Tensor, sequence_length: int, stride: int) -> Ten
     return nll
 
 
-def adapt(model: GEPA, tokens: Tensor, score_config: ScoreConfig, config: AdaptConfig) -> Tensor:
+def ttt(model: GEPA, tokens: Tensor, score_config: ScoreConfig, config: TTTConfig) -> Tensor:
     """The plain evaluator with score-first test-time training by SGD."""
     device, length, size = model.token_embedding.weight.device, score_config.sequence_length, score_config.chunk_tokens
     nll = torch.full((len(tokens) - 1,), math.nan, dtype=torch.float64)
@@ -118,17 +118,17 @@ class Ours:
         config = ScoreConfig(
             sequence_length=sequence_length, stride=stride, chunk_tokens=max(sequence_length, len(tokens))
         )
-        group, nll = Group(device=model.token_embedding.weight.device), NLLs(len(tokens) - 1)
+        group, nll = ProcessGroup(device=model.token_embedding.weight.device), NLLs(len(tokens) - 1)
         our_sliding.score(
             compile_model(model, self.compiled or None, group.device), _stream(tokens, group), config, group, sink=nll
         )
         return nll.values
 
-    def adapt(self, model: GEPA, tokens: Tensor, score_config: ScoreConfig, config: AdaptConfig) -> Tensor:
+    def ttt(self, model: GEPA, tokens: Tensor, score_config: ScoreConfig, config: TTTConfig) -> Tensor:
         """As the functions above."""
-        group, nll = Group(device=model.token_embedding.weight.device), NLLs(len(tokens) - 1)
+        group, nll = ProcessGroup(device=model.token_embedding.weight.device), NLLs(len(tokens) - 1)
         forward = compile_model(model, self.compiled or None, group.device)
-        our_adapt.adapt(model, _stream(tokens, group), score_config, config, group, forward=forward, sink=nll)
+        ours.score_with_ttt(model, _stream(tokens, group), score_config, config, group, forward=forward, sink=nll)
         return nll.values
 
 
@@ -151,7 +151,7 @@ class NLLs:
         return values
 
 
-def _stream(tokens: Tensor, group: Group) -> our_sliding.Stream:
+def _stream(tokens: Tensor, group: ProcessGroup) -> our_sliding.Stream:
     return our_sliding.Stream(tokens.to(group.device), np.ones(len(tokens) - 1, dtype=np.int64))
 
 

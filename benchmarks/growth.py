@@ -30,8 +30,8 @@ from golf.config.config import BatchConfig, RunConfig
 from golf.config.presets import PRESETS
 from golf.config.schedule import make_plan
 from golf.evaluate.sliding import Stream, score
-from golf.evaluate.ttt import adapt
-from golf.runtime.process_group import Group, device_name, pick_device
+from golf.evaluate.ttt import score_with_ttt
+from golf.runtime.process_group import ProcessGroup, device_name, pick_device
 from golf.train.loop import train
 from golf.train.microbatching import passes_per_step, ready_to_train
 from golf.train.train_state import TrainState
@@ -41,7 +41,7 @@ GROWN = {
     "train": ("tokens", "layers"),
     "pack": ("layers",),
     "score": ("windows", "layers"),
-    "adapt": ("windows", "layers"),
+    "ttt": ("windows", "layers"),
 }
 """Stage -> what it grows with."""
 STEPS = 3
@@ -61,7 +61,7 @@ def grown(axis: str, factor: int) -> tuple[RunConfig, int]:
 
 def prepare(stage: str, config: RunConfig, targets: int) -> Callable[[], object]:
     """The stage's inputs in memory; what computes it."""
-    group = Group(device=pick_device())
+    group = ProcessGroup(device=pick_device())
     model = random_model(config, group.device)
     tokens = random_tokens(targets, config.model.vocab_size)
     stream = Stream(tokens.to(group.device), np.ones(targets, dtype=np.int64))
@@ -70,14 +70,14 @@ def prepare(stage: str, config: RunConfig, targets: int) -> Callable[[], object]
         return lambda: pack(weights, config.model, config.quant)
     if stage == "score":
         return lambda: score(model, stream, config.score, group)
-    if stage == "adapt":
-        assert config.adapt is not None
-        adapting = config.adapt
-        return lambda: adapt(model, stream, config.score, adapting, group)
+    if stage == "ttt":
+        assert config.ttt is not None
+        adapting = config.ttt
+        return lambda: score_with_ttt(model, stream, config.score, adapting, group)
     return training(config, group, model_tokens=tokens)
 
 
-def training(config: RunConfig, group: Group, model_tokens: Tensor) -> Callable[[], object]:
+def training(config: RunConfig, group: ProcessGroup, model_tokens: Tensor) -> Callable[[], object]:
     """Some steps on the same tokens."""
     state = TrainState(random_model(config, group.device), config.optimizer, group)
     forward, passes = ready_to_train(state.model, config, group), passes_per_step(config.batch, group)

@@ -24,7 +24,7 @@ from golf.artifact.container import ARTIFACT_CODECS, ARTIFACT_HEADER, ARTIFACT_M
 from golf.artifact.pack import pack, read_artifact
 from golf.config.config import ModelConfig, OptimizerConfig, QuantConfig
 from golf.model.gepa import build_model
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.tensors import read_stored, write_tensors
 from golf.train.train_state import TrainState
 
@@ -233,7 +233,7 @@ def tensors_reader(folder: Path) -> Reader:
 def state_reader(folder: Path) -> Reader:
     """A training state of the right run whose tensors are not."""
     path = folder / "state.safetensors"
-    state = TrainState(build_model(MODEL, 1), OptimizerConfig(), Group())
+    state = TrainState(build_model(MODEL, 1), OptimizerConfig(), ProcessGroup())
     state.save(path, {"seed": 1})
 
     def read() -> None:

@@ -29,7 +29,7 @@ from golf.data.text import prepare_text
 from golf.pipeline.bundle import counted_code
 from golf.pipeline.stages import run_stages
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from tune.cache.prefix_tree import grow, naive_steps
 from tune.cli.console import best_of
 from tune.cluster.ray_cluster import start_ray, stop_ray
@@ -37,7 +37,7 @@ from tune.cluster.sweep import SweepSettings, entries_of, run_sweep
 from tune.records.layout import Storage
 from tune.search.search import Search
 from tune.search.space import Space, Trial
-from tune.search.successive_halving import Screening
+from tune.search.successive_halving import SuccessiveHalving
 from tune.workloads.gepa.outcome import outcome_of
 from tune.workloads.gepa.runner import OUTCOME, ignore, open_trial
 
@@ -45,11 +45,11 @@ SPACE: Space = {
     "schedule.warmdown_start": [35, 45, 55],
     "schedule.steps": [70, 90],
     "split": ["mixed-int6-int8", "pure-int6", "int5-mlp"],
-    "adapt.lr": [0.005, 0.02],
-    "adapt.epochs": [2, 3],
+    "ttt.lr": [0.005, 0.02],
+    "ttt.epochs": [2, 3],
 }
 NUM_CPUS = 2
-SCREENING = Screening(fraction=0.1, top=0.35)
+SCREENING = SuccessiveHalving(fraction=0.1, top=0.35)
 RECORD_TRAIN_SECONDS, RECORD_TTT_SECONDS = 3490.0, 2194.0
 """Of one trial on 4xA100-40GB (PR #598)."""
 PUBLISHED = {7: 3.5, 9: 5, 12: 7, 15: 9, 20: 12, 25: 12, 30: 12}
@@ -71,7 +71,7 @@ def base_config(seed: int, quick: bool) -> RunConfig:
         "score.stride": 64,
         "score.batch_windows": 8,
         "score.chunk_tokens": 512,
-        "adapt.batch_sequences": 8,
+        "ttt.batch_sequences": 8,
         "cap_bytes": 16_000_000,
         "seed": seed,
     }
@@ -104,7 +104,7 @@ def run_alone(trials: Sequence[Trial], data: Path, root: Path) -> tuple[dict[str
 
     def trainable(spec: dict[str, Any]) -> None:
         config, dataset, folder = open_trial(spec)
-        results = run_stages(config, dataset, folder, Group(), counted_code(config), ignore)
+        results = run_stages(config, dataset, folder, ProcessGroup(), counted_code(config), ignore)
         write_json(folder.file(OUTCOME), outcome_of(results, folder))
         tune.report({"bpb": results["ladder"][-1]["bpb"]})
 
@@ -207,7 +207,7 @@ def driver_milliseconds(seed: int, parsed: argparse.Namespace, data: Path, root:
     The trials differ in the cap alone, which no result depends on. Beside them: an empty trial of Ray Tune's own.
     """
     found, base = {}, base_config(seed, parsed.quick)
-    one = {"schedule.warmdown_start": [35], "schedule.steps": [70], "split": ["int4"], "adapt.epochs": [1]}
+    one = {"schedule.warmdown_start": [35], "schedule.steps": [70], "split": ["int4"], "ttt.epochs": [1]}
     sweep("first", base, data, root, space=one)
     _, least = sweep("stored-1", base, data, root, space={**one, "cap_bytes": [16_000_000]})
     for count in STORED_COUNTS:

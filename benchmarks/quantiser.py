@@ -44,7 +44,7 @@ from golf.data.text import prepare_text
 from golf.model.gepa import GEPA
 from golf.pipeline.stages import RunFolder, load_model, measure, train_stage
 from golf.runtime.files import write_bytes
-from golf.runtime.process_group import Group, device_name, pick_device
+from golf.runtime.process_group import ProcessGroup, device_name, pick_device
 from golf.runtime.results import AVERAGED, QUANTISED, WEIGHTS
 from golf.runtime.tensors import read_tensors
 
@@ -160,7 +160,9 @@ def output_error(weights: Mapping[str, Tensor], stored: Mapping[str, Any], hessi
     return statistics.mean(shares)
 
 
-def compare_methods(seed: int, steps: int, dataset: Dataset, folder: RunFolder, group: Group) -> list[dict[str, Any]]:
+def compare_methods(
+    seed: int, steps: int, dataset: Dataset, folder: RunFolder, group: ProcessGroup
+) -> list[dict[str, Any]]:
     """A demo trained once and packed by both methods on every grid, a row for each."""
     finest = demo_config(seed, steps, FLOORS[0], "gptq")
     trained = train_stage(finest, dataset, folder, group, ignore)
@@ -257,7 +259,7 @@ def main(arguments: Sequence[str]) -> int:
             for seed in seeds:
                 folder = RunFolder(Path(path) / str(seed))
                 folder.path.mkdir()
-                packed = compare_methods(seed, steps, dataset, folder, Group(device=device))
+                packed = compare_methods(seed, steps, dataset, folder, ProcessGroup(device=device))
                 rows += packed
                 gains += print_methods(packed)
         record = gptq_seconds(device)

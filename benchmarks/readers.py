@@ -30,11 +30,11 @@ from golf.data.shards import check_ids, token_stream, write_shard
 from golf.data.text import prepare_text
 from golf.data.token_bytes import ByteTable
 from golf.runtime.results import read_result
-from tune.cache.backend import Folder
+from tune.cache.backend import LocalStorage
 from tune.cache.entries import Entry, FileSum, decode
 from tune.cache.entries import encode as marker
 from tune.cache.fingerprint import canonical
-from tune.cache.lease import Patience, Pins
+from tune.cache.lease import LeaseConfig, Pins
 from tune.cli.ledger import listing
 from tune.records.export import chunk_rows, curve_rows, trial_rows
 from tune.records.journal import Ledger
@@ -184,8 +184,8 @@ def marker_reader(folder: Path) -> Reader:
 
 def pins_reader(folder: Path) -> Reader:
     """A pin: which keys an unfinished trial needs."""
-    place = Folder(folder / "store")
-    pins = Pins(place, Patience(lease_seconds=1000.0))
+    place = LocalStorage(folder / "store")
+    pins = Pins(place, LeaseConfig(lease_seconds=1000.0))
     place.create("pins/hostile.0", b"")
     path = folder / "store" / "pins" / "hostile.0"
     intact = {"owner": "trial", "keys": [KEY]}

@@ -26,7 +26,7 @@ from golf.config.presets import PRESETS
 from golf.config.schedule import Row, make_plan
 from golf.model.compile import activation_dtype
 from golf.model.gepa import GEPA, build_model
-from golf.runtime.process_group import Group, pick_device
+from golf.runtime.process_group import ProcessGroup, pick_device
 from golf.train.loop import Batches, add_gradients, clip_gradients, train, update
 from golf.train.microbatching import in_passes, ready_to_train
 from golf.train.param_groups import UNTRAINED, group_lr, optimizer_group
@@ -118,7 +118,7 @@ def configuration(shape: str, device: torch.device, compiled: bool) -> RunConfig
     return config
 
 
-def make_batches(config: RunConfig, group: Group) -> Batches:
+def make_batches(config: RunConfig, group: ProcessGroup) -> Batches:
     """Micro-batches of random ids, the same for the same step and number."""
     length = config.batch.sequence_length
     rows = config.batch.slice_tokens // length
@@ -139,7 +139,7 @@ def operations(config: RunConfig) -> float:
     return 6.0 * (matrices + config.model.num_layers * config.model.model_dim * config.batch.sequence_length)
 
 
-def parts_of_a_step(config: RunConfig, state: TrainState, forward: nn.Module, group: Group) -> dict[str, float]:
+def parts_of_a_step(config: RunConfig, state: TrainState, forward: nn.Module, group: ProcessGroup) -> dict[str, float]:
     """Seconds of what our step consists of."""
     (batches, passes), row = in_passes(make_batches(config, group), config.batch, group), make_plan(config.schedule)[0]
 
@@ -160,7 +160,7 @@ def parts_of_a_step(config: RunConfig, state: TrainState, forward: nn.Module, gr
 
 def measure(shape: str, parsed: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Time one shape, print its lines, and give its part of the last object."""
-    config, group = configuration(shape, device, parsed.compile), Group(device=device)
+    config, group = configuration(shape, device, parsed.compile), ProcessGroup(device=device)
     row, micro_batches = make_plan(config.schedule)[0], make_batches(config, group)
     batches, passes = in_passes(micro_batches, config.batch, group)
     state = TrainState(build_model(config.model, 1, activation_dtype(device)), config.optimizer, group)

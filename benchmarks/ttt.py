@@ -17,12 +17,12 @@ from torch import Tensor
 
 from benchmarks import evaluators
 from benchmarks.scoring import SHAPES, compare, finish, is_slow, parse, random_model, random_tokens, to_warm
-from golf.config.config import AdaptConfig, RunConfig, ScoreConfig
+from golf.config.config import RunConfig, ScoreConfig, TTTConfig
 from golf.config.presets import PRESETS
 from golf.model.gepa import GEPA
 from golf.runtime.process_group import pick_device
 
-Adapt = Callable[[GEPA, Tensor, ScoreConfig, AdaptConfig], Tensor]
+Adapt = Callable[[GEPA, Tensor, ScoreConfig, TTTConfig], Tensor]
 
 
 def settings(shape: str, device: torch.device, quick: bool) -> RunConfig:
@@ -30,20 +30,20 @@ def settings(shape: str, device: torch.device, quick: bool) -> RunConfig:
     config = PRESETS[SHAPES[shape]]
     if not is_slow(shape, device):
         return config
-    assert config.adapt is not None
-    epochs = config.adapt.epochs // 2 if quick else config.adapt.epochs
+    assert config.ttt is not None
+    epochs = config.ttt.epochs // 2 if quick else config.ttt.epochs
     score = replace(config.score, chunk_tokens=config.score.sequence_length)
-    return replace(config, score=score, adapt=replace(config.adapt, epochs=epochs))
+    return replace(config, score=score, ttt=replace(config.ttt, epochs=epochs))
 
 
-def from_same_weights(adapt: Adapt, model: GEPA, tokens: Tensor, config: RunConfig) -> Callable[[], Tensor]:
+def from_same_weights(ttt: Adapt, model: GEPA, tokens: Tensor, config: RunConfig) -> Callable[[], Tensor]:
     """The evaluator as something to time: every call adapts the same copy of the model, with its first weights."""
-    assert config.adapt is not None
-    adapting, subject, weights = config.adapt, copy.deepcopy(model), copy.deepcopy(model.state_dict())
+    assert config.ttt is not None
+    adapting, subject, weights = config.ttt, copy.deepcopy(model), copy.deepcopy(model.state_dict())
 
     def run() -> Tensor:
         subject.load_state_dict(weights)
-        return adapt(subject, tokens, config.score, adapting)
+        return ttt(subject, tokens, config.score, adapting)
 
     return run
 
@@ -51,8 +51,8 @@ def from_same_weights(adapt: Adapt, model: GEPA, tokens: Tensor, config: RunConf
 def main() -> None:
     """Time both shapes."""
     parsed, device = parse(__doc__ or "", turns=3), pick_device()
-    others = {"peer": evaluators.load_peer(parsed.peer, "adapt").adapt} if parsed.peer else {}
-    adapters: dict[str, Adapt] = {"plain": evaluators.adapt, "ours": evaluators.Ours(parsed.compile).adapt} | others
+    others = {"peer": evaluators.load_peer(parsed.peer, "ttt").ttt} if parsed.peer else {}
+    adapters: dict[str, Adapt] = {"plain": evaluators.ttt, "ours": evaluators.Ours(parsed.compile).ttt} | others
     shapes = {}
     for shape in parsed.shapes:
         slow = is_slow(shape, device)
@@ -60,7 +60,7 @@ def main() -> None:
         chunks = 1.5 if parsed.quick and slow else 3
         tokens = random_tokens(int(chunks * config.score.chunk_tokens), config.model.vocab_size)
         model = random_model(config, device)
-        work = {name: from_same_weights(adapt, model, tokens, config) for name, adapt in adapters.items()}
+        work = {name: from_same_weights(ttt, model, tokens, config) for name, ttt in adapters.items()}
         turns = 1 if parsed.quick and slow else parsed.turns
         shapes[shape] = compare(shape, work, turns, device, "chunk", chunks, to_warm(work, slow, parsed.compile))
     finish(shapes, device, parsed.json)

@@ -12,13 +12,13 @@ import pytest
 import ray
 
 from golf.config.config import (
-    AdaptConfig,
     BatchConfig,
     ModelConfig,
     QuantConfig,
     RunConfig,
     ScheduleConfig,
     ScoreConfig,
+    TTTConfig,
 )
 from golf.data.text import prepare_text
 from tune.cluster.ray_cluster import start_ray, stop_ray
@@ -45,7 +45,7 @@ TINY = RunConfig(
     schedule=ScheduleConfig(steps=6, warmdown_start=3, momentum_steps=3, ema_decay=0.5),
     quant=QuantConfig(float_elements=300),
     score=ScoreConfig(sequence_length=16, stride=8, batch_windows=32, chunk_tokens=128),
-    adapt=AdaptConfig(lr=0.01, epochs=1, frozen_blocks=1),
+    ttt=TTTConfig(lr=0.01, epochs=1, frozen_blocks=1),
     validate_every=4,
 )
 """Trains in a second."""

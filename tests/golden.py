@@ -25,19 +25,19 @@ from golf.artifact.quantizer import dequantise, quantise
 from golf.config.config import (
     RECORD_INT6,
     RECORD_INT8,
-    AdaptConfig,
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
     ScoreConfig,
+    TTTConfig,
 )
 from golf.config.schedule import make_plan
 from golf.data.token_bytes import ByteTable
 from golf.evaluate.sliding import Stream, score
-from golf.evaluate.ttt import adapt
+from golf.evaluate.ttt import score_with_ttt
 from golf.model.gepa import GEPA
 from golf.model.layers import bigram_bucket, rotary_tables
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.loop import Step, train
 from golf.train.muon import orthogonalise
 from golf.train.param_groups import UNTRAINED, optimizer_group
@@ -152,10 +152,10 @@ def check_ttt(golden: Golden) -> Iterator[Check]:
         nll[first : first + len(values)] = values
 
     model = golden.model()
-    sliding = score(model, stream, config, Group(), sink=sink)
+    sliding = score(model, stream, config, ProcessGroup(), sink=sink)
     yield Check("sliding_nll", (nll - golden["sliding_nll"]).abs().max().item(), 1e-4)
     yield Check("sliding_bpb", abs(sliding.bpb - golden.metadata["sliding_bpb"]), 1e-6)
-    adapting = AdaptConfig(
+    adapting = TTTConfig(
         optimizer=settings.get("optimizer", "sgd"),
         lr=settings["lr"],
         epochs=settings["epochs"],
@@ -165,7 +165,7 @@ def check_ttt(golden: Golden) -> Iterator[Check]:
         batch_sequences=settings["batch_seqs"],
     )
     nll.fill_(math.nan)
-    adapted = adapt(model, stream, config, adapting, Group(), sink=sink)
+    adapted = score_with_ttt(model, stream, config, adapting, ProcessGroup(), sink=sink)
     yield Check("ttt_nll", (nll - golden["ttt_nll"]).abs().max().item(), 1e-4)
     yield Check("ttt_bpb", abs(adapted.scored.bpb - golden.metadata["ttt_bpb"]), 1e-6)
     yield Check("ttt_weights", distance(adapted.weights, golden.weights("ttt_weights/")), 1e-4)
@@ -207,7 +207,7 @@ def check_train(golden: Golden) -> Iterator[Check]:
         newton_schulz_steps=settings["ns_steps"],
         gradient_clip=settings["grad_clip"],
     )
-    state = TrainState(model, optimizer, Group())
+    state = TrainState(model, optimizer, ProcessGroup())
     steps: list[Step] = []
     x, y = golden["x"], golden["y"]
     train(
@@ -215,7 +215,7 @@ def check_train(golden: Golden) -> Iterator[Check]:
         plan,
         lambda step, micro: (x[step, micro], y[step, micro]),
         settings["grad_clip"],
-        Group(),
+        ProcessGroup(),
         steps.append,
         passes=settings["grad_accum"],
     )

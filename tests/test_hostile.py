@@ -23,10 +23,10 @@ from golf.config.config import to_plain
 from golf.data.dataset import open_dataset
 from golf.data.token_bytes import ByteTable
 from golf.runtime.results import read_result
-from tune.cache.backend import Folder, StoreError
+from tune.cache.backend import LocalStorage, StoreError
 from tune.cache.entries import decode
 from tune.cache.fingerprint import canonical
-from tune.cache.lease import Claimer, Patience, Pins
+from tune.cache.lease import LeaseAcquirer, LeaseConfig, Pins
 from tune.records.journal import Ledger
 from tune.records.journal import encode as ledger_line
 from tune.records.layout import Storage
@@ -182,7 +182,7 @@ def test_a_marker_that_was_sealed_again() -> None:
 
 def test_pins_and_leases_of_others(tmp_path: Path) -> None:
     """Fault: one file in a shared store stops every sweep that uses it."""
-    place, patience = Folder(tmp_path), Patience(lease_seconds=100.0)
+    place, patience = LocalStorage(tmp_path), LeaseConfig(lease_seconds=100.0)
     hostile_pins = (b"", b"[]", b"{}", b'{"keys": 5}', b'{"keys": [[]]}', b'{"keys": ["../x"]}', b"[" * 5000, b"\xff")
     for number, data in enumerate(hostile_pins):
         place.create(f"pins/hostile.{number}", data)
@@ -192,12 +192,12 @@ def test_pins_and_leases_of_others(tmp_path: Path) -> None:
     pins.unpin("honest")
     for name in (f"{KEY}.", f"{KEY}.x", f"{KEY}.9x", f"{KEY}.{'9' * 5000}"[:250], f"{KEY}.0001"):
         place.create(f"leases/{name}", b"beats")
-    assert Claimer(place, KEY, patience, lambda text: None).attempt() is not None
+    assert LeaseAcquirer(place, KEY, patience, lambda text: None).attempt() is not None
 
 
 def test_a_pipe_in_a_store(tmp_path: Path) -> None:
     """Fault: a reader waits for ever for a writer of what is no file."""
-    place = Folder(tmp_path)
+    place = LocalStorage(tmp_path)
     (tmp_path / "entries").mkdir()
     os.mkfifo(tmp_path / "entries" / f"{KEY}.json")
     with pytest.raises(StoreError, match="not a regular file"):

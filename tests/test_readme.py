@@ -153,7 +153,7 @@ HELPS = [
     "train",
     "pack",
     "score",
-    "adapt",
+    "ttt",
     "submit",
     "check",
     "import",

@@ -42,7 +42,7 @@ def test_a_study_and_the_same_again(
     storage = Storage(tmp_path / "storage")
     write_json(tmp_path / "tiny.json", to_plain(tiny))
     places = ["--data", str(data), "--storage", str(storage.root)]
-    arguments = [str(tmp_path / "tiny.json"), "--set", "adapt=null", "validate_every=null", "--seeds", "1", "2"]
+    arguments = [str(tmp_path / "tiny.json"), "--set", "ttt=null", "validate_every=null", "--seeds", "1", "2"]
     arguments += ["--repeat", "2", "--name", "study", "--baseline", "9.0", *places]
     code, said = run([*arguments, "--concurrent", "2"])
     assert code == 0, said

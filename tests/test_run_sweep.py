@@ -129,7 +129,7 @@ def test_when_all_trials_failed_the_command_fails(
         (["demo", "--trials", "0"], "at least 1"),
         (["demo", "--data", "nowhere"], "there is no dataset folder"),
         (["pr598"], "python -m golf data fineweb"),
-        (["demo", "--set", "adapt.lr=0.1", "--space", "adapt.lr=0.1,0.2"], "give only one of them"),
+        (["demo", "--set", "ttt.lr=0.1", "--space", "ttt.lr=0.1,0.2"], "give only one of them"),
         (["demo", "--set", "seed=1", "seed=2"], "given twice"),
         (["pr598", "--data", "DATA"], "vocab_size"),
     ],

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from golf.config.config import RunConfig, to_plain
 from golf.runtime.files import write_json
 from run_sweep import main
-from tune.cache.backend import StoreError, open_place
+from tune.cache.backend import StoreError, open_storage
 from tune.cluster.sweep import entries_of
 from tune.records.journal import Ledger
 from tune.records.layout import Storage
@@ -117,7 +117,7 @@ def test_errors_of_other_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         f"x://{PASSWORD}@",
     ):
         with pytest.raises((ValueError, StoreError)) as caught:
-            open_place(bad)
+            open_storage(bad)
         told.append(str(caught.value))
     ledger = Ledger(tmp_path / "ledger.jsonl")
     texts = {name: f"the value is {secret}" for name, secret in SECRETS.items()}

@@ -15,7 +15,7 @@ import torch
 
 from golf.config.config import RunConfig, to_plain
 from golf.data.dataset import open_dataset
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from tests.test_layers import imported, modules
 from tune.cache.stage_graph import stages_of
 from tune.cache.store import Store
@@ -87,7 +87,7 @@ def test_the_bombs_work(tmp_path: Path) -> None:
 
 def here(stage: str, spec: Mapping[str, Any]) -> None:
     """A runner in this process."""
-    run_stage(stage, spec, Group(), lambda curve, step, value: None)
+    run_stage(stage, spec, ProcessGroup(), lambda curve, step, value: None)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def run_again(spec: Mapping[str, Any], mark: Path) -> dict[str, Any]:
     return outcome
 
 
-KEPT = {"train.json", "pack.json", "made_by.json"}
+KEPT = {"train.json", "pack.json", "provenance.json"}
 """Results that let a resumed run go on to the weights and the artifact."""
 
 

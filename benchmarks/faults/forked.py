@@ -1,8 +1,9 @@
 """Part A: many kills of real trials without Ray. The sweep's own driver logic over processes forked from a warm parent.
 
-A grid and a random generator enter, kills and an account leave. The driver is the sweep's `Book`: the same search,
-ledger, store, leases and resume; in the place of Ray it forks a process for every trial and starts one that dies again.
-A child of a fork has torch imported already, so that a start costs 0.1 s and not 5. The parent must have no threads.
+Takes a grid and a random generator, returns an account of the kills. The driver is the sweep's `SweepDriver`: same
+search, ledger, store, leases and resume; in the place of Ray it forks a process for every trial and starts one that
+dies again. A child of a fork has torch imported already, so that a start costs 0.1 s and not 5.
+The parent must have no threads.
 Now and then one of these gets a kill -9: a random trial, the trial that holds a lease of the store, or the
 driver, whose trials die with it; the driver is then started again as a person would.
 """
@@ -30,8 +31,8 @@ from benchmarks.faults.work import Account, Death, account, watch_packing, watch
 from golf.config.config import override_all
 from golf.data.dataset import open_dataset
 from golf.pipeline.stages import RunFolder, run_stages
-from golf.runtime.process_group import Group
-from tune.cluster.sweep import Book, only_driver, unfinished
+from golf.runtime.process_group import ProcessGroup
+from tune.cluster.sweep import SweepDriver, only_driver, unfinished
 from tune.records.layout import Storage
 from tune.workloads.gepa.runner import ignore, run_trial
 
@@ -79,14 +80,14 @@ def forked(act: Callable[[], None]) -> int:
 
 def here(stage: str, spec: Mapping[str, Any]) -> None:
     """A runner in this process."""
-    watched_run_stage(stage, spec, Group(), lambda curve, step, value: None)
+    watched_run_stage(stage, spec, ProcessGroup(), lambda curve, step, value: None)
 
 
 def warm(grid: Grid, folder: Path) -> None:
     """Have this process load what a run loads late, by a short run in `folder`; a child of a fork then has it."""
     torch.set_num_threads(1)
     config = override_all(grid.base, {"schedule.steps": 2, "schedule.warmdown_start": 1})
-    run_stages(config, open_dataset(grid.data), RunFolder(folder), Group(), b"", ignore)
+    run_stages(config, open_dataset(grid.data), RunFolder(folder), ProcessGroup(), b"", ignore)
     assert threading.active_count() == 1, f"{threading.active_count()} threads: a fork would copy one only"
 
 
@@ -101,7 +102,7 @@ def drive(grid: Grid, storage: Storage) -> None:
     search, settings = grid.search(storage), grid.settings(CONCURRENT)
     with only_driver(storage.sweep(NAME)):
         search.resume(unfinished(settings, storage))
-        book, running = Book(settings, storage, search, []), dict[int, dict[str, Any]]()
+        book, running = SweepDriver(settings, storage, search, []), dict[int, dict[str, Any]]()
         failures: Counter[str] = Counter()
 
         def start(spec: dict[str, Any]) -> None:
@@ -110,7 +111,7 @@ def drive(grid: Grid, storage: Storage) -> None:
         while True:
             while len(running) < CONCURRENT and (spec := book.next()) is not None:
                 spec["patience"] = PATIENCE
-                if not book.recall(spec):
+                if not book.load_from_cache(spec):
                     book.begin(spec["trial"])
                     start(spec)
             if not running:

@@ -94,7 +94,7 @@ def make_grid(data: Path, steps: int, save_seconds: float) -> Grid:
         "score.stride": 8,
         "score.batch_windows": 8,
         "score.chunk_tokens": 64,
-        "adapt.epochs": 6,
+        "ttt.epochs": 6,
         "validate_every": max(steps // 3, 1),
     }
     base = override_all(PRESETS["demo"], changes)
@@ -103,7 +103,7 @@ def make_grid(data: Path, steps: int, save_seconds: float) -> Grid:
         "schedule.warmdown_start": [steps // 2, 2 * steps // 3],
         "schedule.steps": [steps, steps + steps // 5],
         "split": ["int4", "int8", "pure-int6"],
-        "adapt.lr": [0.01, 0.02],
+        "ttt.lr": [0.01, 0.02],
     }
     return Grid(base, space, data, save_seconds)
 

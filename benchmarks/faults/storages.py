@@ -22,7 +22,7 @@ from benchmarks.faults.forked import drive, forked
 from benchmarks.faults.grid import Grid, differences, ledger_of
 from golf.config.config import override_all, to_plain
 from golf.runtime.files import write_json
-from tune.cache.backend import Folder
+from tune.cache.backend import LocalStorage
 from tune.records.layout import Storage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def rows(grid: Grid, root: Path) -> Iterator[Row]:
     yield on_a_disk("storage read-only", grid, root / "read-only", reference, _forbid, _allow)
     yield slow(grid, root / "slow", reference, calm_seconds)
     yield failing(grid, root / "failing", reference)
-    yield notice(grid, root / "notice")
+    yield preemption(grid, root / "notice")
 
 
 def sweep(grid: Grid, root: Path, before: Callable[[], object] = lambda: None, at_seconds: float | None = None) -> str:
@@ -137,7 +137,7 @@ def failing(grid: Grid, root: Path, reference: Mapping[str, Any]) -> Row:
     return Row("storage returning errors", outcome, _same(reference, root))
 
 
-def notice(grid: Grid, root: Path) -> Row:
+def preemption(grid: Grid, root: Path) -> Row:
     """SIGTERM in the middle of a training: a state is saved within the notice, and the same command goes on from it."""
     root.mkdir(parents=True)
     write_json(root / "config.json", to_plain(override_all(grid.base, {"schedule.steps": NOTICE_STEPS})))
@@ -175,11 +175,11 @@ def _weights(folder: Path) -> list[bytes]:
 def spoil_store_here(act: Callable[[], None]) -> None:
     """Have this process, and those forked from it, do `act` at each call of a store in a folder."""
     for name in _CALLS:
-        setattr(Folder, name, _spoiled(getattr(Folder, name), act))
+        setattr(LocalStorage, name, _spoiled(getattr(LocalStorage, name), act))
 
 
 def _spoiled(call: Callable[..., Any], act: Callable[[], None]) -> Callable[..., Any]:
-    def spoiled(self: Folder, *arguments: Any) -> Any:
+    def spoiled(self: LocalStorage, *arguments: Any) -> Any:
         with self._explained("use", str(arguments[0])):
             act()
         return call(self, *arguments)

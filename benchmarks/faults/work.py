@@ -24,10 +24,10 @@ import golf.pipeline.stages
 import tune.cluster.train_workers
 import tune.workloads.gepa.runner
 from golf.pipeline.stages import Event
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import SCREEN
-from golf.train.loop import Notice, never
-from tune.cache.stage_graph import TrialStages, stages_of
+from golf.train.loop import PreemptionCheck, never
+from tune.cache.stage_graph import StageGraph, stages_of
 from tune.workloads.gepa.runner import Runner, chunks_to_screen, open_trial, run_trial
 
 LOG = "work.log"
@@ -76,7 +76,7 @@ def read_log(folder: Path) -> list[Line]:
     return [Line(float(when), int(pid), kind, key, int(number)) for when, pid, kind, key, number in rows]
 
 
-def stages(spec: Mapping[str, Any]) -> TrialStages:
+def stages(spec: Mapping[str, Any]) -> StageGraph:
     """The stages of a trial from its arguments."""
     config, dataset, _ = open_trial(spec)
     first_chunks = chunks_to_screen(spec, config, dataset)
@@ -97,10 +97,12 @@ def key_finder(spec: Mapping[str, Any]) -> Callable[[str, int], str | None]:
     return find
 
 
-def watched_run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Notice = never) -> None:
+def watched_run_stage(
+    stage: str, spec: Mapping[str, Any], group: ProcessGroup, event: Event, preemption: PreemptionCheck = never
+) -> None:
     """`tune.workloads.gepa.runner.run_stage`, its first rank's steps and chunks noted."""
     if not group.first or not spec.get("store"):
-        _run_stage(stage, spec, group, event, notice)
+        _run_stage(stage, spec, group, event, preemption)
         return
     log, find = Log(spec), key_finder(spec)
 
@@ -112,7 +114,7 @@ def watched_run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: 
 
     log.note(BEGIN)
     try:
-        _run_stage(stage, spec, group, seen, notice)
+        _run_stage(stage, spec, group, seen, preemption)
     finally:
         log.note(END)
         log.close()

@@ -10,7 +10,7 @@ from golf.compliance.run import NOT_OF_A_RUN, check_data, check_run
 from golf.compliance.smoke import smoke
 from golf.config.rules import NON_RECORD
 from golf.pipeline.bundle import counted_code
-from golf.runtime.process_group import Group, pick_device
+from golf.runtime.process_group import ProcessGroup, pick_device
 from golf.submission.fields import STUDY_FILE
 from golf.submission.study_check import check_study
 from golf.submission.study_file import read_study
@@ -36,7 +36,7 @@ def own_findings(path: Path, arguments: argparse.Namespace) -> tuple[list[Findin
         raise ValueError(f"{path} is taken for an artifact, which does not say how it is scored: give --preset too")
     arguments.folder, arguments.artifact = (None, path) if path.is_file() else (path, None)
     folder, config = evaluated(arguments)
-    group = Group(device=pick_device())
+    group = ProcessGroup(device=pick_device())
     dataset = find_dataset(arguments.data or settings_of(folder).get("data"), config, group, accept_fault=True)
     size, track = len(counted_code(config)), arguments.track or NON_RECORD
     found = check_run(config, dataset, folder, group, size, cheap=arguments.quick, track=track, say=say)
@@ -45,7 +45,7 @@ def own_findings(path: Path, arguments: argparse.Namespace) -> tuple[list[Findin
 
 def _of_study(path: Path, arguments: argparse.Namespace) -> list[Finding]:
     """The seeds of a study, on its own data: that of its storage folder, where it was not given."""
-    study, group = read_study(path), Group(device=pick_device())
+    study, group = read_study(path), ProcessGroup(device=pick_device())
     beside = path.parents[1] / "data" / str(study.data.name)
     data = arguments.data or (beside if beside.is_dir() else None)
     dataset = find_dataset(data, study.config, group, accept_fault=True)

@@ -32,13 +32,13 @@ from golf.pipeline.bit_allocation import fit, fit_lines, training_loss, training
 from golf.pipeline.bundle import counted_code
 from golf.pipeline.run_directory import LooseArtifact
 from golf.pipeline.stages import RunFolder, measure, pack_stage, run_stages, train_stage, with_code
-from golf.pipeline.standalone import Progress, noticed_signals, print_ladder
+from golf.pipeline.standalone import Progress, preemption_signals, print_ladder
 from golf.pipeline.step_budget import plan_for_seconds
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import Group, join, pick_device
-from golf.runtime.results import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING, WEIGHTS, digest
+from golf.runtime.process_group import ProcessGroup, join, pick_device
+from golf.runtime.results import AVERAGED, LIVE, QUANTISED, SLIDING, TTT, WEIGHTS, digest
 from golf.runtime.tensors import read_tensors
-from golf.train.checkpoint_policy import Saving
+from golf.train.checkpoint_policy import CheckpointPolicy
 from golf.train.run_log import LOG_FILE, LogFile, head_lines
 
 
@@ -79,18 +79,20 @@ def run_command(arguments: argparse.Namespace) -> None:
         config, dataset = begin(wanted, folder, arguments, group)
         progress, code = Progress(not group.first), counted_code(config)
         log = LogFile(folder.file(LOG_FILE), group, progress.line)
-        with noticed_signals(group.first) as notice:
+        with preemption_signals(group.first) as preemption:
             saving = saving_of(arguments)
-            results = run_stages(config, dataset, folder, group, code, progress, saving=saving, notice=notice, say=log)
+            results = run_stages(
+                config, dataset, folder, group, code, progress, saving=saving, preemption=preemption, say=log
+            )
         if group.first:
-            results["check"] = cheap_check(config, dataset, folder, Group(device=group.device), len(code))
+            results["check"] = cheap_check(config, dataset, folder, ProcessGroup(device=group.device), len(code))
             results["pack"] |= {"ledger": group_ledger(folder.file("artifact.golf").read_bytes())}
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
             print_ladder(results)
             print(save_line(results["train"]))
             print(f"checks     {brief(results['check'])} (all: python -m golf check {folder.path})")
             print(f"artifact, weights, {LOG_FILE} and results are in {folder.path} (all numbers: record.json)")
-            print(f"next: python -m golf adapt {folder.path} --set adapt.lr=0.005")
+            print(f"next: python -m golf ttt {folder.path} --set ttt.lr=0.005")
 
 
 def train_command(arguments: argparse.Namespace) -> None:
@@ -102,17 +104,17 @@ def train_command(arguments: argparse.Namespace) -> None:
         log, saving = LogFile(folder.file(LOG_FILE), group, progress.line), saving_of(arguments)
         for line in head_lines(config, dataset):
             log(line)
-        with noticed_signals(group.first) as notice:
-            trained = train_stage(config, dataset, folder, group, progress, saving, notice=notice, say=log)
+        with preemption_signals(group.first) as notice:
+            trained = train_stage(config, dataset, folder, group, progress, saving, preemption=notice, say=log)
         if group.first:
             print(f"trained {trained['steps']} steps in {trained['seconds']:.1f} s; the weights are in {folder.path}")
             print(save_line(trained))
             print(f"next: python -m golf pack {folder.path}")
 
 
-def saving_of(arguments: argparse.Namespace) -> Saving:
+def saving_of(arguments: argparse.Namespace) -> CheckpointPolicy:
     """--save-seconds and --mtbf-hours."""
-    return Saving(seconds=arguments.save_seconds, mtbf_hours=arguments.mtbf_hours)
+    return CheckpointPolicy(seconds=arguments.save_seconds, mtbf_hours=arguments.mtbf_hours)
 
 
 def pack_command(arguments: argparse.Namespace) -> None:
@@ -133,7 +135,7 @@ def pack_command(arguments: argparse.Namespace) -> None:
 
 
 def training_stream(
-    config: RunConfig, folder: RunFolder, arguments: argparse.Namespace, group: Group
+    config: RunConfig, folder: RunFolder, arguments: argparse.Namespace, group: ProcessGroup
 ) -> TokenStream | None:
     """The training tokens of a run's data, where packing reads them.
 
@@ -167,7 +169,7 @@ def fit_command(arguments: argparse.Namespace) -> None:
         check_built_in(config, None)
     data = Path(data or CORPUS_DATA)
     stream = training_tokens(data, config.model.vocab_size)
-    loss = training_loss(config, stream, arguments.tokens, Group(device=pick_device()))
+    loss = training_loss(config, stream, arguments.tokens, ProcessGroup(device=pick_device()))
     fitted = fit(read_tensors(folder.file(WEIGHTS[AVERAGED])), config, loss, arguments.margin)
     path = arguments.out or folder.file("fitted.json")
     write_json(path, to_plain(replace(config, quant=fitted.quant)))
@@ -187,9 +189,9 @@ def score_command(arguments: argparse.Namespace) -> None:
     evaluate(arguments, every if arguments.rung == "all" else (arguments.rung,))
 
 
-def adapt_command(arguments: argparse.Namespace) -> None:
+def ttt_command(arguments: argparse.Namespace) -> None:
     """The last rung."""
-    evaluate(arguments, (ADAPTED,))
+    evaluate(arguments, (TTT,))
 
 
 def evaluate(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> None:
@@ -206,9 +208,9 @@ def evaluate(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> None:
         for rung in rungs:
             weights = hash_file(folder.file(WEIGHTS.get(rung, "artifact.golf")))
             plain = to_plain(config)
-            identity = digest(weights, dataset.validation_digest, plain["score"], rung == ADAPTED and plain["adapt"])
-            with noticed_signals(group.first) as notice:
-                result = one(rung, saving=saving_of(arguments), notice=notice, identity=identity)
+            identity = digest(weights, dataset.validation_digest, plain["score"], rung == TTT and plain["ttt"])
+            with preemption_signals(group.first) as notice:
+                result = one(rung, saving=saving_of(arguments), preemption=notice, identity=identity)
             if group.first:
                 scores = f"{result['bpb']:.6f} BPB  {result['nats_per_token']:.6f} nats/token"
                 print(f"{rung:10s} {result['seconds']:9.1f} s  {scores}  {scored.file(rung + '.json')}", flush=True)
@@ -221,7 +223,7 @@ def next_evaluation(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> li
     loose = ["--artifact", str(arguments.artifact), "--preset", str(arguments.preset)]
     given = loose if arguments.folder is None else [str(arguments.folder)]
     data = ["--data", str(arguments.data)] if arguments.data else []
-    return ["adapt", *given, *data, *(["--set", "adapt.epochs=3"] if ADAPTED in rungs else [])]
+    return ["ttt", *given, *data, *(["--set", "ttt.epochs=3"] if TTT in rungs else [])]
 
 
 def default_scored(folder: RunFolder) -> Path:
@@ -236,13 +238,13 @@ def evaluated(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig]:
         raise ValueError("give either the FOLDER of a run or --artifact FILE")
     if arguments.artifact is None:
         folder = RunFolder(arguments.folder)
-        return folder, change_only(stored_config(folder), arguments, ("score", "adapt"))
+        return folder, change_only(stored_config(folder), arguments, ("score", "ttt"))
     if arguments.preset is None:
         raise ValueError("--artifact holds a model but not how to score it: give --preset, e.g. --preset demo")
     if not arguments.artifact.is_file():
         raise FileNotFoundError(f"there is no artifact {arguments.artifact}; make one with `python -m golf run demo`")
     config = replace(find_preset(arguments.preset), model=read_artifact(arguments.artifact)[0])
-    return LooseArtifact(arguments.artifact), change_only(config, arguments, ("score", "adapt"))
+    return LooseArtifact(arguments.artifact), change_only(config, arguments, ("score", "ttt"))
 
 
 def need_file(folder: RunFolder, name: str, command: str) -> None:
@@ -310,7 +312,7 @@ def run_folder(arguments: argparse.Namespace) -> RunFolder:
 
 
 def begin(
-    wanted: RunConfig, folder: RunFolder, arguments: argparse.Namespace, group: Group
+    wanted: RunConfig, folder: RunFolder, arguments: argparse.Namespace, group: ProcessGroup
 ) -> tuple[RunConfig, Dataset]:
     """The configuration that the folder is the run of from now on, and its dataset.
 
@@ -398,7 +400,7 @@ def check_built_in(config: RunConfig, preset: str | None) -> None:
 def find_dataset(
     folder: Path | str | None,
     config: RunConfig,
-    group: Group,
+    group: ProcessGroup,
     accept_fault: bool = False,
     preset: str | None = None,
 ) -> Dataset:

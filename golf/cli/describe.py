@@ -35,7 +35,7 @@ class FieldNote:
 def config_facts(name: str, config: RunConfig) -> dict[str, Any]:
     """What `info` shows: sizes, the plan in brief and the predicted bytes, as JSON values."""
     schedule, plan = config.schedule, make_plan(config.schedule)
-    frozen = 0 if config.adapt is None else config.adapt.frozen_blocks
+    frozen = 0 if config.ttt is None else config.ttt.frozen_blocks
     code, model = code_bytes(config), predicted_model_bytes(config)
     qat_start = next((step for step, row in enumerate(plan) if row.qat), None)
     middle = (schedule.warmdown_start + schedule.steps) // 2

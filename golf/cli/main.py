@@ -227,14 +227,14 @@ def _add_evaluating(kinds: Any) -> None:
     )
     rungs = [rung for rung in LADDER if rung != "ttt"]
     score.add_argument("--rung", choices=[*rungs, "all"], default="all", help="which weights and windows (%(default)s)")
-    adapt = _add(
+    ttt = _add(
         kinds,
-        "adapt",
-        "golf.cli.commands:adapt_command",
+        "ttt",
+        "golf.cli.commands:ttt_command",
         "score with test-time training: each chunk is scored first, then trained on",
-        "adapt runs/demo",
-        "adapt runs/demo --set adapt.lr=0.005 adapt.epochs=3",
-        "adapt --artifact runs/demo/artifact.golf --preset demo",
+        "ttt runs/demo",
+        "ttt runs/demo --set ttt.lr=0.005 ttt.epochs=3",
+        "ttt --artifact runs/demo/artifact.golf --preset demo",
     )
     published = _add(
         kinds,
@@ -250,7 +250,7 @@ def _add_evaluating(kinds: Any) -> None:
     published.add_argument("--preset", choices=PRESETS, default="pr598", metavar="PRESET", help=unseen)
     place = "the artifact (FILE with .golf), or for float weights the run's folder (runs/FILE)"
     published.add_argument("--out", type=Path, metavar="PATH", help=place)
-    for parser in (score, adapt):
+    for parser in (score, ttt):
         parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="the run's folder")
         parser.add_argument("--artifact", type=Path, metavar="FILE", help="an artifact instead of a run's folder")
         parser.add_argument("--preset", metavar="PRESET", help="with --artifact: whose score settings to use")

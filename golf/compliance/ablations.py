@@ -15,7 +15,7 @@ from golf.compliance.points import Finding, judged
 from golf.compliance.proofs import Copy, Evaluator, Probe
 from golf.config.config import ModelConfig, RunConfig
 from golf.model.gepa import GEPA
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 
 PARTS: dict[str, dict[str, Any]] = {
     "xsa": {"xsa_layers": 0},
@@ -55,7 +55,7 @@ def prove_switches(
     config: RunConfig,
     tokens: Tensor,
     averaging: Mapping[str, float] | None,
-    group: Group,
+    group: ProcessGroup,
     captured: bool = True,
 ) -> Finding:
     """QAT, XSA, value embedding, bigram and averaging change scores; QAT does in a captured graph as well (point 22).
@@ -98,8 +98,8 @@ def _loaded(shape: ModelConfig, weights: Mapping[str, Tensor], like: GEPA) -> GE
 
 def prove_qat_in_training(evaluate: Evaluator, model: GEPA, probe: Probe) -> Finding:
     """The switch for QAT in test-time training is alive, so that "off" means off (point 22)."""
-    runs = [replace(probe, adapt=replace(probe.adapt, qat=qat)) for qat in (False, True)]
+    runs = [replace(probe, ttt=replace(probe.ttt, qat=qat)) for qat in (False, True)]
     off, on = (run.run(evaluate, Copy(model), probe.stream.tokens) for run in runs)
     change = float((on - off).abs().max())
-    evidence = {"qat_in_ttt": probe.adapt.qat, "qat_in_ttt_changes_by_up_to": change}
-    return judged(22, change > 0.0, evidence, "adapt.qat changes nothing")
+    evidence = {"qat_in_ttt": probe.ttt.qat, "qat_in_ttt_changes_by_up_to": change}
+    return judged(22, change > 0.0, evidence, "ttt.qat changes nothing")

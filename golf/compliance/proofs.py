@@ -1,9 +1,10 @@
 """Proofs of legality by running an evaluator: coverage, order, causality and normalisation.
 
-An evaluator, a model and a short stream enter, findings with numbers leave. The stream is evaluated as a whole, with
-its later tokens changed, and with every possible value of one token; what must not differ is compared. An evaluator
-is what `golf.evaluate.ttt.adapt` is: it takes `start`, `stop_after` and `sink` and returns an `Adapted`. Nothing that
-it says of itself is believed. Source of the rules: openai/parameter-golf, issue #1017 (C1 to C4).
+Evaluates a short stream as a whole, with its later tokens changed, and with every possible value of one token, and
+compares what must not differ. An evaluator has the signature of `golf.evaluate.ttt.score_with_ttt`: it takes `start`,
+`stop_after` and `sink` and returns a `TTTState`. Nothing that it says of itself is believed.
+
+Source of the rules: openai/parameter-golf, issue #1017 (C1 to C4).
 """
 
 import contextlib
@@ -19,17 +20,17 @@ from torch import Tensor, nn
 
 from golf.compliance.eval_probe import watching
 from golf.compliance.points import NOT_APPLICABLE, Finding, judged
-from golf.config.config import AdaptConfig, RunConfig, ScoreConfig
+from golf.config.config import RunConfig, ScoreConfig, TTTConfig
 from golf.evaluate.sliding import Stream, TokenSink, score
-from golf.evaluate.ttt import Adapted, adapt
+from golf.evaluate.ttt import TTTState, score_with_ttt
 from golf.evaluate.windows import make_windows, windows_by_chunk
 from golf.model.compile import compile_model
 from golf.model.gepa import GEPA
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 
-Evaluator = Callable[..., Adapted]
-"""(model, stream, score_config, adapt_config, group, *, start, stop_after, sink): see `golf.evaluate.ttt.adapt`."""
-NO_TRAINING = AdaptConfig(epochs=0)
+Evaluator = Callable[..., TTTState]
+"""(model, stream, score_config, ttt_config, group, *, start, stop_after, sink), as `score_with_ttt` has them."""
+NO_TRAINING = TTTConfig(epochs=0)
 """Settings of an evaluation without test-time training."""
 REPEATS_DIFFER = 10.0
 """Where two equal evaluations differ, a flip may change an earlier score by so many times that."""
@@ -51,18 +52,18 @@ def sliding(
     model: GEPA,
     stream: Stream,
     score_config: ScoreConfig,
-    config: AdaptConfig,
-    group: Group,
+    config: TTTConfig,
+    group: ProcessGroup,
     *,
     forward: nn.Module | None = None,
-    start: Adapted | None = None,
+    start: TTTState | None = None,
     stop_after: int | None = None,
     sink: TokenSink | None = None,
-) -> Adapted:
+) -> TTTState:
     """Scoring by sliding windows as an evaluator; `config` is not used."""
     begun = () if start is None else start.scored.chunks
     scored = score(forward or model, stream, score_config, group, start=begun, stop_after=stop_after, sink=sink)
-    return Adapted(scored, {}, {})
+    return TTTState(scored, {}, {})
 
 
 def evaluator_of(config: RunConfig, device: torch.device, compiled: bool) -> Evaluator:
@@ -73,9 +74,9 @@ def evaluator_of(config: RunConfig, device: torch.device, compiled: bool) -> Eva
     forwards: dict[GEPA, nn.Module] = {}
     choice = config.compile if compiled else False
 
-    def evaluate(model: GEPA, *arguments: Any, **how: Any) -> Adapted:
+    def evaluate(model: GEPA, *arguments: Any, **how: Any) -> TTTState:
         forward = forwards.setdefault(model, compile_model(model, choice, device))
-        return (sliding if config.adapt is None else adapt)(model, *arguments, forward=forward, **how)
+        return (sliding if config.ttt is None else score_with_ttt)(model, *arguments, forward=forward, **how)
 
     return evaluate
 
@@ -101,15 +102,15 @@ class Probe:
 
     stream: Stream
     score: ScoreConfig
-    adapt: AdaptConfig
-    group: Group
+    ttt: TTTConfig
+    group: ProcessGroup
 
     def run(
         self,
         evaluate: Evaluator,
         subject: "Copy",
         tokens: Tensor,
-        start: Adapted | None = None,
+        start: TTTState | None = None,
         stop_after: int | None = None,
     ) -> Tensor:
         """The NLL of each target of these tokens instead of the stream's, float64 (N,); NaN where there is none."""
@@ -120,7 +121,7 @@ class Probe:
 
         stream, how = replace(self.stream, tokens=tokens), {"start": start, "stop_after": stop_after, "sink": sink}
         with repeatable():
-            evaluate(subject.fresh, stream, self.score, self.adapt, self.group, **how)
+            evaluate(subject.fresh, stream, self.score, self.ttt, self.group, **how)
         return nll
 
 
@@ -136,12 +137,14 @@ def repeatable() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
-def probe_of(stream: Stream, score: ScoreConfig, adapt: AdaptConfig | None, group: Group, small: bool) -> Probe | None:
+def probe_of(
+    stream: Stream, score: ScoreConfig, ttt: TTTConfig | None, group: ProcessGroup, small: bool
+) -> Probe | None:
     """The first two chunks and a half of a stream; None when it is too short for three chunks.
 
     Args: small: chunks of two windows, wide strides and at most 2 epochs, so that it takes seconds on any machine.
     """
-    training = NO_TRAINING if adapt is None else adapt
+    training = NO_TRAINING if ttt is None else ttt
     if small:
         length = score.sequence_length
         score = replace(score, stride=max(score.stride, length // 4), chunk_tokens=2 * length)
@@ -162,7 +165,7 @@ def prove_order(evaluate: Evaluator, model: GEPA, probe: Probe) -> list[Finding]
     tokens = torch.randint(model.config.vocab_size, (num_targets + 1,), generator=generator).to(probe.group.device)
     stream = replace(probe.stream, tokens=tokens)
     with watching(subject, tokens) as watch:
-        told = evaluate(subject, stream, probe.score, probe.adapt, probe.group, sink=watch.sink).scored.chunks
+        told = evaluate(subject, stream, probe.score, probe.ttt, probe.group, sink=watch.sink).scored.chunks
     times, nats = watch.times_scored, math.fsum(chunk.nll_nats for chunk in told)
     scored = float(watch.nll.sum())
     coverage = {
@@ -223,15 +226,15 @@ def flip_places(probe: Probe, seed: int, few: bool) -> list[int]:
     if not few:
         windows = make_windows(last, length, stride)
         inside = [window.first_scored for window in windows if chunk < window.first_scored < last - 1]
-        border = inside[len(inside) // 2]
+        on_chunk_boundary = inside[len(inside) // 2]
         places += [
             1,
             2,
             chunk,
             chunk + 1,
             chunk + 2,
-            border,
-            border + 1,
+            on_chunk_boundary,
+            on_chunk_boundary + 1,
             2 * chunk + 1,
             between(2 * chunk + 2, last),
             last,
@@ -301,7 +304,7 @@ def prove_normalised(evaluate: Evaluator, model: GEPA, probe: Probe, chunks: tup
         short = replace(probe, stream=Stream(tokens, probe.stream.target_bytes[:end]), score=score)
         start = None
         if chunk:
-            start = evaluate(subject.fresh, short.stream, score, probe.adapt, probe.group, stop_after=chunk)
+            start = evaluate(subject.fresh, short.stream, score, probe.ttt, probe.group, stop_after=chunk)
         total = 0.0
         for value in range(vocab_size):
             tokens[place] = value
@@ -320,7 +323,7 @@ def compare_with_model(evaluate: Evaluator, model: GEPA, probe: Probe) -> Findin
     """
     subject, stream, device = Copy(model), probe.stream, probe.group.device
     with repeatable():
-        begun = evaluate(subject.fresh, stream, probe.score, probe.adapt, probe.group, stop_after=1)
+        begun = evaluate(subject.fresh, stream, probe.score, probe.ttt, probe.group, stop_after=1)
     nll = probe.run(evaluate, subject, stream.tokens, stop_after=1)
     later = probe.run(evaluate, subject, stream.tokens, start=begun, stop_after=2)
     nll = torch.where(later.isnan(), nll, later)

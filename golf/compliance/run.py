@@ -27,13 +27,13 @@ from golf.config.config import RunConfig
 from golf.config.rules import CAP_BYTES, NON_RECORD, TRACK_SECONDS
 from golf.data.dataset import Dataset
 from golf.evaluate.sliding import Scored, Stream, score
-from golf.evaluate.ttt import adapt
+from golf.evaluate.ttt import score_with_ttt
 from golf.model.compile import compile_model
 from golf.model.gepa import GEPA
 from golf.pipeline.stages import RunFolder, load_model, pack_identity, rung_identity, rungs_of, validation_stream
 from golf.runtime.files import read_json
-from golf.runtime.process_group import Group, device_name
-from golf.runtime.results import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
+from golf.runtime.process_group import ProcessGroup, device_name
+from golf.runtime.results import AVERAGED, LIVE, QUANTISED, SLIDING, TTT
 
 Say = Callable[[str], object]
 """Takes a line of progress."""
@@ -83,7 +83,7 @@ def check_run(
     config: RunConfig,
     dataset: Dataset,
     folder: RunFolder,
-    group: Group,
+    group: ProcessGroup,
     code: int,
     *,
     cheap: bool,
@@ -114,7 +114,9 @@ def check_run(
     return found
 
 
-def cheap_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, code: int) -> dict[str, Any]:
+def cheap_check(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: ProcessGroup, code: int
+) -> dict[str, Any]:
     """What every run is checked for at its end, as `golf.compliance.points.to_json` tells it.
 
     A check that breaks down costs no results: it leaves "error", and no point passed.
@@ -127,14 +129,14 @@ def cheap_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: G
 
 
 def prove_evaluation(
-    config: RunConfig, stream: Stream, model: GEPA, group: Group, cheap: bool, seed: int = 0, say: Say = silent
+    config: RunConfig, stream: Stream, model: GEPA, group: ProcessGroup, cheap: bool, seed: int = 0, say: Say = silent
 ) -> list[Finding]:
     """The proofs of `golf.compliance.proofs` for a configuration's evaluator.
 
     Args: cheap: a small probe, three flips, no token varied.
     """
     sizes = (True,) if cheap else (False, True)
-    probes = [probe_of(stream, config.score, config.adapt, group, small) for small in sizes]
+    probes = [probe_of(stream, config.score, config.ttt, group, small) for small in sizes]
     probe = next((one for one in probes if one is not None), None)
     if probe is None:
         short = f"{stream.num_targets:,} targets of validation are no three chunks"
@@ -149,7 +151,7 @@ def prove_evaluation(
     if cheap:
         return [*found, compare_with_model(evaluate, model, probe)]
     found.append(prove_normalised(evaluate, model, probe, (0, 1, 2)))
-    if config.adapt is not None and config.adapt.epochs and config.adapt.lr:
+    if config.ttt is not None and config.ttt.epochs and config.ttt.lr:
         found.append(prove_qat_in_training(evaluate, model, probe))
     return found
 
@@ -210,7 +212,7 @@ def read_back(
     config: RunConfig,
     stream: Stream,
     folder: RunFolder,
-    group: Group,
+    group: ProcessGroup,
     reported: Reported,
     first_chunks: Literal[1] | None,
 ) -> Finding:
@@ -219,7 +221,7 @@ def read_back(
     Args: first_chunks: how much of the stream is scored again, by the cheapest rung, before anything is trained; None:
         all of it, by every rung.
     """
-    told = {name: reported.rungs[name] for name in (QUANTISED, SLIDING, ADAPTED) if name in reported.rungs}
+    told = {name: reported.rungs[name] for name in (QUANTISED, SLIDING, TTT) if name in reported.rungs}
     whole = {name: one for name, one in told.items() if one.get("chunks")}
     own = {name: abs(float(one["bpb"]) - Scored.of(one["chunks"]).bpb) for name, one in whole.items()}
     if not own:
@@ -228,8 +230,8 @@ def read_back(
     for name in whole if first_chunks is None else list(whole)[:1]:
         model = load_model(folder, name, config, group)
         forward = compile_model(model, choice, group.device)
-        if name == ADAPTED and config.adapt is not None and first_chunks is None:
-            measured = adapt(model, stream, config.score, config.adapt, group, forward=forward).scored
+        if name == TTT and config.ttt is not None and first_chunks is None:
+            measured = score_with_ttt(model, stream, config.score, config.ttt, group, forward=forward).scored
         else:
             measured = score(forward, stream, config.score, group, plain=name == QUANTISED, stop_after=first_chunks)
         differences[name] = measured.bpb - Scored.of(whole[name]["chunks"][:first_chunks]).bpb
@@ -238,8 +240,8 @@ def read_back(
     evidence: dict[str, Any] = {"chunks_scored_again": first_chunks or "all", "bpb_differs_by": differences}
     evidence |= {"tolerance": tolerance, "reported_bpb_differs_from_its_chunks": max(own.values())}
     right = max(map(abs, differences.values())) <= tolerance and max(own.values()) <= OWN_SUMS
-    if SLIDING in whole and ADAPTED in whole:  # the first chunk is scored before anything is trained
-        first, again = (Scored.of(whole[name]["chunks"][:1]).bpb for name in (SLIDING, ADAPTED))
+    if SLIDING in whole and TTT in whole:  # the first chunk is scored before anything is trained
+        first, again = (Scored.of(whole[name]["chunks"][:1]).bpb for name in (SLIDING, TTT))
         evidence["first_chunk_with_training_differs_by"] = again - first
         right &= abs(again - first) <= tolerance
     return judged(23, right, evidence, "the reported BPB is not the artifact's")

@@ -22,7 +22,7 @@ from golf.evaluate.sliding import Stream
 from golf.model.compile import activation_dtype
 from golf.model.gepa import build_model
 from golf.pipeline.stages import RunFolder, pack_stage, train_stage
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.microbatching import ready_to_train
 
 Prepare = Callable[[Dataset], bytes]
@@ -46,7 +46,7 @@ def short_training(config: RunConfig, dataset: Dataset) -> RunConfig:
 
 def prepare_of(config: RunConfig) -> Prepare:
     """The stages themselves, for a short training on the CPU, where equal runs are equal to the last bit."""
-    config, group = replace(config, compile=False), Group()
+    config, group = replace(config, compile=False), ProcessGroup()
 
     def prepare(dataset: Dataset) -> bytes:
         short = short_training(config, dataset)
@@ -75,7 +75,7 @@ def prove_independent(prepare: Prepare, dataset: Dataset) -> Finding:
     return judged(20, sums[0] == sums[1], evidence, "training, calibration or packing depends on validation tokens")
 
 
-def prove_warm_up(config: RunConfig, dataset: Dataset, stream: Stream, group: Group) -> Finding:
+def prove_warm_up(config: RunConfig, dataset: Dataset, stream: Stream, group: ProcessGroup) -> Finding:
     """What goes through the model before the first batch is no text (point 21)."""
     short = short_training(config, dataset)
     model = build_model(config.model, config.seed, activation_dtype(group.device)).to(group.device)

@@ -298,7 +298,7 @@ class ScoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptConfig:
+class TTTConfig:
     """Legal score-first test-time training (TTT): every token is scored before any update that saw it."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -346,7 +346,7 @@ class RunConfig:
     """The quantisation split."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     """Windows and chunks of the evaluation."""
-    adapt: AdaptConfig | None = field(default_factory=AdaptConfig)
+    ttt: TTTConfig | None = field(default_factory=TTTConfig)
     """Test-time training; None: the ladder ends with sliding windows."""
     seed: int = 42
     """Seed of the initial weights; at least 0."""
@@ -361,14 +361,14 @@ class RunConfig:
         _check(self, "seed", 0 <= self.seed < 2**63, "from 0 to below 2**63")
         _check_positive(self, "cap_bytes")
         _check(self, "validate_every", self.validate_every is None or self.validate_every > 0, "None or above 0")
-        frozen = 0 if self.adapt is None else self.adapt.frozen_blocks
+        frozen = 0 if self.ttt is None else self.ttt.frozen_blocks
         longest = max(self.batch.sequence_length, self.score.sequence_length)
         stretched = longest > self.model.rope_train_length
         rule = f"above 2 where sequences ({longest}) are longer than rope_train_length {self.model.rope_train_length}"
         _check(self.model, "rope_dims", self.model.rope_dims > 2 or not stretched, rule)
         rule = f"at most model.num_layers {self.model.num_layers}"
-        if self.adapt is not None:
-            _check(self.adapt, "frozen_blocks", frozen <= self.model.num_layers, rule)
+        if self.ttt is not None:
+            _check(self.ttt, "frozen_blocks", frozen <= self.model.num_layers, rule)
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

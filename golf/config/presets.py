@@ -10,7 +10,6 @@ from typing import Literal
 from golf.config.config import (
     RECORD_INT6,
     RECORD_INT8,
-    AdaptConfig,
     BatchConfig,
     GridConfig,
     ModelConfig,
@@ -18,6 +17,7 @@ from golf.config.config import (
     RunConfig,
     ScheduleConfig,
     ScoreConfig,
+    TTTConfig,
     nearest,
 )
 
@@ -84,7 +84,7 @@ PRESETS: dict[str, RunConfig] = {
         ),
         quant=replace(_split(6, 6, 6, 6), float_elements=4096, calibration_tokens=32_768),
         score=ScoreConfig(sequence_length=256, stride=128, chunk_tokens=4096),
-        adapt=AdaptConfig(lr=0.01, epochs=2, frozen_blocks=1),
+        ttt=TTTConfig(lr=0.01, epochs=2, frozen_blocks=1),
         cap_bytes=430_000,
         validate_every=None,
     ),
@@ -94,7 +94,7 @@ PRESETS: dict[str, RunConfig] = {
         model=ModelConfig(rope_train_length=2048),
         schedule=ScheduleConfig(steps=30_000, warmdown_start=12_000, qat_threshold=None),
         quant=QuantConfig(attention=_PR668_GRID, mlp=_PR668_GRID, token_embedding=_PR668_GRID, tables=_PR668_GRID),
-        adapt=AdaptConfig(warmup_fraction=0.05),
+        ttt=TTTConfig(warmup_fraction=0.05),
     ),
 }
 

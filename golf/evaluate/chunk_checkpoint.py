@@ -13,11 +13,11 @@ from typing import Any
 from torch import Tensor
 
 from golf.evaluate.sliding import ChunkScore, Scored
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import BEGUN, SCREEN, TENSORS
 from golf.runtime.tensors import read_stored, write_tensors
-from golf.train.checkpoint_policy import Saves, Saving
-from golf.train.loop import Notice, Preempted, never
+from golf.train.checkpoint_policy import CheckpointPolicy, CheckpointTimer
+from golf.train.loop import Preempted, PreemptionCheck, never
 
 
 class RungLog:
@@ -28,9 +28,9 @@ class RungLog:
         folder: Path,
         rung: str,
         identity: str,
-        group: Group,
-        saving: Saving,
-        notice: Notice = never,
+        group: ProcessGroup,
+        saving: CheckpointPolicy,
+        preemption: PreemptionCheck = never,
         first_chunks: int | None = None,
     ) -> None:
         """Go on from the furthest that `folder` holds of this rung.
@@ -38,14 +38,14 @@ class RungLog:
         Args: identity: what the figures are the figures of; first_chunks: how much of the stream; None: all.
         Raises: ValueError when a file is damaged or not the same on all ranks.
         """
-        self.rung, self.identity, self.group, self.notice, self.first_chunks = (
+        self.rung, self.identity, self.group, self.preemption, self.first_chunks = (
             rung,
             identity,
             group,
-            notice,
+            preemption,
             first_chunks,
         )
-        self.saves, self.started = Saves(saving), time.perf_counter()
+        self.saves, self.started = CheckpointTimer(saving), time.perf_counter()
         screen = folder / f"{rung}{SCREEN}{TENSORS}"
         self.file = folder / f"{rung}{BEGUN}{TENSORS}" if first_chunks is None else screen
         self.chunks: list[ChunkScore] = []
@@ -79,15 +79,15 @@ class RungLog:
         """Keep the next chunk."""
         self.chunks.append(chunk)
 
-    def border(self, tensors: Callable[[], dict[str, Tensor]]) -> None:
+    def on_chunk_boundary(self, tensors: Callable[[], dict[str, Tensor]]) -> None:
         """Between two chunks: save if it is time; save and raise Preempted, on all ranks, if any was told to end.
 
         Args: tensors: gives what is needed to go on from here, beside the chunks.
         """
-        noticed = self.group.any(self.notice())
-        if self.group.first and (noticed or self.saves.due):
+        preempted = self.group.any(self.preemption())
+        if self.group.first and (preempted or self.saves.due):
             self.saves.save(lambda: self._write(tensors(), self.before))
-        if noticed:
+        if preempted:
             self.group.wait()
             raise Preempted(f"stopped after {len(self.chunks)} chunks of {self.rung}, which are saved in {self.file}")
 

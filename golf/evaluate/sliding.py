@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from golf.config.config import ScoreConfig
 from golf.evaluate.windows import Window, make_windows, windows_by_chunk
 from golf.runtime.errors import Diverged
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def score_windows(
     stream: Stream,
     windows: Sequence[Window],
     config: ScoreConfig,
-    group: Group,
+    group: ProcessGroup,
     sink: TokenSink | None,
 ) -> float:
     """Sum of the NLLs (nats) of the windows' scored targets over all ranks; this rank computes its share.
@@ -165,14 +165,14 @@ def score(
     forward: nn.Module,
     stream: Stream,
     config: ScoreConfig,
-    group: Group,
+    group: ProcessGroup,
     *,
     plain: bool = False,
     start: Sequence[ChunkScore] = (),
     stop_after: int | None = None,
     sink: TokenSink | None = None,
     after_chunk: Callable[[int, ChunkScore], None] | None = None,
-    border: Callable[[], None] | None = None,
+    on_chunk_boundary: Callable[[], None] | None = None,
 ) -> Scored:
     """Score the stream chunk by chunk.
 
@@ -191,6 +191,6 @@ def score(
         chunks.append(chunk_score(stream, members[number], number, nats))
         if after_chunk is not None:
             after_chunk(number, chunks[-1])
-        if border is not None and number + 1 < len(members):
-            border()
+        if on_chunk_boundary is not None and number + 1 < len(members):
+            on_chunk_boundary()
     return Scored(tuple(chunks))

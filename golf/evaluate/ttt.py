@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from golf.config.config import AdaptConfig, ScoreConfig
+from golf.config.config import ScoreConfig, TTTConfig
 from golf.evaluate.sliding import ChunkScore, Scored, Stream, TokenSink, chunk_score, score_windows
 from golf.evaluate.windows import make_windows, windows_by_chunk
 from golf.model.gepa import GEPA
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.tensors import load_optimizer, optimizer_tensors
 
 
 @dataclass(frozen=True)
-class Adapted:
+class TTTState:
     """The scores so far and what is needed to go on after the last of them."""
 
     scored: Scored
@@ -31,7 +31,7 @@ class Adapted:
     """The optimiser's tensors: the momentum is carried over the chunks."""
 
 
-def chunk_lr(config: AdaptConfig, chunk: int, num_chunks: int) -> float:
+def chunk_lr(config: TTTConfig, chunk: int, num_chunks: int) -> float:
     """Cosine from `lr` at chunk 0 to 0 at the last, after an optional linear warm-up."""
     cosine = config.lr * 0.5 * (1.0 + math.cos(math.pi * chunk / max(num_chunks - 1, 1)))
     warmup_chunks = int(config.warmup_fraction * num_chunks)
@@ -46,20 +46,20 @@ def trainable_parameters(model: GEPA, frozen_blocks: int) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def adapt(
+def score_with_ttt(
     model: GEPA,
     stream: Stream,
     score_config: ScoreConfig,
-    config: AdaptConfig,
-    group: Group,
+    config: TTTConfig,
+    group: ProcessGroup,
     *,
     forward: nn.Module | None = None,
-    start: Adapted | None = None,
+    start: TTTState | None = None,
     stop_after: int | None = None,
     sink: TokenSink | None = None,
     after_chunk: Callable[[int, ChunkScore], None] | None = None,
-    border: Callable[[Callable[[], Adapted]], None] | None = None,
-) -> Adapted:
+    on_chunk_boundary: Callable[[Callable[[], TTTState]], None] | None = None,
+) -> TTTState:
     """Score and train the stream chunk by chunk.
 
     Args: forward: the compiled model where there is one; start: where an earlier call stopped; stop_after: number of
@@ -81,8 +81,8 @@ def adapt(
         load_optimizer(trainer.optimizer, start.optimizer)
         done = list(start.scored.chunks)
 
-    def reached() -> Adapted:
-        return Adapted(Scored(tuple(done)), model.state_dict(), optimizer_tensors(trainer.optimizer.state_dict()))
+    def reached() -> TTTState:
+        return TTTState(Scored(tuple(done)), model.state_dict(), optimizer_tensors(trainer.optimizer.state_dict()))
 
     end = len(chunks) if stop_after is None else min(stop_after, len(chunks))
     for number in range(len(done), end):
@@ -94,8 +94,8 @@ def adapt(
             first = number * score_config.chunk_tokens
             tokens = stream.tokens[first : first + score_config.chunk_tokens + 1]
             trainer.train(tokens, score_config.sequence_length, chunk_lr(config, number, num_chunks))
-        if border is not None and number + 1 < end:
-            border(reached)
+        if on_chunk_boundary is not None and number + 1 < end:
+            on_chunk_boundary(reached)
     last = reached()
     return replace(last, weights={name: tensor.detach().clone() for name, tensor in last.weights.items()})
 
@@ -103,9 +103,11 @@ def adapt(
 class ChunkTrainer:
     """The parameters, their gradients in one buffer, and the optimiser that goes on over the chunks."""
 
-    def __init__(self, parameters: list[nn.Parameter], forward: nn.Module, config: AdaptConfig, group: Group) -> None:
+    def __init__(
+        self, parameters: list[nn.Parameter], forward: nn.Module, config: TTTConfig, group: ProcessGroup
+    ) -> None:
         self.parameters, self.forward, self.config, self.group = parameters, forward, config, group
-        self.optimizer = make_adapt_optimizer(parameters, config)
+        self.optimizer = make_ttt_optimizer(parameters, config)
         sizes = [parameter.numel() for parameter in parameters]
         self.summed = torch.zeros(sum(sizes), device=group.device)
         self.gradients = [part.view(p.shape) for p, part in zip(parameters, self.summed.split(sizes), strict=True)]
@@ -146,7 +148,7 @@ def sequences_per_pass(length: int, device: torch.device) -> int | None:
     return max(1, 4096 // length) if device.type == "cpu" else None
 
 
-def make_adapt_optimizer(parameters: list[nn.Parameter], config: AdaptConfig) -> torch.optim.Optimizer:
+def make_ttt_optimizer(parameters: list[nn.Parameter], config: TTTConfig) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW without weight decay."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)

@@ -24,7 +24,7 @@ from golf.data.shards import TokenStream, token_stream
 from golf.model.compile import activation_dtype
 from golf.model.gepa import GEPA
 from golf.pipeline.bundle import code_bytes
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 
 FIT_GROUPS = ("attention", "mlp", "token_embedding", "tables")
 """The groups of QuantConfig, each with a choice of its own."""
@@ -87,7 +87,7 @@ def training_tokens(folder: Path, vocab_size: int) -> TokenStream:
 
 
 def training_loss(
-    config: RunConfig, stream: TokenStream, tokens: int, group: Group
+    config: RunConfig, stream: TokenStream, tokens: int, group: ProcessGroup
 ) -> Callable[[Mapping[str, Tensor]], float]:
     """The mean loss of given weights, in nats per token, on about so many tokens spread over the stream."""
     length = config.batch.sequence_length

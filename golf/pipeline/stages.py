@@ -27,14 +27,13 @@ from golf.data.dataset import Dataset
 from golf.data.shards import TokenStream
 from golf.evaluate.chunk_checkpoint import RungLog
 from golf.evaluate.sliding import ChunkScore, Scored, Stream, score
-from golf.evaluate.ttt import Adapted, adapt
+from golf.evaluate.ttt import TTTState, score_with_ttt
 from golf.model.compile import activation_dtype, compile_model
 from golf.model.gepa import GEPA, build_model
 from golf.runtime.errors import Diverged
 from golf.runtime.files import write_bytes, write_json
-from golf.runtime.process_group import Group, device_name
+from golf.runtime.process_group import ProcessGroup, device_name
 from golf.runtime.results import (
-    ADAPTED,
     AVERAGED,
     BEGUN,
     LADDER,
@@ -43,6 +42,7 @@ from golf.runtime.results import (
     SLIDING,
     STATE,
     TENSORS,
+    TTT,
     WEIGHTS,
     Rung,
     digest,
@@ -50,14 +50,14 @@ from golf.runtime.results import (
     write_result,
 )
 from golf.runtime.tensors import prefixed, read_tensors, unprefixed, write_tensors
-from golf.train.checkpoint_policy import BY_COST, Saving
-from golf.train.loop import Notice, Step, never, train
+from golf.train.checkpoint_policy import BY_COST, CheckpointPolicy
+from golf.train.loop import PreemptionCheck, Step, never, train
 from golf.train.microbatching import ready_to_train, training_passes
 from golf.train.run_log import Say, end_lines, exact_line, head_lines, is_told, rung_line, size_lines, unsaid
 from golf.train.train_log import CURVES_FILE, TrainingLog
 from golf.train.train_state import TrainState
 
-LOWER_TRAINING, LOWER_ADAPT = "lower the learning rates", "lower adapt.lr or adapt.epochs"
+LOWER_TRAINING, LOWER_TTT = "lower the learning rates", "lower ttt.lr or ttt.epochs"
 """What to do about a loss that is not finite."""
 Event = Callable[[str, int, float], None]
 """(curve, step or chunk, value): called on every rank while a stage runs."""
@@ -87,12 +87,12 @@ def train_stage(
     config: RunConfig,
     dataset: Dataset,
     folder: RunFolder,
-    group: Group,
+    group: ProcessGroup,
     event: Event,
-    saving: Saving = BY_COST,
+    saving: CheckpointPolicy = BY_COST,
     start: Path | None = None,
     keep: Mapping[int, Path] = MappingProxyType({}),
-    notice: Notice = never,
+    preemption: PreemptionCheck = never,
     say: Say = unsaid,
 ) -> dict[str, Any]:
     """Train to the last step and write the live and the averaged weights.
@@ -125,9 +125,12 @@ def train_stage(
         every = config.validate_every
         due = every is not None and state.step % every == 0 and 0 < state.step < steps
         if due and not log.has("validation_bpb", state.step):
-            stream, border = validation_stream(dataset, group), lambda: log.stop_when(group.any(notice()))
+            stream, on_chunk_boundary = (
+                validation_stream(dataset, group),
+                lambda: log.stop_when(group.any(preemption())),
+            )
             with naming(f"step {state.step}, validation", LOWER_TRAINING):
-                scored = score(forward, stream, config.score, group, plain=True, border=border)
+                scored = score(forward, stream, config.score, group, plain=True, on_chunk_boundary=on_chunk_boundary)
             log.note("validation_bpb", state.step, scored.bpb)
             log.tell_step(state.step, val_loss=scored.nats_per_token, val_bpb=scored.bpb)
         if state.step in keep and not (resumed and (keep[state.step] / STATE).exists()):
@@ -137,7 +140,7 @@ def train_stage(
         log.note("train_loss", step.step, step.loss_nats)
         if is_told(step.step + 1, steps):
             log.tell_step(step.step + 1, train_loss=step.loss_nats)
-        log.stop_when(step.noticed and state.step < steps)
+        log.stop_when(step.preempted and state.step < steps)
         finish_step()
         if state.step < steps:
             log.save_when_due()
@@ -145,7 +148,7 @@ def train_stage(
     finish_step(resumed=True)
     plan, clip = make_plan(config.schedule), config.optimizer.gradient_clip
     batches, passes = training_passes(config.batch, stream, group)
-    train(state, plan, batches, clip, group, after_step, forward, passes, notice=notice)
+    train(state, plan, batches, clip, group, after_step, forward, passes, preemption=preemption)
     if group.first:
         write_tensors(folder.file(WEIGHTS[LIVE]), state.live_weights())
         write_tensors(folder.file(WEIGHTS[AVERAGED]), state.averaged_weights())
@@ -176,13 +179,13 @@ def naming(where: str, remedy: str) -> Iterator[None]:
         raise Diverged(f"{where}, {error}; {remedy}") from error
 
 
-def validation_stream(dataset: Dataset, group: Group) -> Stream:
+def validation_stream(dataset: Dataset, group: ProcessGroup) -> Stream:
     """The validation tokens, on the group's device, and the bytes of each target."""
     tokens = torch.from_numpy(dataset.validation.astype("int64")).to(group.device)
     return Stream(tokens, dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]))
 
 
-def pack_stage(config: RunConfig, folder: RunFolder, stream: TokenStream | None, group: Group) -> dict[str, Any]:
+def pack_stage(config: RunConfig, folder: RunFolder, stream: TokenStream | None, group: ProcessGroup) -> dict[str, Any]:
     """Quantise the averaged weights and write the artifact.
 
     Args: stream: of the training shards, which only GPTQ reads, with the model on the group's device.
@@ -214,7 +217,7 @@ def with_code(packed: dict[str, Any], code: bytes, cap_bytes: int) -> dict[str, 
     return packed | {"artifact_bytes": artifact_bytes, **counted, "over_bytes": over_bytes, "fits": over_bytes == 0}
 
 
-def load_model(folder: RunFolder, rung: str, config: RunConfig, group: Group) -> GEPA:
+def load_model(folder: RunFolder, rung: str, config: RunConfig, group: ProcessGroup) -> GEPA:
     """The model of a rung: live or averaged weights, or the artifact read back from the disk.
 
     Raises: ValueError naming the file when it is damaged or of another model.
@@ -237,12 +240,12 @@ def rung_identity(config: RunConfig, dataset: Dataset, rung: str) -> str:
     """What a rung's figures are the figures of."""
     step = config.schedule.steps
     weights = training_identity(config, dataset, step) if rung in WEIGHTS else pack_identity(config, dataset)
-    adapt = to_plain(config.adapt) if rung == ADAPTED else None
-    return digest(weights, to_plain(config.score), adapt, config.compile)
+    ttt = to_plain(config.ttt) if rung == TTT else None
+    return digest(weights, to_plain(config.score), ttt, config.compile)
 
 
 def score_stage(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, log: RungLog
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: ProcessGroup, event: Event, log: RungLog
 ) -> dict[str, Any]:
     """Measure one rung below TTT: plain windows for "live", "ema" and "quantised", the stride for "sliding".
 
@@ -264,44 +267,44 @@ def score_stage(
         start=log.chunks,
         stop_after=log.first_chunks,
         after_chunk=after_chunk,
-        border=lambda: log.border(dict),
+        on_chunk_boundary=lambda: log.on_chunk_boundary(dict),
     )
     return rung_result(log, scored, dict)
 
 
-def adapt_stage(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, event: Event, log: RungLog
+def ttt_stage(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: ProcessGroup, event: Event, log: RungLog
 ) -> dict[str, Any]:
     """Measure the last rung: sliding windows with score-first test-time training.
 
     Args and returns: as `score_stage`.
     """
-    if config.adapt is None:
-        raise ValueError("RunConfig.adapt is None: this configuration has no test-time training")
+    if config.ttt is None:
+        raise ValueError("RunConfig.ttt is None: this configuration has no test-time training")
     weights, momentum = (unprefixed(log.tensors, part) for part in ("weights", "optimizer"))
-    start = Adapted(Scored(tuple(log.chunks)), weights, momentum) if log.chunks else None
+    start = TTTState(Scored(tuple(log.chunks)), weights, momentum) if log.chunks else None
 
     def after_chunk(number: int, chunk: ChunkScore) -> None:
         log.note(chunk)
         if any(chunk.num_bytes for chunk in log.chunks):
             event("ttt_bpb", number, Scored(tuple(log.chunks)).bpb)
 
-    def to_go_on(state: Callable[[], Adapted]) -> dict[str, Tensor]:
+    def to_go_on(state: Callable[[], TTTState]) -> dict[str, Tensor]:
         reached = state()
         return prefixed("weights", reached.weights) | prefixed("optimizer", reached.optimizer)
 
-    model = load_model(folder, ADAPTED, config, group)
-    adapted = adapt(
+    model = load_model(folder, TTT, config, group)
+    adapted = score_with_ttt(
         model,
         validation_stream(dataset, group),
         config.score,
-        config.adapt,
+        config.ttt,
         group,
         forward=compile_model(model, config.compile, group.device),
         start=start,
         stop_after=log.first_chunks,
         after_chunk=after_chunk,
-        border=lambda state: log.border(partial(to_go_on, state)),
+        on_chunk_boundary=lambda state: log.on_chunk_boundary(partial(to_go_on, state)),
     )
     return rung_result(log, adapted.scored, lambda: to_go_on(lambda: adapted))
 
@@ -317,12 +320,12 @@ def run_stages(
     config: RunConfig,
     dataset: Dataset,
     folder: RunFolder,
-    group: Group,
+    group: ProcessGroup,
     code: bytes,
     event: Event,
     stop_over_cap: bool = False,
-    saving: Saving = BY_COST,
-    notice: Notice = never,
+    saving: CheckpointPolicy = BY_COST,
+    preemption: PreemptionCheck = never,
     say: Say = unsaid,
 ) -> dict[str, Any]:
     """All stages in one process group, each result kept in the folder and used again if its inputs are the same.
@@ -333,13 +336,13 @@ def run_stages(
     """
     for line in head_lines(config, dataset):
         say(line)
-    trained = train_stage(config, dataset, folder, group, event, saving, notice=notice, say=say)
+    trained = train_stage(config, dataset, folder, group, event, saving, preemption=preemption, say=say)
     packed = pack_trained(config, dataset, folder, group, code)
     for line in size_lines(packed, config.quant):
         say(line)
     if stop_over_cap and not packed["fits"]:
         return {"train": trained, "pack": packed, "ladder": []}
-    one = partial(measure, config, dataset, folder, group, event, saving=saving, notice=notice)
+    one = partial(measure, config, dataset, folder, group, event, saving=saving, preemption=preemption)
     ladder = []
     for name in rungs_of(config):
         ladder.append(one(name))
@@ -351,19 +354,19 @@ def run_stages(
 
 def rungs_of(config: RunConfig) -> tuple[str, ...]:
     """The rungs that a run of `config` has, from below."""
-    return LADDER if config.adapt is not None else LADDER[:-1]
+    return LADDER if config.ttt is not None else LADDER[:-1]
 
 
 def measure(
     config: RunConfig,
     dataset: Dataset,
     folder: RunFolder,
-    group: Group,
+    group: ProcessGroup,
     event: Event,
     rung: str,
     first_chunks: int | None = None,
-    saving: Saving = BY_COST,
-    notice: Notice = never,
+    saving: CheckpointPolicy = BY_COST,
+    preemption: PreemptionCheck = never,
     place: RunFolder | None = None,
     identity: str | None = None,
 ) -> dict[str, Any]:
@@ -374,12 +377,12 @@ def measure(
     Raises: Preempted on all ranks, with what was scored saved, once the notice is true on any; Diverged naming the
         rung and the chunk whose loss is not finite.
     """
-    stage = adapt_stage if rung == ADAPTED else score_stage
+    stage = ttt_stage if rung == TTT else score_stage
     where, mark = place or folder, identity or rung_identity(config, dataset, rung)
 
     def compute() -> dict[str, Any]:
-        log = RungLog(where.path, rung, mark, group, saving, notice, first_chunks)
-        with naming(rung, LOWER_ADAPT if rung == ADAPTED else LOWER_TRAINING):
+        log = RungLog(where.path, rung, mark, group, saving, preemption, first_chunks)
+        with naming(rung, LOWER_TTT if rung == TTT else LOWER_TRAINING):
             return stage(config, dataset, folder, group, event, log)
 
     if first_chunks is not None:
@@ -395,7 +398,9 @@ def pack_identity(config: RunConfig, dataset: Dataset) -> str:
     return digest(training_identity(config, dataset, config.schedule.steps), to_plain(config.quant))
 
 
-def pack_trained(config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, code: bytes) -> dict[str, Any]:
+def pack_trained(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, group: ProcessGroup, code: bytes
+) -> dict[str, Any]:
     """`pack_stage`, kept in the folder, with the counted code; the first rank packs for all."""
     identity = pack_identity(config, dataset)
     packed = kept(folder, "pack", identity, group, lambda: pack_stage(config, folder, dataset.train, group), alone=True)
@@ -406,7 +411,7 @@ def kept(
     folder: RunFolder,
     stage: str,
     identity: str,
-    group: Group,
+    group: ProcessGroup,
     compute: Callable[[], dict[str, Any]],
     alone: bool = False,
 ) -> dict[str, Any]:

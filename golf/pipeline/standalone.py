@@ -20,7 +20,7 @@ from golf.data.dataset import open_dataset
 from golf.pipeline.stages import RunFolder, run_stages
 from golf.runtime.files import write_json
 from golf.runtime.process_group import join
-from golf.train.loop import Notice, Preempted
+from golf.train.loop import Preempted, PreemptionCheck
 from golf.train.run_log import LogFile
 
 
@@ -66,7 +66,7 @@ class Progress:
 
 
 @contextlib.contextmanager
-def noticed_signals(first: bool) -> Iterator[Notice]:
+def preemption_signals(first: bool) -> Iterator[PreemptionCheck]:
     """Ctrl-C and SIGTERM as a notice for the block; a second Ctrl-C ends it at once.
 
     Args: first: whether this rank tells the user.
@@ -137,13 +137,15 @@ def main(config_json: dict[str, Any]) -> None:
     config = from_plain(RunConfig, config_json)
     given = read_options(config)
     config = override_all(config, {"seed": given.seed})
-    with join() as group, noticed_signals(group.first) as notice:
+    with join() as group, preemption_signals(group.first) as preemption:
         dataset = open_dataset(given.data, config.model.vocab_size, given.tokenizer)
         code, folder = Path(sys.argv[0]).read_bytes(), RunFolder(given.out)
         log = LogFile(Path("logs") / f"{given.run_id}.txt", group, partial(print, flush=True))
         unread = [f"{name}={os.environ[name]}" for name in UNREAD if name in os.environ]
         if unread:
             log(f"not read: {' '.join(unread)}; model and number of steps are fixed, so that the result is, too")
-        results = run_stages(config, dataset, folder, group, code, Progress(not group.first), notice=notice, say=log)
+        results = run_stages(
+            config, dataset, folder, group, code, Progress(not group.first), preemption=preemption, say=log
+        )
         if group.first:
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)

@@ -14,7 +14,7 @@ from golf.config.schedule import Row, fit_to_seconds, make_plan
 from golf.data.dataset import Dataset
 from golf.model.compile import activation_dtype
 from golf.model.gepa import build_model
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.loop import Step, train
 from golf.train.microbatching import ready_to_train, training_passes
 from golf.train.train_state import TrainState
@@ -23,7 +23,9 @@ MEASURED_STEPS = 3
 """Steps whose time counts, after one that warms up."""
 
 
-def plan_for_seconds(config: RunConfig, dataset: Dataset, group: Group, seconds: float) -> tuple[RunConfig, float]:
+def plan_for_seconds(
+    config: RunConfig, dataset: Dataset, group: ProcessGroup, seconds: float
+) -> tuple[RunConfig, float]:
     """`config` with as many steps as train in `seconds`, and the measured seconds of one step.
 
     Compiling, validating and saving are not part of the budget. Every rank gets the same answer.
@@ -33,7 +35,7 @@ def plan_for_seconds(config: RunConfig, dataset: Dataset, group: Group, seconds:
     return replace(config, schedule=fit_to_seconds(config.schedule, seconds, step_seconds)), step_seconds
 
 
-def measure_step(config: RunConfig, dataset: Dataset, group: Group) -> float:
+def measure_step(config: RunConfig, dataset: Dataset, group: ProcessGroup) -> float:
     """Mean seconds of one training step on this machine, with as large a share under QAT as the plan has."""
     stream = dataset.train
     if stream is None:

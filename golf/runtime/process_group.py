@@ -20,7 +20,7 @@ from golf.config.config import MICRO_BATCHES
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """The processes that compute one result together."""
 
     rank: int = 0
@@ -78,25 +78,25 @@ def device_name(device: torch.device) -> str:
     return f"{found[1] if found else platform.machine()}, {torch.get_num_threads()} thread(s)"
 
 
-def current_group(device: torch.device | None = None) -> Group:
+def current_group(device: torch.device | None = None) -> ProcessGroup:
     """The group of an already initialised process group, or one process."""
     if device is None:
         device = pick_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not torch.distributed.is_initialized():
-        return Group(device=device)
-    return Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
+        return ProcessGroup(device=device)
+    return ProcessGroup(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
 
 
 @contextlib.contextmanager
-def join() -> Iterator[Group]:
+def join() -> Iterator[ProcessGroup]:
     """Join torchrun's process group for the block (nccl on GPUs, gloo on CPUs); alone outside torchrun."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     device = pick_device(int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    Group(world_size=world_size)
+    ProcessGroup(world_size=world_size)
     if world_size == 1:
-        yield Group(device=device)
+        yield ProcessGroup(device=device)
         return
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

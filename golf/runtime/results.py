@@ -12,8 +12,8 @@ from typing import Any
 
 from golf.runtime.files import read_json, write_json
 
-LIVE, AVERAGED, QUANTISED, SLIDING, ADAPTED = "live", "ema", "quantised", "sliding", "ttt"
-LADDER = (LIVE, AVERAGED, QUANTISED, SLIDING, ADAPTED)
+LIVE, AVERAGED, QUANTISED, SLIDING, TTT = "live", "ema", "quantised", "sliding", "ttt"
+LADDER = (LIVE, AVERAGED, QUANTISED, SLIDING, TTT)
 """The rungs every run reports, each measured from the stage before it."""
 TENSORS = ".safetensors"
 STATE = f"state{TENSORS}"

@@ -30,7 +30,7 @@ HERE = {
     16: "`make_windows` in `train_gpt.py`",
     17: "the loss is a cross-entropy over the whole vocabulary",
     18: "attention is causal, adaptation follows the score",
-    19: "`adapt` in `train_gpt.py`: a chunk is scored, then trained on",
+    19: "`ttt` in `train_gpt.py`: a chunk is scored, then trained on",
     20: "training and packing are not given the validation tokens",
     21: "`ready_to_train` in `train_gpt.py` passes a range of numbers",
     22: "Architecture, Training: what is on",

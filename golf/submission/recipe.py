@@ -16,7 +16,7 @@ def blurb(config: RunConfig) -> str:
     """The recipe in one line."""
     model, quant = config.model, config.quant
     bits = "/".join(dict.fromkeys(f"int{getattr(quant, group).bits}" for group in GROUPS))
-    adapted = "" if config.adapt is None else " + score-first test-time training"
+    adapted = "" if config.ttt is None else " + score-first test-time training"
     return (
         f"{model.num_layers}-layer GEPA of width {model.model_dim}, {count_parameters(model):,} parameters, "
         f"{config.schedule.steps:,} steps, {bits} with {quant.codec}, sliding windows of stride {config.score.stride}"
@@ -148,26 +148,26 @@ def _grid_row(title: str, grid: GridConfig) -> list[str]:
 
 def evaluation(config: RunConfig) -> str:
     """Windows and test-time training."""
-    score, adapt = config.score, config.adapt
+    score, ttt = config.score, config.ttt
     windows = (
         f"Windows of {score.sequence_length:,} tokens with stride {score.stride:,} over the whole validation stream: "
         "the first scores all its tokens, each further one those that none before it scored, so that every token is "
         "scored exactly once."
     )
-    if adapt is None:
+    if ttt is None:
         return f"{windows} There is no test-time training."
-    rate = f"learning rate {adapt.lr:g}, falling as a cosine to 0 over the chunks"
-    if adapt.warmup_fraction:
-        rate += f" after a linear rise over the first {adapt.warmup_fraction:.0%} of them"
-    blocks = "block is" if adapt.frozen_blocks == 1 else f"{adapt.frozen_blocks} blocks are"
-    frozen = f"; the first {blocks} frozen" if adapt.frozen_blocks else ""
-    momentum = f", momentum {adapt.momentum:g} carried over the chunks" if adapt.optimizer == "sgd" else ""
-    name = {"sgd": "SGD", "adamw": "AdamW"}[adapt.optimizer]
-    passes = "1 pass" if adapt.epochs == 1 else f"{adapt.epochs} passes"
+    rate = f"learning rate {ttt.lr:g}, falling as a cosine to 0 over the chunks"
+    if ttt.warmup_fraction:
+        rate += f" after a linear rise over the first {ttt.warmup_fraction:.0%} of them"
+    blocks = "block is" if ttt.frozen_blocks == 1 else f"{ttt.frozen_blocks} blocks are"
+    frozen = f"; the first {blocks} frozen" if ttt.frozen_blocks else ""
+    momentum = f", momentum {ttt.momentum:g} carried over the chunks" if ttt.optimizer == "sgd" else ""
+    name = {"sgd": "SGD", "adamw": "AdamW"}[ttt.optimizer]
+    passes = "1 pass" if ttt.epochs == 1 else f"{ttt.epochs} passes"
     return (
         f"{windows}\n\nTest-time training (TTT) is score-first: a chunk of {score.chunk_tokens:,} tokens is scored, "
         f"and only then trained on, for {passes}; the last chunk is scored and not trained on. {name}, {rate}"
-        f"{momentum}, gradient clip {adapt.gradient_clip:g}, {adapt.batch_sequences} sequences an update{frozen}, "
-        f"so that {whole(count_parameters(config.model, adapt.frozen_blocks))} parameters are trained."
-        + (" Weights are fake-quantised while adapting." if adapt.qat else "")
+        f"{momentum}, gradient clip {ttt.gradient_clip:g}, {ttt.batch_sequences} sequences an update{frozen}, "
+        f"so that {whole(count_parameters(config.model, ttt.frozen_blocks))} parameters are trained."
+        + (" Weights are fake-quantised while adapting." if ttt.qat else "")
     )

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 
 from golf.config.rules import CAP_BYTES, P_CLAIM, P_LOOSE
-from golf.runtime.results import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
+from golf.runtime.results import AVERAGED, LIVE, QUANTISED, SLIDING, TTT
 from golf.submission.entry import Submission, deviation, hardware, largest_seed, rung_means
 from golf.submission.markdown import items, number, plain, table, whole
 from golf.submission.study import Mean, OtherRun, SeedStudy, Statistics
@@ -18,7 +18,7 @@ RUNGS = {
     AVERAGED: "averaged weights",
     QUANTISED: "artifact read back from the disk",
     SLIDING: "the same in sliding windows",
-    ADAPTED: "the same with score-first TTT",
+    TTT: "the same with score-first TTT",
 }
 """What each rung of the ladder is."""
 _SPANS = 10
@@ -33,7 +33,7 @@ def result(submission: Submission) -> str:
     if found.bpb is None or found.nats is None:
         return "**No result: no seed is done.**"
     seeds = f"mean and standard deviation of {len(study.done)} seeds" if len(study.done) > 1 else "one seed"
-    adapted = ", with score-first test-time training" if study.done[0].last.name == ADAPTED else ""
+    adapted = ", with score-first test-time training" if study.done[0].last.name == TTT else ""
     return (
         f"**val_bpb {measured(found.bpb)}** ({seeds}), {measured(found.nats)} nats per token, scored from the artifact "
         f"read back from the disk in sliding windows{adapted}. Track: {submission.submitter.track}. "
@@ -109,7 +109,7 @@ def curves(submission: Submission) -> str:
             "after step",
             "BPB of the validation stream during training, plain windows of live weights:",
         ),
-        (f"{ADAPTED}_bpb", "chunks", "BPB of the stream up to a chunk, with TTT running:"),
+        (f"{TTT}_bpb", "chunks", "BPB of the stream up to a chunk, with TTT running:"),
     ):
         rows = _point_rows(study, name, 1 if unit == "chunks" else 0)
         if rows:

@@ -16,14 +16,14 @@ from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, RECORD
 from golf.data.dataset import Dataset
 from golf.pipeline.bundle import counted_code
 from golf.pipeline.run_directory import LooseArtifact
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.submission.record_folder.student import gain_test
 from golf.submission.study import SeedRun, SeedStudy
 from golf.submission.study_file import read_study
 
 
 def check_study(
-    study: SeedStudy, dataset: Dataset, group: Group, *, cheap: bool, track: str = NON_RECORD, say: Say = silent
+    study: SeedStudy, dataset: Dataset, group: ProcessGroup, *, cheap: bool, track: str = NON_RECORD, say: Say = silent
 ) -> list[Finding]:
     """What can be said of a study on every point but those of a folder.
 

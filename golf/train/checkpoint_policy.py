@@ -1,8 +1,8 @@
 """When the state of a long stage is saved: at the interval that costs least, from what a save was seen to cost.
 
-A wish (`Saving`) enters; `Saves` says when the next save is due and what those so far cost. With C seconds a save and
-a failure every M seconds, saving every sqrt(2 C M) seconds loses least to saves and lost work together. Only the rank
-that writes asks, so that ranks whose clocks differ never part.
+`CheckpointPolicy` says what is wanted; `CheckpointTimer` says when the next save is due and what those so far cost.
+With C seconds a save and a failure every M seconds, saving every sqrt(2 C M) seconds loses least to saves and lost work
+together. Only the rank that writes asks, so that ranks whose clocks differ never part.
 Source: Young 1974, "A first order approximation to the optimum checkpoint interval"; Daly 2006, whose further terms
 matter only where C is near M.
 """
@@ -25,7 +25,7 @@ SAVE_FACTS = ("saves", "save_seconds", "save_interval_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saving:
+class CheckpointPolicy:
     """How often the state of a training or evaluation is saved."""
 
     seconds: float | None = None
@@ -44,14 +44,14 @@ class Saving:
         return math.sqrt(2 * save_seconds * 3600 * self.mtbf_hours) if self.seconds is None else self.seconds
 
 
-BY_COST = Saving()
+BY_COST = CheckpointPolicy()
 """The default: chosen from the measured cost."""
 
 
-class Saves:
+class CheckpointTimer:
     """The saves of one stage by one process."""
 
-    def __init__(self, saving: Saving) -> None:
+    def __init__(self, saving: CheckpointPolicy) -> None:
         self.saving, self.count, self.spent_seconds, self.ended = saving, 0, 0.0, time.perf_counter()
 
     @property

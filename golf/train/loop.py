@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from golf.config.config import MICRO_BATCHES
 from golf.config.schedule import Row
 from golf.runtime.errors import Diverged, OutOfMemory
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.oom import is_out_of_memory, what_fits
 from golf.train.train_state import TrainState
 
-Notice = Callable[[], bool]
+PreemptionCheck = Callable[[], bool]
 """Asked on every rank at every step or chunk: whether this process has been told to end soon."""
 
 
@@ -42,7 +42,7 @@ class Step:
     """Mean cross-entropy of the step's tokens before the update."""
     gradient_norm: float
     """Global norm before clipping."""
-    noticed: bool = False
+    preempted: bool = False
     """Whether any rank was told to end, by the time of this step."""
 
 
@@ -55,11 +55,11 @@ def train(
     plan: Sequence[Row],
     batches: Batches,
     gradient_clip: float,
-    group: Group,
+    group: ProcessGroup,
     after_step: Callable[[Step], None],
     forward: nn.Module | None = None,
     passes: int = MICRO_BATCHES,
-    notice: Notice = never,
+    preemption: PreemptionCheck = never,
 ) -> None:
     """Run the rows of `plan` from `state.step` on.
 
@@ -81,13 +81,13 @@ def train(
             # Read ahead while the device computes: the first wait for it is in `clip_gradients`.
             after, place = step + (number + 1) // mine, (number + 1) % mine
             upcoming = on_device(batches(after, place), group.device) if after < len(plan) else None
-        state.noticed.fill_(float(notice()))
+        state.preempted.fill_(float(preemption()))
         group.sum(state.summed)
-        loss_nats, norm, noticed = clip_gradients(state, gradient_clip)
+        loss_nats, norm, preempted = clip_gradients(state, gradient_clip)
         if not (math.isfinite(loss_nats) and math.isfinite(norm)):
             raise Diverged(f"step {step}: loss {loss_nats}, gradient norm {norm}; lower the learning rates")
         update(state, row)
-        after_step(Step(step, loss_nats, norm, noticed))
+        after_step(Step(step, loss_nats, norm, preempted))
 
 
 def on_device(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -129,8 +129,8 @@ def clip_gradients(state: TrainState, largest: float) -> tuple[float, float, boo
     # Tensor by tensor: one float32 norm over all 27 M entries at once is off by 5e-6 on CPUs.
     norm = torch.stack(torch._foreach_norm(state.gradients)).norm()
     state.reduced[:-1].mul_((largest / (norm + 1e-6)).clamp(max=1.0))
-    loss_nats, norm_value, noticed = torch.stack([state.reduced[-1], norm, state.noticed]).tolist()
-    return loss_nats, norm_value, noticed > 0
+    loss_nats, norm_value, preempted = torch.stack([state.reduced[-1], norm, state.preempted]).tolist()
+    return loss_nats, norm_value, preempted > 0
 
 
 @torch.no_grad()

@@ -14,25 +14,25 @@ from golf.data.batches import read_batch
 from golf.data.shards import TokenStream
 from golf.model.compile import compile_model
 from golf.model.gepa import GEPA
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.loop import Batches, add_gradients
 
 POSITIONS_TOGETHER = 2048
 """Of a pass of several micro-batches, at most: with fewer, calling the model takes longer than its arithmetic."""
 
 
-def passes_per_step(batch: BatchConfig, group: Group) -> int:
+def passes_per_step(batch: BatchConfig, group: ProcessGroup) -> int:
     """Passes of a step over all ranks, each of as many micro-batches as stay within POSITIONS_TOGETHER, or of one."""
     mine, fitting = MICRO_BATCHES // group.world_size, POSITIONS_TOGETHER // batch.slice_tokens
     return MICRO_BATCHES // max(n for n in range(1, mine + 1) if mine % n == 0 and n <= max(1, fitting))
 
 
-def training_passes(batch: BatchConfig, stream: TokenStream, group: Group) -> tuple[Batches, int]:
+def training_passes(batch: BatchConfig, stream: TokenStream, group: ProcessGroup) -> tuple[Batches, int]:
     """The ids and targets of this rank's passes, and the passes of a step over all ranks."""
     return in_passes(partial(read_batch, stream, batch, rank=group.rank, world_size=group.world_size), batch, group)
 
 
-def in_passes(micro_batches: Batches, batch: BatchConfig, group: Group) -> tuple[Batches, int]:
+def in_passes(micro_batches: Batches, batch: BatchConfig, group: ProcessGroup) -> tuple[Batches, int]:
     """This rank's micro-batches in passes, and the passes of a step over all ranks."""
     passes = passes_per_step(batch, group)
     count = MICRO_BATCHES // passes
@@ -45,7 +45,7 @@ def in_passes(micro_batches: Batches, batch: BatchConfig, group: Group) -> tuple
     return read, passes
 
 
-def ready_to_train(model: GEPA, config: RunConfig, group: Group) -> nn.Module:
+def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup) -> nn.Module:
     """The model for forward passes; a compiled one has seen synthetic tokens, both with and without QAT.
 
     Raises: OutOfMemory when a slice of a step does not fit.

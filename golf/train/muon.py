@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, chosen for slope at zero rather than for convergence."""
@@ -38,7 +38,12 @@ class Muon:
     """Muon with Nesterov momentum and decoupled weight decay over matrices of any shapes."""
 
     def __init__(
-        self, matrices: Sequence[nn.Parameter], lrs: Sequence[float], weight_decay: float, steps: int, group: Group
+        self,
+        matrices: Sequence[nn.Parameter],
+        lrs: Sequence[float],
+        weight_decay: float,
+        steps: int,
+        group: ProcessGroup,
     ) -> None:
         self.matrices, self.lrs, self.weight_decay, self.steps, self.group = matrices, lrs, weight_decay, steps, group
         self.momenta = [torch.zeros_like(matrix) for matrix in matrices]

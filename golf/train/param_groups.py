@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from golf.config.config import OptimizerConfig
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.muon import Muon
 
 UNTRAINED = "untrained"
@@ -42,7 +42,7 @@ def group_lr(group: str, config: OptimizerConfig) -> float:
 
 
 def make_optimizers(
-    parameters: Mapping[str, nn.Parameter], num_encoder: int, config: OptimizerConfig, group: Group
+    parameters: Mapping[str, nn.Parameter], num_encoder: int, config: OptimizerConfig, group: ProcessGroup
 ) -> tuple[Muon, torch.optim.AdamW]:
     """Muon over the matrices and AdamW over the rest; AdamW's groups carry their peak rate as "peak_lr"."""
     members: dict[str, list[nn.Parameter]] = {}

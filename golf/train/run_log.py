@@ -18,7 +18,7 @@ import torch
 from golf.config.config import MICRO_BATCHES, QuantConfig, RunConfig, to_plain
 from golf.data.dataset import Dataset
 from golf.model.gepa import count_parameters
-from golf.runtime.process_group import Group, device_name
+from golf.runtime.process_group import ProcessGroup, device_name
 
 Say = Callable[[str], None]
 """Takes a line of the log, on every rank."""
@@ -36,7 +36,7 @@ def unsaid(line: str) -> None:
 class LogFile:
     """A log that the first rank writes, line by line, each also given to `echo`."""
 
-    def __init__(self, path: Path, group: Group, echo: Say = unsaid, begin: bool = True) -> None:
+    def __init__(self, path: Path, group: ProcessGroup, echo: Say = unsaid, begin: bool = True) -> None:
         """Args: begin: whether what the file holds already is replaced."""
         self.path, self.first, self.echo = path, group.first, echo
         if group.first and begin:
@@ -74,7 +74,7 @@ def flat_settings(plain: Mapping[str, Any], path: str = "") -> Iterator[tuple[st
             yield f"{path}{name}", value
 
 
-def machine_lines(group: Group) -> Iterator[str]:
+def machine_lines(group: ProcessGroup) -> Iterator[str]:
     """What a training runs on."""
     yield f"Running Python {platform.python_version()}"
     yield f"Running PyTorch {torch.__version__}"
@@ -100,7 +100,7 @@ def step_line(step: int, steps: int, seconds: float, **values: float) -> str:
     return f"step:{step}/{steps} {told} train_time:{1000 * seconds:.0f}ms step_avg:{1000 * seconds / step:.2f}ms"
 
 
-def end_lines(steps: int, seconds: float, group: Group) -> Iterator[str]:
+def end_lines(steps: int, seconds: float, group: ProcessGroup) -> Iterator[str]:
     """What a training ends with; the memory is this rank's."""
     yield f"stopping_early: no, every step is done train_time:{1000 * seconds:.0f}ms step:{steps}/{steps}"
     if group.device.type == "cuda":

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import STATE
-from golf.train.checkpoint_policy import Saves, Saving
+from golf.train.checkpoint_policy import CheckpointPolicy, CheckpointTimer
 from golf.train.loop import Preempted
 from golf.train.run_log import Say, machine_lines, step_line, unsaid, utc_now
 from golf.train.train_state import TrainState
@@ -29,9 +29,9 @@ class TrainingLog:
         state: TrainState,
         identity_at: Callable[[int], dict[str, Any]],
         folder: Path,
-        group: Group,
+        group: ProcessGroup,
         event: Callable[[str, int, float], None],
-        saving: Saving,
+        saving: CheckpointPolicy,
         start: Path | None = None,
         steps: int = 1,
         say: Say = unsaid,
@@ -42,7 +42,7 @@ class TrainingLog:
         Raises: ValueError when the state is damaged, of another run or not the same on all ranks.
         """
         self.state, self.identity_at, self.folder, self.group, self.event = state, identity_at, folder, group, event
-        self.saves, self.before, self.started = Saves(saving), 0.0, time.perf_counter()
+        self.saves, self.before, self.started = CheckpointTimer(saving), 0.0, time.perf_counter()
         self.steps, self.say, self.lines = steps, say, list[str]()
         self.curves: dict[str, list[list[float]]] = {"train_loss": [], "validation_bpb": []}
         begin = folder if (folder / STATE).exists() else start
@@ -92,9 +92,9 @@ class TrainingLog:
         if self.group.first and self.saves.due:
             self.saves.save(lambda: self.save(self.folder))
 
-    def stop_when(self, noticed: bool) -> None:
+    def stop_when(self, preempted: bool) -> None:
         """Save and raise Preempted, on all ranks alike, if any was told to end."""
-        if noticed:
+        if preempted:
             if self.group.first:
                 self.saves.save(lambda: self.save(self.folder))
             self.group.wait()

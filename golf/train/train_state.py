@@ -13,7 +13,7 @@ from torch import Tensor
 
 from golf.config.config import OptimizerConfig
 from golf.model.gepa import GEPA
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.tensors import load_optimizer, optimizer_tensors, prefixed, read_stored, unprefixed, write_tensors
 from golf.train.param_groups import UNTRAINED, make_optimizers, optimizer_group
 
@@ -23,7 +23,7 @@ STATE_FORMAT = 3
 class TrainState:
     """Weights, their average, both optimisers and the number of finished steps."""
 
-    def __init__(self, model: GEPA, config: OptimizerConfig, group: Group) -> None:
+    def __init__(self, model: GEPA, config: OptimizerConfig, group: ProcessGroup) -> None:
         self.model = model.to(group.device)
         self.parameters = dict(self.model.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -32,7 +32,7 @@ class TrainState:
         sizes = [p.numel() for p in self.parameters.values()]
         self.summed = torch.zeros(sum(sizes) + 2, device=group.device)
         """Every gradient, the loss and the notices: one buffer, so that one sum over the ranks reduces all."""
-        self.reduced, self.noticed = self.summed[:-1], self.summed[-1]
+        self.reduced, self.preempted = self.summed[:-1], self.summed[-1]
         """The gradients and, last, the loss; how many ranks were told to stop."""
         views = zip(self.parameters.values(), self.reduced[:-1].split(sizes), strict=True)
         self.gradients = [view.view(parameter.shape) for parameter, view in views]
@@ -43,7 +43,7 @@ class TrainState:
         """Gradients of what no optimiser trains. The record clears gradients by optimiser, so these add up over the
         steps (clipped with the others each time) and count in the global norm."""
 
-    def clear_gradients(self, group: Group) -> None:
+    def clear_gradients(self, group: ProcessGroup) -> None:
         """Zero the gradients and the loss; what is never cleared stays on rank 0: the ranks' sum has it once."""
         kept = [gradient.clone() for gradient in self.uncleared]
         self.reduced.zero_()

@@ -17,8 +17,8 @@ SPACE: dict[str, list[Any]] = {
     "schedule.warmdown_start": [30, 60],
     "schedule.warmdown_shape": ["linear", "cosine"],
     "split": ["mixed-int6-int8", "pure-int6", "int5-mlp"],
-    "adapt.lr": [0.005, 0.01],
-    "adapt.epochs": [1, 2, 3],
+    "ttt.lr": [0.005, 0.01],
+    "ttt.epochs": [1, 2, 3],
 }
 """144 points."""
 CAP = 430_000
@@ -115,7 +115,7 @@ def _pack(entry: dict[str, Any], size: int) -> None:
 
 
 def _score(entry: dict[str, Any], dice: random.Random, parameters: Mapping[str, Any], num_chunks: int) -> None:
-    level = 2.40 - 0.02 * (parameters.get("adapt.lr", 0) == 0.01) + 0.03 * (parameters.get("split") == "int5-mlp")
+    level = 2.40 - 0.02 * (parameters.get("ttt.lr", 0) == 0.01) + 0.03 * (parameters.get("split") == "int5-mlp")
     text = random.Random("text")
     chunks = []
     own = dice.gauss(0, 0.004)

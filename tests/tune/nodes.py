@@ -25,7 +25,7 @@ from golf.data.dataset import open_dataset
 from golf.runtime.files import read_json
 from tests.tune.cluster.test_spot_watcher import Metadata
 from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
-from tune.cluster.retry_policy import Endurance
+from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.sweep import SweepSettings, entries_of, run_sweep
 from tune.records.layout import Storage
 from tune.search.search import Search
@@ -148,8 +148,8 @@ def main(config: Path, data: Path, folder: Path) -> dict[str, Any]:
 
     threading.Thread(target=lose_nodes, daemon=True).start()
     search = Search(base, {"seed": [1]}, "grid", None, 0, open_dataset(data).digest, [])
-    endurance = Endurance(2, patience_seconds=3.0)
-    settings = SweepSettings("s", "tiny", data, Workers(4), 1, save_seconds=0.1, endurance=endurance)
+    retry_policy = RetryPolicy(2, patience_seconds=3.0)
+    settings = SweepSettings("s", "tiny", data, Workers(4), 1, save_seconds=0.1, retry_policy=retry_policy)
     run_sweep(settings, search, storage, [seen])
     times["ended"] = time.monotonic() - began
     told = watcher.communicate(timeout=60)[0]

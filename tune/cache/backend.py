@@ -1,8 +1,9 @@
 """A place where files are kept: a local folder, or anything else that pyarrow.fs reaches (s3://, gs://, hdfs://, ...).
 
-Paths below the place and bytes enter and leave; what goes wrong leaves as a `StoreError` that names the place and the
-remedy. `Folder` has an exclusive create and renames; `Bucket` promises neither, because object stores behind pyarrow.fs
-have none. Both show a file whole or not at all. No clock of a node is compared with another's: `clock_ns` is the time
+Every failure is a `StoreError` that names the place and the remedy. `LocalStorage` has an exclusive create and renames;
+`ObjectStorage` promises neither, because object stores behind pyarrow.fs have none.
+
+Both show a file whole or not at all. No clock of a node is compared with another's: `clock_ns` is the time
 that the storage itself writes on files. A place must never know what its files mean.
 """
 
@@ -49,7 +50,7 @@ class FileState:
     """When it was last written, by the storage's own clock."""
 
 
-class Place(ABC):
+class StorageBackend(ABC):
     """Files by relative path, with "/" between the parts."""
 
     exclusive: bool
@@ -134,7 +135,7 @@ class Place(ABC):
             raise StoreError(number, message) from error
 
 
-class Folder(Place):
+class LocalStorage(StorageBackend):
     """A folder of this machine or of a mounted network file system (it must know hard links and renames)."""
 
     exclusive = True
@@ -234,7 +235,7 @@ class Folder(Place):
             return folder
 
 
-class Bucket(Place):
+class ObjectStorage(StorageBackend):
     """A path of a pyarrow file system. `create` looks and then writes: of two at the same time both may succeed."""
 
     exclusive = False
@@ -309,19 +310,19 @@ class Bucket(Place):
         return f"{self.root}/{path}" if self.root else path
 
 
-def absolute_place(where: str) -> str:
+def absolute_address(where: str) -> str:
     """A local folder as an absolute path, "~" as the home folder; a URI stays as it is."""
     return where if "://" in where else str(expanded(where).absolute())
 
 
-def open_place(where: str | Path, filesystem: Any = None) -> Place:
+def open_storage(where: str | Path, filesystem: Any = None) -> StorageBackend:
     """The place at a local folder, at a URI that pyarrow knows, or at a path of the given pyarrow file system.
 
     Nothing is made or read there. Raises: ValueError naming `where` when the URI is not understood; StoreError.
     """
     text = str(where)
     if filesystem is None and "://" not in text:
-        return Folder(Path(absolute_place(text)))
+        return LocalStorage(Path(absolute_address(text)))
     if filesystem is None:
         try:
             filesystem, path = fs.FileSystem.from_uri(text)
@@ -334,7 +335,11 @@ def open_place(where: str | Path, filesystem: Any = None) -> Place:
         path = text
     # Without a user's secret and settings, which an address may hold and messages must not.
     name = re.sub("//[^/]*@", "//", text.partition("?")[0])
-    return Folder(Path(path)) if isinstance(filesystem, fs.LocalFileSystem) else Bucket(filesystem, path, name)
+    return (
+        LocalStorage(Path(path))
+        if isinstance(filesystem, fs.LocalFileSystem)
+        else ObjectStorage(filesystem, path, name)
+    )
 
 
 def file_chunks(path: Path) -> Iterator[bytes]:

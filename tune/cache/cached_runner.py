@@ -18,12 +18,12 @@ from typing import Any
 from golf.runtime.files import read_json
 from golf.runtime.results import STATE
 from tune.cache.entries import Damaged, Entry
-from tune.cache.lease import Claimer, Lease
-from tune.cache.stage_graph import Wanted
+from tune.cache.lease import Lease, LeaseAcquirer
+from tune.cache.stage_graph import StageOutput
 from tune.cache.store import INTERIOR, Store
-from tune.cache.world_history import keep_turns, turns_of
+from tune.cache.world_history import read_world_history, write_world_history
 
-Compute = Callable[[Sequence[Wanted]], None]
+Compute = Callable[[Sequence[StageOutput]], None]
 """Leaves the files of the wanted results in the trial's folder."""
 Train = Callable[[Path | None, Mapping[int, Path]], None]
 """(folder of the state to start from, steps -> folders that get the state there): leaves "train" in the folder."""
@@ -31,7 +31,7 @@ _GLANCE_SECONDS = 0.5
 """Between two looks for a state that a training has passed."""
 
 
-class Reuse:
+class CachedStageRunner:
     """The stages of one trial, shared with others through a store."""
 
     def __init__(self, store: Store, folder: Path, trial: str) -> None:
@@ -42,7 +42,7 @@ class Reuse:
         self._here: dict[str, set[str]] = {}
         """Files of published results that stand in the folder, by key."""
 
-    def obtain(self, wanted: Sequence[Wanted], compute: Compute, whole: bool = False) -> None:
+    def obtain(self, wanted: Sequence[StageOutput], compute: Compute, whole: bool = False) -> None:
         """Have the results of all `wanted`, which do not depend on each other, in the trial's folder.
 
         Args: whole: whether all their files are needed.
@@ -65,9 +65,9 @@ class Reuse:
                         held.done(one.key)
                         self.computed[one.name] = seconds
             elif missing:
-                time.sleep(self.store.patience.poll_seconds)
+                time.sleep(self.store.lease_config.poll_seconds)
 
-    def train(self, chain: Sequence[Wanted], train: Train, whole: bool = False) -> None:
+    def train(self, chain: Sequence[StageOutput], train: Train, whole: bool = False) -> None:
         """Have a training's results in the trial's folder, from the longest prefix that anyone has computed.
 
         Args: whole: whether the weights are needed.
@@ -90,15 +90,15 @@ class Reuse:
                     if stored < 0 or start is not None:
                         self._train(mine, start, train, held)
                         return
-            time.sleep(self.store.patience.poll_seconds)
+            time.sleep(self.store.lease_config.poll_seconds)
         # Of a training that another went on with.
         (self.folder / STATE).unlink(missing_ok=True)
 
-    def _start(self, prefix: Wanted) -> Path | None:
+    def _start(self, prefix: StageOutput) -> Path | None:
         """The folder of a stored state, fetched; None when it proved damaged or is gone."""
         return self.folder / prefix.name if self._fetch(prefix, whole=True) else None
 
-    def _train(self, mine: Sequence[Wanted], start: Path | None, train: Train, held: "_Held") -> None:
+    def _train(self, mine: Sequence[StageOutput], start: Path | None, train: Train, held: "_Held") -> None:
         """Train and publish every state on the way as soon as it is there."""
         before = _seconds_at(start) if start is not None else 0.0
         waiting = [one for one in mine if one.interior]
@@ -134,10 +134,10 @@ class Reuse:
         for folder in self.folder.glob("prefix-*"):
             shutil.rmtree(folder)
 
-    def _claimer(self, one: Wanted) -> Claimer:
-        return Claimer(self.store.place, one.key, self.store.patience, self.store.say)
+    def _claimer(self, one: StageOutput) -> LeaseAcquirer:
+        return LeaseAcquirer(self.store.place, one.key, self.store.lease_config, self.store.say)
 
-    def _fetch(self, one: Wanted, whole: bool) -> bool:
+    def _fetch(self, one: StageOutput, whole: bool) -> bool:
         """Whether the result is stored, and in the trial's folder now."""
         entry = self.store.find(one.key)
         if entry is None:
@@ -149,10 +149,10 @@ class Reuse:
         except Damaged:
             return False
         self._here.setdefault(one.key, set()).update(names)
-        keep_turns(self.folder, one.name, entry.record.get("ranks", []))
+        write_world_history(self.folder, one.name, entry.record.get("ranks", []))
         return True
 
-    def _publish(self, one: Wanted, seconds: float) -> Entry:
+    def _publish(self, one: StageOutput, seconds: float) -> Entry:
         """Let the result appear in the store, whole."""
         staging = Path(tempfile.mkdtemp(dir=self.folder, prefix=".publish-"))
         try:
@@ -161,7 +161,7 @@ class Reuse:
                 os.link(self.folder / name, staging / name)
             record: dict[str, Any] = {"stage": one.name, "parents": list(one.parents), "seconds": seconds}
             record |= {"trial": self.trial, "time": time.time()} | ({"kind": INTERIOR} if one.interior else {})
-            turns = turns_of(self.folder, one.name)
+            turns = read_world_history(self.folder, one.name)
             record |= {"ranks": [turn for turn in turns if turn[1] < one.steps or not one.steps]} if turns else {}
             entry = self.store.publish(one.key, staging, record, move=True)
             if entry.record == record:  # else another was first, and its files are the ones

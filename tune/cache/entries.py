@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tune.cache.backend import Place, StoreError, file_chunks
+from tune.cache.backend import StorageBackend, StoreError, file_chunks
 from tune.cache.fingerprint import canonical, check_key
 
 ENTRIES = "entries"
@@ -125,7 +125,7 @@ def _is_writable(name: str) -> bool:
 class Entries:
     """The entries at a place."""
 
-    def __init__(self, place: Place, say: Callable[[str], None]) -> None:
+    def __init__(self, place: StorageBackend, say: Callable[[str], None]) -> None:
         self.place = place
         self.say = say
         self._known: dict[str, Entry] = {}

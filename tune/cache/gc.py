@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from tune.cache.backend import WORK, FileState
 from tune.cache.entries import FILES, USES, Entries, Entry
-from tune.cache.lease import LEASES, PINS, Patience, is_over
+from tune.cache.lease import LEASES, PINS, LeaseConfig, is_over
 
 LEFT_SECONDS = 86_400.0
 """What is unfinished and was not written for so long has been left behind."""
@@ -44,13 +44,13 @@ def garbage(entries: Entries, kept: set[str]) -> Iterator[Garbage]:
     yield from _left_behind(entries, {entry.folder for entry in intact.values()})
 
 
-def tidy(entries: Entries, patience: Patience) -> None:
+def tidy(entries: Entries, lease_config: LeaseConfig) -> None:
     """Remove what dead processes left, unless someone is at work: a lease or pin was renewed in the lease's time.
 
     Raises: StoreError.
     """
     place = entries.place
-    oldest_ns = place.clock_ns() - round(patience.lease_seconds * 1e9)
+    oldest_ns = place.clock_ns() - round(lease_config.lease_seconds * 1e9)
     leases = {f"{LEASES}/{name}": state.modified_ns for name, state in place.files(LEASES).items()}
     held = {path for path, modified_ns in leases.items() if modified_ns >= oldest_ns and not is_over(place, path)}
     if held or any(state.modified_ns >= oldest_ns for state in place.files(PINS).values()):
@@ -58,7 +58,7 @@ def tidy(entries: Entries, patience: Patience) -> None:
     for path in leases:
         place.remove(path)
     published = {entry.folder for entry in entries.all()}
-    collect(entries, list(_left_behind(entries, published, patience.lease_seconds)))
+    collect(entries, list(_left_behind(entries, published, lease_config.lease_seconds)))
 
 
 def _left_behind(entries: Entries, published: set[str], seconds: float = LEFT_SECONDS) -> Iterator[Garbage]:

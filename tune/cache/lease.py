@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from tune.cache.backend import Place
+from tune.cache.backend import StorageBackend
 from tune.cache.fingerprint import canonical, check_key
 
 LEASES = "leases"
@@ -41,7 +41,7 @@ _RELEASED = b"released"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class LeaseConfig:
     """How long is waited for what. All processes on one store use the same."""
 
     lease_seconds: float = 30.0
@@ -66,7 +66,7 @@ class Patience:
         return self.lease_seconds / 6
 
 
-class Heart:
+class Heartbeat:
     """Calls `beat` from a background thread until stopped or until it returns False."""
 
     def __init__(self, seconds: float, beat: Callable[[], bool]) -> None:
@@ -92,16 +92,16 @@ class Heart:
 class Lease:
     """The right to compute a key, held inside `with`: given up by an exception, cleared away at a good end."""
 
-    def __init__(self, place: Place, key: str, path: str, generation: int, patience: Patience) -> None:
+    def __init__(self, place: StorageBackend, key: str, path: str, generation: int, lease_config: LeaseConfig) -> None:
         self.place = place
         self.key = key
         self.path = path
         self.generation = generation
-        self._patience = patience
+        self._patience = lease_config
         self._beats = 0
 
     def __enter__(self) -> "Lease":
-        self._heart = Heart(self._patience.beat_seconds, self._beat)
+        self._heart = Heartbeat(self._patience.beat_seconds, self._beat)
         return self
 
     def _beat(self) -> bool:
@@ -121,13 +121,13 @@ class Lease:
                 self.place.remove(path)
 
 
-class Claimer:
+class LeaseAcquirer:
     """One process that wants to compute one key."""
 
-    def __init__(self, place: Place, key: str, patience: Patience, say: Callable[[str], None]) -> None:
+    def __init__(self, place: StorageBackend, key: str, lease_config: LeaseConfig, say: Callable[[str], None]) -> None:
         self.place = place
         self.key = key
-        self._patience = patience
+        self._patience = lease_config
         self._say = say
         self._seen: dict[str, bytes] = {}
         self._silent_seconds = 0.0
@@ -187,12 +187,12 @@ class Claimer:
 class Pins:
     """Keys that unfinished trials need; one thread renews all pins of this process."""
 
-    def __init__(self, place: Place, patience: Patience) -> None:
+    def __init__(self, place: StorageBackend, lease_config: LeaseConfig) -> None:
         self.place = place
-        self._patience = patience
+        self._patience = lease_config
         self._mine: dict[str, tuple[str, bytes]] = {}
         self._lock = threading.Lock()
-        self._heart: Heart | None = None
+        self._heart: Heartbeat | None = None
 
     def pin(self, keys: Iterable[str], owner: str) -> None:
         """Keep entries of these keys, present or to come, from being dropped while this process lives.
@@ -206,7 +206,7 @@ class Pins:
         with self._lock:
             self._mine[owner] = path, data
             if self._heart is None:
-                self._heart = Heart(self._patience.beat_seconds, self._beat)
+                self._heart = Heartbeat(self._patience.beat_seconds, self._beat)
         for old in earlier:
             self.place.remove(old)
 
@@ -257,13 +257,13 @@ def _file_name(owner: str) -> str:
     return hashlib.sha256(owner.encode()).hexdigest()[:16]
 
 
-def _claims(place: Place, key: str) -> list[tuple[str, int]]:
+def _claims(place: StorageBackend, key: str) -> list[tuple[str, int]]:
     """(path, generation) of every claim on a key."""
     names = [name for name in place.files(LEASES) if re.fullmatch(rf"{key}\.[0-9]{{6,12}}(\.[0-9a-f]+)?", name)]
     return [(f"{LEASES}/{name}", int(name.split(".")[1])) for name in names]
 
 
-def is_over(place: Place, path: str) -> bool:
+def is_over(place: StorageBackend, path: str) -> bool:
     """Whether a lease was given up, or its holder is a process of this machine that is gone."""
     content = place.read(path) or _RELEASED
     return content.startswith(_RELEASED) or _is_dead(content)

@@ -14,7 +14,7 @@ import torch
 from golf.config.config import RunConfig, ScheduleConfig, to_plain
 from golf.config.schedule import make_plan, rows_digest
 from golf.pipeline.stages import rungs_of
-from golf.runtime.results import ADAPTED, AVERAGED, LIVE, SCREEN, SLIDING, STATE, TENSORS, WEIGHTS, digest
+from golf.runtime.results import AVERAGED, LIVE, SCREEN, SLIDING, STATE, TENSORS, TTT, WEIGHTS, digest
 from tune.cache.fingerprint import source_digest, stage_key
 from tune.cache.prefix_tree import training_arguments
 
@@ -22,15 +22,15 @@ _CODE = {
     "train": ("golf.train.microbatching",),
     "pack": ("golf.artifact.pack", "golf.artifact.calibration"),
     "score": ("golf.evaluate.sliding", "golf.artifact.pack", "golf.data.token_bytes"),
-    "adapt": ("golf.evaluate.ttt", "golf.artifact.pack", "golf.data.token_bytes"),
+    "ttt": ("golf.evaluate.ttt", "golf.artifact.pack", "golf.data.token_bytes"),
 }
 """Modules whose code a stage's bits depend on, with all that they import."""
-SCREENED_RUNGS = (SLIDING, ADAPTED)
+SCREENED_RUNGS = (SLIDING, TTT)
 """Rungs whose first chunks decide whether a trial goes on."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class StageOutput:
     """A stage's result."""
 
     name: str
@@ -56,16 +56,16 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class TrialStages:
+class StageGraph:
     """All that a trial wants."""
 
-    training: tuple[Wanted, ...]
+    training: tuple[StageOutput, ...]
     """The chain: states at branch points, then "train"."""
-    pack: Wanted
+    pack: StageOutput
     """The artifact."""
-    rungs: tuple[Wanted, ...]
+    rungs: tuple[StageOutput, ...]
     """The ladder."""
-    screens: tuple[Wanted, ...]
+    screens: tuple[StageOutput, ...]
     """The first chunks of its last rungs, where trials are screened."""
 
     @property
@@ -86,7 +86,7 @@ def stages_of(
     branches: Sequence[int],
     first_chunks: int | None = None,
     ranking_stride: int | None = None,
-) -> TrialStages:
+) -> StageGraph:
     """The stages of a trial.
 
     Args: data: the dataset's digest; world: what of the machines changes bits (`Workers.world`);
@@ -97,7 +97,7 @@ def stages_of(
     place = {"torch": str(torch.__version__), "compile": config.compile, **world}
     base = training_arguments(config)
     code = {name: _digest_of(name) for name in _CODE}
-    chain: list[Wanted] = []
+    chain: list[StageOutput] = []
     ends = [(steps, False) for steps in branches] + [(config.schedule.steps, True)]
     for steps, last in ends:
         name = "train" if last else f"prefix-{steps}"
@@ -107,25 +107,25 @@ def stages_of(
         # The rows say all: a state does not depend on which states before it were kept.
         before = (chain[-1].key,) if chain else ()
         inner = tuple(f"{name}/{file}" for file in (STATE, "curves.json"))
-        chain.append(Wanted(name, key, files if last else inner, before, steps))
+        chain.append(StageOutput(name, key, files if last else inner, before, steps))
     trained = chain[-1].key
     pack_arguments = {"quant": plain["quant"], "torch": str(torch.__version__)}
     pack_key = stage_key("pack", pack_arguments, [trained], code["pack"])
-    pack = Wanted("pack", pack_key, ("artifact.golf", "pack.json"), (trained,))
+    pack = StageOutput("pack", pack_key, ("artifact.golf", "pack.json"), (trained,))
     rungs, screens = [], []
     for rung in rungs_of(config):
         parent = trained if rung in (LIVE, AVERAGED) else pack_key
-        adapt = plain["adapt"] if rung == ADAPTED else None
-        arguments = {"score": plain["score"], "adapt": adapt, "data": data, "world": place}
+        ttt = plain["ttt"] if rung == TTT else None
+        arguments = {"score": plain["score"], "ttt": ttt, "data": data, "world": place}
         key = stage_key(rung, arguments, [parent], code[code_of(rung)])
-        rungs.append(Wanted(rung, key, (f"{rung}.json",), (parent,)))
+        rungs.append(StageOutput(rung, key, (f"{rung}.json",), (parent,)))
         if first_chunks is not None and rung in SCREENED_RUNGS:
             name = rung + SCREEN
             files = (f"{name}{TENSORS}", f"{name}.json")
-            own = {} if ranking_stride is None or rung == ADAPTED else {"ranking_stride": ranking_stride}
+            own = {} if ranking_stride is None or rung == TTT else {"ranking_stride": ranking_stride}
             key = stage_key(name, {**arguments, "chunks": first_chunks, **own}, [parent], code[code_of(rung)])
-            screens.append(Wanted(name, key, files, (parent,)))
-    return TrialStages(tuple(chain), pack, tuple(rungs), tuple(screens))
+            screens.append(StageOutput(name, key, files, (parent,)))
+    return StageGraph(tuple(chain), pack, tuple(rungs), tuple(screens))
 
 
 @cache
@@ -147,4 +147,4 @@ def _rows_digest(schedule: ScheduleConfig, steps: int) -> str:
 
 def code_of(rung: str) -> str:
     """The entry of the code that a rung's bits depend on."""
-    return "adapt" if rung == ADAPTED else "score"
+    return "ttt" if rung == TTT else "score"

@@ -23,11 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tune.cache.backend import StoreError, open_place
+from tune.cache.backend import StoreError, open_storage
 from tune.cache.entries import Damaged, Entries, Entry
 from tune.cache.fingerprint import check_key
 from tune.cache.gc import size_text
-from tune.cache.lease import Claimer, Lease, Patience, Pins
+from tune.cache.lease import Lease, LeaseAcquirer, LeaseConfig, Pins
 
 INTERIOR = "interior"
 """The `kind` in the record of a result that only other stages read; the first to go when the disk budget is reached."""
@@ -46,7 +46,7 @@ class Store(Entries):
         where: str | Path,
         filesystem: Any = None,
         *,
-        patience: Patience | None = None,
+        lease_config: LeaseConfig | None = None,
         budget_bytes: int | None = None,
         say: Callable[[str], None] = _warn,
     ) -> None:
@@ -58,10 +58,10 @@ class Store(Entries):
         """
         if budget_bytes is not None and budget_bytes <= 0:
             raise ValueError(f"budget_bytes must be None or above 0, got {budget_bytes}")
-        super().__init__(open_place(where, filesystem), say)
-        self.patience = patience or Patience()
+        super().__init__(open_storage(where, filesystem), say)
+        self.lease_config = lease_config or LeaseConfig()
         self.budget_bytes = budget_bytes
-        self._pins = Pins(self.place, self.patience)
+        self._pins = Pins(self.place, self.lease_config)
 
     def take(self, key: str, compute: Compute, into: Path) -> Entry:
         """`compute_once`, then `fetch` into a local folder; what proves damaged on the way is computed again.
@@ -86,14 +86,14 @@ class Store(Entries):
         parents (keys), seconds and device; host, time and seconds are added where it does not say them.
         Raises: what `compute` raises, after giving up the lease so that others try; StoreError naming the place.
         """
-        claimer = Claimer(self.place, check_key(key), self.patience, self.say)
-        pause = self.patience.poll_seconds / 32
+        claimer = LeaseAcquirer(self.place, check_key(key), self.lease_config, self.say)
+        pause = self.lease_config.poll_seconds / 32
         while (found := self.find(key)) is None:
             lease = claimer.attempt()
             if lease is not None:
                 return self._compute(lease, compute)
             time.sleep(pause)
-            pause = min(2 * pause, self.patience.poll_seconds)
+            pause = min(2 * pause, self.lease_config.poll_seconds)
         self.use(key)
         return found
 

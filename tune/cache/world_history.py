@@ -13,28 +13,28 @@ RANKS = "ranks.json"
 """The file in the trial's folder."""
 TRAINING = "train"
 """The name of all that one training gives, its states on the way too."""
-Turns = Sequence[Sequence[int]]
+WorldHistory = Sequence[Sequence[int]]
 """[ranks, first step or chunk] of each turn, in order."""
 
 
-def turns_of(folder: Path, name: str) -> Turns:
+def read_world_history(folder: Path, name: str) -> WorldHistory:
     """Who computed the result `name`; nothing where one process did."""
     return _read(folder).get(_part(name), [])
 
 
-def keep_turns(folder: Path, name: str, turns: Turns) -> None:
+def write_world_history(folder: Path, name: str, turns: WorldHistory) -> None:
     """Note who computed a result that came from elsewhere."""
-    if turns or turns_of(folder, name):
+    if turns or read_world_history(folder, name):
         write_json(folder / RANKS, {**_read(folder), _part(name): turns})
 
 
-def begin_turn(folder: Path, name: str, ranks: int, at: int) -> None:
+def record_world(folder: Path, name: str, ranks: int, at: int) -> None:
     """Note that `ranks` ranks go on with a result from step or chunk `at`: what ran beyond it is lost."""
-    before = [turn for turn in turns_of(folder, name) if turn[1] < at]
-    keep_turns(folder, name, before if before and before[-1][0] == ranks else [*before, [ranks, at]])
+    before = [turn for turn in read_world_history(folder, name) if turn[1] < at]
+    write_world_history(folder, name, before if before and before[-1][0] == ranks else [*before, [ranks, at]])
 
 
-def ranks_said(folder: Path, asked: int) -> str | None:
+def describe_world_history(folder: Path, asked: int) -> str | None:
     """Who computed what is in the folder, as in "8, 4 from step 120; ttt: 4"; None when all of it ran as asked."""
     said = []
     for name, turns in _read(folder).items():
@@ -51,7 +51,7 @@ def _part(name: str) -> str:
     return TRAINING if name.startswith("prefix-") else name
 
 
-def _read(folder: Path) -> Mapping[str, Turns]:
+def _read(folder: Path) -> Mapping[str, WorldHistory]:
     path = folder / RANKS
-    noted: Mapping[str, Turns] = read_json(path) if path.exists() else {}
+    noted: Mapping[str, WorldHistory] = read_json(path) if path.exists() else {}
     return noted

@@ -20,7 +20,7 @@ from typing import Any
 from golf.cli.options import Parser
 from golf.cli.terminal import expand_paths, python_line, quiet_when_closed
 from golf.runtime.files import write_bytes
-from tune.cache.backend import FileState, Place, open_place
+from tune.cache.backend import FileState, StorageBackend, open_storage
 from tune.records.journal import Ledger, locked, tell_damage
 from tune.records.layout import Storage
 from tune.records.queries import TRIAL
@@ -44,7 +44,7 @@ class Mirror:
     def __init__(
         self,
         storage: Storage,
-        where: str | Place,
+        where: str | StorageBackend,
         tracking_uri: str | None = None,
         *,
         say: Callable[[str], None] = print,
@@ -56,7 +56,7 @@ class Mirror:
 
         Raises: ValueError when `where` is no place, or is the storage itself.
         """
-        self.storage, self.place = storage, open_place(where) if isinstance(where, str) else where
+        self.storage, self.place = storage, open_storage(where) if isinstance(where, str) else where
         if self.place.name == str(storage.root):
             raise ValueError(f"--mirror {where} is the storage itself; give another place")
         self.database = database_path(tracking_uri or default_uri(storage.root))
@@ -116,7 +116,7 @@ class Mirror:
         return f"make one with {python_line('tune', 'mirror', 'copy', str(self.storage.root), self.place.name)}"
 
 
-def copy(storage: Storage, place: Place, database: Path | None) -> int:
+def copy(storage: Storage, place: StorageBackend, database: Path | None) -> int:
     """Bring the place up to date with the storage.
 
     Args: database: MLflow's.
@@ -184,7 +184,7 @@ def _files(storage: Storage) -> Iterator[tuple[str, Path]]:
         yield path.relative_to(storage.root).as_posix(), path
 
 
-def _bring(place: Place, name: str, path: Path, there: FileState | None) -> bool:
+def _bring(place: StorageBackend, name: str, path: Path, there: FileState | None) -> bool:
     """Copy one file unless the place has it since its last change."""
     try:
         state = path.stat()
@@ -196,7 +196,7 @@ def _bring(place: Place, name: str, path: Path, there: FileState | None) -> bool
     return True
 
 
-def fetch(place: Place, storage: Storage) -> int:
+def fetch(place: StorageBackend, storage: Storage) -> int:
     """Bring a copy into a folder; files that are there are replaced.
 
     Returns: the number of files.
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parse(arguments)
     storage = Storage(parsed.folder.resolve())
     try:
-        place = open_place(parsed.where)
+        place = open_storage(parsed.where)
         if parsed.command == "copy":
             tell_damage(storage.ledger)
             num_files = copy(storage, place, database_path(default_uri(storage.root)))

@@ -19,19 +19,19 @@ from golf.config.config import RunConfig
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
-from golf.train.checkpoint_policy import MTBF_HOURS, Saving
-from tune.cache.backend import absolute_place
+from golf.train.checkpoint_policy import MTBF_HOURS, CheckpointPolicy
+from tune.cache.backend import absolute_address
 from tune.cli.console import Console, say, text_read
 from tune.cli.mirror import Mirror
 from tune.cluster.ray_cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.cluster.remote_job import ADDRESS_HELP, check_places, explained, is_remote, run_there
-from tune.cluster.retry_policy import Endurance
+from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.sweep import SweepSettings, Watcher, run_sweep
 from tune.records.journal import Ledger, tell_damage
 from tune.records.layout import Storage
 from tune.records.redaction import open_address, redact
 from tune.search.search import Search
-from tune.search.successive_halving import Screening
+from tune.search.successive_halving import SuccessiveHalving
 from tune.study.preregistration import PLAN
 from tune.study.verdict import VERDICT
 from tune.tracking.connection import absolute_uri
@@ -83,7 +83,7 @@ def resolved(parsed: argparse.Namespace) -> argparse.Namespace:
     found = expand_paths(parsed)
     found.storage = found.storage.resolve()
     found.data = found.data and found.data.resolve()
-    found.store, found.mirror = (place and absolute_place(place) for place in (found.store, found.mirror))
+    found.store, found.mirror = (place and absolute_address(place) for place in (found.store, found.mirror))
     found.tracking_uri = found.tracking_uri and absolute_uri(found.tracking_uri)
     return found
 
@@ -123,9 +123,9 @@ def add_machines(parser: argparse.ArgumentParser) -> None:
     mtbf = "mean time between failures of a trial's machines together, for that choice (%(default)g)"
     work.add_argument("--mtbf-hours", type=above("hours"), default=MTBF_HOURS, help=mtbf)
     patience = "that a lost node is waited for before fewer workers go on (%(default)g)"
-    work.add_argument("--patience-seconds", type=above("seconds"), default=Endurance.patience_seconds, help=patience)
+    work.add_argument("--patience-seconds", type=above("seconds"), default=RetryPolicy.patience_seconds, help=patience)
     hung = "after which a worker that does not answer the others is given up (%(default)g)"
-    work.add_argument("--timeout-seconds", type=above("seconds"), default=Endurance.timeout_seconds, help=hung)
+    work.add_argument("--timeout-seconds", type=above("seconds"), default=RetryPolicy.timeout_seconds, help=hung)
 
 
 def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> Dataset:
@@ -151,8 +151,10 @@ class Session:
     def __init__(self, parsed: argparse.Namespace, storage: Storage, preset: str) -> None:
         """Args: parsed: with the options of `add_places` and `add_machines`; preset: names the MLflow experiment."""
         self.parsed, self.storage, self.preset = parsed, storage, preset
-        self.saving = Saving(seconds=parsed.save_seconds, mtbf_hours=parsed.mtbf_hours)
-        self.endurance = Endurance(patience_seconds=parsed.patience_seconds, timeout_seconds=parsed.timeout_seconds)
+        self.saving = CheckpointPolicy(seconds=parsed.save_seconds, mtbf_hours=parsed.mtbf_hours)
+        self.retry_policy = RetryPolicy(
+            patience_seconds=parsed.patience_seconds, timeout_seconds=parsed.timeout_seconds
+        )
         self.uri = parsed.tracking_uri or default_uri(storage.root)
         self.stopped = False
         """Whether Ctrl-C ended the runs."""
@@ -182,7 +184,7 @@ class Session:
         known: list[dict[str, Any]],
         *,
         what: str = "sweep",
-        screening: Screening | None = None,
+        screening: SuccessiveHalving | None = None,
         reuse: bool = True,
         tags: Mapping[str, str] | None = None,
     ) -> None:
@@ -210,7 +212,7 @@ class Session:
             dataset.folder,
             workers,
             concurrent,
-            endurance=self.endurance,
+            retry_policy=self.retry_policy,
             save_seconds=self.saving.seconds,
             mtbf_hours=self.saving.mtbf_hours,
             screening=screening,

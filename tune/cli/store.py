@@ -11,7 +11,7 @@ from pathlib import Path
 
 from golf.cli.options import Parser
 from golf.cli.terminal import expand_paths, expanded, quiet_when_closed
-from tune.cache.backend import Folder
+from tune.cache.backend import LocalStorage
 from tune.cache.gc import SHORT, collect, garbage, lineage, size_text, table
 from tune.cache.store import Store
 from tune.records.journal import Ledger
@@ -28,7 +28,7 @@ def open_parsed(parsed: argparse.Namespace) -> Store:
     """The store that the command line names. Raises: ValueError when there is none."""
     where = parsed.storage if "://" in parsed.storage else str(storage_of(parsed).store)
     store = Store(where, say=lambda line: print(line, file=sys.stderr))
-    if isinstance(store.place, Folder) and not store.place.root.is_dir():
+    if isinstance(store.place, LocalStorage) and not store.place.root.is_dir():
         raise ValueError(f"there is no store at {store.place.name}; name its storage folder or URI with --storage")
     return store
 

@@ -22,7 +22,7 @@ from ray._private import ray_constants
 from ray._private.state import available_resources_per_node, state, total_resources_per_node
 
 from tune.cluster.autoscaler import grown, head_config
-from tune.cluster.reaper import Kept
+from tune.cluster.reaper import ReapedDirectory
 
 TRIAL_SLOT = "trial_slot"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -41,7 +41,7 @@ KERNEL_SWITCHES = (
 """Variables by which the libraries below torch choose their kernels, and with them the last bits of a sum."""
 _THREADS = re.compile(r"(OMP|GOMP|KMP|MKL|OPENBLAS)_(NUM_THREADS|THREAD_LIMIT|DYNAMIC|DOMAIN_NUM_THREADS|CPU_AFFINITY)")
 """Variables of a shell that say how many threads a process has, where its trial does not."""
-_kept: list[Kept] = []
+_kept: list[ReapedDirectory] = []
 """Folders of Rays that were started here."""
 
 
@@ -88,7 +88,7 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
         ray.init(address=address, **quiet)
         return
     ensure_token()
-    _kept.append(Kept("golf-ray-"))
+    _kept.append(ReapedDirectory("golf-ray-"))
     with _on_loopback(), without_thread_numbers(), _kept[-1].used():
         # "local", for else Ray joins whatever cluster was started last on this machine.
         # The dashboard serves the State API, without which stopped trials never give their workers back.
@@ -194,7 +194,7 @@ def trials_at_once(workers: Workers, grows: bool = False) -> int:
 
 
 @dataclass(frozen=True)
-class Room:
+class Capacity:
     """How many workers of one kind the nodes hold that are alive and are not being taken away."""
 
     whole: int
@@ -203,7 +203,7 @@ class Room:
     """Beside what runs there now."""
 
 
-def room_for(workers: Workers) -> Room:
+def capacity(workers: Workers) -> Capacity:
     """What the cluster holds now of workers like these, none of them across two nodes."""
     leaving = state.get_draining_nodes()
 
@@ -213,7 +213,7 @@ def room_for(workers: Workers) -> Room:
         # Ray counts in ten-thousandths; what is left of a node is a little less than whole numbers at times.
         return sum(int(min(have.get(name, 0.0) / amount for name, amount in wants.items()) + 1e-3) for have in staying)
 
-    return Room(count(total_resources_per_node()), count(available_resources_per_node()))
+    return Capacity(count(total_resources_per_node()), count(available_resources_per_node()))
 
 
 def set_train_limits(patience_seconds: float, timeout_seconds: float) -> None:

@@ -27,7 +27,7 @@ done
 """Its input ends with this process."""
 
 
-class Kept:
+class ReapedDirectory:
     """The folder and its keeper."""
 
     def __init__(self, prefix: str) -> None:

@@ -16,7 +16,7 @@ SIZES = tuple(size for size in range(MICRO_BATCHES, 0, -1) if MICRO_BATCHES % si
 
 
 @dataclass(frozen=True)
-class Endurance:
+class RetryPolicy:
     """What a stage on workers puts up with."""
 
     max_failures: int = 2
@@ -38,12 +38,12 @@ class Endurance:
             raise ValueError(f"patience_seconds and timeout_seconds must be > 0, got {found}")
 
 
-class Attempts:
+class RetryState:
     """What became of a trial's attempts so far."""
 
-    def __init__(self, asked: int, endurance: Endurance) -> None:
+    def __init__(self, asked: int, retry_policy: RetryPolicy) -> None:
         """Args: asked: workers that are wanted."""
-        self.asked, self.endurance = asked, endurance
+        self.asked, self.retry_policy = asked, retry_policy
         self.last = asked
         """Workers of the last attempt that got its places."""
         self.waits = 0
@@ -68,7 +68,7 @@ class Attempts:
     def waited(self) -> bool:
         """The last attempt got no places; whether to go on waiting."""
         self.waits += 1
-        return self.waits < self.endurance.most_waits
+        return self.waits < self.retry_policy.most_waits
 
     def failed(self, kind: str, progress: Progress, workers: int) -> bool:
         """The last attempt, on so many workers, ended by a cause of this kind; whether there is another one.
@@ -80,4 +80,4 @@ class Attempts:
             self.failures.clear()
             self.furthest = progress
         self.failures[kind] += 1
-        return self.failures[kind] <= self.endurance.max_failures
+        return self.failures[kind] <= self.retry_policy.max_failures

@@ -26,22 +26,22 @@ from tune.cache.backend import StoreError
 from tune.cache.gc import tidy
 from tune.cache.prefix_tree import branch_points, training_key
 from tune.cache.provenance import environment, outdated, versions
-from tune.cache.stage_graph import TrialStages, code_digest, stages_of
+from tune.cache.stage_graph import StageGraph, code_digest, stages_of
 from tune.cache.store import Store
 from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
-from tune.cluster.retry_policy import Endurance
+from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.train_workers import in_this_process, on_workers
 from tune.planning.cost import Costs
-from tune.planning.stage_timings import Pace
+from tune.planning.stage_timings import StageTimings
 from tune.records.journal import Ledger
 from tune.records.layout import Storage
 from tune.records.queries import TRIAL, latest
 from tune.search.search import Search
 from tune.search.space import REPEAT, Point, Trial
-from tune.search.successive_halving import Screening, first_chunks_of
+from tune.search.successive_halving import SuccessiveHalving, first_chunks_of
 from tune.workloads.failures import DIVERGED, explain
 from tune.workloads.gepa.outcome import CONFIG, FAILED, SCREENED, failed
-from tune.workloads.gepa.runner import OUTCOME, POINT, recall, run_trial, write_log
+from tune.workloads.gepa.runner import OUTCOME, POINT, load_from_cache, run_trial, write_log
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class SweepSettings:
     """Processes of one trial."""
     concurrent: int = 1
     """Trials at a time."""
-    endurance: Endurance = field(default_factory=Endurance)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     """What a trial puts up with: failures, lost nodes, hung workers."""
     save_seconds: float | None = None
     """Between the saved states of a stage; None: chosen from what a save costs."""
     mtbf_hours: float = MTBF_HOURS
     """Mean time between failures of a trial's machines together, for that choice."""
-    screening: Screening | None = None
+    screening: SuccessiveHalving | None = None
     """How trials are screened on the first chunks; None: all run in full."""
     reuse: bool = True
     """Whether stages are shared through the store."""
@@ -96,19 +96,19 @@ def run_sweep(settings: SweepSettings, search: Search, storage: Storage, watcher
     """
     with only_driver(storage.sweep(settings.name)):
         search.resume(unfinished(settings, storage))
-        book = Book(settings, storage, search, watchers)
-        workers, endurance, ray_folder = settings.workers, settings.endurance, storage.ray(settings.name)
+        book = SweepDriver(settings, storage, search, watchers)
+        workers, retry_policy, ray_folder = settings.workers, settings.retry_policy, storage.ray(settings.name)
 
         def trainable(spec: dict[str, Any]) -> None:
             tune.report({"trial": spec["trial"]})  # Ray Tune prints a line for a trial that never reports
-            train = on_workers(workers, ray_folder / "train" / spec["trial"], endurance)
+            train = on_workers(workers, ray_folder / "train" / spec["trial"], retry_policy)
             alone = workers.num_workers == 1 and not workers.gpus
             run_trial(spec, train, in_this_process(tune.report) if alone else train)
 
         tune.Tuner(
             tune.with_resources(trainable, {"CPU": 0, TRIAL_SLOT: 1}),
             tune_config=tune.TuneConfig(
-                search_alg=_Ask(book),
+                search_alg=RaySearcher(book),
                 num_samples=-1,
                 max_concurrent_trials=settings.concurrent,
                 reuse_actors=True,  # a process that starts anew for every trial costs seconds
@@ -117,13 +117,13 @@ def run_sweep(settings: SweepSettings, search: Search, storage: Storage, watcher
                 name="tune",
                 storage_path=str(ray_folder),
                 verbose=0,
-                callbacks=[_Hear(book)],
-                failure_config=tune.FailureConfig(max_failures=endurance.max_failures),
+                callbacks=[RayCallback(book)],
+                failure_config=tune.FailureConfig(max_failures=retry_policy.max_failures),
             ),
         ).fit()
         book.store.unpin(f"sweep {settings.name}")
         with contextlib.suppress(StoreError):
-            tidy(book.store, book.store.patience)
+            tidy(book.store, book.store.lease_config)
         shutil.rmtree(ray_folder, ignore_errors=True)
 
 
@@ -172,7 +172,7 @@ def unfinished(settings: SweepSettings, storage: Storage) -> list[Point]:
     return [read_json(path) for path in folders if path.parent.name not in done]
 
 
-class Book:
+class SweepDriver:
     """The sweep's trials on their way from the search to the ledger."""
 
     def __init__(self, settings: SweepSettings, storage: Storage, search: Search, watchers: list[Watcher]) -> None:
@@ -185,7 +185,7 @@ class Book:
         self.num_targets = len(open_dataset(settings.data).validation) - 1
         self.waiting = {trial.trial: trial for trial in search.certain() if trial.trial not in search.given}
         if settings.reuse:
-            pace = Pace(self.ledger.find(kind=TRIAL), search.data, settings.workers.world)
+            pace = StageTimings(self.ledger.find(kind=TRIAL), search.data, settings.workers.world)
             search.price(Costs(self.stages, pace, self.stored))
             self.pin()
 
@@ -210,7 +210,7 @@ class Book:
         alone = trial.parameters.get(REPEAT, 0) > 0 or not self.settings.reuse
         return spec | ({} if alone else self._sharing(trial))
 
-    def stages(self, trial: Trial) -> TrialStages:
+    def stages(self, trial: Trial) -> StageGraph:
         """The stages of a trial and their keys."""
         branches, world = self.branches[training_key(trial.config)], self.settings.workers.world
         screening = self.settings.screening
@@ -236,9 +236,9 @@ class Book:
             "branches": self.branches[training_key(trial.config)],
         }
 
-    def recall(self, spec: Mapping[str, Any]) -> bool:
+    def load_from_cache(self, spec: Mapping[str, Any]) -> bool:
         """End a trial all of whose results are stored; False when something of it has to be computed."""
-        if "store" not in spec or not recall(spec):
+        if "store" not in spec or not load_from_cache(spec):
             return False
         self.end(spec["trial"], None)
         return True
@@ -297,16 +297,16 @@ class Book:
         }
 
 
-class _Ask(Searcher):  # type: ignore[misc]
+class RaySearcher(Searcher):  # type: ignore[misc]
     """Ray Tune's way to the search."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: SweepDriver) -> None:
         super().__init__()
         self.book = book
 
     def suggest(self, trial_id: str) -> Any:
         spec = self.book.next()
-        while spec is not None and self.book.recall(spec):  # a trial of Ray's would take seconds
+        while spec is not None and self.book.load_from_cache(spec):  # a trial of Ray's would take seconds
             spec = self.book.next()
         return Searcher.FINISHED if spec is None else spec
 
@@ -324,10 +324,10 @@ class _Ask(Searcher):  # type: ignore[misc]
         """Nothing, as above."""
 
 
-class _Hear(tune.Callback):  # type: ignore[misc]
+class RayCallback(tune.Callback):  # type: ignore[misc]
     """Ray Tune's events, passed on."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: SweepDriver) -> None:
         self.book = book
 
     def __getstate__(self) -> dict[str, Any]:

@@ -31,12 +31,12 @@ from golf.config.config import RunConfig, from_plain
 from golf.pipeline.stages import Event, RunFolder
 from golf.runtime.errors import Diverged
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import Group, current_group
-from golf.train.loop import Notice, Preempted
-from tune.cache.world_history import begin_turn
-from tune.cluster.ray_cluster import Workers, leaving, room_for, set_train_limits
-from tune.cluster.retry_policy import Attempts, Endurance
-from tune.workloads.failures import NO_RESOURCES, PREEMPTED, LastWords, explain, is_final, kind_of
+from golf.runtime.process_group import ProcessGroup, current_group
+from golf.train.loop import Preempted, PreemptionCheck
+from tune.cache.world_history import record_world
+from tune.cluster.ray_cluster import Workers, capacity, leaving, set_train_limits
+from tune.cluster.retry_policy import RetryPolicy, RetryState
+from tune.workloads.failures import NO_RESOURCES, PREEMPTED, Postmortem, explain, is_final, kind_of
 from tune.workloads.gepa.progress import progress, unfinished
 from tune.workloads.gepa.runner import STOPPED, Failed, Runner, run_stage, write_log
 
@@ -96,7 +96,7 @@ def _listen() -> None:
 
 
 @contextlib.contextmanager
-def noticing() -> Iterator[Notice]:
+def preemption_check() -> Iterator[PreemptionCheck]:
     """Gives whether this process has to end soon: it got a SIGTERM, or Ray knows that its node is being taken away.
 
     Each rank looks for itself, beside its training: `ray.train.get_preemption_info` makes all ranks wait for each other
@@ -126,8 +126,8 @@ def work(arguments: dict[str, Any]) -> str | None:
     _introduce(folder.path / _PROCESSES / f"{group.rank}.json")
     try:
         event = reporter(from_plain(RunConfig, spec["config"]), ray.train.report)
-        with noticing() as notice:
-            run_stage(arguments["stage"], spec, group, event, notice)
+        with preemption_check() as preemption:
+            run_stage(arguments["stage"], spec, group, event, preemption)
     except Preempted as preempted:
         return str(preempted)
     except Exception as error:
@@ -164,7 +164,7 @@ def _words_of(stderr: str) -> tuple[str, int]:
     return text, _oom_kills()
 
 
-def _last_words(folder: Path) -> LastWords:
+def _last_words(folder: Path) -> Postmortem:
     """What the workers of the last attempt left, where their nodes still answer."""
     processes = {path.stem: read_json(path) for path in sorted((folder / _PROCESSES).glob("*.json"))}
     asked = {rank: _ask_for_words(process) for rank, process in processes.items()}
@@ -180,7 +180,7 @@ def _last_words(folder: Path) -> LastWords:
             text = f"(its machine does not answer: {type(error).__name__})"
             ray.cancel(asked[rank], force=True)
         words[f"rank {rank}, process {process['pid']}, standard error"] = text
-    return LastWords(words, kills, lost)
+    return Postmortem(words, kills, lost)
 
 
 def _ask_for_words(process: Mapping[str, Any]) -> Any:
@@ -188,24 +188,24 @@ def _ask_for_words(process: Mapping[str, Any]) -> Any:
     return ray.remote(num_cpus=0, max_retries=0)(_words_of).options(scheduling_strategy=there).remote(process["stderr"])
 
 
-def on_workers(workers: Workers, folder: Path, endurance: Endurance) -> Runner:
+def on_workers(workers: Workers, folder: Path, retry_policy: RetryPolicy) -> Runner:
     """A runner on a worker group of its own for each attempt at a stage.
 
     Args: folder: Ray Train's bookkeeping of this trial.
     """
-    attempts = Attempts(workers.num_workers, endurance)
+    attempts = RetryState(workers.num_workers, retry_policy)
 
     def run(stage: str, spec: Mapping[str, Any]) -> None:
         own, again, cause = Path(spec["folder"]), True, None
-        set_train_limits(endurance.patience_seconds, endurance.timeout_seconds)
+        set_train_limits(retry_policy.patience_seconds, retry_policy.timeout_seconds)
         attempts.begin()
         while again:
-            room = room_for(workers)
+            room = capacity(workers)
             ranks = attempts.size(room.free, room.whole)
             for name, at in unfinished(stage, spec).items():
-                begin_turn(own, name, ranks, at)
+                record_world(own, name, ranks, at)
             shutil.rmtree(own / _PROCESSES, ignore_errors=True)
-            cause = _attempt(workers, ranks, folder, stage, spec, endurance)
+            cause = _attempt(workers, ranks, folder, stage, spec, retry_policy)
             if cause is None:
                 shutil.rmtree(own / _PROCESSES, ignore_errors=True)
                 return
@@ -217,7 +217,7 @@ def on_workers(workers: Workers, folder: Path, endurance: Endurance) -> Runner:
 
 
 def _attempt(
-    workers: Workers, ranks: int, folder: Path, stage: str, spec: Mapping[str, Any], endurance: Endurance
+    workers: Workers, ranks: int, folder: Path, stage: str, spec: Mapping[str, Any], retry_policy: RetryPolicy
 ) -> str | None:
     """Run a stage on so many workers, once; None when it is done, else why not.
 
@@ -225,7 +225,7 @@ def _attempt(
     """
     # Ray Train would take an earlier end of the same name for this one's.
     shutil.rmtree(folder / stage, ignore_errors=True)
-    backend, seconds = "nccl" if workers.gpus else "gloo", int(max(1, endurance.timeout_seconds))
+    backend, seconds = "nccl" if workers.gpus else "gloo", int(max(1, retry_policy.timeout_seconds))
     trainer = TorchTrainer(
         work,
         train_loop_config={"stage": stage, "spec": dict(spec)},
@@ -267,7 +267,7 @@ def in_this_process(report: Callable[[dict[str, Any]], None]) -> Runner:
 
     def run(stage: str, spec: Mapping[str, Any]) -> None:
         event = reporter(from_plain(RunConfig, spec["config"]), report)
-        with noticing() as notice:
-            run_stage(stage, spec, Group(), event, notice)
+        with preemption_check() as preemption:
+            run_stage(stage, spec, ProcessGroup(), event, preemption)
 
     return run

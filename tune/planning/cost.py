@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from golf.config.config import to_plain
-from tune.cache.stage_graph import TrialStages
-from tune.planning.stage_timings import Pace
+from tune.cache.stage_graph import StageGraph
+from tune.planning.stage_timings import StageTimings
 from tune.search.space import Trial
 
-Stages = Callable[[Trial], TrialStages]
+Stages = Callable[[Trial], StageGraph]
 """The stages of a trial."""
 
 
 class Costs:
     """Marginal seconds of trials."""
 
-    def __init__(self, stages: Stages, pace: Pace, stored: Callable[[str], bool] = lambda key: False) -> None:
+    def __init__(self, stages: Stages, pace: StageTimings, stored: Callable[[str], bool] = lambda key: False) -> None:
         """Args: stages: the keys of a trial's stages; pace: their seconds; stored: whether the store holds a key."""
         self._stages, self._pace, self._stored = stages, pace, stored
         self._wanted: set[str] = set()

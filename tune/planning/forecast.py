@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from golf.config.config import to_plain
-from golf.runtime.results import ADAPTED, SLIDING
+from golf.runtime.results import SLIDING, TTT
 from tune.cache.prefix_tree import training_key
-from tune.cache.stage_graph import Wanted, stages_of
-from tune.planning.stage_timings import NOTHING, PACK, TRAIN, Pace
+from tune.cache.stage_graph import StageOutput, stages_of
+from tune.planning.stage_timings import NOTHING, PACK, TRAIN, StageTimings
 from tune.search.space import Trial
 
 PREFIX = "prefix"
@@ -141,7 +141,7 @@ def forecast(
         trials that go on from each rung of the screening, None: no screening; share: of the stream it is done on.
     Raises: ValueError when seconds that are given are not finite or below 0.
     """
-    pace = Pace(entries, data_digest, world, step_seconds, stage_seconds)
+    pace = StageTimings(entries, data_digest, world, step_seconds, stage_seconds)
     works = tuple(_work(trial, data_digest, world, pace, points) for trial in trials)
     expected = works if top is None else _screened(works, top, share)
     keys = {piece.key for work in works for piece in work.pieces}
@@ -181,7 +181,9 @@ def _missing(work: Work, have: Collection[str]) -> list[Piece]:
     return [*work.training[begin:], *after]
 
 
-def _work(trial: Trial, data: str, world: Mapping[str, Any], pace: Pace, points: Mapping[str, Sequence[int]]) -> Work:
+def _work(
+    trial: Trial, data: str, world: Mapping[str, Any], pace: StageTimings, points: Mapping[str, Sequence[int]]
+) -> Work:
     """The trial's results with the work of each."""
     config, plain = trial.config, to_plain(trial.config)
     stages = stages_of(config, data, dict(world), points[training_key(config)])
@@ -193,7 +195,7 @@ def _work(trial: Trial, data: str, world: Mapping[str, Any], pace: Pace, points:
         training.append(Piece(PREFIX if wanted.interior else TRAIN, wanted.key, steps, seconds))
         before = wanted.steps
 
-    def piece(wanted: Wanted) -> Piece:
+    def piece(wanted: StageOutput) -> Piece:
         return Piece(wanted.name, wanted.key, 0, pace.stage(wanted.name, plain))
 
     return Work(trial.trial, tuple(training), piece(stages.pack), tuple(map(piece, stages.rungs)))
@@ -212,7 +214,7 @@ def _screened(works: Sequence[Work], top: float, share: float) -> tuple[Work, ..
         def one_of(chance: float) -> float:
             return 1 - (1 - chance) ** wanted[piece.key]
 
-        begun = {SLIDING: 1.0, ADAPTED: one_of(first)}.get(piece.stage)
+        begun = {SLIDING: 1.0, TTT: one_of(first)}.get(piece.stage)
         factor = one_of(second) if begun is None else share * begun + (1 - share) * one_of(second)
         return piece if piece.seconds is None else replace(piece, seconds=factor * piece.seconds)
 

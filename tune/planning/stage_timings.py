@@ -10,7 +10,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any
 
-from golf.runtime.results import ADAPTED, digest
+from golf.runtime.results import TTT, digest
 
 TRAIN, PACK = "train", "pack"
 SECONDS = "_seconds"
@@ -18,7 +18,7 @@ SECONDS = "_seconds"
 NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
-class Pace:
+class StageTimings:
     """Seconds of stages by what finished trials took: the median of those alike in all that the time depends on."""
 
     def __init__(
@@ -76,7 +76,7 @@ def _kinds(stage: str, plain: Mapping[str, Any]) -> list[str]:
         return [digest(plain["model"], plain["batch"])]
     if stage == PACK:
         return [digest(plain["model"], plain["quant"]), digest(plain["model"])]
-    close = [digest(plain["model"], plain["score"], plain["adapt"])] if stage.startswith(ADAPTED) else []
+    close = [digest(plain["model"], plain["score"], plain["ttt"])] if stage.startswith(TTT) else []
     return [*close, digest(plain["model"], plain["score"])]
 
 

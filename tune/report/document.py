@@ -13,7 +13,7 @@ from golf.runtime.files import write_bytes
 from tune.records.layout import Storage
 from tune.report.canvas import svg_file
 from tune.report.data import Book, Results
-from tune.report.figure_specs import Exhibit, exhibits_of
+from tune.report.figure_specs import FigureSpec, figure_specs_of
 from tune.report.page import Document, html_of, markdown_of
 from tune.report.tables import (
     Table,
@@ -47,8 +47,8 @@ def document_of(book: Book, results: Results, baseline: Results | None, command:
         "bytes": [] if results.is_study else [front_table(results)],
         "seeds": [seeds_table(results)],
     }
-    parts: list[Table | Text | Exhibit] = [overview_table(results), *verdict_parts(results.verdict)]
-    for exhibit in exhibits_of(results, baseline):
+    parts: list[Table | Text | FigureSpec] = [overview_table(results), *verdict_parts(results.verdict)]
+    for exhibit in figure_specs_of(results, baseline):
         parts += [exhibit, *(table for table in beside.get(exhibit.name, []) if table.rows)]
     damage = damage_table(book.damaged)
     parts += [*tables_of(results), *([damage] if damage.rows else [])]
@@ -81,7 +81,7 @@ def write_report(
         written.append(folder / "report.html")
         write_bytes(written[-1], html_of(document).encode())
     if MARKDOWN in formats:
-        exhibits = [part for part in document.parts if isinstance(part, Exhibit)]
+        exhibits = [part for part in document.parts if isinstance(part, FigureSpec)]
         pictures = [(folder / f"{one.name}.svg", one.svg) for one in exhibits if one.svg is not None]
         for path, svg in pictures:
             write_bytes(path, svg_file(svg))

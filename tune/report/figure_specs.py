@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from golf.runtime.results import ADAPTED
+from golf.runtime.results import TTT
 from tune.report.canvas import Floats, clean, svg_of
 from tune.report.curve_figures import MOST_OTHERS, SPANS, Training, draw_trainings
 from tune.report.data import (
@@ -35,7 +35,7 @@ from tune.report.data import (
     warmdown_of,
 )
 from tune.report.run_figures import Ladder, StreamRun, draw_ladders, draw_stream
-from tune.report.search_figures import Sized, Way, draw_importance, draw_sizes, draw_ways
+from tune.report.search_figures import ParallelLine, Sized, draw_importance, draw_parallel_lines, draw_sizes
 from tune.report.seed_figures import MOST_ROWS, GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds
 from tune.search.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, importance
 from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM, PairedDifference, paired_bootstrap
@@ -43,7 +43,7 @@ from tune.study.stats import summarise
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class FigureSpec:
     """A figure with its words, or why there is none."""
 
     name: str
@@ -59,22 +59,22 @@ class Exhibit:
         return None if self.figure is None else svg_of(self.figure)
 
 
-def exhibits_of(results: Results, baseline: Results | None) -> list[Exhibit]:
+def figure_specs_of(results: Results, baseline: Results | None) -> list[FigureSpec]:
     """All figures of a report, in reading order."""
     subjects = subjects_of(results, baseline)
-    search = [] if results.is_study else [search_exhibit(results), importance_exhibit(results)]
+    search = [] if results.is_study else [search_figure(results), importance_figure(results)]
     return [
-        bytes_exhibit(results),
-        seeds_exhibit(results, baseline),
-        ladder_exhibit(subjects),
-        stream_exhibit(results, subjects),
-        training_exhibit(results, subjects),
+        bytes_figure(results),
+        seeds_figure(results, baseline),
+        ladder_figure(subjects),
+        stream_figure(results, subjects),
+        training_figure(results, subjects),
         *search,
-        artifact_exhibit(results),
+        artifact_figure(results),
     ]
 
 
-def bytes_exhibit(results: Results) -> Exhibit:
+def bytes_figure(results: Results) -> FigureSpec:
     """BPB against bytes."""
     name, title = "bytes", "BPB against artifact bytes"
     sized = [
@@ -83,7 +83,7 @@ def bytes_exhibit(results: Results) -> Exhibit:
         if (size := metric(entry, "artifact_bytes")) is not None
     ]
     if not sized:
-        return Exhibit(name, title, None, "no trial was packed, so that there are no bytes to show.")
+        return FigureSpec(name, title, None, "no trial was packed, so that there are no bytes to show.")
     words = ["Each dot is a trial that was evaluated in full."]
     if not results.is_study and results.ranked:
         words += ["The line is the Pareto front: no other trial is both smaller and better; the table below names it."]
@@ -91,10 +91,10 @@ def bytes_exhibit(results: Results) -> Exhibit:
         words += ["In the rows below stand the trials that have bytes and no BPB."]
     unsized = len(results.trials) - len(sized)
     words += [f"Without an artifact and not shown: {unsized}."] if unsized else []
-    return Exhibit(name, title, draw_sizes(sized, results.caps, not results.is_study), " ".join(words))
+    return FigureSpec(name, title, draw_sizes(sized, results.caps, not results.is_study), " ".join(words))
 
 
-def seeds_exhibit(results: Results, baseline: Results | None) -> Exhibit:
+def seeds_figure(results: Results, baseline: Results | None) -> FigureSpec:
     """Seeds with intervals."""
     name, title = "seeds", "Seeds"
     groups = [group for group in groups_of(results) if group.seeds]
@@ -103,7 +103,7 @@ def seeds_exhibit(results: Results, baseline: Results | None) -> Exhibit:
     if shown and baseline is not None and baseline.name != results.name:
         shown = [*several[: MOST_ROWS - 1], *(group for group in groups_of(baseline)[:1] if group.seeds)]
     if not shown:
-        return Exhibit(name, title, None, "no configuration has finished under more than one seed.")
+        return FigureSpec(name, title, None, "no configuration has finished under more than one seed.")
     words = (
         "Each dot is a seed, the upright bar their mean, the line the 95 % t interval of the mean, which assumes "
         "independent normal values."
@@ -112,7 +112,7 @@ def seeds_exhibit(results: Results, baseline: Results | None) -> Exhibit:
         words += " Hollow: the same seed run again, not in the mean."
     if len(several) > len(shown):
         words += f" The best of {len(several)} configurations with several seeds."
-    return Exhibit(name, title, draw_seeds([_seed_row(group) for group in shown], marks_of(results)), words)
+    return FigureSpec(name, title, draw_seeds([_seed_row(group) for group in shown], marks_of(results)), words)
 
 
 def _seed_row(group: Group) -> SeedRow:
@@ -134,28 +134,28 @@ def marks_of(results: Results) -> list[Mark]:
     return marks + ([Mark(mean - margin, "less the margin")] if isinstance(margin, (int, float)) and margin else [])
 
 
-def ladder_exhibit(subjects: Sequence[Subject]) -> Exhibit:
+def ladder_figure(subjects: Sequence[Subject]) -> FigureSpec:
     """The ladder as a waterfall."""
     name, title = "ladder", "The ladder"
     ladders = [Ladder(_heading(subject), subject.label, ladder_of(subject.entries)) for subject in subjects]
     ladders = [ladder for ladder in ladders if len(ladder.rungs) > 1]
     if not ladders:
-        return Exhibit(name, title, None, "no trial was evaluated on two rungs of the ladder.")
+        return FigureSpec(name, title, None, "no trial was evaluated on two rungs of the ladder.")
     words = (
         "What each stage adds to the BPB (dark) or takes from it (white), measured from the stage before; the rungs "
         "from the quantised one on are measured on the artifact read back from the disk."
     )
     words += " Means over the seeds." if any(len(subject.entries) > 1 for subject in subjects) else ""
-    return Exhibit(name, title, draw_ladders(ladders), words)
+    return FigureSpec(name, title, draw_ladders(ladders), words)
 
 
-def stream_exhibit(results: Results, subjects: Sequence[Subject]) -> Exhibit:
+def stream_figure(results: Results, subjects: Sequence[Subject]) -> FigureSpec:
     """TTT along the stream, and the paired difference."""
     name, title = "ttt", "Test-time training along the validation stream"
     first, second = paired_entries(subjects)
     own, other = _sums_of(first), _sums_of(second)
     if not len(own):
-        return Exhibit(name, title, None, "no finished trial here has test-time training with sums per chunk.")
+        return FigureSpec(name, title, None, "no finished trial here has test-time training with sums per chunk.")
     runs = [StreamRun(_run_label(subjects[0], first), own[:, 0])]
     words = "Running BPB of test-time training: every token is scored before the model is trained on it."
     if second is None and results.is_study:
@@ -169,8 +169,10 @@ def stream_exhibit(results: Results, subjects: Sequence[Subject]) -> Exhibit:
     else:
         paired = paired_bootstrap(own[:, 0], other[:, 0], own[:, 2], own[:, 1])
         runs.append(StreamRun(_run_label(subjects[1], second), other[:, 0]))
-        return Exhibit(name, title, draw_stream(runs, own[:, 2], paired), f"{words} {_paired_words(paired, len(own))}")
-    return Exhibit(name, title, draw_stream(runs, own[:, 2], None), words)
+        return FigureSpec(
+            name, title, draw_stream(runs, own[:, 2], paired), f"{words} {_paired_words(paired, len(own))}"
+        )
+    return FigureSpec(name, title, draw_stream(runs, own[:, 2], None), words)
 
 
 def paired_entries(subjects: Sequence[Subject]) -> tuple[Entry | None, Entry | None]:
@@ -184,7 +186,7 @@ def paired_entries(subjects: Sequence[Subject]) -> tuple[Entry | None, Entry | N
 
 def _sums_of(entry: Entry | None) -> Floats:
     """(num_chunks, 3) of NLL in nats, tokens and bytes; empty where there are none."""
-    chunks = [] if entry is None else chunks_of(entry, ADAPTED)
+    chunks = [] if entry is None else chunks_of(entry, TTT)
     return np.array(chunks, dtype=np.float64).reshape(-1, 3)
 
 
@@ -197,12 +199,12 @@ def _paired_words(paired: PairedDifference, num_chunks: int) -> str:
     return f"{words} At the end: its {paired.level:.0%} interval by a block bootstrap ({block}). {STREAM_CLAIM}"
 
 
-def training_exhibit(results: Results, subjects: Sequence[Subject]) -> Exhibit:
+def training_figure(results: Results, subjects: Sequence[Subject]) -> FigureSpec:
     """Training curves."""
     name, title = "training", "Training"
     shown = trainings_of(results, subjects)
     if not shown:
-        return Exhibit(name, title, None, "no trial here has a training curve.")
+        return FigureSpec(name, title, None, "no trial here has a training curve.")
     named = [training for training in shown if training.label]
     others = [training for training in shown if not training.label]
     words = f"Training loss by step: raw (faint), and the running mean over 1/{SPANS} of the steps (dark)."
@@ -217,7 +219,7 @@ def training_exhibit(results: Results, subjects: Sequence[Subject]) -> Exhibit:
     words += " Losses at equal steps compare only before the first warmdown starts."
     if not any(training.validation for training in shown):
         words += " No validation was run during training."
-    return Exhibit(name, title, draw_trainings([*named, *others[:MOST_OTHERS]]), words)
+    return FigureSpec(name, title, draw_trainings([*named, *others[:MOST_OTHERS]]), words)
 
 
 def trainings_of(results: Results, subjects: Sequence[Subject]) -> list[Training]:
@@ -238,21 +240,23 @@ def trainings_of(results: Results, subjects: Sequence[Subject]) -> list[Training
     return list(found.values())
 
 
-def search_exhibit(results: Results) -> Exhibit:
+def search_figure(results: Results) -> FigureSpec:
     """Parallel coordinates."""
     name, title = "search", "The search"
     fields = varying_fields(results.trials)
     if not fields:
-        return Exhibit(name, title, None, "no searched field has more than one value here.")
-    ways = [Way(parameters(entry), finished_bpb(entry), ending_of(entry)) for entry in results.trials]
+        return FigureSpec(name, title, None, "no searched field has more than one value here.")
+    parallel_lines = [
+        ParallelLine(parameters(entry), finished_bpb(entry), ending_of(entry)) for entry in results.trials
+    ]
     words = (
         "Each line is a trial, from field to field to its BPB. Dark: the best tenth of the finished ones. Dashed: "
         "trials without a BPB, by how they ended. Lines through one choice lie side by side, the best lowest."
     )
-    return Exhibit(name, title, draw_ways(ways, fields), words)
+    return FigureSpec(name, title, draw_parallel_lines(parallel_lines, fields), words)
 
 
-def importance_exhibit(results: Results) -> Exhibit:
+def importance_figure(results: Results) -> FigureSpec:
     """What the searched fields matter."""
     name, title = "importance", "What the searched fields matter"
     done = results.ranked
@@ -261,21 +265,21 @@ def importance_exhibit(results: Results) -> Exhibit:
         few = f"{len(done)} finished trial{' is' if len(done) == 1 else 's are'} too few"
         why = few if len(done) < MIN_TRIALS else "nothing differs among the finished trials"
         words = f"{why}; it takes {MIN_TRIALS} finished trials of which fields and BPB differ."
-        return Exhibit(name, title, None, words)
+        return FigureSpec(name, title, None, words)
     words = (
         f"PED-ANOVA: how far the best {TOP_SHARE:.0%} of {len(done)} finished trials differ from all of them in each "
         f"field. A bar that ends before its mark can be chance: with the BPB dealt to the trials at random, "
         f"{CHANCE_LEVEL:.0%} of the bars end before it. Trials without a BPB have no part in this."
     )
-    return Exhibit(name, title, draw_importance(found), words)
+    return FigureSpec(name, title, draw_importance(found), words)
 
 
-def artifact_exhibit(results: Results) -> Exhibit:
+def artifact_figure(results: Results) -> FigureSpec:
     """The artifact's bytes."""
     name, title = "artifact", "The artifact's bytes"
     entry = next((entry for entry in results.ordered if entry.get("ledger")), None)
     if entry is None:
-        return Exhibit(name, title, None, "no trial here has a byte ledger.")
+        return FigureSpec(name, title, None, "no trial here has a byte ledger.")
     rows = sorted(entry["ledger"].items(), key=lambda item: (item[0] == "header", -item[1].get("packed_bytes", 0.0)))
     groups = [GroupBytes(group, row.get("packed_bytes", 0.0), row.get("entropy_bytes", 0.0)) for group, row in rows]
     size, cap = metric(entry, "artifact_bytes"), cap_of(entry)
@@ -287,7 +291,7 @@ def artifact_exhibit(results: Results) -> Exhibit:
         "compressed whole; they fall below the entropy where the codec finds order between codes."
     )
     room = float(cap - size) if size is not None and cap is not None else None
-    return Exhibit(name, title, draw_bytes(groups, metric(entry, "code_bytes"), room), words)
+    return FigureSpec(name, title, draw_bytes(groups, metric(entry, "code_bytes"), room), words)
 
 
 def _heading(subject: Subject) -> str:

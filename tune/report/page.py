@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from tune.report.canvas import clean, clean_lines, inline
-from tune.report.figure_specs import Exhibit
+from tune.report.figure_specs import FigureSpec
 from tune.report.tables import Table, Text
 
 
@@ -21,7 +21,7 @@ class Document:
     title: str
     warnings: tuple[str, ...]
     """What a reader has to know before any figure."""
-    parts: tuple[Table | Text | Exhibit, ...]
+    parts: tuple[Table | Text | FigureSpec, ...]
     """In reading order."""
     source: tuple[str, ...]
     """What the report was made from, in sentences."""
@@ -90,7 +90,7 @@ def _html_lines(document: Document) -> Iterator[str]:
                 yield from _html_table(part)
             case Text():
                 yield f"<h2>{_safe(part.title)}</h2>\n<pre>{escape(clean_lines(part.text))}</pre>"
-            case Exhibit():
+            case FigureSpec():
                 yield from _html_exhibit(part)
     yield "<h2>Source</h2>"
     for sentence in document.source:
@@ -98,7 +98,7 @@ def _html_lines(document: Document) -> Iterator[str]:
     yield f"<pre>{_safe(document.command)}</pre>\n</body>\n</html>"
 
 
-def _html_exhibit(exhibit: Exhibit) -> Iterator[str]:
+def _html_exhibit(exhibit: FigureSpec) -> Iterator[str]:
     yield f"<h2>{_safe(exhibit.title)}</h2>"
     if exhibit.svg is None:
         yield f'<p class="missing">Not drawn: {_safe(exhibit.words)}</p>'
@@ -148,7 +148,7 @@ def markdown_of(document: Document) -> str:
                 blocks += _markdown_table(part)
             case Text():
                 blocks += [f"## {_plain(part.title)}", _fenced(part.text)]
-            case Exhibit():
+            case FigureSpec():
                 blocks += _markdown_exhibit(part)
     blocks += ["## Source", *(_plain(sentence) for sentence in document.source)]
     blocks.append(_fenced(document.command))
@@ -161,7 +161,7 @@ def _fenced(text: str) -> str:
     return f"{fence}\n{clean_lines(text)}\n{fence}"
 
 
-def _markdown_exhibit(exhibit: Exhibit) -> list[str]:
+def _markdown_exhibit(exhibit: FigureSpec) -> list[str]:
     heading = f"## {_plain(exhibit.title)}"
     if exhibit.figure is None:
         return [heading, f"Not drawn: {_plain(exhibit.words)}"]

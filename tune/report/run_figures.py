@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from golf.runtime.results import ADAPTED, AVERAGED, LIVE, QUANTISED, SLIDING
+from golf.runtime.results import AVERAGED, LIVE, QUANTISED, SLIDING, TTT
 from tune.report.canvas import (
     FAINT,
     GREY,
@@ -36,7 +36,7 @@ from tune.report.canvas import (
 )
 from tune.study.bootstrap import PairedDifference
 
-RUNG_NAMES = {LIVE: "live", AVERAGED: "EMA", QUANTISED: "quantised", SLIDING: "sliding", ADAPTED: "TTT"}
+RUNG_NAMES = {LIVE: "live", AVERAGED: "EMA", QUANTISED: "quantised", SLIDING: "sliding", TTT: "TTT"}
 """Rungs as people call them."""
 Floats = NDArray[np.float64]
 _SUBTITLE_LINES = 3

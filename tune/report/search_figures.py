@@ -57,7 +57,7 @@ class Sized:
 
 
 @dataclass(frozen=True)
-class Way:
+class ParallelLine:
     """A trial's way through the searched fields."""
 
     point: Mapping[str, Any]
@@ -237,15 +237,15 @@ def _choice(value: Any) -> str:
 
 
 @styled
-def draw_ways(ways: Sequence[Way], fields: Sequence[str]) -> Figure:
+def draw_parallel_lines(parallel_lines: Sequence[ParallelLine], fields: Sequence[str]) -> Figure:
     """Parallel coordinates: every field an axis, BPB the last; the best trials dark.
 
     Args: ways: one or more; fields: those that vary.
     """
     last = len(fields)
-    done = sorted((way for way in ways if way.bpb is not None), key=lambda way: way.bpb or 0.0)
-    stopped = list(dict.fromkeys(way.status for way in ways if way.bpb is None))
-    scales = [_scale([way.point.get(field) for way in ways]) for field in fields]
+    done = sorted((way for way in parallel_lines if way.bpb is not None), key=lambda way: way.bpb or 0.0)
+    stopped = list(dict.fromkeys(way.status for way in parallel_lines if way.bpb is None))
+    scales = [_scale([way.point.get(field) for way in parallel_lines]) for field in fields]
     left, *others = (max(length_of(text, SMALL) for _, text in scale.ticks) for scale in scales)
     left, apart = max(0.45, left + 0.15), max([_LEAST_APART, *(length + 0.15 for length in others)])
     figure = sheet(4.2, max(WIDTH, left + apart * last + 0.95))
@@ -256,14 +256,14 @@ def draw_ways(ways: Sequence[Way], fields: Sequence[str]) -> Figure:
     low = done[0].bpb or 0.0 if done else 0.0
     ends = {status: 1.0 - 0.09 * place for place, status in enumerate(stopped)}
 
-    def end_of(way: Way) -> float:
+    def end_of(way: ParallelLine) -> float:
         if way.bpb is None:
             return ends[way.status]
         share = (min(way.bpb, top) - low) / (top - low) if top > low else 0.0
         return 0.02 + share * (0.94 - room)
 
     dark = max(1, math.ceil(_DARK_SHARE * len(done)))
-    ranks = [*(way for way in ways if way.bpb is None), *reversed(done)]
+    ranks = [*(way for way in parallel_lines if way.bpb is None), *reversed(done)]
     for number, way in enumerate(ranks):
         shift = 0.6 * (0.5 - (number + 0.5) / len(ranks))
         heights = [
@@ -296,14 +296,14 @@ def _draw_scales(axes: Axes, scales: Sequence[_Scale], fields: Sequence[str]) ->
 
 
 def _draw_end(
-    axes: Axes, last: int, done: Sequence[Way], ends: Mapping[str, float], low: float, top: float, end_of: Any
+    axes: Axes, last: int, done: Sequence[ParallelLine], ends: Mapping[str, float], low: float, top: float, end_of: Any
 ) -> None:
     """The last axis: BPB, and above it where trials without one ended."""
     marks = sorted({low, (low + top) / 2, top}) if done else []
     for mark in marks:
         worst = done[-1].bpb or 0.0
         text = f"{mark:.4f}" + ("+" if mark == top and worst > top else "")
-        write(axes, text, (last, end_of(Way({}, mark, ""))), (4.0, 0.0))
+        write(axes, text, (last, end_of(ParallelLine({}, mark, ""))), (4.0, 0.0))
     for status, height in ends.items():
         write(axes, clean(status, 14), (last, height), (4.0, 0.0), color=INK)
 

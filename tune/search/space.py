@@ -33,24 +33,24 @@ SPACES: dict[str, Space] = {
         "schedule.warmdown_start": [30, 60],
         "schedule.warmdown_shape": ["linear", "cosine"],
         SPLIT: ["mixed-int6-int8", "pure-int6", "int5-mlp"],
-        "adapt.lr": [0.005, 0.01],
-        "adapt.epochs": [1, 2],
+        "ttt.lr": [0.005, 0.01],
+        "ttt.epochs": [1, 2],
     },
     "pr598": {
         "schedule.steps": [7000, 9000],
         "schedule.warmdown_start": [3500, 5000],
         "schedule.warmdown_shape": ["linear", "cosine"],
         SPLIT: ["mixed-int6-int8", "pure-int6", "int5-mlp"],
-        "adapt.lr": [0.001, 0.002, 0.004],
-        "adapt.epochs": [3, 10],
+        "ttt.lr": [0.001, 0.002, 0.004],
+        "ttt.epochs": [3, 10],
     },
     "pr668": {
         "schedule.steps": [20_000, 30_000],
         "schedule.warmdown_start": [8000, 12_000],
         "schedule.warmdown_shape": ["linear", "cosine"],
         SPLIT: ["pure-int6", "mixed-int6-int8"],
-        "adapt.lr": [0.001, 0.002, 0.004],
-        "adapt.epochs": [3, 10],
+        "ttt.lr": [0.001, 0.002, 0.004],
+        "ttt.epochs": [3, 10],
     },
 }
 """By preset; the other presets take pr598's."""
@@ -85,7 +85,7 @@ class Trial:
 def _short(field: str) -> str:
     """The field's last name; TTT's keep their part, because "lr" alone would mislead."""
     part, _, last = field.rpartition(".")
-    return f"ttt_{last}" if part == "adapt" else last
+    return f"ttt_{last}" if part == "ttt" else last
 
 
 def _text(value: Any) -> str:

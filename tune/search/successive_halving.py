@@ -23,7 +23,7 @@ LEAST_CHUNKS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Screening:
+class SuccessiveHalving:
     """How trials are screened."""
 
     fraction: float = 0.1
@@ -52,13 +52,13 @@ class Screening:
         return wanted if wanted <= of / 2 else None
 
 
-def first_chunks_of(screening: Screening | None, config: RunConfig, num_targets: int) -> int | None:
+def first_chunks_of(screening: SuccessiveHalving | None, config: RunConfig, num_targets: int) -> int | None:
     """Chunks of a stream of `num_targets` tokens to screen a configuration on; None: it is not screened."""
     return None if screening is None else screening.num_chunks(math.ceil(num_targets / config.score.chunk_tokens))
 
 
 @dataclass(frozen=True)
-class Standing:
+class ScreeningRank:
     """A trial among those that were screened on the same chunks."""
 
     place: int
@@ -81,7 +81,7 @@ class Standing:
         return f"place {self.place} of {self.num_trials}, {difference}"
 
 
-def stand(trial: str, screened: Mapping[str, Chunks], screening: Screening) -> Standing:
+def screening_rank(trial: str, screened: Mapping[str, Chunks], screening: SuccessiveHalving) -> ScreeningRank:
     """The standing of `trial` among all in `screened` (by name) that have the same chunks.
 
     Assumes that chunks differ independently, which understates the error where neighbours resemble each other.
@@ -97,7 +97,7 @@ def stand(trial: str, screened: Mapping[str, Chunks], screening: Screening) -> S
     bits = 1 / math.log(2) / sum(chunk[2] for chunk in mine)
     error = math.sqrt(len(differences)) * statistics.stdev(differences) if len(differences) > 1 else 0.0
     promoted = place <= math.ceil(screening.top * len(totals))
-    return Standing(place, len(totals), best, math.fsum(differences) * bits, error * bits, promoted)
+    return ScreeningRank(place, len(totals), best, math.fsum(differences) * bits, error * bits, promoted)
 
 
 def stride_error(entries: Sequence[Mapping[str, Any]]) -> str | None:

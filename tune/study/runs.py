@@ -17,7 +17,7 @@ from typing import Any
 
 from golf.compliance.points import FAILED as POINT_FAILED
 from golf.config.config import RunConfig, from_plain, nearest, to_plain
-from golf.runtime.results import ADAPTED, SLIDING
+from golf.runtime.results import SLIDING, TTT
 from tune.records.queries import latest, trials_of
 from tune.records.text import flat
 from tune.search.space import REPEAT, SEED
@@ -289,7 +289,7 @@ def repeat_of(entry: Entry) -> int:
 def rung_of(entry: Entry) -> str | None:
     """The rung whose figure counts, None where none was scored."""
     chunks = entry.get("chunks") or {}
-    return next((rung for rung in (ADAPTED, SLIDING) if rung in chunks), None)
+    return next((rung for rung in (TTT, SLIDING) if rung in chunks), None)
 
 
 def stream_of(entry: Entry) -> Stream | None:

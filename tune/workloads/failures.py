@@ -77,7 +77,7 @@ _SIGNALS = (
 
 
 @dataclass(frozen=True)
-class LastWords:
+class Postmortem:
     """What is known of the processes of a worker group after its end."""
 
     by_process: Mapping[str, str] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class LastWords:
         return tuple(text for text in self.by_process.values() if "Traceback (most recent call last)" not in text)
 
 
-SILENCE = LastWords()
+SILENCE = Postmortem()
 
 
 def is_final(error: BaseException) -> bool:
@@ -108,7 +108,7 @@ def kind_of(cause: str) -> str:
     return cause.partition(":")[0]
 
 
-def explain(error: BaseException | str, words: LastWords = SILENCE) -> str:
+def explain(error: BaseException | str, words: Postmortem = SILENCE) -> str:
     """The failure in one line: its kind, what happened, what to do.
 
     Args: words: what is known of the processes of a worker group whose end the error is.
@@ -135,7 +135,7 @@ def explain(error: BaseException | str, words: LastWords = SILENCE) -> str:
     return f"{kind}: {last}; {_REMEDIES[kind]}"[:_CAUSE_CHARACTERS]
 
 
-def _killed(text: str, words: LastWords) -> str:
+def _killed(text: str, words: Postmortem) -> str:
     """The cause of a process that is gone: what it wrote last says more than that it is gone."""
     if words.node_lost or re.search(_NODE, text, re.IGNORECASE):
         return f"{KILLED}: its machine was lost; {_REMEDIES[KILLED]}"

@@ -15,7 +15,7 @@ from golf.submission.record_folder.claimed import ClaimedRun, ClaimedRuns
 from golf.submission.record_folder.claims import FILE, Claims
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.logs import RunLog
-from golf.submission.record_folder.numbers import Told
+from golf.submission.record_folder.numbers import ParsedNumber
 from golf.submission.record_folder.size_claims import size_causes
 from golf.submission.record_folder.submission_json import CORRECT
 from golf.submission.record_folder.time_claims import mean_causes, time_causes
@@ -112,7 +112,9 @@ def _means(claims: Claims, claimed: ClaimedRuns, track: str | None) -> Iterator[
         yield from _best_of(claims, claimed, track)
 
 
-def _mean(name: str, number: Told, values: Sequence[float], unit: float, claimed: ClaimedRuns) -> Iterator[Cause]:
+def _mean(
+    name: str, number: ParsedNumber, values: Sequence[float], unit: float, claimed: ClaimedRuns
+) -> Iterator[Cause]:
     mean = statistics.fmean(values)
     if number.near(mean, unit):
         return

@@ -13,7 +13,7 @@ from typing import Any
 from golf.compliance.points import REMARK, Cause
 from golf.submission.record_folder.claim_names import NUMBERS, SIZES
 from golf.submission.record_folder.claims import FILE, brief
-from golf.submission.record_folder.numbers import SIZE, Told, told, told_size
+from golf.submission.record_folder.numbers import SIZE, ParsedNumber, told, told_size
 
 
 class WrittenFloat(float):
@@ -37,7 +37,7 @@ class Figures:
         causes: what is wrong with their form.
     """
 
-    numbers: Mapping[str, Told] = field(default_factory=dict)
+    numbers: Mapping[str, ParsedNumber] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     causes: tuple[Cause, ...] = ()
 
@@ -47,7 +47,7 @@ def read_figures(fields: Mapping[str, Any], of: str = "") -> Figures:
 
     Args: of: what the fields belong to, for messages, such as "seed 42: ".
     """
-    numbers: dict[str, Told] = {}
+    numbers: dict[str, ParsedNumber] = {}
     names: dict[str, str] = {}
     causes: list[Cause] = []
     for name, usual in NUMBERS.items():
@@ -73,7 +73,7 @@ def _may_be(name: str, value: Any) -> bool:
     return name not in ("artifact", "p", "std", "code_size", "artifact_size") or isinstance(value, (int, float))
 
 
-def _figure(name: str, value: Any, of: str) -> tuple[Told | None, Cause | None]:
+def _figure(name: str, value: Any, of: str) -> tuple[ParsedNumber | None, Cause | None]:
     number = as_number(value)
     if number is None or not math.isfinite(number.value):
         return None, Cause(f"{FILE}: {of}{name} must be a number, got {brief(value)}", f"write {name} as a number")
@@ -83,13 +83,13 @@ def _figure(name: str, value: Any, of: str) -> tuple[Told | None, Cause | None]:
     return number, None
 
 
-def as_number(value: Any) -> Told | None:
+def as_number(value: Any) -> ParsedNumber | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     return told(value.text if isinstance(value, WrittenFloat) else str(value)[:64])
 
 
-def _size(name: str, known: str, value: Any, of: str) -> tuple[dict[str, Told], Cause | None]:
+def _size(name: str, known: str, value: Any, of: str) -> tuple[dict[str, ParsedNumber], Cause | None]:
     """Sizes in a field: bytes, megabytes, or words that tell several."""
     if isinstance(value, str):
         sizes = _sizes_in_words(value, name)
@@ -103,16 +103,18 @@ def _size(name: str, known: str, value: Any, of: str) -> tuple[dict[str, Told], 
         return {}, Cause(f"{FILE}: {of}{known} must be a number, got {brief(value)}", "write the number of bytes")
     if 0 < number.value < 100 and name != "bytes_code":
         text = f"{FILE}: {of}{known} must be a whole number of bytes, got {brief(value)} (megabytes?)"
-        return {name: Told(number.value * 1e6, number.unit * 1e6)}, Cause(text, "write the number of bytes", REMARK)
+        return {name: ParsedNumber(number.value * 1e6, number.unit * 1e6)}, Cause(
+            text, "write the number of bytes", REMARK
+        )
     if number.value % 1 and name != "bytes_mean":
         text = f"{FILE}: {of}{known} must be a whole number of bytes, got {brief(value)}"
         return {name: number}, Cause(text, "tell the largest seed's, not a mean")
     return {name: number}, None
 
 
-def _sizes_in_words(text: str, name: str) -> dict[str, Told]:
+def _sizes_in_words(text: str, name: str) -> dict[str, ParsedNumber]:
     """Sizes such as "15.67MB model + 0.077MB code" by what the words beside them say; a lone one is the field's own."""
-    found: dict[str, Told] = {}
+    found: dict[str, ParsedNumber] = {}
     for match in re.finditer(rf"{SIZE}\s{{0,3}}\(?(\w{{0,20}})", text[:200], re.IGNORECASE):
         size = told_size(match[1], match[2])
         if size is None or (match[2] is None and size.value < 1000):

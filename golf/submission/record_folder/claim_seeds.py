@@ -8,7 +8,7 @@ from golf.compliance.points import REMARK, Cause
 from golf.submission.record_folder.claim_figures import WrittenFloat, as_number, read_figures
 from golf.submission.record_folder.claim_names import BY_SEED, LISTS, OTHERS
 from golf.submission.record_folder.claims import FILE, Claims, brief
-from golf.submission.record_folder.numbers import Told
+from golf.submission.record_folder.numbers import ParsedNumber
 
 _SEED_IN_NAME = re.compile(r"(?:seed)?[ _-]?(\d{1,18})", re.IGNORECASE)
 _MOST_SEEDS = 1000
@@ -77,7 +77,7 @@ def _results(name: str, value: Any, fields: Mapping[str, Any]) -> tuple[dict[int
     return found, causes
 
 
-def _other_bpb(fields: Mapping[str, Any]) -> dict[str, Told]:
+def _other_bpb(fields: Mapping[str, Any]) -> dict[str, ParsedNumber]:
     """The last figure whose name says bits per byte, where none has the usual name."""
     names = [
         name for name in fields if "bpb" in name.lower() and "pre" not in name.lower() and "delta" not in name.lower()
@@ -101,7 +101,7 @@ def _parallel(fields: Mapping[str, Any], seeds: Any) -> dict[int, Claims]:
     """Results of lists that stand beside a list of seeds."""
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         return {}
-    numbers: list[dict[str, Told]] = [{} for _ in seeds]
+    numbers: list[dict[str, ParsedNumber]] = [{} for _ in seeds]
     for name, value in fields.items():
         kind = next((kind for kind, pattern in LISTS.items() if pattern.match(name.lower())), None)
         kind = "val_bpb" if kind is None and name in BY_SEED and name != "seeds" else kind

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from golf.submission.record_folder.claims import Claims
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.logs import RunLog, Score
-from golf.submission.record_folder.numbers import Told
+from golf.submission.record_folder.numbers import ParsedNumber
 
 _MOST_COMBINED = 2000
 """Combinations of runs and results whose mean is compared with the claimed one."""
@@ -158,7 +158,7 @@ def _of_seed(seed: int, claims: Claims, runs: Sequence[RunLog]) -> ClaimedRun:
     return ClaimedRun(seed, run, run.scores[-1], bpb is None, run if run.trained else _training(trainings, run), claims)
 
 
-def _agrees(score: Score, bpb: Told | None, nats: Told | None) -> bool:
+def _agrees(score: Score, bpb: ParsedNumber | None, nats: ParsedNumber | None) -> bool:
     """Whether a score is the claimed one: by the bits per byte, where these are not told by the loss."""
     if bpb is not None:
         return bpb.near(score.bpb.value, score.bpb.unit)

@@ -6,7 +6,7 @@ from typing import Any
 
 from golf.compliance.points import Cause
 from golf.submission.record_folder.claim_names import HARDWARE
-from golf.submission.record_folder.numbers import Told
+from golf.submission.record_folder.numbers import ParsedNumber
 
 FILE = "submission.json"
 
@@ -27,7 +27,7 @@ class Claims:
 
     file: str = FILE
     fields: Mapping[str, Any] = field(default_factory=dict)
-    numbers: Mapping[str, Told] = field(default_factory=dict)
+    numbers: Mapping[str, ParsedNumber] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     by_seed: Mapping[int, "Claims"] = field(default_factory=dict)

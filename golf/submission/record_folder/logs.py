@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from golf.submission.record_folder.devices import Device, devices_in_log
 from golf.submission.record_folder.log_code import CodeBlock
 from golf.submission.record_folder.log_settings import read_settings
-from golf.submission.record_folder.numbers import NUMBER, SIZE, Told, told, told_size, whole
+from golf.submission.record_folder.numbers import NUMBER, SIZE, ParsedNumber, told, told_size, whole
 
 LONGEST_LINE = 8000
 """Characters; a longer line tells nothing that is looked for here."""
@@ -107,8 +107,8 @@ class Score:
     """
 
     name: str
-    bpb: Told
-    nats: Told | None
+    bpb: ParsedNumber
+    nats: ParsedNumber | None
     seconds: float | None
 
 
@@ -158,8 +158,8 @@ class RunLog:
     code_sizes: tuple[CodeSize, ...] = ()
     code_sha256: str | None = None
     source: CodeBlock | None = None
-    model_bytes: Told | None = None
-    total_bytes: Told | None = None
+    model_bytes: ParsedNumber | None = None
+    total_bytes: ParsedNumber | None = None
     steps: int | None = None
     train_seconds: Seconds | None = None
     step_seconds: float | None = None
@@ -173,7 +173,7 @@ class RunLog:
     validation_tokens: int | None = None
     validation_files: str | None = None
     generation_seconds: float | None = None
-    curve_bpb: Told | None = None
+    curve_bpb: ParsedNumber | None = None
     limited: str | None = None
     trains_on_validation: bool = False
     python: str | None = None
@@ -284,7 +284,7 @@ def _seed_of_name(name: str, alone: bool) -> int | None:
     return int(seeds[-1]) if seeds else None
 
 
-def _curve_bpb(lines: Sequence[str]) -> Told | None:
+def _curve_bpb(lines: Sequence[str]) -> ParsedNumber | None:
     text = _last(lines, _CURVE_BPB)
     return None if text is None else told(text)
 
@@ -333,7 +333,7 @@ def _code_sizes(lines: Iterable[str]) -> tuple[CodeSize, ...]:
     return tuple(dict.fromkeys(CodeSize(whole(match[2]), (match[1] or "").strip().lower()) for match in matches))
 
 
-def _size(lines: Sequence[str], pattern: re.Pattern[str]) -> Told | None:
+def _size(lines: Sequence[str], pattern: re.Pattern[str]) -> ParsedNumber | None:
     """The last size of the pattern."""
     for line in reversed(lines):
         for match in reversed(list(pattern.finditer(line))):

@@ -13,7 +13,7 @@ COARSEST = 1e-3
 """A figure with fewer decimals must agree to this: JSON writers leave out zeros at the end."""
 
 
-class Told(NamedTuple):
+class ParsedNumber(NamedTuple):
     """A number as it was written.
 
     Attributes:
@@ -37,7 +37,7 @@ class Told(NamedTuple):
         return abs(self.value - size) <= 0.5001 * self.unit
 
 
-def told(text: str) -> Told | None:
+def told(text: str) -> ParsedNumber | None:
     """A number in text, thousands separated by commas or not; None where it is none."""
     match = re.fullmatch(NUMBER, text.strip(), re.IGNORECASE)
     if match is None:
@@ -47,17 +47,17 @@ def told(text: str) -> Told | None:
     decimals = len(mantissa.partition(".")[2])
     value = float(plain)
     if not abs(value) < LARGEST_NUMBER:
-        return Told(math.nan, 0.0)
-    return Told(value, float(f"1e{int(exponent or 0) - decimals}"))
+        return ParsedNumber(math.nan, 0.0)
+    return ParsedNumber(value, float(f"1e{int(exponent or 0) - decimals}"))
 
 
-def told_size(number: str, scale: str | None) -> Told | None:
+def told_size(number: str, scale: str | None) -> ParsedNumber | None:
     """A size in bytes from a match of SIZE; megabytes are decimal, MiB are not."""
     value = told(number)
     if value is None or not math.isfinite(value.value):
         return None
     factor = _SCALES[(scale or "").lower()]
-    return Told(value.value * factor, value.unit * factor)
+    return ParsedNumber(value.value * factor, value.unit * factor)
 
 
 def whole(text: str) -> int:

@@ -9,7 +9,7 @@ from golf.submission.record_folder.claimed import ClaimedRuns
 from golf.submission.record_folder.claims import Claims
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.logs import RunLog
-from golf.submission.record_folder.numbers import Told
+from golf.submission.record_folder.numbers import ParsedNumber
 from golf.submission.record_folder.submission_json import CORRECT
 
 _CLOSE = 1e-4
@@ -89,7 +89,7 @@ def total_of(run: RunLog, folder: RecordFolder) -> float | None:
     return None if code is None else run.model_bytes.value + code
 
 
-def _is_mean(told: Told, runs: Sequence[RunLog], folder: RecordFolder) -> bool:
+def _is_mean(told: ParsedNumber, runs: Sequence[RunLog], folder: RecordFolder) -> bool:
     """Whether a size is the mean of the runs' totals, or of their models."""
     measures: tuple[Callable[[RunLog], float | None], ...] = (
         lambda run: total_of(run, folder),

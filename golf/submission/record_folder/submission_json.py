@@ -13,7 +13,7 @@ from golf.submission.record_folder.claim_figures import WrittenFloat, read_figur
 from golf.submission.record_folder.claim_names import ALSO_CALLED
 from golf.submission.record_folder.claim_seeds import listed_seeds, results_by_seed
 from golf.submission.record_folder.claims import FILE, Claims, brief, flat_text
-from golf.submission.record_folder.numbers import Told
+from golf.submission.record_folder.numbers import ParsedNumber
 from golf.submission.record_folder.text import decoded
 
 CORRECT = f"correct {FILE}, or add the right logs"
@@ -68,7 +68,7 @@ def _refused(text: str) -> Any:
     raise ValueError(f"{text} is not a number of JSON")
 
 
-def _required(fields: Mapping[str, Any], numbers: Mapping[str, Told]) -> list[Cause]:
+def _required(fields: Mapping[str, Any], numbers: Mapping[str, ParsedNumber]) -> list[Cause]:
     """Required fields that are missing, empty or told under another name."""
     causes = []
     for name in REQUIRED:

@@ -15,7 +15,7 @@ from golf.data.dataset import Dataset, open_dataset
 from golf.model.gepa import GEPA, build_model
 from golf.model.layers import Block
 from golf.pipeline.stages import RunFolder, pack_stage, pack_trained, train_stage
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 
 GPTQ = {"quant.attention.method": "gptq", "quant.mlp.method": "gptq", "quant.calibration_tokens": 500}
 
@@ -49,7 +49,7 @@ def dataset(data: Path) -> Dataset:
 def trained(config: RunConfig, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A folder with trained weights."""
     folder = RunFolder(tmp_path_factory.mktemp("run"))
-    train_stage(replace(config, validate_every=None), dataset, folder, Group(), ignore)
+    train_stage(replace(config, validate_every=None), dataset, folder, ProcessGroup(), ignore)
     return folder
 
 
@@ -108,16 +108,16 @@ def test_the_pack_stage_never_sees_validation(config: RunConfig, dataset: Datase
     artifacts = []
     for wanted in (config, config, clip):
         trained.file("pack.json").unlink(missing_ok=True)
-        pack_trained(wanted, closed, trained, Group(), b"")
+        pack_trained(wanted, closed, trained, ProcessGroup(), b"")
         artifacts.append(trained.file("artifact.golf").read_bytes())
     assert artifacts[0] == artifacts[1] != artifacts[2]
 
 
 def test_only_gptq_needs_training_shards(config: RunConfig, tiny: RunConfig, trained: RunFolder) -> None:
     """Fault: data needed where nothing is calibrated, or codes that are silently the nearest where it is missing."""
-    pack_stage(tiny, trained, None, Group())
+    pack_stage(tiny, trained, None, ProcessGroup())
     with pytest.raises(ValueError, match=r"_train_"):
-        pack_stage(config, trained, None, Group())
+        pack_stage(config, trained, None, ProcessGroup())
 
 
 def test_each_group_has_its_method(config: RunConfig, dataset: Dataset) -> None:

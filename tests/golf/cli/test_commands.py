@@ -105,7 +105,7 @@ def test_stages_one_by_one_are_the_whole_run(place: Place, tmp_path: Path) -> No
     assert main(["pack", str(folder)]) == 0
     assert (folder / "artifact.golf").read_bytes() == (place.run / "artifact.golf").read_bytes()
     assert main(["score", str(folder)]) == 0
-    assert main(["adapt", str(folder)]) == 0
+    assert main(["ttt", str(folder)]) == 0
     for rung in ("live", "ema", "quantised", "sliding", "ttt"):
         assert result(folder / "scored", rung)["chunks"] == result(place.run, rung)["chunks"], rung
 
@@ -116,8 +116,8 @@ def test_an_artifact_alone_scores_like_its_run(place: Place, tmp_path: Path) -> 
     settings = [f"score.{name}={json.dumps(value)}" for name, value in to_plain(CONFIG.score).items()]
     common = ["--artifact", str(lone), "--preset", "demo", "--data", str(place.data), "--out", str(tmp_path)]
     assert main(["score", *common, "--set", *settings]) == 0
-    settings += [f"adapt.{name}={json.dumps(value)}" for name, value in to_plain(CONFIG.adapt).items()]
-    assert main(["adapt", *common, "--set", *settings]) == 0
+    settings += [f"ttt.{name}={json.dumps(value)}" for name, value in to_plain(CONFIG.ttt).items()]
+    assert main(["ttt", *common, "--set", *settings]) == 0
     for rung in ("quantised", "sliding", "ttt"):
         assert result(tmp_path, rung)["chunks"] == result(place.run, rung)["chunks"], rung
     assert not (tmp_path / "live.json").exists()
@@ -126,9 +126,9 @@ def test_an_artifact_alone_scores_like_its_run(place: Place, tmp_path: Path) -> 
 def test_other_settings_are_measured_and_not_remembered_as_the_run(run_copy: Path, place: Place) -> None:
     """Fault: a kept score answers for other settings, or an experiment overwrites the run's own result."""
     before = (run_copy / "ttt.json").read_bytes()
-    assert main(["adapt", str(run_copy)]) == 0
+    assert main(["ttt", str(run_copy)]) == 0
     first = result(run_copy / "scored", "ttt")
-    assert main(["adapt", str(run_copy), "--set", "adapt.lr=0.1"]) == 0
+    assert main(["ttt", str(run_copy), "--set", "ttt.lr=0.1"]) == 0
     second = result(run_copy / "scored", "ttt")
     assert first["chunks"] == result(place.run, "ttt")["chunks"]
     assert second["bpb"] != first["bpb"]
@@ -306,7 +306,7 @@ def paths_of(values: dict[str, Any], path: str = "") -> list[str]:
         (["fields", "schedul"], ["schedul", '"schedule"']),
         (["score", "no/such/run"], ["no/such/run", "python -m golf run"]),
         (["score"], ["FOLDER", "--artifact"]),
-        (["adapt", "--artifact", "x.golf"], ["--preset"]),
+        (["ttt", "--artifact", "x.golf"], ["--preset"]),
         (["score", "--artifact", "no.golf", "--preset", "demo"], ["no.golf"]),
         (["data", "prepare", "--text", "no/such/text"], ["no/such/text"]),
     ],
@@ -452,7 +452,7 @@ def test_damaged_artifacts_are_refused(
     artifact = run_copy / "artifact.golf"
     artifact.write_bytes(damaged_artifacts(artifact.read_bytes(), trap)[part])
     alone = ["--artifact", artifact, "--preset", "demo", "--data", place.data, "--out", tmp_path / "scored"]
-    for command in (["score", run_copy, "--rung", "quantised"], ["adapt", run_copy], ["score", *alone]):
+    for command in (["score", run_copy, "--rung", "quantised"], ["ttt", run_copy], ["score", *alone]):
         told = refused(capsys, *command)
         assert str(artifact) in told
         assert part in told
@@ -468,7 +468,7 @@ def test_an_intact_file_of_other_tensors_is_refused(
     artifact.write_bytes(encode({"x": torch.zeros(3)}, to_plain(CONFIG.model) | change, "zlib", 1))
     settings = [f"score.{name}={json.dumps(value)}" for name, value in to_plain(CONFIG.score).items()]
     alone = ["--artifact", artifact, "--preset", "demo", "--data", place.data, "--out", tmp_path / "scored"]
-    assert str(artifact) in refused(capsys, "score", *alone, "--set", "adapt=null", *settings)
+    assert str(artifact) in refused(capsys, "score", *alone, "--set", "ttt=null", *settings)
 
 
 def test_damaged_weights_are_refused(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -482,7 +482,7 @@ def test_damaged_weights_are_refused(run_copy: Path, tmp_path: Path, capsys: pyt
     (run_copy / "average.safetensors").unlink()
     assert "python -m golf train" in refused(capsys, "pack", run_copy)
     (run_copy / "artifact.golf").unlink()
-    assert "python -m golf pack" in refused(capsys, "adapt", run_copy)
+    assert "python -m golf pack" in refused(capsys, "ttt", run_copy)
 
 
 def test_changing_the_model_after_training_is_refused(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

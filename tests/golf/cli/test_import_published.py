@@ -119,7 +119,7 @@ def test_a_quantised_file_is_scored_with_its_own_codes(
     )
     assert main(["score", str(tmp_path / "run"), "--rung", "ema", *scoring, str(by_weights)]) == 0
     assert chunks(by_artifact, "quantised") == chunks(by_weights, "ema")
-    assert main(["adapt", "--artifact", str(out), "--preset", preset, *scoring, str(by_artifact)]) == 0
+    assert main(["ttt", "--artifact", str(out), "--preset", preset, *scoring, str(by_artifact)]) == 0
     assert chunks(by_artifact, "ttt") != chunks(by_artifact, "quantised")
 
 

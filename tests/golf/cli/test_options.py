@@ -110,10 +110,10 @@ def test_abbreviations_are_refused_with_the_whole_name(
     ("command", "words"),
     [
         (run_sweep.parse, ["--space", "split=int8", "demo"]),
-        (run_sweep.parse, ["--space", "split=int8", "adapt.epochs=1,2", "demo", "--dry-run"]),
+        (run_sweep.parse, ["--space", "split=int8", "ttt.epochs=1,2", "demo", "--dry-run"]),
         (run_sweep.parse, ["--stage-seconds", "ttt=3", "demo", "--space", "split=int8"]),
         (run_seeds.parse, ["--seeds", "7", "8", "9", "demo"]),
-        (run_seeds.parse, ["--set", "adapt.lr=0.1", "demo"]),
+        (run_seeds.parse, ["--set", "ttt.lr=0.1", "demo"]),
         (parse, ["run", "--set", "schedule.steps=3", "demo"]),
     ],
 )

@@ -1,6 +1,6 @@
 """Illegal evaluators: each breaks one rule of the competition, as submissions have done, and is legal otherwise.
 
-They have the signature of `golf.evaluate.ttt.adapt`.
+They have the signature of `golf.evaluate.ttt.score_with_ttt`.
 """
 
 import socket
@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from golf.config.config import AdaptConfig, ScoreConfig
+from golf.config.config import ScoreConfig, TTTConfig
 from golf.evaluate.sliding import ChunkScore, Scored, Stream
-from golf.evaluate.ttt import Adapted, ChunkTrainer, adapt, trainable_parameters
+from golf.evaluate.ttt import ChunkTrainer, TTTState, score_with_ttt, trainable_parameters
 from golf.evaluate.windows import Window, make_windows, windows_by_chunk
 from golf.model.gepa import GEPA
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 
 Sink = Callable[[int, Tensor], None]
 
@@ -40,10 +40,10 @@ class Loop:
         model: GEPA,
         stream: Stream,
         score: ScoreConfig,
-        config: AdaptConfig,
-        group: Group,
+        config: TTTConfig,
+        group: ProcessGroup,
         *,
-        start: Adapted | None = None,
+        start: TTTState | None = None,
         stop_after: int | None = None,
         sink: Sink | None = None,
     ) -> None:
@@ -89,13 +89,13 @@ class Loop:
         tokens = self.stream.tokens[first : first + self.score_config.chunk_tokens + beyond + 1]
         self.trainer.train(tokens, self.score_config.sequence_length, self.lr)
 
-    def result(self) -> Adapted:
+    def result(self) -> TTTState:
         """What an evaluator returns."""
         weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        return Adapted(Scored(tuple(self.done)), weights, {})
+        return TTTState(Scored(tuple(self.done)), weights, {})
 
 
-def trains_before_scoring(*args: Any, **how: Any) -> Adapted:
+def trains_before_scoring(*args: Any, **how: Any) -> TTTState:
     """Trains on a chunk, then scores it."""
     loop = Loop(*args, **how)
     for number in range(len(loop.done), loop.end):
@@ -104,7 +104,7 @@ def trains_before_scoring(*args: Any, **how: Any) -> Adapted:
     return loop.result()
 
 
-def keeps_the_best_of_two_passes(*args: Any, **how: Any) -> Adapted:
+def keeps_the_best_of_two_passes(*args: Any, **how: Any) -> TTTState:
     """Goes through the stream twice, training all the way, and keeps the smaller sum of each chunk."""
     sink, stop_after = how.pop("sink", None) or ignore, how.pop("stop_after", None)
     passes = []
@@ -126,7 +126,7 @@ def keeps_the_best_of_two_passes(*args: Any, **how: Any) -> Adapted:
     return loop.result()
 
 
-def keeps_the_best_of_two_strides(*args: Any, **how: Any) -> Adapted:
+def keeps_the_best_of_two_strides(*args: Any, **how: Any) -> TTTState:
     """Scores every token in a wide and in a narrow context and keeps the smaller NLL."""
     loop = Loop(*args, **how)
 
@@ -139,7 +139,7 @@ def keeps_the_best_of_two_strides(*args: Any, **how: Any) -> Adapted:
     return loop.result()
 
 
-def scores_the_tail_twice(*args: Any, **how: Any) -> Adapted:
+def scores_the_tail_twice(*args: Any, **how: Any) -> TTTState:
     """Counts the last window once more."""
     loop = Loop(*args, **how)
     for number in range(len(loop.done), loop.end):
@@ -157,7 +157,7 @@ def scores_the_tail_twice(*args: Any, **how: Any) -> Adapted:
     return loop.result()
 
 
-def _with_history(*args: Any, mix: Callable[[Tensor, Tensor], Tensor], **how: Any) -> Adapted:
+def _with_history(*args: Any, mix: Callable[[Tensor, Tensor], Tensor], **how: Any) -> TTTState:
     """Legal but for `mix`: probabilities and how often (previous, target) stood before, to probabilities."""
     loop = Loop(*args, **how)
 
@@ -178,17 +178,17 @@ def _with_history(*args: Any, mix: Callable[[Tensor, Tensor], Tensor], **how: An
     return loop.result()
 
 
-def target_in_the_cache_key(*args: Any, **how: Any) -> Adapted:
+def target_in_the_cache_key(*args: Any, **how: Any) -> TTTState:
     """Looks up (previous token, target) in a cache of what it has seen: a hit raises the target's probability."""
     return _with_history(*args, mix=lambda p, seen: 0.5 * p + 0.5 if seen > 0 else p, **how)
 
 
-def unnormalised_mixture(*args: Any, **how: Any) -> Adapted:
+def unnormalised_mixture(*args: Any, **how: Any) -> TTTState:
     """Adds the share of an n-gram to the model's probability without taking from it."""
     return _with_history(*args, mix=lambda p, seen: p + 0.2 * seen, **how)
 
 
-def optimises_a_delta_on_scored_tokens(*args: Any, **how: Any) -> Adapted:
+def optimises_a_delta_on_scored_tokens(*args: Any, **how: Any) -> TTTState:
     """Fits a vector on the logits to the very tokens of the window that it then scores."""
     loop = Loop(*args, **how)
 
@@ -211,7 +211,7 @@ def optimises_a_delta_on_scored_tokens(*args: Any, **how: Any) -> Adapted:
     return loop.result()
 
 
-def peeks_across_the_border(*args: Any, **how: Any) -> Adapted:
+def peeks_across_the_border(*args: Any, **how: Any) -> TTTState:
     """Trains on up to two sequences more than were scored."""
     loop = Loop(*args, **how)
     for number in range(len(loop.done), loop.end):
@@ -221,7 +221,7 @@ def peeks_across_the_border(*args: Any, **how: Any) -> Adapted:
     return loop.result()
 
 
-def trains_on_the_last_chunk(*args: Any, **how: Any) -> Adapted:
+def trains_on_the_last_chunk(*args: Any, **how: Any) -> TTTState:
     """Goes on training when there is nothing left to score."""
     loop = Loop(*args, **how)
     for number in range(len(loop.done), loop.end):
@@ -230,7 +230,7 @@ def trains_on_the_last_chunk(*args: Any, **how: Any) -> Adapted:
     return loop.result()
 
 
-def leaves_out_the_hardest(*args: Any, **how: Any) -> Adapted:
+def leaves_out_the_hardest(*args: Any, **how: Any) -> TTTState:
     """Does not count the worst token of each window."""
     loop = Loop(*args, **how)
 
@@ -245,15 +245,15 @@ def leaves_out_the_hardest(*args: Any, **how: Any) -> Adapted:
     return loop.result()
 
 
-def reports_smaller_sums(*args: Any, **how: Any) -> Adapted:
+def reports_smaller_sums(*args: Any, **how: Any) -> TTTState:
     """Scores truly, and tells 1 % less."""
-    found = adapt(*args, **how)
+    found = score_with_ttt(*args, **how)
     chunks = tuple(replace(chunk, nll_nats=0.99 * chunk.nll_nats) for chunk in found.scored.chunks)
     return replace(found, scored=Scored(chunks))
 
 
-def asks_the_network(*args: Any, **how: Any) -> Adapted:
+def asks_the_network(*args: Any, **how: Any) -> TTTState:
     """Opens a connection during evaluation."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
         line.connect(("127.0.0.1", 9))
-    return adapt(*args, **how)
+    return score_with_ttt(*args, **how)

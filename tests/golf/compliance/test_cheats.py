@@ -27,22 +27,22 @@ from golf.compliance.proofs import (
     sliding,
 )
 from golf.compliance.training import Prepare, prepare_of, prove_independent
-from golf.config.config import AdaptConfig, ScoreConfig
+from golf.config.config import ScoreConfig, TTTConfig
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.shards import TokenStream
 from golf.data.token_bytes import ByteTable, load_tokenizer
 from golf.evaluate.sliding import Stream
-from golf.evaluate.ttt import adapt
+from golf.evaluate.ttt import score_with_ttt
 from golf.model.gepa import GEPA, build_model
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from tests.conftest import TINY
 from tests.golf.compliance import cheats
 
-ADAPT = AdaptConfig(lr=0.05, epochs=2, frozen_blocks=1, batch_sequences=2)
+ADAPT = TTTConfig(lr=0.05, epochs=2, frozen_blocks=1, batch_sequences=2)
 LEGAL_GPTQ = replace(TINY, quant=replace(TINY.quant, mlp=replace(TINY.quant.mlp, method="gptq"), calibration_tokens=64))
 
 EVALUATORS: dict[Evaluator, set[int]] = {
-    adapt: set(),
+    score_with_ttt: set(),
     sliding: set(),
     # What was fitted to a token does not give probabilities that were fixed before the token was known.
     cheats.trains_before_scoring: {17, 18, 19, 20},
@@ -76,7 +76,7 @@ def probe() -> Probe:
     """Two chunks and a half of random tokens."""
     tokens = torch.randint(0, 48, (302,), generator=torch.Generator().manual_seed(5))
     config = ScoreConfig(sequence_length=24, stride=7, batch_windows=5, chunk_tokens=70)
-    probe = probe_of(Stream(tokens, np.arange(301) % 4 + 1), config, ADAPT, Group(), small=False)
+    probe = probe_of(Stream(tokens, np.arange(301) % 4 + 1), config, ADAPT, ProcessGroup(), small=False)
     assert probe is not None
     return probe
 
@@ -174,8 +174,8 @@ def test_a_dead_switch_fails(model: GEPA, probe: Probe) -> None:
     config, dead = replace(TINY, model=model.config), DeadFlag(model.config)
     dead.load_state_dict(model.state_dict())
     tokens = probe.stream.tokens[:17]
-    assert failures([prove_switches(model, config, tokens, None, Group())]) == []
-    found = prove_switches(dead, config, tokens, {"live": 2.0, "ema": 2.0}, Group())
+    assert failures([prove_switches(model, config, tokens, None, ProcessGroup())]) == []
+    found = prove_switches(dead, config, tokens, {"live": 2.0, "ema": 2.0}, ProcessGroup())
     assert found.state == FAILED
     changes = found.evidence["changes_by_up_to"]
     assert {name for name, change in changes.items() if change == 0.0} == {"qat", "ema (BPB)"}

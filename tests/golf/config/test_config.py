@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golf.config.config import (
-    AdaptConfig,
     BatchConfig,
     GridConfig,
     ModelConfig,
@@ -21,6 +20,7 @@ from golf.config.config import (
     RunConfig,
     ScheduleConfig,
     ScoreConfig,
+    TTTConfig,
     from_plain,
     override,
     override_all,
@@ -142,10 +142,10 @@ def optimizers() -> st.SearchStrategy[OptimizerConfig]:
     )
 
 
-def adapts() -> st.SearchStrategy[AdaptConfig]:
+def adapts() -> st.SearchStrategy[TTTConfig]:
     """Any test-time training of a model of at least two blocks."""
     return st.builds(
-        AdaptConfig,
+        TTTConfig,
         optimizer=st.sampled_from(["sgd", "adamw"]),
         lr=st.floats(0, 1e9),
         epochs=st.integers(0, 1000),
@@ -168,7 +168,7 @@ def runs() -> st.SearchStrategy[RunConfig]:
         optimizer=optimizers(),
         quant=splits(),
         score=scores(),
-        adapt=st.none() | adapts(),
+        ttt=st.none() | adapts(),
         seed=st.integers(0, 2**63 - 1),
         cap_bytes=SIZES,
         validate_every=st.none() | SIZES,
@@ -238,14 +238,14 @@ FIELD_CASES: list[tuple[type, str, list[Any]]] = [
     (ScoreConfig, "stride", [0, -64, 2049]),
     (ScoreConfig, "batch_windows", [0]),
     (ScoreConfig, "chunk_tokens", [0, 2047]),
-    (AdaptConfig, "optimizer", ["adam"]),
-    (AdaptConfig, "lr", [-0.1, math.nan]),
-    (AdaptConfig, "epochs", [-1]),
-    (AdaptConfig, "momentum", [1.0, -0.1]),
-    (AdaptConfig, "frozen_blocks", [-1]),
-    (AdaptConfig, "gradient_clip", [0.0]),
-    (AdaptConfig, "batch_sequences", [0]),
-    (AdaptConfig, "warmup_fraction", [1.0, -0.1]),
+    (TTTConfig, "optimizer", ["adam"]),
+    (TTTConfig, "lr", [-0.1, math.nan]),
+    (TTTConfig, "epochs", [-1]),
+    (TTTConfig, "momentum", [1.0, -0.1]),
+    (TTTConfig, "frozen_blocks", [-1]),
+    (TTTConfig, "gradient_clip", [0.0]),
+    (TTTConfig, "batch_sequences", [0]),
+    (TTTConfig, "warmup_fraction", [1.0, -0.1]),
     (RunConfig, "seed", [-1]),
     (RunConfig, "cap_bytes", [0, -1]),
     (RunConfig, "validate_every", [0, -1]),
@@ -264,7 +264,7 @@ def test_a_value_outside_its_range_is_named(kind: type, name: str, value: object
 
 FLOATS = [
     (kind, one.name)
-    for kind in (ModelConfig, ScheduleConfig, OptimizerConfig, GridConfig, AdaptConfig)
+    for kind in (ModelConfig, ScheduleConfig, OptimizerConfig, GridConfig, TTTConfig)
     for one in dataclasses.fields(kind)
     if one.type in (float, float | None)
 ]
@@ -288,7 +288,7 @@ def test_a_level_belongs_to_its_codec(codec: str) -> None:
 def test_more_frozen_blocks_than_blocks() -> None:
     """Catches a test-time training of blocks that are not there: a rule between two parts of the configuration."""
     with pytest.raises(ValueError, match=r"frozen_blocks.*11.*12"):
-        override(RunConfig(), "adapt.frozen_blocks", 12)
+        override(RunConfig(), "ttt.frozen_blocks", 12)
 
 
 def test_two_rotated_dimensions_beyond_the_training_length() -> None:
@@ -331,12 +331,12 @@ def test_missing_fields_come_from_where_they_stand() -> None:
     default = QuantConfig()
     assert config.quant == replace(default, token_embedding=replace(default.token_embedding, bits=6))
     assert config.schedule == ScheduleConfig(ema_decay=0.5)
-    base = RunConfig(seed=9, adapt=None, batch=BatchConfig(tokens_per_step=80, sequence_length=10))
+    base = RunConfig(seed=9, ttt=None, batch=BatchConfig(tokens_per_step=80, sequence_length=10))
     assert from_plain(RunConfig, {"batch": {"tokens_per_step": 160}}, base=base) == replace(
         base, batch=BatchConfig(tokens_per_step=160, sequence_length=10)
     )
-    assert from_plain(RunConfig, {"adapt": {"epochs": 3}}, base=base) == replace(base, adapt=AdaptConfig(epochs=3))
-    assert from_plain(RunConfig, {"adapt": None}) == RunConfig(adapt=None)
+    assert from_plain(RunConfig, {"ttt": {"epochs": 3}}, base=base) == replace(base, ttt=TTTConfig(epochs=3))
+    assert from_plain(RunConfig, {"ttt": None}) == RunConfig(ttt=None)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_an_unknown_field_names_the_nearest(path: str, value: object, right: str
             way()
 
 
-@pytest.mark.parametrize("path", ["seed.x", "schedule.steps.x", "", ".", "schedule.", ".seed", "adapt.lr.x", "a.b.c"])
+@pytest.mark.parametrize("path", ["seed.x", "schedule.steps.x", "", ".", "schedule.", ".seed", "ttt.lr.x", "a.b.c"])
 def test_a_path_that_leads_nowhere(path: str) -> None:
     """Catches a path through a number, or an empty one, that ends in another error or is taken."""
     with pytest.raises(ValueError, match="unknown field"):
@@ -374,8 +374,8 @@ def test_a_path_that_leads_nowhere(path: str) -> None:
 
 def test_a_field_of_a_part_that_is_off() -> None:
     """Catches a traceback, or a silent nothing, where test-time training is off."""
-    with pytest.raises(ValueError, match="adapt"):
-        override(RunConfig(adapt=None), "adapt.lr", 0.1)
+    with pytest.raises(ValueError, match="ttt"):
+        override(RunConfig(ttt=None), "ttt.lr", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -397,8 +397,8 @@ def test_a_field_of_a_part_that_is_off() -> None:
         ("model.value_layers", {"9": 1}),
         ("quant.mlp", 6),
         ("quant.mlp.percentiles", ["1.0"]),
-        ("adapt", "off"),
-        ("adapt", []),
+        ("ttt", "off"),
+        ("ttt", []),
         pytest.param("optimizer.matrix_lr", 10**400, id="larger than any float"),
     ],
 )
@@ -410,5 +410,5 @@ def test_a_value_of_another_type_is_named(path: str, value: object) -> None:
 
 def test_whole_numbers_are_taken_for_floats() -> None:
     """Catches equal configurations that are unequal, as JSON and command lines write 1.0 as 1."""
-    assert override(RunConfig(), "adapt.gradient_clip", 1) == override(RunConfig(), "adapt.gradient_clip", 1.0)
+    assert override(RunConfig(), "ttt.gradient_clip", 1) == override(RunConfig(), "ttt.gradient_clip", 1.0)
     assert type(override(RunConfig(), "schedule.qat_threshold", 1).schedule.qat_threshold) is float

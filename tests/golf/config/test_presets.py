@@ -55,9 +55,9 @@ def test_a_name_like_no_other_lists_all(name: str) -> None:
 def test_parameters_of_the_records(name: str) -> None:
     """Catches a preset whose model is not the record's: 27,030,108 in all, 22,301,260 trained in TTT."""
     config = find_preset(name)
-    assert config.adapt is not None
+    assert config.ttt is not None
     assert count_parameters(config.model) == 27_030_108
-    assert count_parameters(config.model, config.adapt.frozen_blocks) == 22_301_260
+    assert count_parameters(config.model, config.ttt.frozen_blocks) == 22_301_260
 
 
 def test_counted_parameters_are_the_built_ones() -> None:

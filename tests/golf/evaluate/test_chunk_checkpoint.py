@@ -13,9 +13,9 @@ import pytest
 from golf.config.config import ScheduleConfig
 from golf.data.dataset import Dataset, open_dataset
 from golf.pipeline.stages import RunFolder, measure, pack_trained, train_stage
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.tensors import read_stored, write_tensors
-from golf.train.checkpoint_policy import Saving
+from golf.train.checkpoint_policy import CheckpointPolicy
 from golf.train.loop import Preempted
 from tests.conftest import TINY
 
@@ -25,7 +25,7 @@ CONFIG = replace(
     schedule=ScheduleConfig(steps=3, warmdown_start=1, momentum_steps=3, ema_decay=0.5),
     score=replace(TINY.score, chunk_tokens=64),
 )
-ALWAYS = Saving(seconds=0.0)
+ALWAYS = CheckpointPolicy(seconds=0.0)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -58,8 +58,8 @@ def dataset(data: Path) -> Dataset:
 def calm(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run whose rungs nothing disturbed."""
     folder = RunFolder(tmp_path_factory.mktemp("calm"))
-    train_stage(CONFIG, dataset, folder, Group(), ignore)
-    pack_trained(CONFIG, dataset, folder, Group(), b"")
+    train_stage(CONFIG, dataset, folder, ProcessGroup(), ignore)
+    pack_trained(CONFIG, dataset, folder, ProcessGroup(), b"")
     for rung in ("sliding", "ttt"):
         assert len(measured(dataset, folder, rung)["chunks"]) > 6
     return folder
@@ -71,7 +71,7 @@ def ignore(curve: str, step: int, value: float) -> None:
 
 def measured(dataset: Dataset, folder: RunFolder, rung: str, **more: Any) -> dict[str, Any]:
     """A rung's result as JSON has it."""
-    result = measure(CONFIG, dataset, folder, Group(), more.pop("event", ignore), rung, **more)
+    result = measure(CONFIG, dataset, folder, ProcessGroup(), more.pop("event", ignore), rung, **more)
     return dict(json.loads(json.dumps(result)))
 
 
@@ -112,11 +112,11 @@ def test_rungs_told_to_end_go_on(calm: RunFolder, dataset: Dataset, tmp_path: Pa
     """Fault: a notice that loses the chunk, is asked for nothing, or breaks the screening's own result."""
     folder = copy_of(calm, tmp_path / "told")
     with pytest.raises(Preempted, match=r"1 chunks of .*screen\.safetensors"):
-        measured(dataset, folder, rung, first_chunks=3, notice=at_call(1))
+        measured(dataset, folder, rung, first_chunks=3, preemption=at_call(1))
     first = measured(dataset, folder, rung, first_chunks=3)
     assert folder.file(f"{rung}-screen.safetensors").exists()
     with pytest.raises(Preempted, match="5 chunks"):
-        measured(dataset, folder, rung, notice=at_call(2))
+        measured(dataset, folder, rung, preemption=at_call(2))
     found, wanted = measured(dataset, folder, rung), measured(dataset, calm, rung)
     assert found["chunks"] == wanted["chunks"]
     assert first["chunks"] == wanted["chunks"][:3]
@@ -129,12 +129,12 @@ def test_a_begun_rung_of_another_kind_is_not_taken(calm: RunFolder, dataset: Dat
     """Fault: chunks under other settings become part of a figure; a bent file that is believed or not named."""
     folder = copy_of(calm, tmp_path / "other")
     with pytest.raises(Preempted):
-        measured(dataset, folder, "sliding", notice=at_call(3))
+        measured(dataset, folder, "sliding", preemption=at_call(3))
     other = replace(CONFIG, score=replace(CONFIG.score, stride=4))
-    fresh = measure(other, dataset, copy_of(calm, tmp_path / "fresh"), Group(), ignore, "sliding")
+    fresh = measure(other, dataset, copy_of(calm, tmp_path / "fresh"), ProcessGroup(), ignore, "sliding")
     path = folder.file("sliding-begun.safetensors")
     content = path.read_bytes()
-    assert measure(other, dataset, folder, Group(), ignore, "sliding")["chunks"] == fresh["chunks"]
+    assert measure(other, dataset, folder, ProcessGroup(), ignore, "sliding")["chunks"] == fresh["chunks"]
     folder.file("sliding.json").unlink()
     path.write_bytes(content)
     tensors, plain = read_stored(path)

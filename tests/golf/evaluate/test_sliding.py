@@ -16,7 +16,7 @@ from golf.config.config import ScoreConfig
 from golf.evaluate.sliding import Stream, cut_windows, make_batches, score
 from golf.evaluate.windows import Window, make_windows
 from golf.model.gepa import GEPA
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 
 
 def nll_of_targets(model: GEPA, stream: Stream, length: int, stride: int) -> Tensor:
@@ -41,7 +41,7 @@ def test_scores_equal_a_pass_per_target(model: GEPA, stream: Stream, config: Sco
     def sink(first: int, nll: Tensor) -> None:
         seen[first : first + len(nll)] = nll
 
-    scored = score(model, stream, config, Group(), plain=plain, sink=sink)
+    scored = score(model, stream, config, ProcessGroup(), plain=plain, sink=sink)
     expected = nll_of_targets(model, stream, 24, 24 if plain else 7)
     torch.testing.assert_close(seen, expected, atol=2e-5, rtol=0)
     total_bytes = int(stream.target_bytes.sum())
@@ -52,8 +52,8 @@ def test_scores_equal_a_pass_per_target(model: GEPA, stream: Stream, config: Sco
 
 def test_scores_do_not_depend_on_the_batch(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
     """Fault: windows of one batch leak into each other."""
-    one = score(model, stream, replace(config, batch_windows=1), Group())
-    many = score(model, stream, replace(config, batch_windows=64), Group())
+    one = score(model, stream, replace(config, batch_windows=1), ProcessGroup())
+    many = score(model, stream, replace(config, batch_windows=64), ProcessGroup())
     for a, b in zip(one.chunks, many.chunks, strict=True):
         assert a.nll_nats == pytest.approx(b.nll_nats, abs=1e-4)
 
@@ -67,7 +67,7 @@ def test_changing_a_token_changes_no_earlier_score(model: GEPA, stream: Stream, 
         def sink(first: int, nll: Tensor) -> None:
             seen[first : first + len(nll)] = nll
 
-        score(model, Stream(tokens, stream.target_bytes), config, Group(), sink=sink)
+        score(model, Stream(tokens, stream.target_bytes), config, ProcessGroup(), sink=sink)
         return seen
 
     before = scores(stream.tokens)
@@ -110,8 +110,8 @@ def test_one_compiled_pass_serves_all_chunks(model: GEPA, stream: Stream, config
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("eager")
     compiled = cast(nn.Module, torch.compile(model, backend=counter, dynamic=False))
-    expected = score(model, stream, config, Group())
-    found = score(compiled, stream, config, Group())
+    expected = score(model, stream, config, ProcessGroup())
+    found = score(compiled, stream, config, ProcessGroup())
     for a, b in zip(found.chunks, expected.chunks, strict=True):
         assert a.nll_nats == pytest.approx(b.nll_nats, abs=1e-4)
     assert counter.frame_count == 1

@@ -18,7 +18,7 @@ from golf.model.gepa import build_model
 from golf.pipeline.bit_allocation import OPTIONS, Option, best, fit, training_loss, training_tokens, with_options
 from golf.pipeline.bundle import code_bytes
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.tensors import write_tensors
 from tests.conftest import TINY
 
@@ -61,7 +61,7 @@ def test_no_split_that_fits_is_predicted_better(weights: dict[str, Tensor], data
     sizes = {name: len(pack(weights, TINY.model, whole(name)).data) for name in FEW}
     cap = (min(sizes.values()) + max(sizes.values())) // 2
     config = replace(TINY, cap_bytes=code_bytes(TINY) + cap + 700)
-    loss = training_loss(config, training_tokens(data, 300), 512, Group())
+    loss = training_loss(config, training_tokens(data, 300), 512, ProcessGroup())
     found = fit(weights, config, loss, 700, FEW)
     real = pack(weights, config.model, found.quant).data
     assert len(real) == found.model_bytes <= cap + 300  # the code holds the split's fields, too

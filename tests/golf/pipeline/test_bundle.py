@@ -19,7 +19,7 @@ READ = ("golf.runtime.files", "golf.config.config", "golf.data.shards")
 PACKING = tuple(m for m in COUNTED if m in READ or ".artifact." in m or ".model." in m)
 OTHER = RunConfig(
     seed=7,
-    adapt=None,
+    ttt=None,
     schedule=ScheduleConfig(steps=20, warmdown_start=5),
     quant=QuantConfig(codec="zlib", level=6, float_elements=50),
     model=ModelConfig(value_layers=(1, 2)),

@@ -17,7 +17,7 @@ from golf.data.text import prepare_text
 from golf.pipeline.bundle import bundle
 from golf.pipeline.stages import RunFolder, measure, pack_trained, run_stages, train_stage
 from golf.runtime.errors import Diverged
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from tests.conftest import TINY
 
 WORDS = [
@@ -66,12 +66,12 @@ def ignore(curve: str, step: int, value: float) -> None:
 
 def test_a_run_measures_every_rung_and_is_not_computed_twice(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: a rung missing, a quantised rung measured from memory, or a finished stage run again."""
-    first = run_stages(CONFIG, dataset, RunFolder(tmp_path), Group(), bytes(1000), ignore)
+    first = run_stages(CONFIG, dataset, RunFolder(tmp_path), ProcessGroup(), bytes(1000), ignore)
     assert [rung["name"] for rung in first["ladder"]] == ["live", "ema", "quantised", "sliding", "ttt"]
     assert first["pack"]["artifact_bytes"] == (tmp_path / "artifact.golf").stat().st_size + 1000
-    again = run_stages(CONFIG, dataset, RunFolder(tmp_path), Group(), bytes(1000), ignore)
+    again = run_stages(CONFIG, dataset, RunFolder(tmp_path), ProcessGroup(), bytes(1000), ignore)
     assert json.dumps(again) == json.dumps(first)
-    fresh = run_stages(CONFIG, dataset, RunFolder(tmp_path / "fresh"), Group(), bytes(1000), ignore)
+    fresh = run_stages(CONFIG, dataset, RunFolder(tmp_path / "fresh"), ProcessGroup(), bytes(1000), ignore)
     assert [rung["chunks"] for rung in fresh["ladder"]] == [tuple_list(rung) for rung in first["ladder"]]
 
 
@@ -82,7 +82,9 @@ def tuple_list(rung: dict[str, object]) -> object:
 
 def test_a_run_over_the_cap_is_not_evaluated(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: evaluation is paid for although the artifact cannot be submitted."""
-    results = run_stages(CONFIG, dataset, RunFolder(tmp_path), Group(), bytes(16_000_000), ignore, stop_over_cap=True)
+    results = run_stages(
+        CONFIG, dataset, RunFolder(tmp_path), ProcessGroup(), bytes(16_000_000), ignore, stop_over_cap=True
+    )
     assert results["ladder"] == []
     assert results["pack"]["over_bytes"] == results["pack"]["model_bytes"]
 
@@ -101,10 +103,10 @@ def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     two, one, shared = (RunFolder(tmp_path / name) for name in ("two", "one", "shared"))
-    ours = run_stages(CONFIG, dataset, one, Group(), script.read_bytes(), ignore)["ladder"]
+    ours = run_stages(CONFIG, dataset, one, ProcessGroup(), script.read_bytes(), ignore)["ladder"]
     made = ("pack.json", "artifact.golf", *(f"{rung['name']}.json" for rung in ours))
     shutil.copytree(two.path, shared.path, ignore=shutil.ignore_patterns(*made))
-    pack_trained(CONFIG, dataset, shared, Group(), script.read_bytes())
+    pack_trained(CONFIG, dataset, shared, ProcessGroup(), script.read_bytes())
     assert shared.file("artifact.golf").read_bytes() == two.file("artifact.golf").read_bytes()
     for rung in ours:
         theirs = json.loads(two.file(f"{rung['name']}.json").read_text())["result"]
@@ -112,7 +114,7 @@ def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
         if rung["name"] in ("live", "ema"):
             # Newton-Schulz in bfloat16 turns a last bit of a gradient into 1e-3 of a weight within a few steps.
             assert theirs["bpb"] == pytest.approx(rung["bpb"], abs=2e-3), rung["name"]
-        same_weights = measure(CONFIG, dataset, shared, Group(), ignore, rung["name"])
+        same_weights = measure(CONFIG, dataset, shared, ProcessGroup(), ignore, rung["name"])
         assert theirs["bpb"] == pytest.approx(same_weights["bpb"], abs=1e-6), rung["name"]
 
 
@@ -121,12 +123,12 @@ def test_a_screened_rung_goes_on_where_it_stopped(dataset: Dataset, tmp_path: Pa
     """Fault: a rung that starts again after its first chunks, loses the momentum, or counts chunks twice."""
     whole, parted = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parted")
     for folder in (whole, parted):
-        train_stage(CONFIG, dataset, folder, Group(), ignore)
-        pack_trained(CONFIG, dataset, folder, Group(), b"")
+        train_stage(CONFIG, dataset, folder, ProcessGroup(), ignore)
+        pack_trained(CONFIG, dataset, folder, ProcessGroup(), b"")
     seen: list[int] = []
-    first = measure(CONFIG, dataset, parted, Group(), ignore, rung, first_chunks=2)
-    rest = measure(CONFIG, dataset, parted, Group(), lambda curve, step, value: seen.append(step), rung)
-    once = measure(CONFIG, dataset, whole, Group(), ignore, rung)
+    first = measure(CONFIG, dataset, parted, ProcessGroup(), ignore, rung, first_chunks=2)
+    rest = measure(CONFIG, dataset, parted, ProcessGroup(), lambda curve, step, value: seen.append(step), rung)
+    once = measure(CONFIG, dataset, whole, ProcessGroup(), ignore, rung)
     assert [list(chunk) for chunk in first["chunks"]] == [list(chunk) for chunk in once["chunks"][:2]]
     assert [list(chunk) for chunk in rest["chunks"]] == [list(chunk) for chunk in once["chunks"]]
     assert seen == list(range(2, len(once["chunks"])))
@@ -139,10 +141,10 @@ def test_a_border_in_the_last_window_costs_no_results(dataset: Dataset, tmp_path
     folder, targets = RunFolder(tmp_path), len(dataset.validation) - 1
     config = override_all(CONFIG, {"validate_every": None, "schedule.steps": 2, "schedule.warmdown_start": 0})
     bordered = override_all(config, {"score.chunk_tokens": targets - beyond})
-    run_stages(bordered, dataset, folder, Group(), b"", ignore)
+    run_stages(bordered, dataset, folder, ProcessGroup(), b"", ignore)
     for rung in ("live", "quantised", "sliding"):
-        found = measure(bordered, dataset, folder, Group(), ignore, rung)
-        other = measure(config, dataset, folder, Group(), ignore, rung, place=RunFolder(tmp_path / "other"))
+        found = measure(bordered, dataset, folder, ProcessGroup(), ignore, rung)
+        other = measure(config, dataset, folder, ProcessGroup(), ignore, rung, place=RunFolder(tmp_path / "other"))
         assert found["bpb"] == pytest.approx(other["bpb"], abs=1e-9), rung
         assert sum(chunk[1] for chunk in found["chunks"]) == targets
 
@@ -150,7 +152,7 @@ def test_a_border_in_the_last_window_costs_no_results(dataset: Dataset, tmp_path
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"adapt.lr": 1e30}, r"ttt, chunk 1: loss nan; lower adapt\.lr"),
+        ({"ttt.lr": 1e30}, r"ttt, chunk 1: loss nan; lower ttt\.lr"),
         ({"optimizer.scalar_lr": 1e20, "schedule.steps": 1}, "pack, .* beyond float16; lower the learning rates"),
         ({"optimizer.embedding_lr": 1e30, "schedule.steps": 3}, "step 1: loss"),
         (
@@ -163,7 +165,7 @@ def test_what_diverges_says_where(dataset: Dataset, tmp_path: Path, changes: dic
     """Fault: "Out of range float values are not JSON compliant", or NaN in a file that is read as a result."""
     config = override_all(CONFIG, {"validate_every": None, "schedule.warmdown_start": 0, **changes})
     with pytest.raises(Diverged, match=told):
-        run_stages(config, dataset, RunFolder(tmp_path), Group(), b"", ignore)
+        run_stages(config, dataset, RunFolder(tmp_path), ProcessGroup(), b"", ignore)
     for path in tmp_path.glob("*.json"):
         assert not re.search("NaN|Infinity", path.read_text()), path
 
@@ -172,5 +174,5 @@ def test_chunks_of_control_tokens_alone_have_no_score_of_their_own(dataset: Data
     """Fault: a division by the bytes of a chunk that holds no text."""
     ids = np.insert(dataset.validation, 256, np.ones(256, np.uint16))
     config = override_all(CONFIG, {"validate_every": None, "schedule.steps": 1, "schedule.warmdown_start": 0})
-    results = run_stages(config, replace(dataset, validation=ids), RunFolder(tmp_path), Group(), b"", ignore)
+    results = run_stages(config, replace(dataset, validation=ids), RunFolder(tmp_path), ProcessGroup(), b"", ignore)
     assert any(chunk[2] == 0 for chunk in results["ladder"][-1]["chunks"])

@@ -18,7 +18,7 @@ from golf.config.config import ModelConfig, OptimizerConfig, ScheduleConfig
 from golf.config.schedule import make_plan
 from golf.model.gepa import GEPA, build_model
 from golf.runtime.errors import Diverged
-from golf.runtime.process_group import Group, current_group, join
+from golf.runtime.process_group import ProcessGroup, current_group, join
 from golf.train.loop import Step, clip_gradients, train, update
 from golf.train.muon import Muon
 from golf.train.train_state import TrainState
@@ -61,7 +61,7 @@ class Spoiled(nn.Module):
         return loss * math.nan if self.left == -1 else loss
 
 
-def fresh(group: Group) -> TrainState:
+def fresh(group: ProcessGroup) -> TrainState:
     """A state whose every parameter has a gradient."""
     model, generator = build_model(TINY, 1), torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def everything(state: TrainState) -> dict[str, Tensor]:
     return found
 
 
-def trained(group: Group, order: list[int] | None = None) -> dict[str, Any]:
+def trained(group: ProcessGroup, order: list[int] | None = None) -> dict[str, Any]:
     """Four steps: the steps' losses and norms, the first step's gradients, and all numbers at the end."""
     state, steps, gradients = fresh(group), list[Step](), dict[str, Tensor]()
     slices = list(range(8)) if order is None else order
@@ -98,7 +98,7 @@ def trained(group: Group, order: list[int] | None = None) -> dict[str, Any]:
     return {"steps": numbers, "gradients": gradients, "end": everything(state)}
 
 
-def stopped(group: Group) -> dict[str, Any]:
+def stopped(group: ProcessGroup) -> dict[str, Any]:
     """What is left when the last rank alone meets NaN in step 2: the error, and the state before and after."""
     state, after = fresh(group), list[dict[str, Tensor]]()
     per_step = 8 // group.world_size
@@ -118,7 +118,7 @@ def stopped(group: Group) -> dict[str, Any]:
     return {"error": None}
 
 
-def updates(group: Group) -> list[Tensor]:
+def updates(group: ProcessGroup) -> list[Tensor]:
     """One Muon step from given gradients."""
     matrices = [nn.Parameter(torch.zeros(shape)) for shape in SHAPES]
     for index, matrix in enumerate(matrices):
@@ -156,12 +156,12 @@ def launch(folder: Path) -> list[dict[str, Any]]:
 
 def summed_like_two_ranks() -> dict[str, Tensor]:
     """The same four steps on one rank by hand, whose gradients are added in the order of two: evens, odds, both."""
-    state = fresh(Group())
+    state = fresh(ProcessGroup())
     for step, row in enumerate(PLAN):
         halves = []
         for first in (0, 1):
             if first == 0:
-                state.clear_gradients(Group())
+                state.clear_gradients(ProcessGroup())
             else:
                 state.reduced.zero_()
             for number in range(first, 8, 2):
@@ -206,7 +206,7 @@ def test_ranks_know_their_places_and_sum(two: list[dict[str, Any]]) -> None:
 def test_both_ranks_make_the_updates_of_one(two: list[dict[str, Any]]) -> None:
     """Catches a matrix that no rank orthogonalises, or that two do."""
     for ours in (seen["updates"] for seen in two):
-        for matrix, alone in zip(ours, updates(Group()), strict=True):
+        for matrix, alone in zip(ours, updates(ProcessGroup()), strict=True):
             torch.testing.assert_close(matrix, alone, rtol=0, atol=1e-6)
 
 
@@ -232,19 +232,19 @@ def test_two_ranks_train_to_the_weights_of_one(two: list[dict[str, Any]]) -> Non
 
 def test_two_ranks_are_one_but_for_the_order_of_the_sum(two: list[dict[str, Any]]) -> None:
     """Catches slices given to other steps: what is left must be no more than another order on one rank makes."""
-    alone, ours = trained(Group()), two[0]["trained"]
+    alone, ours = trained(ProcessGroup()), two[0]["trained"]
     assert ours["steps"][0] == pytest.approx(alone["steps"][0], abs=1e-6)
     assert ours["steps"] == [pytest.approx(step, abs=1e-3) for step in alone["steps"]]
     assert largest(ours["gradients"], alone["gradients"]) < 2e-6 * alone["steps"][0][1]
     # Newton-Schulz in bfloat16 turns a last bit of a gradient into 1e-4 of a weight.
     orders = [[7, 6, 5, 4, 3, 2, 1, 0], [0, 2, 4, 6, 1, 3, 5, 7], [3, 7, 1, 0, 6, 2, 5, 4]]
-    noise = max(largest(trained(Group(), order)["end"], alone["end"]) for order in orders)
+    noise = max(largest(trained(ProcessGroup(), order)["end"], alone["end"]) for order in orders)
     assert largest(ours["end"], alone["end"]) < 5 * noise
 
 
 def test_all_ranks_stop_at_the_same_step(two: list[dict[str, Any]]) -> None:
     """Catches a rank that goes on, or hangs, when only the other's loss is NaN; no update may be applied."""
-    alone = stopped(Group())
+    alone = stopped(ProcessGroup())
     for seen in (alone, *(rank["stopped"] for rank in two)):
         assert seen["error"] is not None
         assert "step 2" in seen["error"]
@@ -257,7 +257,7 @@ def test_all_ranks_stop_at_the_same_step(two: list[dict[str, Any]]) -> None:
 def test_other_world_sizes_are_refused(world_size: int) -> None:
     """Catches slices that no rank takes where the world size does not divide the 8."""
     with pytest.raises(ValueError, match=f"1, 2, 4 or 8.*got {world_size}"):
-        Group(world_size=world_size)
+        ProcessGroup(world_size=world_size)
 
 
 def test_join_refuses_before_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_alone_nothing_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not torch.distributed.is_initialized()
         group.wait()
         assert group.sum(torch.tensor([2.0])).tolist() == [2.0]
-    assert current_group(torch.device("cpu")) == Group()
+    assert current_group(torch.device("cpu")) == ProcessGroup()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from golf.config.config import RunConfig, to_plain
 from golf.config.rules import SP1024_BYTES
 from golf.data.dataset import open_dataset
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from tune.cache.provenance import environment, versions
 from tune.cache.stage_graph import code_digest
 from tune.records.journal import Ledger
@@ -41,7 +41,7 @@ class Made:
 
 def here(stage: str, spec: Mapping[str, Any]) -> None:
     """A runner in this process."""
-    run_stage(stage, spec, Group(), lambda curve, step, value: None, lambda: False)
+    run_stage(stage, spec, ProcessGroup(), lambda curve, step, value: None, lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from golf.cli.main import main
 from golf.compliance.points import Finding, failures, rows_of
 from golf.data.dataset import Dataset, open_dataset
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.submission.study import SeedRun, SeedStudy
 from golf.submission.study_check import check_study, kept_check
 from golf.submission.study_file import read_study
@@ -18,7 +18,7 @@ from tests.golf.submission.conftest import Made
 
 def rows(study: SeedStudy, dataset: Dataset) -> list[Finding]:
     """The cheap form."""
-    return rows_of(check_study(study, dataset, Group(), cheap=True))
+    return rows_of(check_study(study, dataset, ProcessGroup(), cheap=True))
 
 
 def test_a_true_study_passes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +60,7 @@ def test_another_text_is_refused(made: Made) -> None:
     study = read_study(made.folder)
     foreign = replace(study, data=replace(study.data, digest="0" * 64))
     with pytest.raises(ValueError, match="--data"):
-        check_study(foreign, open_dataset(made.data), Group(), cheap=True)
+        check_study(foreign, open_dataset(made.data), ProcessGroup(), cheap=True)
 
 
 def test_what_the_seeds_were_found_to_be_is_kept(made: Made, tmp_path: Path) -> None:

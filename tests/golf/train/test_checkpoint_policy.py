@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from golf.train.checkpoint_policy import FIRST_SAVE_SECONDS, Saves, Saving
+from golf.train.checkpoint_policy import FIRST_SAVE_SECONDS, CheckpointPolicy, CheckpointTimer
 
 
 def lost_share(interval: float, save: float, mtbf: float) -> float:
@@ -23,7 +23,7 @@ def lost_share(interval: float, save: float, mtbf: float) -> float:
 @pytest.mark.parametrize(("save", "mtbf_hours"), [(0.1, 0.1), (2.0, 2.0), (30.0, 24.0)])
 def test_no_other_interval_loses_less(save: float, mtbf_hours: float) -> None:
     """Fault: seconds for hours, a forgotten factor of two: intervals apart from the best one lose more."""
-    interval, mtbf = Saving(mtbf_hours=mtbf_hours).interval_seconds(save), 3600 * mtbf_hours
+    interval, mtbf = CheckpointPolicy(mtbf_hours=mtbf_hours).interval_seconds(save), 3600 * mtbf_hours
     best = lost_share(interval, save, mtbf)
     assert all(lost_share(interval * factor, save, mtbf) > best for factor in (0.5, 0.6, 1.7, 2.0))
 
@@ -32,7 +32,7 @@ def test_the_first_save_comes_early_and_tells_the_interval(monkeypatch: pytest.M
     """Fault: the cost is never measured, is that of one save only, or counts as work."""
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    saves = Saves(Saving(mtbf_hours=1.0))
+    saves = CheckpointTimer(CheckpointPolicy(mtbf_hours=1.0))
     assert saves.facts() == {"saves": 0, "save_seconds": None, "save_interval_seconds": None}
     assert not saves.due
     now[0] += FIRST_SAVE_SECONDS
@@ -51,7 +51,7 @@ def test_a_fixed_interval_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: a wish that the measured cost overrules; 0 that means never."""
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    saves, always = Saves(Saving(seconds=60.0)), Saves(Saving(seconds=0.0))
+    saves, always = CheckpointTimer(CheckpointPolicy(seconds=60.0)), CheckpointTimer(CheckpointPolicy(seconds=0.0))
     now[0] += 59
     assert (saves.due, always.due) == (False, True)
     now[0] += 1
@@ -67,4 +67,4 @@ def test_a_fixed_interval_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_impossible_wishes_are_refused(wrong: dict[str, float]) -> None:
     """Fault: a stage that never saves, or fails at its first save."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Saving(**wrong)
+        CheckpointPolicy(**wrong)

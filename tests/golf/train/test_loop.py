@@ -14,7 +14,7 @@ from golf.config.config import ModelConfig, OptimizerConfig, ScheduleConfig
 from golf.config.schedule import make_plan
 from golf.model.gepa import GEPA, build_model
 from golf.runtime.errors import Diverged
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.loop import Step, clip_gradients, train
 from golf.train.param_groups import group_lr, optimizer_group
 from golf.train.train_state import TrainState
@@ -49,7 +49,7 @@ def fresh(optimizer: OptimizerConfig | None = None) -> TrainState:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return TrainState(model, optimizer or OptimizerConfig(), Group())
+    return TrainState(model, optimizer or OptimizerConfig(), ProcessGroup())
 
 
 def snapshot(state: TrainState) -> list[Tensor]:
@@ -68,7 +68,7 @@ def gradients_of_step(order: list[int], micro_batches: int = 8, qat: bool = Fals
     """Gradients before clipping of one step whose micro-batches come in `order`."""
     state, seen = fresh(), list[Step]()
     row = replace(make_plan(SCHEDULE)[0], qat=qat)
-    train(state, [row], lambda _, m: batches(0, order[m]), 1e9, Group(), seen.append, passes=micro_batches)
+    train(state, [row], lambda _, m: batches(0, order[m]), 1e9, ProcessGroup(), seen.append, passes=micro_batches)
     return [gradient.clone() for gradient in state.gradients], seen[0]
 
 
@@ -104,7 +104,9 @@ def test_nothing_is_left_of_the_step_before() -> None:
     """Catches a gradient buffer that is not cleared, but for the bigram scale, which adds up as in the record."""
     state, seen = fresh(), list[list[Tensor]]()
     rows = [replace(row, lr_scale=0.0, average_weight=0.0) for row in make_plan(SCHEDULE)[:2]]
-    train(state, rows, lambda _, m: batches(0, m), 1e9, Group(), lambda _: seen.append(snapshot_gradients(state)))
+    train(
+        state, rows, lambda _, m: batches(0, m), 1e9, ProcessGroup(), lambda _: seen.append(snapshot_gradients(state))
+    )
     for name, first, second in zip(state.parameters, *seen, strict=True):
         expected = 2 * first if name == "bigram.scale" else first
         torch.testing.assert_close(second, expected, rtol=0, atol=1e-7, msg=name)
@@ -119,7 +121,7 @@ def snapshot_gradients(state: TrainState) -> list[Tensor]:
 @given(largest=st.floats(1e-3, 1e3), size=st.floats(1e-4, 1e4), seed=st.integers(0, 1000))
 def test_clipping_bounds_the_norm_and_keeps_the_direction(largest: float, size: float, seed: int) -> None:
     """Catches a norm per tensor, a small gradient that is scaled up, and a clip of the loss in the same buffer."""
-    state = TrainState(build_model(TINY, 1), OptimizerConfig(), Group())
+    state = TrainState(build_model(TINY, 1), OptimizerConfig(), ProcessGroup())
     state.reduced[:-1].normal_(generator=torch.Generator().manual_seed(seed)).mul_(size)
     state.reduced[-1] = 1234.5
     before = state.reduced[:-1].double()
@@ -160,14 +162,14 @@ def test_what_is_not_finite_stops_before_the_update(loss: float, gradient: float
     """Catches NaN in the weights, momenta or average: a loss or a gradient alone that is not finite, in any slice."""
     state, seen = fresh(), list[Step]()
     plan = make_plan(SCHEDULE)
-    train(state, plan[:1], batches, 0.3, Group(), seen.append, passes=3)
+    train(state, plan[:1], batches, 0.3, ProcessGroup(), seen.append, passes=3)
     before = snapshot(state)
     spoiled = Spoiled(state.model, 3 + micro_batch, loss, gradient)
-    train(state, plan[:2], batches, 0.3, Group(), seen.append, forward=spoiled, passes=3)
+    train(state, plan[:2], batches, 0.3, ProcessGroup(), seen.append, forward=spoiled, passes=3)
     good = snapshot(state)
     assert not equal(before, good)
     with pytest.raises(Diverged, match="step 2"):
-        train(state, plan, batches, 0.3, Group(), seen.append, forward=spoiled, passes=3)
+        train(state, plan, batches, 0.3, ProcessGroup(), seen.append, forward=spoiled, passes=3)
     assert equal(snapshot(state), good)
     assert state.step == 2
     assert [step.step for step in seen] == [0, 1]
@@ -190,7 +192,7 @@ def test_adamw_updates_replayed_by_formula() -> None:
     state = fresh(config)
     start, seen = state.live_weights(), list[list[Tensor]]()
     plan = make_plan(SCHEDULE)
-    train(state, plan, batches, 0.3, Group(), lambda _: seen.append(snapshot_gradients(state)))
+    train(state, plan, batches, 0.3, ProcessGroup(), lambda _: seen.append(snapshot_gradients(state)))
     for step in seen:
         assert math.sqrt(sum(g.double().square().sum().item() for g in step)) <= 0.3 * (1 + 1e-5)
     for index, (name, weight) in enumerate(state.live_weights().items()):
@@ -207,7 +209,7 @@ def test_the_average_is_that_of_the_weights_after_each_step(averaging: Any) -> N
     state, seen = fresh(), list[dict[str, Tensor]]()
     start = state.live_weights()
     plan = make_plan(replace(SCHEDULE, averaging=averaging))
-    train(state, plan, batches, 0.3, Group(), lambda _: seen.append(state.live_weights()))
+    train(state, plan, batches, 0.3, ProcessGroup(), lambda _: seen.append(state.live_weights()))
     for name, average in state.averaged_weights().items():
         weights = [weights[name].double() for weights in seen]
         if averaging == "ema":
@@ -233,10 +235,10 @@ def test_the_callback_sees_each_step_once_after_its_update() -> None:
         with torch.no_grad():
             parts = [state.model(*batches(step, m), qat=plan[step].qat).item() for m in range(2)]
         losses.append(sum(parts) / 2)
-        train(state, plan[: step + 1], batches, 0.3, Group(), note, passes=2)
+        train(state, plan[: step + 1], batches, 0.3, ProcessGroup(), note, passes=2)
     assert [entry[:2] for entry in seen] == [(step, step + 1) for step in range(5)]
     assert [entry[2] for entry in seen] == pytest.approx(losses, abs=2e-6)
-    train(state, plan, batches, 0.3, Group(), note)
+    train(state, plan, batches, 0.3, ProcessGroup(), note)
     assert len(seen) == 5
 
 
@@ -250,7 +252,7 @@ def test_batches_are_read_ahead_once_each() -> None:
         return batches(step, micro_batch)
 
     state, plan = fresh(), make_plan(SCHEDULE)
-    train(state, plan[:2], batch, 0.3, Group(), lambda _: trained_at.append(len(read)), passes=3)
+    train(state, plan[:2], batch, 0.3, ProcessGroup(), lambda _: trained_at.append(len(read)), passes=3)
     assert trained_at == [4, 6]
-    train(state, plan[:4], batch, 0.3, Group(), lambda _: None, passes=3)
+    train(state, plan[:4], batch, 0.3, ProcessGroup(), lambda _: None, passes=3)
     assert read == [(step, micro_batch) for step in range(4) for micro_batch in range(3)]

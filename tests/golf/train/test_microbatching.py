@@ -12,7 +12,7 @@ from golf.config.schedule import make_plan
 from golf.data.batches import read_batch
 from golf.data.shards import TokenStream, token_stream, write_shard
 from golf.model.gepa import build_model
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.loop import Batches, Step, train
 from golf.train.microbatching import POSITIONS_TOGETHER, passes_per_step, training_passes
 from golf.train.train_state import TrainState
@@ -37,7 +37,7 @@ def test_passes_hold_the_micro_batches_in_order(stream: TokenStream, world_size:
     """Catches a micro-batch lost, read twice or dealt to another rank, and a pass beyond the limit."""
     batch = BatchConfig(tokens_per_step=MICRO_BATCHES * 64 * sequences, sequence_length=64)
     for rank in range(world_size):
-        group = Group(rank, world_size)
+        group = ProcessGroup(rank, world_size)
         mine, (read, of_all) = MICRO_BATCHES // world_size, training_passes(batch, stream, group)
         passes = of_all // world_size
         parts = [read(3, number) for number in range(passes)]
@@ -51,19 +51,19 @@ def test_passes_hold_the_micro_batches_in_order(stream: TokenStream, world_size:
 
 def test_the_demo_takes_one_pass_a_step_and_the_record_eight() -> None:
     """Catches a limit that no longer fits the presets: in eight passes the demo's steps take half as long again."""
-    assert passes_per_step(DEMO.batch, Group()) == 1
-    assert passes_per_step(PRESETS["pr598"].batch, Group()) == MICRO_BATCHES
+    assert passes_per_step(DEMO.batch, ProcessGroup()) == 1
+    assert passes_per_step(PRESETS["pr598"].batch, ProcessGroup()) == MICRO_BATCHES
 
 
 def test_a_step_is_the_same_in_one_pass_and_in_eight(stream: TokenStream) -> None:
     """Catches a mean of the wrong number: loss, gradient norm and gradients agree but for rounding."""
     row = replace(make_plan(DEMO.schedule)[0], qat=True)
     found: list[tuple[Step, dict[str, torch.Tensor]]] = []
-    one, _ = training_passes(DEMO.batch, stream, Group())
+    one, _ = training_passes(DEMO.batch, stream, ProcessGroup())
     eight: Batches = partial(read_batch, stream, DEMO.batch, rank=0, world_size=1)
     for passes, batches in ((1, one), (MICRO_BATCHES, eight)):
-        state, steps = TrainState(build_model(DEMO.model, 1), DEMO.optimizer, Group()), list[Step]()
-        train(state, [row], batches, 1e9, Group(), steps.append, passes=passes)
+        state, steps = TrainState(build_model(DEMO.model, 1), DEMO.optimizer, ProcessGroup()), list[Step]()
+        train(state, [row], batches, 1e9, ProcessGroup(), steps.append, passes=passes)
         found.append((steps[0], dict(zip(state.parameters, state.gradients, strict=True))))
     (ours, gradients), (theirs, expected) = found
     assert ours.loss_nats == pytest.approx(theirs.loss_nats, abs=1e-6)

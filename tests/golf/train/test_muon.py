@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.muon import Muon, orthogonalise
 
 SHAPES = [(16, 16), (24, 8), (8, 24), (16, 16), (5, 1), (1, 6), (24, 8), (64, 16)]
@@ -77,7 +77,7 @@ def test_updates_matrix_by_matrix() -> None:
     """Catches a rate or momentum of another matrix, Nesterov or the decay left out, the factor of tall ones."""
     weights = [draw(i, *shape) for i, shape in enumerate(SHAPES)]
     parameters = [nn.Parameter(weight.clone()) for weight in weights]
-    muon = Muon(parameters, LRS, 0.4, 5, Group())
+    muon = Muon(parameters, LRS, 0.4, 5, ProcessGroup())
     references = [OneMatrix(weight, lr, 0.4) for weight, lr in zip(weights, LRS, strict=True)]
     moved = 0.0
     for step, (lr_scale, mu) in enumerate([(1.0, 0.0), (1.0, 0.9), (0.5, 0.95), (0.1, 0.99)]):
@@ -95,7 +95,7 @@ def test_updates_matrix_by_matrix() -> None:
 def test_momentum_is_kept_in_float32() -> None:
     """Catches a momentum rounded to bfloat16: small gradients would vanish in it."""
     parameter = nn.Parameter(torch.zeros(4, 4))
-    muon = Muon([parameter], [0.01], 0.0, 5, Group())
+    muon = Muon([parameter], [0.01], 0.0, 5, ProcessGroup())
     total = torch.zeros(4, 4, dtype=torch.float64)
     for step in range(50):
         parameter.grad = draw(step, 4, 4)
@@ -109,14 +109,14 @@ def test_decay_alone_where_there_is_no_gradient() -> None:
     start = draw(1, 6, 3)
     parameter = nn.Parameter(start.clone())
     parameter.grad = torch.zeros(6, 3)
-    muon = Muon([parameter], [0.05], 0.04, 5, Group())
+    muon = Muon([parameter], [0.05], 0.04, 5, ProcessGroup())
     muon.step(0.5, 0.9)
     torch.testing.assert_close(parameter.detach(), start * (1 - 0.05 * 0.5 * 0.04))
 
 
 def test_without_matrices() -> None:
     """Catches a model of vectors only, for which there is nothing to stack."""
-    Muon([], [], 0.04, 5, Group()).step(1.0, 0.9)
+    Muon([], [], 0.04, 5, ProcessGroup()).step(1.0, 0.9)
 
 
 @settings(max_examples=40, deadline=None)
@@ -157,7 +157,7 @@ def test_ranks_share_the_matrices_and_meet_in_one_update(world_size: int) -> Non
     """Catches a matrix that no rank or more than one takes: the ranks' parts must add up to one process's update."""
     gradients = [draw(i, *shape) for i, shape in enumerate(SHAPES)]
     parameters = [nn.Parameter(torch.zeros(shape)) for shape in SHAPES]
-    alone = Muon(parameters, LRS, 0.0, 5, Group())._orthogonal(gradients)
+    alone = Muon(parameters, LRS, 0.0, 5, ProcessGroup())._orthogonal(gradients)
     ranks = [Muon(parameters, LRS, 0.0, 5, Lonely(rank, world_size)) for rank in range(world_size)]
     parts = [rank._orthogonal(gradients) for rank in ranks]
     for index, whole in enumerate(alone):
@@ -166,7 +166,7 @@ def test_ranks_share_the_matrices_and_meet_in_one_update(world_size: int) -> Non
         torch.testing.assert_close(mine[0], whole, rtol=0, atol=0.02)
 
 
-class Lonely(Group):
+class Lonely(ProcessGroup):
     """A rank that hears nothing from the others: its own share of the sum."""
 
     def sum(self, tensor: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from golf.config.config import ModelConfig, OptimizerConfig
 from golf.config.presets import PRESETS
 from golf.model.gepa import GEPA, build_model
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.param_groups import UNTRAINED, group_lr, make_optimizers, optimizer_group
 from golf.train.train_state import TrainState
 
@@ -48,7 +48,7 @@ def rounded(place: tuple[str, float]) -> tuple[str, float]:
 def all_rates(model: GEPA) -> dict[str, list[tuple[str, float]]]:
     """Every place in the optimisers in which each parameter stands."""
     parameters = dict(model.named_parameters())
-    muon, adamw = make_optimizers(parameters, model.num_encoder, RATES, Group())
+    muon, adamw = make_optimizers(parameters, model.num_encoder, RATES, ProcessGroup())
     places: dict[str, list[tuple[str, float]]] = {name: [] for name in parameters}
     names = {id(parameter): name for name, parameter in parameters.items()}
     for matrix, lr in zip(muon.matrices, muon.lrs, strict=True):
@@ -92,7 +92,7 @@ def test_rate_of_a_name_is_that_of_its_group(name: str) -> None:
 
 def test_one_step_moves_all_but_the_bigram_scale() -> None:
     """Catches a parameter that is in a group on paper but whose gradient the optimiser never sees."""
-    state = TrainState(build_model(TINY, 3), RATES, Group())
+    state = TrainState(build_model(TINY, 3), RATES, ProcessGroup())
     before = state.live_weights()
     for gradient in state.gradients:
         gradient.normal_(generator=torch.Generator().manual_seed(4))
@@ -105,7 +105,7 @@ def test_one_step_moves_all_but_the_bigram_scale() -> None:
 def test_settings_reach_the_optimisers() -> None:
     """Catches a decay, beta or epsilon that stays at the library's default."""
     config = OptimizerConfig(beta1=0.7, beta2=0.8, epsilon=1e-5, weight_decay=0.3, newton_schulz_steps=2)
-    muon, adamw = make_optimizers(dict(build_model(TINY, 0).named_parameters()), 2, config, Group())
+    muon, adamw = make_optimizers(dict(build_model(TINY, 0).named_parameters()), 2, config, ProcessGroup())
     assert (muon.weight_decay, muon.steps) == (0.3, 2)
     for settings in adamw.param_groups:
         assert settings["betas"] == (0.7, 0.8)

@@ -11,7 +11,7 @@ from golf.config.config import RunConfig
 from golf.data.dataset import open_dataset
 from golf.pipeline.stages import RunFolder, run_stages, train_stage
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.loop import Preempted
 from golf.train.run_log import LogFile, is_told, step_line
 
@@ -36,8 +36,8 @@ def test_kept_results_give_the_same_log(tiny: RunConfig, data: Path, tmp_path: P
     dataset, folder = open_dataset(data), RunFolder(tmp_path / "run")
     logs = []
     for number in range(2):
-        log = LogFile(tmp_path / f"{number}.txt", Group())
-        run_stages(tiny, dataset, folder, Group(), b"code", ignore, say=log)
+        log = LogFile(tmp_path / f"{number}.txt", ProcessGroup())
+        run_stages(tiny, dataset, folder, ProcessGroup(), b"code", ignore, say=log)
         logs.append((tmp_path / f"{number}.txt").read_text())
     assert logs[0] == logs[1]
     lines = logs[0].splitlines()
@@ -54,9 +54,9 @@ def test_a_run_that_was_stopped_has_one_log(tiny: RunConfig, data: Path, tmp_pat
     dataset, folder = open_dataset(data), RunFolder(tmp_path / "run")
     stops = 0
     while not folder.file("train.json").exists():
-        log = LogFile(tmp_path / "log.txt", Group())
+        log = LogFile(tmp_path / "log.txt", ProcessGroup())
         with contextlib.suppress(Preempted):
-            train_stage(tiny, dataset, folder, Group(), ignore, notice=at_call(1 + stops), say=log)
+            train_stage(tiny, dataset, folder, ProcessGroup(), ignore, preemption=at_call(1 + stops), say=log)
             continue
         stops += 1
     assert stops > 2
@@ -73,14 +73,14 @@ def test_a_run_that_was_stopped_has_one_log(tiny: RunConfig, data: Path, tmp_pat
 def test_what_another_training_began_has_the_length_of_this_one(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: lines behind the saved state are told twice, or those before it name another number of steps."""
     dataset, kept = open_dataset(data), tmp_path / "kept"
-    train_stage(tiny, dataset, RunFolder(tmp_path / "run"), Group(), ignore, keep={2: kept})
+    train_stage(tiny, dataset, RunFolder(tmp_path / "run"), ProcessGroup(), ignore, keep={2: kept})
     curves = read_json(kept / "curves.json")
     curves["log"] += [
         step_line(number, 6, 1.0, train_loss=9.0) for number in (3, 4)
     ]  # killed before the state was saved
     write_json(kept / "curves.json", curves)
     longer = replace(tiny, schedule=replace(tiny.schedule, steps=8), validate_every=None)
-    result = train_stage(longer, dataset, RunFolder(tmp_path / "longer"), Group(), ignore, start=kept)
+    result = train_stage(longer, dataset, RunFolder(tmp_path / "longer"), ProcessGroup(), ignore, start=kept)
     assert [place for place, _ in steps_of(result["log"])] == [f"{number}/8" for number in range(1, 9)]
     assert "9.0000" not in "\n".join(result["log"])
 
@@ -98,9 +98,9 @@ def test_one_process_writes(tmp_path: Path) -> None:
     """Fault: every rank writes each line."""
     said: list[str] = []
     for rank in (1, 0):
-        log = LogFile(tmp_path / "logs" / "x.txt", Group(rank, 2), said.append)
+        log = LogFile(tmp_path / "logs" / "x.txt", ProcessGroup(rank, 2), said.append)
         log("a line")
     assert (tmp_path / "logs" / "x.txt").read_text() == "a line\n"
     assert said == ["a line"]
-    LogFile(tmp_path / "logs" / "x.txt", Group(), begin=False)("another")
+    LogFile(tmp_path / "logs" / "x.txt", ProcessGroup(), begin=False)("another")
     assert (tmp_path / "logs" / "x.txt").read_text() == "a line\nanother\n"

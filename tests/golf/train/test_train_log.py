@@ -10,12 +10,12 @@ from pathlib import Path
 
 from golf.data.dataset import Dataset, open_dataset
 from golf.pipeline.stages import RunFolder, measure, pack_trained, train_stage
-from golf.pipeline.standalone import noticed_signals
+from golf.pipeline.standalone import preemption_signals
 from golf.runtime.files import read_json
-from golf.runtime.process_group import Group, join
+from golf.runtime.process_group import ProcessGroup, join
 from golf.runtime.results import STATE
 from golf.runtime.tensors import read_stored
-from golf.train.checkpoint_policy import Saving
+from golf.train.checkpoint_policy import CheckpointPolicy
 from golf.train.loop import Preempted
 from tests.conftest import TINY
 
@@ -39,11 +39,11 @@ def test_wherever_a_notice_comes_nothing_is_lost(data: Path, tmp_path: Path) -> 
     """Fault: a step, a validation or a kept state that a stop at this very place loses or makes twice."""
     dataset, keep = open_dataset(data), {4: tmp_path / "kept"}
     calm, told = RunFolder(tmp_path / "calm"), RunFolder(tmp_path / "told")
-    train_stage(CONFIG, dataset, calm, Group(), ignore, keep={4: tmp_path / "calm-kept"})
+    train_stage(CONFIG, dataset, calm, ProcessGroup(), ignore, keep={4: tmp_path / "calm-kept"})
     stops: list[str] = []
     while not told.file("train.json").exists():
         try:
-            train_stage(CONFIG, dataset, told, Group(), ignore, keep=keep, notice=at_call(len(stops) + 1))
+            train_stage(CONFIG, dataset, told, ProcessGroup(), ignore, keep=keep, preemption=at_call(len(stops) + 1))
         except Preempted as stop:
             stops.append(str(stop))
     assert sum("after 4 steps" in stop for stop in stops) > 1, "within the validation, at one chunk after the other"
@@ -63,14 +63,18 @@ def test_wherever_a_notice_comes_nothing_is_lost(data: Path, tmp_path: Path) -> 
 def test_the_result_tells_what_saving_cost(data: Path, tmp_path: Path) -> None:
     """Fault: saves that nobody counts; a state after the last step, which nobody needs."""
     dataset = open_dataset(data)
-    saved = train_stage(CONFIG, dataset, RunFolder(tmp_path / "a"), Group(), ignore, Saving(seconds=0.0))
+    saved = train_stage(
+        CONFIG, dataset, RunFolder(tmp_path / "a"), ProcessGroup(), ignore, CheckpointPolicy(seconds=0.0)
+    )
     assert saved["saves"] == CONFIG.schedule.steps - 1
     assert 0 < saved["save_seconds"] * saved["saves"] < saved["seconds"]
-    unsaved = train_stage(CONFIG, dataset, RunFolder(tmp_path / "b"), Group(), ignore, Saving(seconds=1e6))
+    unsaved = train_stage(
+        CONFIG, dataset, RunFolder(tmp_path / "b"), ProcessGroup(), ignore, CheckpointPolicy(seconds=1e6)
+    )
     assert (unsaved["saves"], unsaved["save_seconds"]) == (0, None)
 
 
-def run_to_the_end(dataset: Dataset, folder: RunFolder, group: Group, told: bool) -> list[object]:
+def run_to_the_end(dataset: Dataset, folder: RunFolder, group: ProcessGroup, told: bool) -> list[object]:
     """Train and adapt as often as it takes; the exit codes of the stops.
 
     Args: told: whether SIGTERM comes to the last rank alone, in the second step and in the second chunk.
@@ -83,10 +87,10 @@ def run_to_the_end(dataset: Dataset, folder: RunFolder, group: Group, told: bool
     codes: list[object] = []
     while len(codes) < 5:
         try:
-            with noticed_signals(group.first) as notice:
-                train_stage(CONFIG, dataset, folder, group, event, notice=notice)
+            with preemption_signals(group.first) as preemption:
+                train_stage(CONFIG, dataset, folder, group, event, preemption=preemption)
                 pack_trained(CONFIG, dataset, folder, group, b"")
-                measure(CONFIG, dataset, folder, group, event, "ttt", notice=notice)
+                measure(CONFIG, dataset, folder, group, event, "ttt", preemption=preemption)
                 break
         except SystemExit as stop:
             codes.append(stop.code)

@@ -13,7 +13,7 @@ from golf.config.config import ModelConfig, OptimizerConfig, ScheduleConfig
 from golf.config.schedule import make_plan
 from golf.model.gepa import build_model, count_parameters
 from golf.runtime.errors import Diverged
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.tensors import read_tensors
 from golf.train.loop import Step, train
 from golf.train.train_state import TrainState
@@ -32,12 +32,12 @@ def batches(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
 
 def fresh() -> TrainState:
     """A state before its first step."""
-    return TrainState(build_model(TINY, 1), OptimizerConfig(), Group())
+    return TrainState(build_model(TINY, 1), OptimizerConfig(), ProcessGroup())
 
 
 def run(state: TrainState, steps: int, seen: Callable[[Step], None] = lambda step: None) -> TrainState:
     """Train up to `steps`."""
-    train(state, PLAN[:steps], batches, 0.3, Group(), seen)
+    train(state, PLAN[:steps], batches, 0.3, ProcessGroup(), seen)
     return state
 
 
@@ -107,7 +107,14 @@ def test_training_lowers_the_loss() -> None:
     """Fault: a sign or a learning rate that makes training go nowhere."""
     losses: list[float] = []
     state = fresh()
-    train(state, PLAN, lambda step, micro: batches(0, micro), 0.3, Group(), lambda step: losses.append(step.loss_nats))
+    train(
+        state,
+        PLAN,
+        lambda step, micro: batches(0, micro),
+        0.3,
+        ProcessGroup(),
+        lambda step: losses.append(step.loss_nats),
+    )
     assert losses[-1] < losses[0] - 0.1
 
 

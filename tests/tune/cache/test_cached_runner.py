@@ -19,23 +19,23 @@ from golf.config.schedule import make_plan
 from golf.data.dataset import open_dataset
 from golf.pipeline.stages import RunFolder, train_stage
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.tensors import read_tensors
 from golf.train.run_log import LOG_FILE
 from tests.tune.workloads.gepa.test_runner import here, spec_of
-from tune.cache.cached_runner import Reuse
-from tune.cache.lease import Patience
+from tune.cache.cached_runner import CachedStageRunner
+from tune.cache.lease import LeaseConfig
 from tune.cache.prefix_tree import branch_points, grow, naive_steps, training_key
-from tune.cache.stage_graph import Wanted
+from tune.cache.stage_graph import StageOutput
 from tune.cache.store import Store
 from tune.search.space import Space, Trial, make_trial, points_of
-from tune.workloads.gepa.runner import MADE_BY, OUTCOME, ignore, recall, run_trial
+from tune.workloads.gepa.runner import OUTCOME, PROVENANCE, ignore, load_from_cache, run_trial
 
 SPACE: Space = {
     "schedule.steps": [8, 10],
     "schedule.warmdown_start": [4, 6],
     "split": ["int4", "int8"],
-    "adapt.lr": [0.01, 0.02],
+    "ttt.lr": [0.01, 0.02],
 }
 ROOT = Path(__file__).resolve().parents[3]
 ONE = """
@@ -65,8 +65,8 @@ def shared_spec(trial: Trial, trials: list[Trial], data: Path, root: Path, **mor
     branches = branch_points(trial.config for trial in trials)[training_key(trial.config)]
     world = {"ranks": 1, "cpus": 1, "device": "cpu"}
     sharing = {"store": str(root / "store"), "branches": branches, "world": world, "trial": trial.trial}
-    patience = {"lease_seconds": 3.0, "poll_seconds": 0.1}
-    return spec_of(trial.config, data, root / trial.trial) | sharing | {"patience": patience} | more
+    lease_config = {"lease_seconds": 3.0, "poll_seconds": 0.1}
+    return spec_of(trial.config, data, root / trial.trial) | sharing | {"patience": lease_config} | more
 
 
 def figures(folder: Path) -> dict[str, Any]:
@@ -216,14 +216,14 @@ def test_a_stored_trial_is_recalled(tiny: RunConfig, data: Path, tmp_path: Path,
     more = {"screening": {"fraction": 0.5, "top": 0.5}} if screen else {}
     for trial in trials:
         spec = shared_spec(trial, trials, data, tmp_path, screened=str(tmp_path / "screened.jsonl"), **more)
-        assert not recall(spec), "before anything is stored"
+        assert not load_from_cache(spec), "before anything is stored"
         run_trial(spec, here, here)
         computed = read_json(tmp_path / trial.trial / OUTCOME)
         log = (tmp_path / trial.trial / LOG_FILE).read_text()
         shutil.rmtree(tmp_path / trial.trial)
         if computed["status"] == "screened":
             continue
-        assert recall(spec)
+        assert load_from_cache(spec)
         recalled = read_json(tmp_path / trial.trial / OUTCOME)
         timed = {"seconds_now"}
         assert {k: v for k, v in recalled["metrics"].items() if k not in timed} == {
@@ -235,13 +235,13 @@ def test_a_stored_trial_is_recalled(tiny: RunConfig, data: Path, tmp_path: Path,
         assert recalled["computed"] == {}
         assert not list((tmp_path / trial.trial).glob("*.safetensors"))
     over = {**spec, "config": to_plain(override_all(trials[-1].config, {"cap_bytes": 1000}))}
-    assert recall({**over, "folder": str(tmp_path / "over")}), "the artifact alone tells that it is over the cap"
+    assert load_from_cache({**over, "folder": str(tmp_path / "over")}), "the artifact alone tells: over the cap"
     assert read_json(tmp_path / "over" / OUTCOME)["status"] == "infeasible"
 
 
 def test_only_who_computes_gets_the_weights(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: hundreds of megabytes copied into the folder of every trial that shares a training."""
-    trials = [make_trial(tiny, {"adapt.lr": lr, "split": split}, "d") for lr, split in ((0.1, "int4"), (0.2, "int4"))]
+    trials = [make_trial(tiny, {"ttt.lr": lr, "split": split}, "d") for lr, split in ((0.1, "int4"), (0.2, "int4"))]
     for trial in trials:
         run_trial(shared_spec(trial, trials, data, tmp_path), here, here)
     assert (tmp_path / trials[0].trial / "average.safetensors").exists()
@@ -252,10 +252,13 @@ def test_only_who_computes_gets_the_weights(tiny: RunConfig, data: Path, tmp_pat
 
 def test_who_waited_for_another_gets_the_weights_it_needs(tmp_path: Path) -> None:
     """Fault: whether the weights are needed is forgotten once another process holds the training."""
-    training = Wanted("train", "a" * 64, ("average.safetensors", "train.json"), (), 4)
-    patience = Patience(lease_seconds=5.0, poll_seconds=0.02)
+    training = StageOutput("train", "a" * 64, ("average.safetensors", "train.json"), (), 4)
+    lease_config = LeaseConfig(lease_seconds=5.0, poll_seconds=0.02)
     store = tmp_path / "store"
-    runners = {name: Reuse(Store(store, patience=patience), tmp_path / name, name) for name in ("first", "second")}
+    runners = {
+        name: CachedStageRunner(Store(store, lease_config=lease_config), tmp_path / name, name)
+        for name in ("first", "second")
+    }
     for runner in runners.values():
         runner.folder.mkdir()
     began, seen = threading.Event(), threading.Event()
@@ -287,12 +290,14 @@ def test_what_other_code_left_is_not_taken(tiny: RunConfig, data: Path, tmp_path
     run_trial(spec, here, here)
     right = figures(tmp_path / trial.trial)
     folder = tmp_path / trial.trial
-    train_stage(override_all(tiny, {"seed": 9}), open_dataset(data), RunFolder(tmp_path / "other"), Group(), ignore)
+    train_stage(
+        override_all(tiny, {"seed": 9}), open_dataset(data), RunFolder(tmp_path / "other"), ProcessGroup(), ignore
+    )
     for name in ("live.safetensors", "average.safetensors"):
         shutil.copy(tmp_path / "other" / name, folder / name)
     for name in ("pack", "live", "ema", "quantised", "sliding", "ttt"):
         (folder / f"{name}.json").unlink()
-    write_json(folder / MADE_BY, {**read_json(folder / MADE_BY), "code": "of yesterday"})
+    write_json(folder / PROVENANCE, {**read_json(folder / PROVENANCE), "code": "of yesterday"})
     shutil.rmtree(tmp_path / "store", ignore_errors=True)
     run_trial(spec, here, here)
     assert figures(folder) == right

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from tests.tune.full_disk import file_size_limit
-from tune.cache.backend import WORK, Bucket, Folder, Place, StoreError, open_place
+from tune.cache.backend import WORK, LocalStorage, ObjectStorage, StorageBackend, StoreError, open_storage
 from tune.cache.entries import ENTRIES, FILES, Damaged, Entries, Entry, decode, encode
 
 KEY, OTHER = "a" * 64, "b" * 64
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 class Case:
     """Entries at a place below `root`, what they said, and a folder to publish."""
 
-    def __init__(self, place: Place, root: Path, source: Path) -> None:
+    def __init__(self, place: StorageBackend, root: Path, source: Path) -> None:
         self.root = root
         self.source = source
         self.said: list[str] = []
@@ -65,7 +65,9 @@ class Case:
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     """A case in a folder, or in a bucket that lies in a folder."""
     root = tmp_path / "store"
-    place = Folder(root) if request.param == "folder" else Bucket(fs.LocalFileSystem(), str(root), "bucket")
+    place = (
+        LocalStorage(root) if request.param == "folder" else ObjectStorage(fs.LocalFileSystem(), str(root), "bucket")
+    )
     return Case(place, root, fill(tmp_path / "source", CONTENT))
 
 
@@ -97,7 +99,7 @@ def test_an_entry_of_no_files(case: Case, tmp_path: Path) -> None:
 
 def test_moving_leaves_no_copy(tmp_path: Path) -> None:
     """Fault: what was computed inside the store is there twice, or its checksum is of something else."""
-    case = Case(Folder(tmp_path), tmp_path, fill(tmp_path / WORK / "x", CONTENT))
+    case = Case(LocalStorage(tmp_path), tmp_path, fill(tmp_path / WORK / "x", CONTENT))
     entry = case.entries.publish(KEY, case.source, RECORD, move=True)
     assert contents(case.source) == {}
     assert case.entries.faults(KEY) == []
@@ -253,7 +255,7 @@ def test_publishers_at_the_same_moment(case: Case, tmp_path: Path) -> None:
     assert entry is not None
     assert case.entries.faults(KEY) == []
     assert case.entries.read(entry, "y") == b"%d" % entry.record["number"]
-    if isinstance(case.entries.place, Folder):
+    if isinstance(case.entries.place, LocalStorage):
         assert all(one == entry for one in found)
         assert len(list((case.root / FILES).iterdir())) == 1
 
@@ -376,8 +378,8 @@ def test_a_bucket_that_fails_at_any_change(tmp_path: Path, number: int, once: bo
         root = tmp_path / f"{number}.{allowed}"
         root.mkdir()
         said: list[str] = []
-        failing = Entries(open_place("a bucket", fs.PyFileSystem(Failing(root, allowed, number, once))), said.append)
-        sound = Entries(open_place("a bucket", fs.SubTreeFileSystem(str(root), fs.LocalFileSystem())), said.append)
+        failing = Entries(open_storage("a bucket", fs.PyFileSystem(Failing(root, allowed, number, once))), said.append)
+        sound = Entries(open_storage("a bucket", fs.SubTreeFileSystem(str(root), fs.LocalFileSystem())), said.append)
         try:
             entry = failing.publish(KEY, source, RECORD)
         except StoreError as error:
@@ -424,7 +426,7 @@ def test_a_process_that_dies_at_any_moment(tmp_path: Path, move: bool) -> None:
     for count in range(200):
         root = tmp_path / str(count)
         source = fill(root / WORK / "mine" if move else tmp_path / "source", CONTENT)
-        case = Case(Folder(root), root, source)
+        case = Case(LocalStorage(root), root, source)
         ended = crash_after(count, partial(case.entries.publish, KEY, source, RECORD, move), root)
         found = case.entries.find(KEY)
         assert case.said == []
@@ -464,6 +466,6 @@ def test_any_names_and_bytes(content: dict[str, bytes]) -> None:
         folder = Path(name)
         (folder / "source").mkdir()
         content = {name: data for name, data in content.items() if len(name.encode()) < 100}
-        case = Case(Folder(folder / "store"), folder / "store", fill(folder / "source", content))
+        case = Case(LocalStorage(folder / "store"), folder / "store", fill(folder / "source", content))
         case.entries.fetch(case.publish(), folder / "into")
         assert contents(folder / "into") == content

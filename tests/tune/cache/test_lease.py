@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from tune.cache.backend import Bucket, Folder, Place, StoreError
-from tune.cache.lease import LEASES, Claimer, Lease, Patience, Pins
+from tune.cache.backend import LocalStorage, ObjectStorage, StorageBackend, StoreError
+from tune.cache.lease import LEASES, Lease, LeaseAcquirer, LeaseConfig, Pins
 
 ROOT = Path(__file__).parents[3]
 KEY, OTHER = "1" * 64, "2" * 64
-QUICK = Patience(lease_seconds=0.6, poll_seconds=0.05, settle_seconds=0.15)
-STEADY = Patience(lease_seconds=1.8, poll_seconds=0.05, settle_seconds=0.15)
+QUICK = LeaseConfig(lease_seconds=0.6, poll_seconds=0.05, settle_seconds=0.15)
+STEADY = LeaseConfig(lease_seconds=1.8, poll_seconds=0.05, settle_seconds=0.15)
 """Where a beat that comes late, because the machine is busy, would look like a dead owner."""
 
 
@@ -27,7 +27,7 @@ class Given(Exception):
     """Ends a lease without a result."""
 
 
-class SlowBucket(Bucket):
+class SlowBucket(ObjectStorage):
     """A bucket whose requests take a random time, at times longer than the settle time."""
 
     def __init__(self, root: Path, longest_seconds: float) -> None:
@@ -48,36 +48,36 @@ class SlowBucket(Bucket):
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> StorageBackend:
     """An empty place of each kind."""
-    return Folder(tmp_path) if request.param == "folder" else SlowBucket(tmp_path, 0.0)
+    return LocalStorage(tmp_path) if request.param == "folder" else SlowBucket(tmp_path, 0.0)
 
 
-def claim(place: Place, patience: Patience = QUICK, seconds: float = 10.0) -> Lease:
+def claim(place: StorageBackend, lease_config: LeaseConfig = QUICK, seconds: float = 10.0) -> Lease:
     """The lease, waited for."""
-    claimer = Claimer(place, KEY, patience, print)
+    claimer = LeaseAcquirer(place, KEY, lease_config, print)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         lease = claimer.attempt()
         if lease is not None:
             return lease
-        time.sleep(patience.poll_seconds / 2)
+        time.sleep(lease_config.poll_seconds / 2)
     raise TimeoutError("no lease")
 
 
 @pytest.mark.parametrize("kind", ["folder", "bucket"])
 def test_two_never_hold_at_once(kind: str, tmp_path: Path) -> None:
     """Fault: two claimers of one generation both believe they have it, most likely where requests are slow."""
-    patience = Patience(lease_seconds=30, poll_seconds=0.05, settle_seconds=0.1)
+    lease_config = LeaseConfig(lease_seconds=30, poll_seconds=0.05, settle_seconds=0.1)
     inside: list[int] = []
     most: list[int] = []
     turns: list[int] = []
 
     def work(number: int) -> None:
-        place = Folder(tmp_path) if kind == "folder" else SlowBucket(tmp_path, 0.2)
+        place = LocalStorage(tmp_path) if kind == "folder" else SlowBucket(tmp_path, 0.2)
         for _ in range(3):
             try:
-                with claim(place, patience, 60.0):
+                with claim(place, lease_config, 60.0):
                     inside.append(number)
                     most.append(len(inside))
                     time.sleep(0.02)
@@ -96,7 +96,7 @@ def test_two_never_hold_at_once(kind: str, tmp_path: Path) -> None:
     assert max(most) == 1
 
 
-class HookedBucket(Bucket):
+class HookedBucket(ObjectStorage):
     """A bucket where something happens between a claimer's look and its write."""
 
     def __init__(self, root: Path, hook: Callable[[], object]) -> None:
@@ -116,25 +116,25 @@ def test_a_rival_between_look_and_write(tmp_path: Path, late: bool) -> None:
         first: list[Lease | None] = []
         rival = threading.Thread(
             target=lambda root=root, first=first: first.append(
-                Claimer(Bucket(fs.LocalFileSystem(), str(root), ""), KEY, QUICK, print).attempt()
+                LeaseAcquirer(ObjectStorage(fs.LocalFileSystem(), str(root), ""), KEY, QUICK, print).attempt()
             )
         )
 
         def hook(root: Path = root, rival: threading.Thread = rival) -> None:
             rival.start()
-            while not Folder(root).files(LEASES):
+            while not LocalStorage(root).files(LEASES):
                 time.sleep(0.002)
             if late:
                 rival.join()
 
-        second = Claimer(HookedBucket(root, hook), KEY, QUICK, print).attempt()
+        second = LeaseAcquirer(HookedBucket(root, hook), KEY, QUICK, print).attempt()
         rival.join()
         won = [lease for lease in (*first, second) if lease is not None]
         assert len(won) == 1
-        assert list(Folder(root).files(LEASES)) == [won[0].path.removeprefix(f"{LEASES}/")]
+        assert list(LocalStorage(root).files(LEASES)) == [won[0].path.removeprefix(f"{LEASES}/")]
 
 
-def test_a_lease_is_kept_while_it_beats_and_passed_on_when_given_up(place: Place) -> None:
+def test_a_lease_is_kept_while_it_beats_and_passed_on_when_given_up(place: StorageBackend) -> None:
     """Fault: a computation longer than the lease's time loses it, or one that failed keeps others waiting."""
     with contextlib.suppress(Given), claim(place):
         with pytest.raises(TimeoutError):
@@ -146,7 +146,7 @@ def test_a_lease_is_kept_while_it_beats_and_passed_on_when_given_up(place: Place
     assert place.files(LEASES) == {}
 
 
-def test_a_replaced_holder_disturbs_nobody(place: Place) -> None:
+def test_a_replaced_holder_disturbs_nobody(place: StorageBackend) -> None:
     """Fault: a holder that was paused renews, releases or clears the lease of the one that replaced it."""
     paused = claim(place)  # its heart never starts: so it looks to the others
     with claim(place):
@@ -162,12 +162,14 @@ def test_a_replaced_holder_disturbs_nobody(place: Place) -> None:
     assert not place.overwrite(paused.path, b"x")
 
 
-def test_a_waiter_that_was_paused_does_not_blame_the_holder(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_waiter_that_was_paused_does_not_blame_the_holder(
+    place: StorageBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fault: a suspended machine wakes and every waiter takes every lease, though all holders live."""
     claim(place)
     now = 0.0
     monkeypatch.setattr("tune.cache.lease.time.monotonic", lambda: now)
-    claimer = Claimer(place, KEY, QUICK, print)
+    claimer = LeaseAcquirer(place, KEY, QUICK, print)
     assert claimer.attempt() is None
     now += 3600
     assert claimer.attempt() is None
@@ -180,10 +182,10 @@ def test_a_waiter_that_was_paused_does_not_blame_the_holder(place: Place, monkey
     assert now - 3600 <= QUICK.lease_seconds + QUICK.poll_seconds
 
 
-def test_keys_do_not_share_leases(place: Place) -> None:
+def test_keys_do_not_share_leases(place: StorageBackend) -> None:
     """Fault: one long training holds up every other key."""
     with claim(place):
-        assert Claimer(place, OTHER, QUICK, print).attempt() is not None
+        assert LeaseAcquirer(place, OTHER, QUICK, print).attempt() is not None
 
 
 PIN = """
@@ -200,7 +202,7 @@ time.sleep(600)
 
 def test_pins_live_as_long_as_their_owner(tmp_path: Path) -> None:
     """Fault: a long trial's pins run out, or a killed trial's never do."""
-    pins = Pins(Folder(tmp_path), QUICK)
+    pins = Pins(LocalStorage(tmp_path), QUICK)
     pins.pin([OTHER], "mine")
     command = [sys.executable, "-c", PIN, str(tmp_path), str(QUICK.lease_seconds), KEY]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as owner:
@@ -216,7 +218,7 @@ def test_pins_live_as_long_as_their_owner(tmp_path: Path) -> None:
     assert pins.pinned() == {OTHER}
 
 
-def test_pins_of_several_owners(place: Place) -> None:
+def test_pins_of_several_owners(place: StorageBackend) -> None:
     """Fault: one owner's unpinning frees what another needs, or an owner's new pins leave the old ones there."""
     pins = Pins(place, STEADY)
     pins.pin([KEY], "a")
@@ -241,29 +243,29 @@ def test_a_place_without_room_gives_no_lease(tmp_path: Path) -> None:
     """Fault: a store below a file, or a full one, lets everyone wait for ever."""
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match=str(tmp_path / "file")):
-        claim(Folder(tmp_path / "file" / "store"))
+        claim(LocalStorage(tmp_path / "file" / "store"))
 
 
 @pytest.mark.parametrize("wrong", [{"lease_seconds": 0.0}, {"poll_seconds": 40.0}, {"settle_seconds": -1.0}])
 def test_impatience_is_refused(wrong: dict[str, float]) -> None:
     """Fault: a lease that runs out between two looks makes every waiter compute."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Patience(**wrong)
+        LeaseConfig(**wrong)
 
 
-def test_a_dead_holder_of_this_machine_is_seen_at_once(place: Place) -> None:
+def test_a_dead_holder_of_this_machine_is_seen_at_once(place: StorageBackend) -> None:
     """Fault: after a kill everyone waits out the lease's time; or a living holder is taken for a dead one."""
-    patient = Patience(lease_seconds=600, poll_seconds=0.05, settle_seconds=0.15)
+    patient = LeaseConfig(lease_seconds=600, poll_seconds=0.05, settle_seconds=0.15)
     held = claim(place, patient)
     mine = place.read(held.path) or b""
     place.overwrite(held.path, mine.replace(b"beats 000000000", b"beats 000000007"))
-    assert Claimer(place, KEY, patient, print).attempt() is None, "it lives"
+    assert LeaseAcquirer(place, KEY, patient, print).attempt() is None, "it lives"
     gone = subprocess.Popen(["true"])
     gone.wait()
     pid = gone.pid
     words = mine.split()
     strange = mine.replace(words[7], b"x" * len(words[7])).replace(words[5], str(pid).encode())
     place.overwrite(held.path, strange)
-    assert Claimer(place, KEY, patient, print).attempt() is None, "it may live on another machine"
+    assert LeaseAcquirer(place, KEY, patient, print).attempt() is None, "it may live on another machine"
     place.overwrite(held.path, mine.replace(words[5], str(pid).encode()))
-    assert Claimer(place, KEY, patient, print).attempt() is not None
+    assert LeaseAcquirer(place, KEY, patient, print).attempt() is not None

@@ -9,7 +9,7 @@ import pytest
 from golf.config.config import RunConfig, override_all, to_plain
 from golf.config.schedule import make_plan
 from tune.cache.fingerprint import source_digest
-from tune.cache.stage_graph import _CODE, TrialStages, stages_of
+from tune.cache.stage_graph import _CODE, StageGraph, stages_of
 
 ROOT = Path(__file__).resolve().parents[3]
 WORLD = {"ranks": 1, "cpus": 1, "device": "cpu"}
@@ -69,7 +69,7 @@ def flipped(config: RunConfig, field: str) -> RunConfig:
     return override_all(config, {field: value + 1})
 
 
-def keys(stages: TrialStages) -> dict[str, str]:
+def keys(stages: StageGraph) -> dict[str, str]:
     """Keys by the stage's name."""
     return {one.name: one.key for one in (*stages.training, stages.pack, *stages.rungs)}
 
@@ -91,7 +91,7 @@ def expected(tiny: RunConfig, config: RunConfig, field: str) -> set[str]:
         return (ALL - {"prefix-2"} if one[:2] == other[:2] else ALL) if one != other else set()
     if part == "score":
         return ALL if last in FIELDS_OF_ONE_KIND else LADDER
-    return {"quant": BELOW_PACK, "adapt": {"ttt"}, "cap_bytes": set()}[part]
+    return {"quant": BELOW_PACK, "ttt": {"ttt"}, "cap_bytes": set()}[part]
 
 
 def test_flip_each_field_once(tiny: RunConfig) -> None:
@@ -124,13 +124,13 @@ def test_the_machines_count(tiny: RunConfig, place: dict[str, Any]) -> None:
         ("golf/train/loop.py", {"train"}),
         ("golf/data/batches.py", {"train"}),
         ("golf/config/schedule.py", {"train"}),
-        ("golf/evaluate/ttt.py", {"adapt"}),
-        ("golf/evaluate/windows.py", {"score", "adapt"}),
-        ("golf/data/token_bytes.py", {"score", "adapt"}),
-        ("golf/artifact/quantizer.py", {"pack", "score", "adapt"}),
-        ("golf/artifact/gptq.py", {"pack", "score", "adapt"}),
+        ("golf/evaluate/ttt.py", {"ttt"}),
+        ("golf/evaluate/windows.py", {"score", "ttt"}),
+        ("golf/data/token_bytes.py", {"score", "ttt"}),
+        ("golf/artifact/quantizer.py", {"pack", "score", "ttt"}),
+        ("golf/artifact/gptq.py", {"pack", "score", "ttt"}),
         ("golf/artifact/calibration.py", {"pack"}),
-        ("golf/model/layers.py", {"train", "pack", "score", "adapt"}),
+        ("golf/model/layers.py", {"train", "pack", "score", "ttt"}),
         ("golf/config/presets.py", set()),
         ("golf/cli/commands.py", set()),
         ("golf/data/fineweb.py", set()),

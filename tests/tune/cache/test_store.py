@@ -21,7 +21,7 @@ from tune.cache.backend import WORK, StoreError
 from tune.cache.entries import ENTRIES, FILES, Damaged, Entry
 from tune.cache.fingerprint import stage_key
 from tune.cache.gc import LEFT_SECONDS
-from tune.cache.lease import LEASES, Claimer, Lease, Patience
+from tune.cache.lease import LEASES, Lease, LeaseAcquirer, LeaseConfig
 from tune.cache.store import INTERIOR, Store
 from tune.cli.store import main
 from tune.records.journal import Ledger
@@ -52,7 +52,7 @@ def ask(settings: dict[str, Any], parent: Connection) -> None:
         return {"stage": "tail", "seconds": 3.0}
 
     tempfile.tempdir = settings["temporary"]  # a killed process leaves what it computed in
-    store = open_store(settings["root"], settings["bucket"], patience=Patience(**settings["patience"]))
+    store = open_store(settings["root"], settings["bucket"], lease_config=LeaseConfig(**settings["patience"]))
     into = Path(settings["into"]) / str(os.getpid())
     parent.recv()
     try:
@@ -111,10 +111,10 @@ class Processes:
     def start(self, lease_seconds: float = 30.0, **changed: Any) -> Asking:
         """A process that waits for a word before it asks."""
         own: dict[str, Any] = {"waits": False, "fails": False, "compute_seconds": 0.0, "clock_shift": 0.0}
-        patience = {"lease_seconds": lease_seconds, "poll_seconds": 0.1, "settle_seconds": 0.4}
+        lease_config = {"lease_seconds": lease_seconds, "poll_seconds": 0.1, "settle_seconds": 0.4}
         paths = {"root": str(self.root), "counter": str(self.counter), "into": str(self.folder / "into")}
         paths["temporary"] = str(self.folder)
-        self.started.append(Asking({**own, **paths, "bucket": self.bucket, "patience": patience, **changed}))
+        self.started.append(Asking({**own, **paths, "bucket": self.bucket, "patience": lease_config, **changed}))
         return self.started[-1]
 
     def start_computing(self, lease_seconds: float = 30.0, **changed: Any) -> Asking:
@@ -247,14 +247,14 @@ def test_a_result_published_just_before_the_claim(tmp_path: Path, monkeypatch: p
     """Fault: a waiter that looked too early takes the free lease and computes what is there."""
     runs: list[str] = []
     store, other = Store(tmp_path / "store"), Store(tmp_path / "store")
-    attempt = Claimer.attempt
+    attempt = LeaseAcquirer.attempt
 
-    def late(self: Claimer) -> Lease | None:
+    def late(self: LeaseAcquirer) -> Lease | None:
         monkeypatch.undo()
         other.compute_once(KEY, computing("first", runs))
         return attempt(self)
 
-    monkeypatch.setattr(Claimer, "attempt", late)
+    monkeypatch.setattr(LeaseAcquirer, "attempt", late)
     entry = store.compute_once(KEY, computing("second", runs))
     assert store.read(entry, "result") == b"first"
     assert runs == ["first"]
@@ -440,10 +440,10 @@ def test_least_recently_used_interior_entries_go_first(tmp_path: Path, bucket: b
 def test_what_a_trial_needs_is_never_dropped(tmp_path: Path) -> None:
     """Fault: a pinned state goes, the one just published goes, or an overrun budget is not said."""
     said: list[str] = []
-    patience = Patience(lease_seconds=1.0, poll_seconds=0.1)
-    store = Store(tmp_path / "store", patience=patience, budget_bytes=250, say=said.append)
+    lease_config = LeaseConfig(lease_seconds=1.0, poll_seconds=0.1)
+    store = Store(tmp_path / "store", lease_config=lease_config, budget_bytes=250, say=said.append)
     source = tmp_path / "source"
-    other = Store(tmp_path / "store", patience=patience)
+    other = Store(tmp_path / "store", lease_config=lease_config)
     other.pin([numbered(1), numbered(3)], "trial")
     for number in (1, 2, 3):
         publish(store, source, number, kind=INTERIOR)

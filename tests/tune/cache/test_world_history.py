@@ -2,38 +2,38 @@
 
 from pathlib import Path
 
-from tune.cache.world_history import begin_turn, keep_turns, ranks_said, turns_of
+from tune.cache.world_history import describe_world_history, read_world_history, record_world, write_world_history
 
 
 def test_a_run_as_asked_says_nothing(tmp_path: Path) -> None:
     """Fault: a note on every trial, or one on a trial whose workers were only started again."""
-    assert ranks_said(tmp_path, 8) is None
+    assert describe_world_history(tmp_path, 8) is None
     for at in (0, 40, 90):
-        begin_turn(tmp_path, "train", 8, at)
-    assert ranks_said(tmp_path, 8) is None
-    assert ranks_said(tmp_path, 4) == "8"
+        record_world(tmp_path, "train", 8, at)
+    assert describe_world_history(tmp_path, 8) is None
+    assert describe_world_history(tmp_path, 4) == "8"
 
 
 def test_lost_work_is_not_told(tmp_path: Path) -> None:
     """Fault: ranks that computed nothing of the result, or a step attributed to those who lost it."""
-    begin_turn(tmp_path, "train", 8, 0)
-    begin_turn(tmp_path, "train", 4, 0)
-    assert turns_of(tmp_path, "train") == [[4, 0]], "the eight saved nothing"
-    begin_turn(tmp_path, "train", 2, 100)
-    begin_turn(tmp_path, "train", 8, 100)
-    begin_turn(tmp_path, "train", 8, 130)
-    begin_turn(tmp_path, "train", 1, 140)
-    assert ranks_said(tmp_path, 8) == "4, 8 from step 100, 1 from step 140"
-    begin_turn(tmp_path, "train", 2, 90)
-    assert ranks_said(tmp_path, 8) == "4, 2 from step 90"
+    record_world(tmp_path, "train", 8, 0)
+    record_world(tmp_path, "train", 4, 0)
+    assert read_world_history(tmp_path, "train") == [[4, 0]], "the eight saved nothing"
+    record_world(tmp_path, "train", 2, 100)
+    record_world(tmp_path, "train", 8, 100)
+    record_world(tmp_path, "train", 8, 130)
+    record_world(tmp_path, "train", 1, 140)
+    assert describe_world_history(tmp_path, 8) == "4, 8 from step 100, 1 from step 140"
+    record_world(tmp_path, "train", 2, 90)
+    assert describe_world_history(tmp_path, 8) == "4, 2 from step 90"
 
 
 def test_what_is_fetched_keeps_its_own(tmp_path: Path) -> None:
     """Fault: a stored prefix of other ranks told as this trial's, or forgotten when the training goes on from it."""
-    keep_turns(tmp_path, "prefix-50", [[8, 0], [4, 30]])
-    begin_turn(tmp_path, "train", 8, 50)
-    assert ranks_said(tmp_path, 8) == "8, 4 from step 30, 8 from step 50"
-    keep_turns(tmp_path, "train", [])
-    begin_turn(tmp_path, "ttt", 8, 0)
-    begin_turn(tmp_path, "ttt", 2, 7)
-    assert ranks_said(tmp_path, 8) == "ttt: 8, 2 from chunk 7"
+    write_world_history(tmp_path, "prefix-50", [[8, 0], [4, 30]])
+    record_world(tmp_path, "train", 8, 50)
+    assert describe_world_history(tmp_path, 8) == "8, 4 from step 30, 8 from step 50"
+    write_world_history(tmp_path, "train", [])
+    record_world(tmp_path, "ttt", 8, 0)
+    record_world(tmp_path, "ttt", 2, 7)
+    assert describe_world_history(tmp_path, 8) == "ttt: 8, 2 from chunk 7"

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import fs
 
 from tests.tune.made_ledger import made_trial
-from tune.cache.backend import Bucket, Folder, Place, StoreError, open_place
+from tune.cache.backend import LocalStorage, ObjectStorage, StorageBackend, StoreError, open_storage
 from tune.cli.ledger import main as show_ledger
 from tune.cli.mirror import DATABASE, LEDGER, Mirror, copy, fetch, main
 from tune.cli.report import main as report
@@ -32,18 +32,18 @@ def storage(tmp_path: Path) -> Storage:
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> StorageBackend:
     """An empty place of each kind."""
     root = tmp_path / "place"
     if request.param == "folder":
-        return open_place(f"file://{root}")
+        return open_storage(f"file://{root}")
     root.mkdir()
-    return open_place("copies", fs.SubTreeFileSystem(str(root), fs.LocalFileSystem()))
+    return open_storage("copies", fs.SubTreeFileSystem(str(root), fs.LocalFileSystem()))
 
 
 def finish_trial(storage: Storage, number: int) -> dict[str, object]:
     """Leave what a finished trial leaves, under `storage`."""
-    entry = made_trial("sweep", number, "done", {"split": "int5-mlp", "adapt.lr": 0.01 * (1 + number)})
+    entry = made_trial("sweep", number, "done", {"split": "int5-mlp", "ttt.lr": 0.01 * (1 + number)})
     folder = storage.trial("sweep", entry["trial"])
     folder.mkdir(parents=True)
     (folder / "artifact.golf").write_bytes(bytes([number % 256]) * 5000)
@@ -64,7 +64,7 @@ def rows(database: Path) -> list[int]:
         return [row[0] for row in opened.execute("SELECT number FROM runs")]
 
 
-def test_there_and_back(storage: Storage, place: Place, tmp_path: Path) -> None:
+def test_there_and_back(storage: Storage, place: StorageBackend, tmp_path: Path) -> None:
     """Fault: something is missing on the laptop, something that nobody needs is copied, a second copy copies all."""
     entries = [finish_trial(storage, number) for number in range(3)]
     assert report(["sweep", "--storage", str(storage.root), "--no-mlflow"]) == 0
@@ -94,7 +94,7 @@ def test_a_fetched_ledger_is_as_good(storage: Storage, tmp_path: Path, capsys: p
     assert report(["sweep", "--storage", str(tmp_path / "laptop"), "--no-mlflow"]) == 0
 
 
-def test_another_ledger_is_never_replaced(storage: Storage, place: Place, tmp_path: Path) -> None:
+def test_another_ledger_is_never_replaced(storage: Storage, place: StorageBackend, tmp_path: Path) -> None:
     """Fault: a new cluster with an empty storage wipes out the copy of the last one, or a fetch wipes out a storage."""
     finish_trial(storage, 0)
     copy(storage, place, storage.root / DATABASE)
@@ -118,7 +118,7 @@ def finish_trial_elsewhere(storage: Storage) -> None:
     Ledger(storage.ledger).append({"kind": "trial", "sweep": "other", "trial": "0" * 12})
 
 
-class Gated(Bucket):
+class Gated(ObjectStorage):
     """A bucket that refuses, or holds back, whatever is written while `fault` says so."""
 
     def __init__(self, root: Path) -> None:
@@ -188,7 +188,7 @@ def test_the_last_word_is_copied(storage: Storage, tmp_path: Path) -> None:
     assert "python -m tune mirror copy" in str(late.close(10.0))
 
 
-def start_writer(storage: Storage, place: Place, first: int) -> int:
+def start_writer(storage: Storage, place: StorageBackend, first: int) -> int:
     """A process that finishes trials and copies for ever, once it has done so; its id."""
     done, tell = os.pipe()
     child = os.fork()
@@ -206,7 +206,7 @@ def start_writer(storage: Storage, place: Place, first: int) -> int:
 
 def test_killed_at_any_moment_the_copy_is_whole(storage: Storage, tmp_path: Path) -> None:
     """Fault: half a database, a torn ledger or a ledger that names what is not there, after a kill while copying."""
-    place = Folder(tmp_path / "place")
+    place = LocalStorage(tmp_path / "place")
     for number in range(4):
         writer = start_writer(storage, place, 10_000 * number)
         time.sleep(0.003 * number)
@@ -225,7 +225,7 @@ def test_killed_at_any_moment_the_copy_is_whole(storage: Storage, tmp_path: Path
 def test_a_copy_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     """Fault: whoever may write to the bucket may write to any file of who fetches from it."""
 
-    class Hostile(Folder):
+    class Hostile(LocalStorage):
         def files(self, folder: str) -> dict[str, object]:  # type: ignore[override]
             return dict.fromkeys(["reports/../../victim", LEDGER])
 

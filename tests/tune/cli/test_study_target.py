@@ -35,24 +35,24 @@ def test_other_configurations_have_other_names(folder: Path) -> None:
     """Fault: two studies in one, because two fields have the same value or two files the same name."""
     names = [
         name_of(folder),
-        name_of(folder, "adapt.lr=0.005"),
+        name_of(folder, "ttt.lr=0.005"),
         name_of(folder, "optimizer.matrix_lr=0.005"),
-        name_of(folder, "adapt.momentum=0.9"),
+        name_of(folder, "ttt.momentum=0.9"),
         name_of(folder, "optimizer.beta1=0.9"),
-        name_of(folder, "adapt.lr=0.05"),
+        name_of(folder, "ttt.lr=0.05"),
         name_of(folder, "model.value_layers=[0]"),
         name_of(folder, "model.value_layers=[0,1]"),
         name_of(folder, "model.value_layers=[]"),
-        name_of(folder, "adapt=null"),
+        name_of(folder, "ttt=null"),
         name_of(folder, split="int4"),
         name_of(folder, split="a/fitted.json"),
         name_of(folder, split="b/fitted.json"),
         name_of(folder, file="my own (1).json"),
-        name_of(folder, "optimizer.matrix_lr=0.001", "adapt.lr=0.002", "optimizer.scalar_lr=0.003", "adapt.epochs=3",
-                "optimizer.embedding_lr=0.004", "adapt.momentum=0.7", "schedule.steps=1234", "schedule.ema_decay=0.25"),
+        name_of(folder, "optimizer.matrix_lr=0.001", "ttt.lr=0.002", "optimizer.scalar_lr=0.003", "ttt.epochs=3",
+                "optimizer.embedding_lr=0.004", "ttt.momentum=0.7", "schedule.steps=1234", "schedule.ema_decay=0.25"),
     ]  # fmt: skip
     assert len(set(names)) == len(names)
-    assert names[1] == "tiny-adapt.lr=0.005-seeds"
+    assert names[1] == "tiny-ttt.lr=0.005-seeds"
     assert names[7] == "tiny-model.value_layers=0+1-seeds"
     assert names[10] == "tiny-int4-seeds"
     assert names[11].startswith("tiny-fitted-")
@@ -62,9 +62,9 @@ def test_other_configurations_have_other_names(folder: Path) -> None:
 def test_one_configuration_has_one_name(folder: Path) -> None:
     """Fault: the same command written otherwise begins a second study."""
     written = [
-        ["adapt.lr=0.01", "adapt.epochs=2"],
-        ["adapt.epochs=2", "adapt.lr=1e-2"],
-        ["adapt.epochs=3", "adapt.lr=0.01"],
+        ["ttt.lr=0.01", "ttt.epochs=2"],
+        ["ttt.epochs=2", "ttt.lr=1e-2"],
+        ["ttt.epochs=3", "ttt.lr=0.01"],
     ]
     assert name_of(folder, *written[0]) == name_of(folder, *written[1])
     assert name_of(folder, *written[2]) != name_of(folder, *written[0])

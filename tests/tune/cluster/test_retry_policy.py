@@ -2,8 +2,8 @@
 
 import pytest
 
-from golf.runtime.process_group import Group
-from tune.cluster.retry_policy import SIZES, Attempts, Endurance
+from golf.runtime.process_group import ProcessGroup
+from tune.cluster.retry_policy import SIZES, RetryPolicy, RetryState
 
 
 def test_the_sizes_are_those_a_group_takes() -> None:
@@ -11,7 +11,7 @@ def test_the_sizes_are_those_a_group_takes() -> None:
     allowed = []
     for size in range(1, 100):
         try:
-            allowed.append(Group(world_size=size).world_size)
+            allowed.append(ProcessGroup(world_size=size).world_size)
         except ValueError:
             continue
     assert sorted(SIZES) == allowed
@@ -19,7 +19,7 @@ def test_the_sizes_are_those_a_group_takes() -> None:
 
 def test_a_loss_is_waited_for_once_and_then_shrunk_to_the_largest_divisor() -> None:
     """Fault: seven of eight workers, none at all, a shrink at the first look, or a wait at every further attempt."""
-    attempts = Attempts(8, Endurance())
+    attempts = RetryState(8, RetryPolicy())
     assert attempts.size(free=8, whole=8) == 8
     assert attempts.failed("killed", (0, 10), 8)
     assert attempts.size(free=7, whole=7) == 8
@@ -38,7 +38,7 @@ def test_a_loss_is_waited_for_once_and_then_shrunk_to_the_largest_divisor() -> N
 
 def test_what_others_hold_is_waited_for() -> None:
     """Fault: fewer workers, and other bits, because another trial was faster; a wait without end."""
-    attempts = Attempts(8, Endurance(most_waits=3))
+    attempts = RetryState(8, RetryPolicy(most_waits=3))
     for go_on in (True, True, False):
         assert attempts.size(free=1, whole=8) == 8
         assert attempts.waited() == go_on
@@ -46,7 +46,7 @@ def test_what_others_hold_is_waited_for() -> None:
 
 def test_nothing_free_asks_for_all() -> None:
     """Fault: zero workers, which Ray Train would run in the trial's own process."""
-    attempts = Attempts(4, Endurance())
+    attempts = RetryState(4, RetryPolicy())
     attempts.waited()
     assert attempts.size(free=0, whole=0) == 4
 
@@ -54,26 +54,26 @@ def test_nothing_free_asks_for_all() -> None:
 @pytest.mark.parametrize("kinds", [("killed",), ("killed", "lost peer", "preempted")])
 def test_a_stage_that_comes_further_goes_on_all_night(kinds: tuple[str, ...]) -> None:
     """Fault: a spot cluster's third lost node that fails the trial."""
-    attempts = Attempts(8, Endurance(max_failures=1))
+    attempts = RetryState(8, RetryPolicy(max_failures=1))
     assert all(attempts.failed(kinds[step % len(kinds)], (0, step), 8) for step in range(50))
 
 
 def test_a_cause_without_progress_gets_only_so_many_chances() -> None:
     """Fault: a stage that is begun again for ever, or one given up for two causes that are not its own."""
-    attempts = Attempts(8, Endurance(max_failures=2))
+    attempts = RetryState(8, RetryPolicy(max_failures=2))
     assert [attempts.failed("killed", (0, 7), 8) for _ in range(2)] == [True, True]
     assert attempts.failed("lost peer", (0, 7), 8)
     assert not attempts.failed("killed", (0, 7), 8)
-    again = Attempts(8, Endurance(max_failures=2))
+    again = RetryState(8, RetryPolicy(max_failures=2))
     seen = [again.failed("killed", progress, 8) for progress in ((0, 5), (0, 9), (0, 8), (0, 9))]
     assert seen == [True, True, True, False], "to come as far as before is no progress"
 
 
 def test_results_count_before_steps() -> None:
     """Fault: the second rung's first chunk taken for less than the first rung's last."""
-    attempts = Attempts(8, Endurance(max_failures=0))
+    attempts = RetryState(8, RetryPolicy(max_failures=0))
     assert not attempts.failed("killed", (0, 40), 8)
-    begun = Attempts(8, Endurance(max_failures=1))
+    begun = RetryState(8, RetryPolicy(max_failures=1))
     assert [begun.failed("killed", progress, 8) for progress in ((0, 40), (1, 0), (1, 3))] == [True] * 3
 
 
@@ -81,4 +81,4 @@ def test_results_count_before_steps() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     """Fault: a wait that never ends or never begins."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Endurance(**wrong)  # type: ignore[arg-type]
+        RetryPolicy(**wrong)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from golf.pipeline.bundle import code_bytes
 from golf.runtime.files import read_json, write_json
 from tests.tune.workloads.gepa.test_runner import here, spec_of
 from tune.cluster.ray_cluster import Workers, trials_at_once
-from tune.cluster.sweep import Book, SweepSettings, entries_of, finished, only_driver, run_sweep
+from tune.cluster.sweep import SweepDriver, SweepSettings, entries_of, finished, only_driver, run_sweep
 from tune.records.journal import Ledger
 from tune.records.layout import Storage
 from tune.search.search import Search
@@ -102,7 +102,7 @@ def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> 
 
 def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a killed worker that loses the trial or changes its numbers; Ray Train that differs from torchrun."""
-    changes = {"schedule.steps": 150, "schedule.warmdown_start": 100, "validate_every": None, "adapt": None, "seed": 1}
+    changes = {"schedule.steps": 150, "schedule.warmdown_start": 100, "validate_every": None, "ttt": None, "seed": 1}
     base = override_all(tiny, changes)
     space: Space = {"schedule.warmdown_start": [100, 120]}
     two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "golf"]
@@ -150,7 +150,7 @@ def test_two_sweeps_at_once_on_one_store(cluster: None, tiny: RunConfig, data: P
 
     def start(name: str, rates: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "run_sweep.py", str(tmp_path / "tiny.json"), "--storage", str(tmp_path / name)]
-        command += [*common, "--space", "split=int4,int8", f"adapt.lr={rates}"]
+        command += [*common, "--space", "split=int4,int8", f"ttt.lr={rates}"]
         # What a Ray on the loopback alone is joined with.
         environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         pipe = subprocess.PIPE
@@ -191,7 +191,7 @@ def test_states_of_trials_to_come_are_pinned(tiny: RunConfig, data: Path, tmp_pa
     space: Space = {"schedule.steps": [8, 10], "schedule.warmdown_start": [4, 6], "split": ["int4"]}
     search = Search(tiny, space, "grid", None, 0, open_dataset(data).digest)
     storage = Storage(tmp_path)
-    book = Book(SweepSettings("s", "tiny", data, budget_bytes=1), storage, search, [])
+    book = SweepDriver(SweepSettings("s", "tiny", data, budget_bytes=1), storage, search, [])
     keys = {trial.trial: set(book.stages(trial).keys) for trial in search.certain()}
     assert book.store.pinned() == set().union(*keys.values())
     for trial in list(keys):

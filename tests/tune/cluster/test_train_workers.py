@@ -26,7 +26,7 @@ def test_a_training_outlives_its_nodes(tiny: RunConfig, data: Path, tmp_path: Pa
         "schedule.steps": 19,  # every step of fewer than 20 is told
         "schedule.warmdown_start": 10,
         "validate_every": None,
-        "adapt": None,
+        "ttt": None,
         "seed": 1,
     } | rates
     config = override_all(tiny, {**changes, "cap_bytes": 60_000})
@@ -48,10 +48,10 @@ def test_a_training_outlives_its_nodes(tiny: RunConfig, data: Path, tmp_path: Pa
     four, two, one = (turn.split(" from step ") for turn in ranks.split(", "))
     assert (four[0], two[0], one[0]) == ("4", "2", "1")
     assert entry["tags"]["device"].startswith("4 x ")
-    noticed, killed = int(two[1]), int(one[1])
+    preempted, killed = int(two[1]), int(one[1])
     again = len(steps) - (19 - killed)
     assert steps[again:] == list(range(killed, 19)), "from the last saved state on, through the SIGTERM"
     assert steps[:again] == list(range(again)), "saved within the notice"
     # What the killed group told last may not have come through.
-    assert noticed < killed <= again + 2
+    assert preempted < killed <= again + 2
     assert "Ray leaves it" in seen["told"]

@@ -6,9 +6,9 @@ import pytest
 
 from golf.config.config import RunConfig, to_plain
 from tune.cache.prefix_tree import branch_points, training_key
-from tune.cache.stage_graph import TrialStages, stages_of
+from tune.cache.stage_graph import StageGraph, stages_of
 from tune.planning.cost import Costs
-from tune.planning.stage_timings import Pace
+from tune.planning.stage_timings import StageTimings
 from tune.search.search import Search
 from tune.search.space import Space, Trial, make_trial, points_of
 
@@ -21,10 +21,10 @@ def costs(tiny: RunConfig) -> Costs:
     """Nothing is computed, nothing seen."""
     points = branch_points(make_trial(tiny, point, "data").config for point in points_of(SPACE))
 
-    def stages(trial: Trial) -> TrialStages:
+    def stages(trial: Trial) -> StageGraph:
         return stages_of(trial.config, "data", WORLD, points[training_key(trial.config)])
 
-    return Costs(stages, Pace([], "data", WORLD))
+    return Costs(stages, StageTimings([], "data", WORLD))
 
 
 def trial_of(tiny: RunConfig, steps: int, split: str) -> Trial:

@@ -23,7 +23,7 @@ from tune.planning.forecast import Amount, Forecast, dollars, forecast, to_compu
 from tune.planning.plan_plot import MAX_LABELS, draw_tree, label_of
 from tune.planning.quote import beside, words
 from tune.search.space import Space, Trial, make_trial, points_of
-from tune.search.successive_halving import Screening, stand
+from tune.search.successive_halving import SuccessiveHalving, screening_rank
 
 DATA = "ab" * 32
 WORLD = {"ranks": 2, "cpus": 1.0, "device": "cpu"}
@@ -31,7 +31,7 @@ SPACE: Space = {
     "schedule.steps": [12, 20],
     "schedule.warmdown_start": [4, 8],
     "split": ["pure-int6", "int8"],
-    "adapt.epochs": [1, 2],
+    "ttt.epochs": [1, 2],
 }
 SECONDS = {"pack": 3.0, "live": 1.0, "ema": 1.0, "quantised": 1.0, "sliding": 2.0, "ttt": 7.0}
 
@@ -85,7 +85,7 @@ def test_counts_against_distinct_tuples() -> None:
     found = known(TRIALS)
     trainings = {rows_of(trial.config) for trial in TRIALS}
     artifacts = {(rows_of(trial.config), trial.config.quant) for trial in TRIALS}
-    adapted = {(*pair, adapt) for pair, adapt in itertools.product(artifacts, {t.config.adapt for t in TRIALS})}
+    adapted = {(*pair, ttt) for pair, ttt in itertools.product(artifacts, {t.config.ttt for t in TRIALS})}
     distinct = {"train": trainings, "live": trainings, "ema": trainings, "pack": artifacts, "ttt": adapted}
     distinct |= {"quantised": artifacts, "sliding": artifacts}
     counted = {stage.stage: stage for stage in found.stages}
@@ -189,14 +189,14 @@ def test_waiting_for_shared_rungs() -> None:
     """Fault: a trial leaves its slot before the rungs that another measures are there. By hand: the training takes 6 s,
     packing 3, the shared rungs 5, TTT 7. The second trial has its own TTT after 16 s and the others' rungs after 21;
     the third starts then."""
-    found = known(trials_of({"schedule.steps": [12], "schedule.warmdown_start": [4], "adapt.epochs": [1, 2, 3]}))
+    found = known(trials_of({"schedule.steps": [12], "schedule.warmdown_start": [4], "ttt.epochs": [1, 2, 3]}))
     assert wall_clock_seconds(found, 2) == Amount(42.0, 28.0, 28.0)
 
 
 def test_seconds_from_trials_alike() -> None:
     """Fault: seconds of another model, other data, another number of workers or a GPU taken for this one's."""
     trial = TRIALS[0]
-    others = [t for t in TRIALS if t.config.adapt != trial.config.adapt]
+    others = [t for t in TRIALS if t.config.ttt != trial.config.ttt]
     wide = make_trial(PRESETS["demo"], {"model.mlp_hidden": 192}, DATA)
     foreign = make_trial(PRESETS["demo"], trial.parameters, "cd" * 32)
     slow = {"train_seconds": 1e6, "pack_seconds": 1e6, "ttt_seconds": 1e6}
@@ -238,7 +238,7 @@ def test_screening_against_its_own_rule(num: int, top: float) -> None:
             for rung, chunks in seen.items():
                 spent += 0.2 * SECONDS[rung]
                 chunks[str(trial)] = [[float(trial), 1, 1]] * 2
-                if not stand(str(trial), chunks, Screening(top=top)).promoted:
+                if not screening_rank(str(trial), chunks, SuccessiveHalving(top=top)).promoted:
                     break
             else:
                 spent += 3.0 + 0.8 * (SECONDS["sliding"] + SECONDS["ttt"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tune.made_ledger import made_sweep, write_ledger
-from tune.cache.backend import open_place
+from tune.cache.backend import open_storage
 from tune.cli.mirror import LEDGER, copy, fetch
 from tune.cli.report import main as report
 from tune.records.journal import Ledger, encode
@@ -125,7 +125,7 @@ def test_the_commands_say_what_they_could_not_read(
 
 def test_a_mirror_is_not_replaced_by_damage_and_mends_it(ledger: Path, tmp_path: Path) -> None:
     """Fault: the copy's whole lines are overwritten by damaged ones, or other line ends count as another storage."""
-    storage, place = Storage(tmp_path), open_place(tmp_path.parent / f"{tmp_path.name}-mirror")
+    storage, place = Storage(tmp_path), open_storage(tmp_path.parent / f"{tmp_path.name}-mirror")
     copy(storage, place, None)
     whole = ledger.read_bytes()
     ledger.write_bytes(whole.replace(b"\n", b"\r\n"))

@@ -22,9 +22,9 @@ from tests.tune.made_ledger import made_study, made_sweep, write_ledger
 from tune.report.canvas import clean, limits, signed, spread, style, svg_file, svg_of, thinned
 from tune.report.curve_figures import Training, draw_trainings, extremes, smoothed, span_of
 from tune.report.data import Book
-from tune.report.figure_specs import Exhibit, exhibits_of
+from tune.report.figure_specs import FigureSpec, figure_specs_of
 from tune.report.run_figures import Ladder, draw_ladders, steps_of
-from tune.report.search_figures import Sized, Way, draw_sizes, draw_ways, front_of
+from tune.report.search_figures import ParallelLine, Sized, draw_parallel_lines, draw_sizes, front_of
 from tune.report.seed_figures import GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds
 from tune.study.stats import summarise
 
@@ -128,11 +128,13 @@ def assert_legible(figure: Figure) -> None:
         assert across < 1 or along < 1, f"{one!r} on {other!r}"
 
 
-def exhibits(tmp_path: Path, entries: list[dict[str, object]], name: str, baseline: str | None = None) -> list[Exhibit]:
+def exhibits(
+    tmp_path: Path, entries: list[dict[str, object]], name: str, baseline: str | None = None
+) -> list[FigureSpec]:
     """The figures of a made-up ledger."""
     book = Book(write_ledger(tmp_path / "ledger.jsonl", entries))
     results = book.results(name)
-    return exhibits_of(results, book.baseline_of(results, baseline))
+    return figure_specs_of(results, book.baseline_of(results, baseline))
 
 
 @pytest.mark.parametrize("num", [1, 2, 6, 72, 500])
@@ -178,8 +180,8 @@ def test_crowded_labels_are_legible() -> None:
     assert_legible(draw_ladders(far))
     assert_legible(draw_bytes([GroupBytes("g" * 99, 3.0, 2.0)], 60_000, 15_900_000))
     assert_legible(draw_bytes([GroupBytes("mlp", 9e6, 8e6), GroupBytes("header", 600, 0)], 60_000, -1_000_000))
-    ways = [Way({"w" * 50: "v" * 50, "x": n, "$y$": n % 3}, 1.0 + n, "finished") for n in range(30)]
-    assert_legible(draw_ways(ways, ["w" * 50, "x", "$y$"]))
+    parallel_lines = [ParallelLine({"w" * 50: "v" * 50, "x": n, "$y$": n % 3}, 1.0 + n, "finished") for n in range(30)]
+    assert_legible(draw_parallel_lines(parallel_lines, ["w" * 50, "x", "$y$"]))
     steps = np.arange(20_000.0)
     loss = 3 + 7 * np.exp(-steps / 500) + np.random.default_rng(0).normal(size=20_000) / 50
     runs = [Training(label, steps, loss, [(9000.0, 1.2), (19_000.0, 1.1)], 14_000) for label in ("best", "runner-up")]
@@ -202,7 +204,7 @@ def test_figures_show_their_values(tmp_path: Path) -> None:
     room = 430_000 - best["artifact_bytes"]
     assert {f"{room:,}", f"{best['code_bytes']:,}"} <= set(shown["artifact"])
     assert any(text.endswith("+6.0 %") for text in shown["artifact"])
-    assert {"over the cap", "failed", "pure-int6", "0.01", "adapt.lr"} <= set(shown["search"])
+    assert {"over the cap", "failed", "pure-int6", "0.01", "ttt.lr"} <= set(shown["search"])
 
 
 def test_an_svg_is_xml_of_text(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_ledgers_of_nothing_and_of_long_ago(tmp_path: Path) -> None:
     assert ["trials", "none"] in page.cells
     bare = {"kind": "trial", "sweep": "old", "trial": "0" * 12, "status": "done", "metrics": {"bpb": 1.5}}
     odd = {"kind": "trial", "sweep": "old", "trial": "1" * 12, "metrics": {"bpb": None}, "curves": None, "tags": None}
-    known = made_trial("old", 1, "done", {"adapt.lr": 0.1})
+    known = made_trial("old", 1, "done", {"ttt.lr": 0.1})
     for field in ("data", "code", "environment", "tags", "curves", "files", "config", "started"):
         known.pop(field)
     page, _ = report(tmp_path, [bare, odd, known], "old")

@@ -12,7 +12,7 @@ from tune.search.space import Space, check_space, make_trial, points_of, read_ch
 def test_a_trial_is_known_by_its_configuration_and_data() -> None:
     """Fault: an interrupted sweep does not recognise its own trials, or takes one on other data for its own."""
     base = PRESETS["pr598"]
-    one = make_trial(base, {"schedule.steps": 7000, "adapt.lr": 0.002}, "data")
+    one = make_trial(base, {"schedule.steps": 7000, "ttt.lr": 0.002}, "data")
     assert one.trial == make_trial(base, {"split": "mixed-int6-int8"}, "data").trial
     assert one.trial != make_trial(base, {"split": "mixed-int6-int8"}, "other data").trial
     assert one.trial != make_trial(base, {"split": "pure-int6"}, "data").trial
@@ -84,22 +84,22 @@ def test_choices_that_do_not_end_are_refused(text: str) -> None:
 
 def test_equal_choices_are_one() -> None:
     """Fault: 0.01 and 1e-2 are counted as two trials, one of which never comes."""
-    space, lines = told(["adapt.lr=0.01,1e-2,0.02,0.020", "model.value_layers=[0],[1],[0]", "adapt.epochs=1,2"])
-    assert space == {"adapt.lr": [0.01, 0.02], "model.value_layers": [[0], [1]], "adapt.epochs": [1, 2]}
+    space, lines = told(["ttt.lr=0.01,1e-2,0.02,0.020", "model.value_layers=[0],[1],[0]", "ttt.epochs=1,2"])
+    assert space == {"ttt.lr": [0.01, 0.02], "model.value_layers": [[0], [1]], "ttt.epochs": [1, 2]}
     assert [line for line in lines if "1e-2 is the same as 0.01" in line]
     assert len(lines) == 3
-    search = Search(PRESETS["demo"], {"adapt.lr": [0.01, 1e-2, 0.02]}, "grid", None, 0, "data")
+    search = Search(PRESETS["demo"], {"ttt.lr": [0.01, 1e-2, 0.02]}, "grid", None, 0, "data")
     assert search.num_trials == len(search.planned()) == 2
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_lists_are_values(strategy: str) -> None:
     """Fault: TypeError: unhashable type: 'list'."""
-    space = read_choices(["model.value_layers=[0,1],[1]", 'adapt=null,{"lr":0.1}'], str)
+    space = read_choices(["model.value_layers=[0,1],[1]", 'ttt=null,{"lr":0.1}'], str)
     search = Search(PRESETS["demo"], space, strategy, 4, 0, "data")
     given = search.planned()
     names = sorted(trial.name for trial in given)
-    assert names[:2] == ["value_layers=[0,1] adapt=None", 'value_layers=[0,1] adapt={"lr":0.1}']
+    assert names[:2] == ["value_layers=[0,1] ttt=None", 'value_layers=[0,1] ttt={"lr":0.1}']
     assert {trial.config.model.value_layers for trial in given} == {(0, 1), (1,)}
     entries = [
         {"trial": one.trial, "parameters": dict(one.parameters), "status": "failed", "metrics": {}} for one in given
@@ -117,11 +117,11 @@ def test_names_tell_fields_of_one_last_name_apart() -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["adapt.lr=0.1..0.5"], r"--space adapt\.lr=0\.1\.\.0\.5: .*float.*a range is no choice"),
-        (["schedule.steps=130", "adapt.lr=fast"], r"--space adapt\.lr=fast"),
+        (["ttt.lr=0.1..0.5"], r"--space ttt\.lr=0\.1\.\.0\.5: .*float.*a range is no choice"),
+        (["schedule.steps=130", "ttt.lr=fast"], r"--space ttt\.lr=fast"),
         (["split=int9"], r'--space split=int9: unknown split "int9"; did you mean'),
-        (["adapt.lr=0.1", "adapt.lr=0.2"], r"--space adapt\.lr is given twice"),
-        (["adapt.lrr=0.1"], r'--space adapt\.lrr=0\.1: unknown field "adapt\.lrr"; did you mean "lr"'),
+        (["ttt.lr=0.1", "ttt.lr=0.2"], r"--space ttt\.lr is given twice"),
+        (["ttt.lrr=0.1"], r'--space ttt\.lrr=0\.1: unknown field "ttt\.lrr"; did you mean "lr"'),
     ],
 )
 def test_the_wrong_choice_is_blamed(words: list[str], complaint: str) -> None:
@@ -132,7 +132,7 @@ def test_the_wrong_choice_is_blamed(words: list[str], complaint: str) -> None:
 
 def test_a_value_out_of_its_range_is_blamed_before_what_it_spoils() -> None:
     """Fault: the space's first field is called valid in no combination, since the last never is."""
-    for wrong in ({"adapt.lr": [-1.0]}, {"adapt.lr": ["0.1..0.5"]}, {"split": ["int9"]}):
+    for wrong in ({"ttt.lr": [-1.0]}, {"ttt.lr": ["0.1..0.5"]}, {"split": ["int9"]}):
         space = space_of("demo", wrong, say=str)
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
             check_space(PRESETS["demo"], space)
@@ -143,13 +143,13 @@ def test_what_is_set_leaves_the_space() -> None:
     """Fault: --set of a field that the preset searches is ignored, without a word."""
     lines: list[str] = []
     own = space_of("demo", {})
-    space = space_of("demo", {}, {"adapt.epochs": 7}, lines.append)
-    assert own.keys() - space.keys() == {"adapt.epochs"}
-    assert lines == ["adapt.epochs leaves the search: --set fixes it"]
-    assert own.keys() - space_of("demo", {}, {"adapt": None}, str).keys() == {"adapt.epochs", "adapt.lr"}
-    for changes in ({"adapt.epochs": [1]}, {"adapt": [None]}):
-        with pytest.raises(ValueError, match=r"--set adapt\.epochs"):
-            space_of("demo", changes, {"adapt.epochs": 7}, str)
+    space = space_of("demo", {}, {"ttt.epochs": 7}, lines.append)
+    assert own.keys() - space.keys() == {"ttt.epochs"}
+    assert lines == ["ttt.epochs leaves the search: --set fixes it"]
+    assert own.keys() - space_of("demo", {}, {"ttt": None}, str).keys() == {"ttt.epochs", "ttt.lr"}
+    for changes in ({"ttt.epochs": [1]}, {"ttt": [None]}):
+        with pytest.raises(ValueError, match=r"--set ttt\.epochs"):
+            space_of("demo", changes, {"ttt.epochs": 7}, str)
     after = space_of("demo", {}, {"quant.mlp.bits": 4}, str)
     trial = make_trial(PRESETS["demo"], next(iter(points_of(after))), "data")
     assert trial.config.quant.mlp.bits == 4, "the split would set it back"
@@ -158,6 +158,6 @@ def test_what_is_set_leaves_the_space() -> None:
 
 def test_a_file_has_no_space_of_its_own() -> None:
     """Fault: a file called demo.json is searched as the preset is."""
-    assert space_of(None, {"adapt.epochs": [1, 2]}) == {"adapt.epochs": [1, 2]}
+    assert space_of(None, {"ttt.epochs": [1, 2]}) == {"ttt.epochs": [1, 2]}
     with pytest.raises(ValueError, match="no space of its own"):
         space_of(None, {})

@@ -15,7 +15,7 @@ from tests.tune.workloads.gepa.test_runner import here, spec_of
 from tune.cache.stage_graph import stages_of
 from tune.records.journal import Ledger
 from tune.search.space import Trial
-from tune.search.successive_halving import Screening, stand, stride_error
+from tune.search.successive_halving import SuccessiveHalving, screening_rank, stride_error
 from tune.workloads.gepa.runner import OUTCOME, run_trial
 
 SIZES = [(100, 240), (100, 250), (90, 200)]
@@ -29,31 +29,31 @@ def chunks(*nats: float) -> list[list[float]]:
 def test_paired_figures() -> None:
     """Fault: a difference against the wrong trial, of the wrong sign or unit; an error that ignores the pairing."""
     screened = {"a": chunks(100, 200, 300), "b": chunks(110, 205, 309), "c": chunks(190, 190, 190)}
-    standing = stand("b", screened, Screening(top=0.5))
+    rank = screening_rank("b", screened, SuccessiveHalving(top=0.5))
     differences = np.array([10, 5, 9]) / math.log(2) / 690
-    assert (standing.place, standing.num_trials, standing.best) == (3, 3, "c")
-    against_a = stand("b", {name: screened[name] for name in "ab"}, Screening(top=0.5))
+    assert (rank.place, rank.num_trials, rank.best) == (3, 3, "c")
+    against_a = screening_rank("b", {name: screened[name] for name in "ab"}, SuccessiveHalving(top=0.5))
     assert against_a.best == "a"
     assert against_a.difference_bpb == pytest.approx(differences.sum())
     assert against_a.standard_error_bpb == pytest.approx(differences.std(ddof=1) * math.sqrt(3))
     assert not against_a.promoted
-    assert stand("a", screened, Screening(top=0.5)).promoted
+    assert screening_rank("a", screened, SuccessiveHalving(top=0.5)).promoted
 
 
 def test_other_chunks_are_not_compared() -> None:
     """Fault: trials on other data, or on more chunks, that decide."""
     screened = {"a": chunks(100, 200, 300), "b": chunks(1, 2, 3)[:2], "c": [[1.0, 7, 7]] * 3}
-    standing = stand("a", screened, Screening())
-    assert (standing.place, standing.num_trials, standing.best) == (1, 1, "a")
-    assert standing.promoted
-    assert standing.difference_bpb == 0
+    rank = screening_rank("a", screened, SuccessiveHalving())
+    assert (rank.place, rank.num_trials, rank.best) == (1, 1, "a")
+    assert rank.promoted
+    assert rank.difference_bpb == 0
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=30), st.floats(0.01, 1))
 def test_the_best_always_goes_on(totals: list[int], top: float) -> None:
     """Fault: a sweep in which nobody finishes, or more go on than asked for when all are known."""
     screened = {str(n): chunks(total, total, total) for n, total in enumerate(totals)}
-    promoted = [name for name in screened if stand(name, screened, Screening(top=top)).promoted]
+    promoted = [name for name in screened if screening_rank(name, screened, SuccessiveHalving(top=top)).promoted]
     best = str(totals.index(min(totals)))
     assert best in promoted
     if len(set(totals)) == len(totals):
@@ -62,9 +62,9 @@ def test_the_best_always_goes_on(totals: list[int], top: float) -> None:
 
 def test_how_many_chunks() -> None:
     """Fault: a screening on no chunk, or on as much as the whole evaluation."""
-    assert Screening().num_chunks(1893) == 190
-    assert Screening().num_chunks(11) == 2
-    assert Screening().num_chunks(3) is None
+    assert SuccessiveHalving().num_chunks(1893) == 190
+    assert SuccessiveHalving().num_chunks(11) == 2
+    assert SuccessiveHalving().num_chunks(3) is None
 
 
 @pytest.mark.parametrize(("share", "stride"), [(True, None), (False, None), (True, 16)])

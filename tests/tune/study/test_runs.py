@@ -69,8 +69,8 @@ MIXTURES: list[tuple[str, Callable[[dict[str, Any]], Any], str, str]] = [
     ("code", lambda e: e.pop("code"), "c" * 64, "unknown"),
     ("environment.torch", lambda e: e.pop("environment"), "2", "unknown"),
     ("schedule.steps", lambda e: e["config"]["schedule"].update(steps=8000), "7000", "8000"),
-    ("adapt.lr", lambda e: e["config"]["adapt"].update(lr=0.25), "0.002", "0.25"),
-    ("adapt", lambda e: e["config"].update(adapt=None), "given", "null"),
+    ("ttt.lr", lambda e: e["config"]["ttt"].update(lr=0.25), "0.002", "0.25"),
+    ("ttt", lambda e: e["config"].update(ttt=None), "given", "null"),
     ("cap_bytes", lambda e: e["config"].update(cap_bytes=7), "1000", "7"),
 ]
 

@@ -11,7 +11,7 @@ import ray
 import torch
 
 from golf.runtime.errors import Diverged, OutOfMemory
-from tune.workloads.failures import LastWords, explain, is_final, kind_of, log_text
+from tune.workloads.failures import Postmortem, explain, is_final, kind_of, log_text
 
 PEER = """
 import os, signal, sys, time
@@ -44,7 +44,7 @@ def test_a_peer_that_dies_or_hangs(act: str, tmp_path: Path) -> None:
         both[1].communicate()
     assert both[0].returncode == 1
     assert kind_of(explain(told)) == "lost peer"
-    seen = explain(told, LastWords({"rank 0": told, "rank 1": ""}))
+    seen = explain(told, Postmortem({"rank 0": told, "rank 1": ""}))
     assert kind_of(seen) == ("killed" if act == "die" else "lost peer"), "who ended silently is why the other failed"
 
 
@@ -90,7 +90,7 @@ def test_the_signal_that_ended_a_worker(cluster: None, number: int, said: str) -
     log = Path(ray.get(worker.stderr.remote()))
     with pytest.raises(ray.exceptions.RayActorError) as died:
         ray.get(worker.end.remote())
-    cause = explain(died.value, LastWords({"rank 0": log.read_text(errors="replace")}))
+    cause = explain(died.value, Postmortem({"rank 0": log.read_text(errors="replace")}))
     assert cause.startswith(f"killed: its process was ended by {said}")
 
 
@@ -118,26 +118,26 @@ def test_causes(text: str, kind: str) -> None:
 def test_of_several_workers_the_cause_is_told_and_not_its_echo() -> None:
     """Fault: "connection closed" in the table where one worker's memory was the reason."""
 
-    class Group(Exception):
+    class ProcessGroup(Exception):
         worker_failures = {  # noqa: RUF012
             0: RuntimeError("gloo: Connection closed by peer"),
             1: ValueError("ActorDiedError"),
             2: torch.OutOfMemoryError("CUDA out of memory"),
         }
 
-    assert kind_of(explain(Group())) == "out of memory"
-    del Group.worker_failures[2]
-    assert kind_of(explain(Group())) == "killed"
+    assert kind_of(explain(ProcessGroup())) == "out of memory"
+    del ProcessGroup.worker_failures[2]
+    assert kind_of(explain(ProcessGroup())) == "killed"
 
 
 def test_what_the_machine_knows_of_a_silent_end() -> None:
     """Fault: a worker that the kernel's OOM killer ended told as killed by hand; a lost machine as a lost worker."""
     dead = "ray.exceptions.ActorDiedError: Worker unexpectedly exits: OOM killer, SIGSEGV or other errors"
-    assert "SIGKILL" in explain(dead, LastWords({"rank 0": ""}))
-    assert explain(dead, LastWords({"rank 0": ""}, oom_kills=1)).startswith("out of memory: the kernel")
-    assert "machine was lost" in explain(dead, LastWords({"rank 0": ""}, node_lost=True))
+    assert "SIGKILL" in explain(dead, Postmortem({"rank 0": ""}))
+    assert explain(dead, Postmortem({"rank 0": ""}, oom_kills=1)).startswith("out of memory: the kernel")
+    assert "machine was lost" in explain(dead, Postmortem({"rank 0": ""}, node_lost=True))
     full = "terminate called after throwing an instance\nwrite: No space left on device"
-    assert explain(dead, LastWords({"rank 0": full})).startswith("disk full")
+    assert explain(dead, Postmortem({"rank 0": full})).startswith("disk full")
 
 
 def test_a_diverged_trial_is_not_tried_again() -> None:

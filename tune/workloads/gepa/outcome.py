@@ -17,9 +17,9 @@ from golf.data.dataset import hash_file
 from golf.evaluate.sliding import Scored
 from golf.pipeline.stages import RunFolder
 from golf.runtime.files import read_json
-from golf.runtime.results import ADAPTED, SCREEN, SLIDING
+from golf.runtime.results import SCREEN, SLIDING, TTT
 from golf.train.checkpoint_policy import SAVE_FACTS
-from tune.search.successive_halving import STRIDE_ERROR, Standing
+from tune.search.successive_halving import STRIDE_ERROR, ScreeningRank
 
 DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
 CHECK = "check"
@@ -27,12 +27,12 @@ CHECK = "check"
 CONFIG = "config.json"
 LOG = "failure.log"
 """The last words of what failed."""
-CURVES = ("train_loss", "validation_bpb", f"{ADAPTED}_bpb")
+CURVES = ("train_loss", "validation_bpb", f"{TTT}_bpb")
 """Curves that are kept: the loss in nats and the BPB by step, the running BPB of TTT by chunk."""
 
 
 def outcome_of(
-    results: Mapping[str, Any], folder: RunFolder, standings: Mapping[str, Standing] = MappingProxyType({})
+    results: Mapping[str, Any], folder: RunFolder, ranks: Mapping[str, ScreeningRank] = MappingProxyType({})
 ) -> dict[str, Any]:
     """Status, cause, metrics, curves, chunk sums and files of a finished trial, and how it stood when screened."""
     train, packed, ladder = results["train"], results["pack"], results["ladder"]
@@ -53,9 +53,9 @@ def outcome_of(
         metrics |= {"bpb": ladder[-1]["bpb"], "nats": ladder[-1]["nats_per_token"]}
     metrics["seconds"] = metrics["seconds_now"] = sum(v for name, v in metrics.items() if name.endswith("_seconds"))
     curves = {name: points for name, points in read_json(folder.file("curves.json")).items() if name != "seconds"}
-    chunks = {rung["name"]: rung["chunks"] for rung in ladder if rung["name"] in (SLIDING, ADAPTED)}
-    if ADAPTED in chunks:
-        curves[f"{ADAPTED}_bpb"] = running_bpb(chunks[ADAPTED])
+    chunks = {rung["name"]: rung["chunks"] for rung in ladder if rung["name"] in (SLIDING, TTT)}
+    if TTT in chunks:
+        curves[f"{TTT}_bpb"] = running_bpb(chunks[TTT])
     return {
         "status": DONE if packed["fits"] else INFEASIBLE,
         "cause": None if packed["fits"] else f"over the cap by {packed['over_bytes']:,} bytes",
@@ -66,7 +66,7 @@ def outcome_of(
         "check": ladder[-1].get(CHECK) if ladder else None,
         "ledger": ledger_of(folder.file("artifact.golf")),
         "saving": {name: train[name] for name in SAVE_FACTS if name in train},
-        "standings": {rung: str(standing) for rung, standing in standings.items()},
+        "standings": {rung: str(rank) for rung, rank in ranks.items()},
         "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file(CONFIG))},
     }
 

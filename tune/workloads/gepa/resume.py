@@ -16,7 +16,7 @@ from typing import Any
 from golf.runtime.results import STATE
 from golf.runtime.tensors import read_plain
 from golf.train.train_log import CURVES_FILE
-from tune.cache.world_history import TRAINING, keep_turns, turns_of
+from tune.cache.world_history import TRAINING, read_world_history, write_world_history
 
 Identity = Callable[[int], dict[str, Any]]
 """What the state after so many steps is the state of."""
@@ -39,7 +39,7 @@ def alike(mark: Path) -> list[Path]:
     return [other.parent for other in marks if other != mark and other.read_bytes() == mine]
 
 
-def bring_furthest(
+def link_latest_checkpoint(
     folder: Path, others: Iterable[Path], start: Path | None, keep: Mapping[int, Path], identity_at: Identity
 ) -> None:
     """Have the furthest state of this training in `folder`, or none where `start` has it.
@@ -63,7 +63,7 @@ def bring_furthest(
                 if owner != folder and begun < at <= furthest:
                     _link(owner / kept.name, kept)
             _link(best, folder)
-            keep_turns(folder, TRAINING, turns_of(owner, TRAINING))
+            write_world_history(folder, TRAINING, read_world_history(owner, TRAINING))
 
 
 def _link(source: Path, target: Path) -> None:

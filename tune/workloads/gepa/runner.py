@@ -32,27 +32,27 @@ from golf.pipeline.stages import (
     with_code,
 )
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import AVERAGED, LIVE, SCREEN, SLIDING
-from golf.train.checkpoint_policy import MTBF_HOURS, Saving
-from golf.train.loop import Notice, Preempted, never
+from golf.train.checkpoint_policy import MTBF_HOURS, CheckpointPolicy
+from golf.train.loop import Preempted, PreemptionCheck, never
 from golf.train.run_log import LOG_FILE, LogFile, head_lines, rung_line
-from tune.cache.cached_runner import Reuse
+from tune.cache.cached_runner import CachedStageRunner
 from tune.cache.entries import Damaged
-from tune.cache.lease import Patience
-from tune.cache.stage_graph import SCREENED_RUNGS, TrialStages, Wanted, code_digest, stages_of
+from tune.cache.lease import LeaseConfig
+from tune.cache.stage_graph import SCREENED_RUNGS, StageGraph, StageOutput, code_digest, stages_of
 from tune.cache.store import Store
-from tune.cache.world_history import ranks_said
+from tune.cache.world_history import describe_world_history
 from tune.records.journal import Ledger
-from tune.search.successive_halving import Screening, Standing, first_chunks_of, stand
+from tune.search.successive_halving import ScreeningRank, SuccessiveHalving, first_chunks_of, screening_rank
 from tune.workloads.failures import explain, log_text
 from tune.workloads.gepa.outcome import CHECK, CONFIG, DONE, LOG, SCREENED, failed, outcome_of
-from tune.workloads.gepa.resume import alike, bring_furthest
+from tune.workloads.gepa.resume import alike, link_latest_checkpoint
 
 TRAIN, EVALUATE = "train", "evaluate"
 OUTCOME = "outcome.json"
 STOPPED = "stopped.json"
-MADE_BY = "made_by.json"
+PROVENANCE = "provenance.json"
 """Says which code and machines filled the trial's folder."""
 POINT = "point.json"
 GIVEN = (CONFIG, POINT)
@@ -87,7 +87,9 @@ def use_own_threads(spec: Mapping[str, Any]) -> None:
         torch.set_num_threads(threads)
 
 
-def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, notice: Notice = never) -> None:
+def run_stage(
+    stage: str, spec: Mapping[str, Any], group: ProcessGroup, event: Event, preemption: PreemptionCheck = never
+) -> None:
     """Run TRAIN or EVALUATE on this rank of `group`; the results are left in the trial's folder.
 
     Args: notice: whether this rank knows that the stage has to stop soon.
@@ -95,30 +97,30 @@ def run_stage(stage: str, spec: Mapping[str, Any], group: Group, event: Event, n
     """
     use_own_threads(spec)
     config, dataset, folder = open_trial(spec)
-    saving = Saving(seconds=spec["save_seconds"], mtbf_hours=spec.get("mtbf_hours", MTBF_HOURS))
+    saving = CheckpointPolicy(seconds=spec["save_seconds"], mtbf_hours=spec.get("mtbf_hours", MTBF_HOURS))
     log = LogFile(folder.file(LOG_FILE), group, begin=stage == TRAIN)
     if stage == TRAIN:
         for line in head_lines(config, dataset):
             log(line)
         start = Path(spec["start"]) if spec.get("start") else None
         keep = {int(steps): Path(place) for steps, place in spec.get("keep", {}).items()}
-        train_stage(config, dataset, folder, group, event, saving, start, keep, notice, log)
+        train_stage(config, dataset, folder, group, event, saving, start, keep, preemption, log)
     else:
         first = spec.get("first_chunks")
         for rung in spec["rungs"]:
-            one = config if first is None else Screening(**spec["screening"]).ranked_by(config, rung)
-            measured = measure(one, dataset, folder, group, event, rung, first, saving, notice)
+            one = config if first is None else SuccessiveHalving(**spec["screening"]).ranked_by(config, rung)
+            measured = measure(one, dataset, folder, group, event, rung, first, saving, preemption)
             if first is None:
                 log(rung_line(measured))
         if first is None and rungs_of(config)[-1] in spec["rungs"]:
             add_check(config, dataset, folder, group, spec["code_bytes"])
 
 
-def add_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: Group, code: int) -> None:
+def add_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: ProcessGroup, code: int) -> None:
     """Check the rules' points in the cheap form, where the evaluation ran; kept with the last rung's result."""
     path = folder.file(f"{rungs_of(config)[-1]}.json")
     if group.first and CHECK not in (kept := read_json(path))["result"]:
-        told = cheap_check(config, dataset, folder, Group(device=group.device), code)
+        told = cheap_check(config, dataset, folder, ProcessGroup(device=group.device), code)
         write_json(path, {**kept, "result": {**kept["result"], CHECK: told}})
     group.wait()
 
@@ -135,8 +137,8 @@ def run_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
     for name in (STOPPED, LOG):
         folder.file(name).unlink(missing_ok=True)
     try:
-        clear_foreign(folder, spec)
-        outcome = shared(spec, train, evaluate) if spec.get("store") else alone(spec, train, evaluate)
+        invalidate_stale(folder, spec)
+        outcome = run_cached(spec, train, evaluate) if spec.get("store") else run_uncached(spec, train, evaluate)
     except Preempted:
         raise
     except Failed as failure:
@@ -154,18 +156,20 @@ def keep_outcome(folder: RunFolder, spec: Mapping[str, Any], outcome: Mapping[st
     if asked is not None:
         # The last attempt's number would make two seeds of one study runs on different devices.
         tags |= {"device": re.sub(r"^\d+ x ", f"{asked} x ", tags["device"])} if "device" in tags else {}
-        said = ranks_said(folder.path, asked)
+        said = describe_world_history(folder.path, asked)
         tags |= {} if said is None else {"ranks": said}
     if outcome["status"] != DONE:
         with contextlib.suppress(OSError):  # as with `write_log`
-            LogFile(folder.file(LOG_FILE), Group(), begin=False)(f"no result: {outcome['status']}, {outcome['cause']}")
+            LogFile(folder.file(LOG_FILE), ProcessGroup(), begin=False)(
+                f"no result: {outcome['status']}, {outcome['cause']}"
+            )
     write_json(folder.file(OUTCOME), {**outcome, "tags": tags})
 
 
-def clear_foreign(folder: RunFolder, spec: Mapping[str, Any]) -> None:
+def invalidate_stale(folder: RunFolder, spec: Mapping[str, Any]) -> None:
     """Empty the trial's folder of what other code or other machines left there, which would pass for this trial's."""
     made_by = {"code": code_digest(), "torch": str(torch.__version__), "world": spec.get("world")}
-    mark = folder.file(MADE_BY)
+    mark = folder.file(PROVENANCE)
     if mark.exists() and read_json(mark) == made_by:
         return
     for path in folder.path.glob("*"):
@@ -176,7 +180,7 @@ def clear_foreign(folder: RunFolder, spec: Mapping[str, Any]) -> None:
     write_json(mark, made_by)
 
 
-def recall(spec: Mapping[str, Any]) -> bool:
+def load_from_cache(spec: Mapping[str, Any]) -> bool:
     """Write the outcome of a trial all of whose results are stored, computing nothing and waiting for nobody.
 
     Returns: False, and no outcome is written, when a result is missing.
@@ -191,8 +195,8 @@ def recall(spec: Mapping[str, Any]) -> bool:
         fits = with_code(result, counted_code(config), config.cap_bytes)["fits"]
         if fits and not all(store.find(one.key) for one in (*stages.screens, *stages.rungs)):
             return False
-        clear_foreign(folder, spec)
-        outcome = shared(spec, _must_be_stored, _must_be_stored)
+        invalidate_stale(folder, spec)
+        outcome = run_cached(spec, _must_be_stored, _must_be_stored)
     except (Damaged, _Missing, OSError):  # run in the ordinary way, the trial alone fails, and says why
         return False
     keep_outcome(folder, spec, outcome)
@@ -208,47 +212,49 @@ def _must_be_stored(stage: str, spec: Mapping[str, Any]) -> None:
     raise _Missing(stage)
 
 
-def alone(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str, Any]:
+def run_uncached(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str, Any]:
     """The outcome of a trial that computes all by itself."""
     config, dataset, folder = open_trial(spec)
     first_chunks = chunks_to_screen(spec, config, dataset)
     if not folder.file("train.json").exists():
         train(TRAIN, spec)
-    standings: dict[str, Standing] = {}
-    if pack_trained(config, dataset, folder, Group(), counted_code(config))["fits"]:
+    ranks: dict[str, ScreeningRank] = {}
+    if pack_trained(config, dataset, folder, ProcessGroup(), counted_code(config))["fits"]:
         for rung in rungs_to_screen(config, first_chunks):
             evaluate(EVALUATE, {**spec, "rungs": [rung], "first_chunks": first_chunks})
-            standings[rung] = judge(spec, folder, rung)
-            if not standings[rung].promoted:
-                return screened_out(config, dataset, folder, standings)
+            ranks[rung] = apply_screening(spec, folder, rung)
+            if not ranks[rung].promoted:
+                return screened_out(config, dataset, folder, ranks)
         evaluate(EVALUATE, {**spec, "rungs": rungs_of(config), "code_bytes": len(counted_code(config))})
-    return outcome_of(gathered(config, dataset, folder), folder, standings)
+    return outcome_of(gathered(config, dataset, folder), folder, ranks)
 
 
-def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str, Any]:
+def run_cached(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str, Any]:
     """The outcome of a trial that takes what others computed from the store, and publishes what it computes."""
     config, dataset, folder = open_trial(spec)
     first_chunks = chunks_to_screen(spec, config, dataset)
     stages = stages_in_store(spec, config, dataset)
-    store = Store(spec["store"], budget_bytes=spec.get("budget_bytes"), patience=Patience(**spec.get("patience", {})))
-    reuse = Reuse(store, folder.path, spec["trial"])
+    store = Store(
+        spec["store"], budget_bytes=spec.get("budget_bytes"), lease_config=LeaseConfig(**spec.get("patience", {}))
+    )
+    reuse = CachedStageRunner(store, folder.path, spec["trial"])
     store.pin(stages.needed(lambda key: store.find(key) is not None), spec["trial"])
 
     def train_from(start: Path | None, keep: Mapping[int, Path]) -> None:
         identity = partial(training_identity, config, dataset)
-        bring_furthest(folder.path, alike(folder.file(MADE_BY)), start, keep, identity)
+        link_latest_checkpoint(folder.path, alike(folder.file(PROVENANCE)), start, keep, identity)
         kept = {str(steps): str(place) for steps, place in keep.items()}
         train(TRAIN, {**spec, "start": None if start is None else str(start), "keep": kept})
 
-    def pack(wanted: Sequence[Wanted]) -> None:
+    def pack(wanted: Sequence[StageOutput]) -> None:
         reuse.train(stages.training, train_from, whole=True)
-        pack_trained(config, dataset, folder, Group(), counted_code(config))
+        pack_trained(config, dataset, folder, ProcessGroup(), counted_code(config))
 
-    def first(wanted: Sequence[Wanted]) -> None:
+    def first(wanted: Sequence[StageOutput]) -> None:
         rungs = [one.name.removesuffix(SCREEN) for one in wanted]
         evaluate(EVALUATE, {**spec, "rungs": rungs, "first_chunks": first_chunks})
 
-    def rest(wanted: Sequence[Wanted]) -> None:
+    def rest(wanted: Sequence[StageOutput]) -> None:
         names = [one.name for one in wanted]
         if {LIVE, AVERAGED} & set(names):
             reuse.train(stages.training, train_from, whole=True)
@@ -258,18 +264,18 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
         evaluate(EVALUATE, {**spec, "rungs": names, "code_bytes": len(counted_code(config))})
 
     def stages_in_order() -> dict[str, Any]:
-        standings: dict[str, Standing] = {}
+        ranks: dict[str, ScreeningRank] = {}
         reuse.train(stages.training, train_from)
         reuse.obtain([stages.pack], pack, whole=True)
-        if pack_trained(config, dataset, folder, Group(), counted_code(config))["fits"]:
+        if pack_trained(config, dataset, folder, ProcessGroup(), counted_code(config))["fits"]:
             for one in stages.screens:
                 reuse.obtain([one], first)
                 rung = one.name.removesuffix(SCREEN)
-                standings[rung] = judge(spec, folder, rung)
-                if not standings[rung].promoted:
-                    return screened_out(config, dataset, folder, standings)
+                ranks[rung] = apply_screening(spec, folder, rung)
+                if not ranks[rung].promoted:
+                    return screened_out(config, dataset, folder, ranks)
             reuse.obtain(stages.rungs, rest)
-        return outcome_of(gathered(config, dataset, folder), folder, standings)
+        return outcome_of(gathered(config, dataset, folder), folder, ranks)
 
     try:
         outcome = stages_in_order()
@@ -279,7 +285,7 @@ def shared(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict[str
     return outcome | {"keys": stages.keys, "computed": reuse.computed}
 
 
-def stages_in_store(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> TrialStages:
+def stages_in_store(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> StageGraph:
     """The trial's stages and the keys that they are stored under."""
     chunks, stride = chunks_to_screen(spec, config, dataset), (spec.get("screening") or {}).get("stride")
     return stages_of(config, dataset.digest, spec["world"], spec["branches"], chunks, stride)
@@ -287,7 +293,7 @@ def stages_in_store(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset
 
 def chunks_to_screen(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> int | None:
     """Chunks of the stream that trials are screened on; None without screening."""
-    screening = Screening(**spec["screening"]) if spec.get("screening") is not None else None
+    screening = SuccessiveHalving(**spec["screening"]) if spec.get("screening") is not None else None
     return first_chunks_of(screening, config, len(dataset.validation) - 1)
 
 
@@ -296,37 +302,39 @@ def rungs_to_screen(config: RunConfig, first_chunks: int | None) -> list[str]:
     return [] if first_chunks is None else [rung for rung in rungs_of(config) if rung in SCREENED_RUNGS]
 
 
-def judge(spec: Mapping[str, Any], folder: RunFolder, rung: str) -> Standing:
+def apply_screening(spec: Mapping[str, Any], folder: RunFolder, rung: str) -> ScreeningRank:
     """Keep this trial's first chunks with those of the sweep's other trials, and compare it with them."""
     chunks = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]["chunks"]
-    screening = Screening(**spec["screening"])
+    screening = SuccessiveHalving(**spec["screening"])
     place = {"rung": rung, "stride": screening.stride if rung == SLIDING else None}
     kept, entry = Ledger(spec["screened"]), {**place, "trial": spec["trial"], "chunks": chunks}
     if not kept.find(**entry):
         kept.append(entry)
     seen = {found["trial"]: found["chunks"] for found in kept.find(**place)}
-    return stand(spec["trial"], seen, screening)
+    return screening_rank(spec["trial"], seen, screening)
 
 
 def screened_out(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, standings: Mapping[str, Standing]
+    config: RunConfig, dataset: Dataset, folder: RunFolder, ranks: Mapping[str, ScreeningRank]
 ) -> dict[str, Any]:
     """The outcome of a trial that does not go on."""
-    train = train_stage(config, dataset, folder, Group(), ignore)
-    packed = pack_trained(config, dataset, folder, Group(), counted_code(config))
-    outcome = outcome_of({"train": train, "pack": packed, "ladder": []}, folder, standings)
-    for rung in standings:
+    train = train_stage(config, dataset, folder, ProcessGroup(), ignore)
+    packed = pack_trained(config, dataset, folder, ProcessGroup(), counted_code(config))
+    outcome = outcome_of({"train": train, "pack": packed, "ladder": []}, folder, ranks)
+    for rung in ranks:
         first = read_json(folder.file(f"{rung}{SCREEN}.json"))["result"]
         outcome["metrics"][f"bpb_{rung}{SCREEN}"] = first["bpb"]
         for total in ("seconds", "seconds_now"):
             outcome["metrics"][total] += first["seconds"]
-    return outcome | {"status": SCREENED, "cause": f"not promoted after the first chunks of {rung}: {standings[rung]}"}
+    return outcome | {"status": SCREENED, "cause": f"not promoted after the first chunks of {rung}: {ranks[rung]}"}
 
 
 def gathered(config: RunConfig, dataset: Dataset, folder: RunFolder) -> dict[str, Any]:
     """All results, each of which is kept in the folder by now; the log, whoever computed its parts, is whole then."""
-    log = LogFile(folder.file(LOG_FILE), Group())
-    return run_stages(config, dataset, folder, Group(), counted_code(config), ignore, stop_over_cap=True, say=log)
+    log = LogFile(folder.file(LOG_FILE), ProcessGroup())
+    return run_stages(
+        config, dataset, folder, ProcessGroup(), counted_code(config), ignore, stop_over_cap=True, say=log
+    )
 
 
 def ignore(curve: str, step: int, value: float) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from golf.submission.record_folder.devices import Device
 from golf.submission.record_folder.logs import CodeSize, RunLog, Seconds, read_run
-from golf.submission.record_folder.numbers import Told, told
+from golf.submission.record_folder.numbers import ParsedNumber, told
 from golf.submission.record_folder.text import decoded, plain_line
 
 
@@ -25,12 +25,12 @@ LINES: dict[str, dict[str, Any]] = {
     "Code size (compressed): 16,594 bytes": {"code_sizes": (CodeSize(16_594, "compressed"),)},
     "code_bytes: 84732": {"code_sizes": (CodeSize(84_732),)},
     "Serialized model int8+zlib: 15815847 bytes (payload:17178912 payload_ratio:3.91x)": {
-        "model_bytes": Told(15_815_847, 1)
+        "model_bytes": ParsedNumber(15_815_847, 1)
     },
-    "Serialized model quantized+brotli: 15,976,325 bytes": {"model_bytes": Told(15_976_325, 1)},
-    "Serialized model: 304809 bytes": {"model_bytes": Told(304_809, 1)},
-    "Total submission size int6+zstd: 15891234 bytes": {"total_bytes": Told(15_891_234, 1)},
-    "Total submission size: 389541 bytes": {"total_bytes": Told(389_541, 1)},
+    "Serialized model quantized+brotli: 15,976,325 bytes": {"model_bytes": ParsedNumber(15_976_325, 1)},
+    "Serialized model: 304809 bytes": {"model_bytes": ParsedNumber(304_809, 1)},
+    "Total submission size int6+zstd: 15891234 bytes": {"total_bytes": ParsedNumber(15_891_234, 1)},
+    "Total submission size: 389541 bytes": {"total_bytes": ParsedNumber(389_541, 1)},
     "stopping_early: wallclock_cap train_time:599987ms step:7101/20000": {
         "train_seconds": Seconds(599.987, 0.001),
         "steps": 7101,
@@ -127,15 +127,19 @@ roundtrip val_loss:2 val_bpb:1.2
 sliding val_loss:2 val_bpb:1.1
 """
     log = only_run("train_seed7.log", text)
-    assert (log.model_bytes, log.total_bytes, log.seed_of_name) == (Told(15_000_000, 1), Told(15_050_051, 1), 7)
+    assert (log.model_bytes, log.total_bytes, log.seed_of_name) == (
+        ParsedNumber(15_000_000, 1),
+        ParsedNumber(15_050_051, 1),
+        7,
+    )
     assert [(score.name, score.bpb.value) for score in log.scores] == [("roundtrip", 1.2), ("sliding", 1.1)]
 
 
 def test_numbers_keep_their_decimals() -> None:
     """Fault: a rounded figure is compared as an exact one; what is no number passes for one."""
-    assert told("1.1207") == Told(1.1207, 1e-4)
-    assert told("15,891,234") == Told(15_891_234.0, 1.0)
-    assert told("1.5e-3") == Told(0.0015, 1e-4)
+    assert told("1.1207") == ParsedNumber(1.1207, 1e-4)
+    assert told("15,891,234") == ParsedNumber(15_891_234.0, 1.0)
+    assert told("1.5e-3") == ParsedNumber(0.0015, 1e-4)
     assert all(
         number is not None and number.value != number.value for number in map(told, ("nan", "inf", "1e999", "9" * 40))
     )

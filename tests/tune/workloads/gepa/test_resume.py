@@ -8,10 +8,10 @@ import pytest
 from golf.config.config import RunConfig
 from golf.data.dataset import open_dataset
 from golf.pipeline.stages import RunFolder, train_stage, training_identity
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import STATE, WEIGHTS
 from golf.train.loop import Preempted
-from tune.workloads.gepa.resume import bring_furthest, steps_of
+from tune.workloads.gepa.resume import link_latest_checkpoint, steps_of
 
 
 def test_another_trial_goes_on_from_a_dead_ones_state(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
@@ -24,8 +24,8 @@ def test_another_trial_goes_on_from_a_dead_ones_state(tiny: RunConfig, data: Pat
             steps.extend([step] if curve == "train_loss" else [])
 
         folder, keep = RunFolder(tmp_path / name), {3: tmp_path / name / "prefix-3"}
-        notice = (lambda: False) if stop_after is None else (lambda: len(steps) >= stop_after)
-        train_stage(tiny, dataset, folder, Group(), event, start=start, keep=keep, notice=notice)
+        preemption = (lambda: False) if stop_after is None else (lambda: len(steps) >= stop_after)
+        train_stage(tiny, dataset, folder, ProcessGroup(), event, start=start, keep=keep, preemption=preemption)
 
     train("calm")
     for name, stop_after in (("early", 1), ("late", 4)):
@@ -38,9 +38,9 @@ def test_another_trial_goes_on_from_a_dead_ones_state(tiny: RunConfig, data: Pat
     assert reached is not None
     assert (steps_of(early, identity) or 3) < 3 < reached < 6
     other = partial(training_identity, RunConfig(), dataset)
-    bring_furthest(new, [early, late], None, keep, other)
+    link_latest_checkpoint(new, [early, late], None, keep, other)
     assert steps_of(new, identity) is None
-    bring_furthest(new, [early, late], None, keep, identity)
+    link_latest_checkpoint(new, [early, late], None, keep, identity)
     assert steps_of(new, identity) == reached
     assert steps_of(keep[3], identity) == 3
     steps.clear()
@@ -48,8 +48,8 @@ def test_another_trial_goes_on_from_a_dead_ones_state(tiny: RunConfig, data: Pat
     assert steps == list(range(reached, 6))
     for file in WEIGHTS.values():
         assert (new / file).read_bytes() == (tmp_path / "calm" / file).read_bytes()
-    bring_furthest(early, [], late / "prefix-3", {}, identity)
+    link_latest_checkpoint(early, [], late / "prefix-3", {}, identity)
     assert not (early / STATE).exists(), "the stored prefix is further"
     (late / "prefix-3" / STATE).unlink()
-    bring_furthest(early, [late], None, {3: early / "prefix-3"}, identity)
+    link_latest_checkpoint(early, [late], None, {3: early / "prefix-3"}, identity)
     assert not (early / STATE).exists(), "a state is no use beyond one that is to be kept"

@@ -11,7 +11,7 @@ import torch
 from golf.config.config import RunConfig, override_all, to_plain
 from golf.pipeline.stages import RunFolder
 from golf.runtime.files import read_json
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.train.run_log import LOG_FILE
 from tune.workloads.gepa.runner import EVALUATE, OUTCOME, TRAIN, run_stage, run_trial
 
@@ -23,7 +23,7 @@ def spec_of(config: RunConfig, data: Path, folder: Path) -> dict[str, Any]:
 
 def here(stage: str, spec: Mapping[str, Any]) -> None:
     """A runner in this process."""
-    run_stage(stage, spec, Group(), lambda curve, step, value: None, lambda: False)
+    run_stage(stage, spec, ProcessGroup(), lambda curve, step, value: None, lambda: False)
 
 
 def outcome_of(spec: Mapping[str, Any], train: Any = here, evaluate: Any = here) -> dict[str, Any]:
@@ -84,9 +84,9 @@ def test_a_diverged_adaptation_is_of_the_kind_that_is_not_tried_again(
     tiny: RunConfig, data: Path, tmp_path: Path
 ) -> None:
     """Fault: an error of JSON's instead of a cause, for which each start of a sweep runs the trial again."""
-    outcome = outcome_of(spec_of(override_all(tiny, {"adapt.lr": 1e30}), data, tmp_path))
+    outcome = outcome_of(spec_of(override_all(tiny, {"ttt.lr": 1e30}), data, tmp_path))
     assert outcome["status"] == "failed"
-    assert outcome["cause"] == "diverged: ttt, chunk 1: loss nan; lower adapt.lr or adapt.epochs"
+    assert outcome["cause"] == "diverged: ttt, chunk 1: loss nan; lower ttt.lr or ttt.epochs"
 
 
 def test_a_full_disk_is_named(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_threads_are_those_of_the_trial_s_cpus(tiny: RunConfig, data: Path, tmp_
         "batch.tokens_per_step": 2048,
         "schedule.steps": 3,
     }
-    wide |= {"batch.sequence_length": 64, "schedule.warmdown_start": 0, "adapt": None, "validate_every": None}
+    wide |= {"batch.sequence_length": 64, "schedule.warmdown_start": 0, "ttt": None, "validate_every": None}
     config = replace(override_all(tiny, wide), cap_bytes=10**7)
     before, figures = torch.get_num_threads(), {}
     try:
