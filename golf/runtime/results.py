@@ -1,15 +1,16 @@
-"""What came out of a run's stages, to JSON and back.
+"""Results of a run's stages as typed records, and the JSON files that hold them.
 
-One result per stage, each with the digest of what it was computed from: a result is used again only for
-exactly the same configuration, data and earlier results. Numbers only; weights and artifacts are files.
+Each file holds one result and the digest of what it was computed from: a result is used again only for exactly the same
+configuration, data and earlier results. Weights and artifacts are files of their own.
 """
 
 import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from golf.config.config import from_plain, to_plain
 from golf.runtime.files import read_json, write_json
 
 LIVE, AVERAGED, QUANTISED, SLIDING, TTT = "live", "ema", "quantised", "sliding", "ttt"
@@ -24,10 +25,82 @@ BEGUN = "-begun"
 """Behind the name of a rung: what it has scored so far. Without it "live" would be written over the live weights."""
 SCREEN = "-screen"
 """Behind the name of a rung: of the first chunks only."""
+R = TypeVar("R")
 
 
-@dataclasses.dataclass(frozen=True)
-class Rung:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointCost:
+    """What saving the state of a stage cost."""
+
+    saves: int = 0
+    """Number of saves."""
+    save_seconds: float | None = None
+    """Mean seconds of one save; None without any."""
+    save_interval_seconds: float | None = None
+    """Seconds of work between two saves; None without any."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A finished training."""
+
+    seconds: float
+    """Wall-clock seconds, those before an interruption included."""
+    steps: int
+    """Optimiser steps."""
+    tokens: int
+    """Training tokens consumed."""
+    device: str
+    """Number and name of the devices, such as "8 x NVIDIA H100"."""
+    log: tuple[str, ...]
+    """Lines of the training's log."""
+    checkpoints: CheckpointCost = CheckpointCost()
+    """What saving the state cost."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackedModel:
+    """A packed model, as pack.json holds it."""
+
+    model_bytes: int
+    """Size of the artifact's file."""
+    seconds: float
+    """Wall-clock seconds of calibrating, quantising and coding."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackResult:
+    """A packed model together with the code that counts against the cap."""
+
+    model_bytes: int
+    """Size of the artifact's file."""
+    seconds: float
+    """Wall-clock seconds of calibrating, quantising and coding."""
+    code_bytes: int
+    """Size of the counted code."""
+    code_sha256: str
+    """SHA-256 of the counted code."""
+    cap_bytes: int
+    """Largest allowed sum of both."""
+
+    @property
+    def artifact_bytes(self) -> int:
+        """Model and code together."""
+        return self.model_bytes + self.code_bytes
+
+    @property
+    def over_bytes(self) -> int:
+        """Bytes above the cap; 0 where it fits."""
+        return max(0, self.artifact_bytes - self.cap_bytes)
+
+    @property
+    def fits(self) -> bool:
+        """Whether model and code are at or below the cap."""
+        return self.over_bytes == 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RungResult:
     """One rung of the ladder."""
 
     name: str
@@ -37,9 +110,23 @@ class Rung:
     nats_per_token: float
     """Mean negative log-likelihood."""
     seconds: float
-    """Wall-clock seconds of scoring it."""
-    chunks: list[tuple[float, int, int]]
+    """Wall-clock seconds of scoring it, `seconds_before` included."""
+    seconds_before: float = 0.0
+    """Those that the result of its first chunks reports already."""
+    chunks: tuple[tuple[float, int, int], ...]
     """(NLL in nats, tokens, bytes) of every chunk of the stream, in order."""
+    checkpoints: CheckpointCost = CheckpointCost()
+    """What saving the scored chunks cost."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunResults:
+    """Results of all stages of a run."""
+
+    train: TrainResult
+    pack: PackResult
+    ladder: tuple[RungResult, ...]
+    """From the live weights up; empty where nothing was evaluated."""
 
 
 def digest(*parts: Any) -> str:
@@ -48,16 +135,28 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_result(path: Path, identity: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Write a stage's `result` whole, marked with the digest of what it was computed from; return it."""
-    write_json(path, {"identity": identity, "result": result})
+def write_result(path: Path, identity: str, result: R) -> R:
+    """Writes a stage's `result` whole, marked with the digest of what it was computed from; returns it."""
+    write_json(path, {"identity": identity, "result": to_plain(result)})
     return result
 
 
-def read_result(path: Path, identity: str) -> dict[str, Any] | None:
-    """The stage's result if it was computed from exactly `identity`, else None."""
+def read_result(path: Path, kind: type[R], identity: str | None = None) -> R | None:
+    """Reads the result of a stage.
+
+    Args:
+        path: its file.
+        kind: its class.
+        identity: digest of what it must have been computed from; None takes any.
+
+    Returns: None where there is no file, or one of another identity or form.
+    """
     if not path.exists():
         return None
     stored = read_json(path)
-    same = isinstance(stored, dict) and stored.get("identity") == identity
-    return stored["result"] if same and isinstance(stored.get("result"), dict) else None
+    if not isinstance(stored, dict) or (identity is not None and stored.get("identity") != identity):
+        return None
+    try:
+        return from_plain(kind, stored["result"])
+    except (KeyError, TypeError, ValueError):
+        return None
