@@ -31,7 +31,7 @@ torch.distributed.all_reduce(torch.ones(1))
 
 @pytest.mark.parametrize("act", ["die", "hang"])
 def test_a_peer_that_dies_or_hangs(act: str, tmp_path: Path) -> None:
-    """Fault: a dead or hung rank reported as an error of the program on the rank that is left, or waited for for ever."""
+    """Fault: a dead or hung rank reported as an error of the program on the remaining rank, or waited for for ever."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PEER, str(tmp_path / "store"), str(rank), act], stderr=subprocess.PIPE, text=True
@@ -133,7 +133,7 @@ def test_of_several_workers_the_cause_is_reported_and_not_its_echo() -> None:
 
 
 def test_what_the_machine_knows_of_a_silent_end() -> None:
-    """Fault: a worker that the kernel's OOM killer ended reported as killed by hand; a lost machine as a lost worker."""
+    """Fault: a worker that the kernel's OOM killer ended reported as killed by hand, a lost machine as a worker."""
     dead = "ray.exceptions.ActorDiedError: Worker unexpectedly exits: OOM killer, SIGSEGV or other errors"
     assert "SIGKILL" in explain(dead, Postmortem({"rank 0": ""})).message
     assert str(explain(dead, Postmortem({"rank 0": ""}, oom_kills=1))).startswith("out of memory: the kernel")
