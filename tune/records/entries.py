@@ -1,14 +1,16 @@
-"""The typed records of the ledger: what became of each trial, plans of seed studies, their verdicts, screening scores."""
+"""The typed records of the ledger: trials, plans of seed studies, their verdicts, and scores for screening."""
 
 import hashlib
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from golf.compliance.points import CheckResult
 from golf.runtime.results import CheckpointCost
@@ -323,7 +325,7 @@ class Series:
     """Curves and chunk sums of a trial: what is too long for a line of the ledger."""
 
     def __init__(
-        self, curves: Mapping[str, NDArray[np.float64]] | None = None, chunks: Mapping[str, Any] | None = None
+        self, curves: Mapping[str, ArrayLike] | None = None, chunks: Mapping[str, ArrayLike] | None = None
     ) -> None:
         """Takes arrays, or nested sequences, by name.
 
@@ -354,17 +356,21 @@ class Series:
     def decode(cls, data: bytes) -> "Series":
         """Reads the bytes of an npz file. Raises: ValueError where they hold something else."""
         series = cls()
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            for path in arrays.files:
-                group, _, name = path.partition("/")
-                if group not in ("curves", "chunks"):
-                    raise ValueError(f'an array is named "{path}", not curves/... or chunks/...')
-                getattr(series, group)[name] = _rows(arrays[path])
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                for member in archive.namelist():
+                    group, _, name = member.removesuffix(".npy").partition("/")
+                    if group not in ("curves", "chunks"):
+                        raise ValueError(f'an array is named "{member}", not curves/... or chunks/...')
+                    with archive.open(member) as file:
+                        getattr(series, group)[name] = _rows(np.lib.format.read_array(file, allow_pickle=False))
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise ValueError(f"not an archive of arrays: {error}") from error
         return series
 
 
-def _rows(values: Any) -> NDArray[np.float64]:
-    rows = np.asarray(values, dtype=np.float64).reshape(-1, 3) if len(values) else np.empty((0, 3))
+def _rows(values: ArrayLike) -> NDArray[np.float64]:
+    rows = np.asarray(values, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(rows).all():
         raise ValueError("curves and chunk sums must be finite numbers")
     return rows
