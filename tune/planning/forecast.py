@@ -1,7 +1,7 @@
 """What a sweep will cost, before it runs: with every trial alone, with common stages shared, and with what is stored.
 
 Trials, ledger entries of finished trials and a look into the store enter; counts, optimiser steps, seconds and a wall
-clock leave. Results are told apart by the keys of `tune.workloads.gepa.stages`, so that what is forecast is what the sweep
+clock leave. Results are told apart by the keys of `tune.workloads.gepa.stages`: what is forecast is what the sweep
 will do. Seconds come from finished trials of the same model on as many workers, never from a guess: without one they
 are unknown, and said to be. Which trials are over the cap no forecast knows: it is an upper bound there. Of screening
 it knows how many go on, not which: the seconds to do now are then those expected when trials come in no particular

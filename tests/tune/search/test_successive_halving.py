@@ -116,6 +116,6 @@ def test_a_ranking_stride_has_results_of_its_own(tiny: RunConfig) -> None:
     world = {"ranks": 1, "cpus": 1, "device": "cpu"}
     own, ranked, other = (gepa_stages(tiny, "data", world, [2], 3, stride) for stride in (None, 16, 12))
     assert own.rungs == ranked.rungs
-    first = [{screen.name: screen.key for screen in stages.screens} for stages in (own, ranked, other)]
+    first = [{str(screen.name): screen.key for screen in stages.screens} for stages in (own, ranked, other)]
     assert len({keys["sliding-screen"] for keys in first}) == 3
     assert len({keys["ttt-screen"] for keys in first}) == 1
