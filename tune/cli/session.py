@@ -1,16 +1,15 @@
-"""What the commands that run trials have in common: their places and machines, and Ray with MLflow around the runs.
-
-A parsed command line enters; a dataset, settings and finished trials leave. What is searched and what is said of it is
-the command's own.
-"""
+"""What the commands that run trials have in common: their options, and Ray with MLflow around the runs."""
 
 import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import torch
 
 from golf.cli.commands import check_built_in
 from golf.cli.options import above, cpus, gpus, ranks, real, whole
@@ -21,21 +20,20 @@ from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.train.checkpoint_policy import MTBF_HOURS, CheckpointPolicy
 from tune.cache.backend import absolute_address
-from tune.cli.console import Console, say, text_read
+from tune.cli.console import Console, say
 from tune.cli.mirror import Mirror
 from tune.cluster.ray_cluster import Workers, has_gpus, start_ray, stop_ray, trials_at_once
 from tune.cluster.remote_job import ADDRESS_HELP, check_places, explained, is_remote, run_there
 from tune.cluster.retry_policy import RetryPolicy
-from tune.cluster.sweep import SweepSettings, Watcher, run_sweep
-from tune.records.journal import Ledger, tell_damage
+from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
+from tune.records.entries import TrialEntry, WorldShape
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger, warn_of_damage
 from tune.records.redaction import open_address, redact
 from tune.search.search import Search
-from tune.search.successive_halving import SuccessiveHalving
-from tune.study.preregistration import PLAN
-from tune.study.verdict import VERDICT
 from tune.tracking.connection import absolute_uri
 from tune.tracking.tracker import SweepTracker, Tracker, default_uri, sync
+from tune.workloads.base import CacheConfig, Workload
 
 MAX_SLOTS = 64
 """Trials at a time that a Ray started here can be asked for."""
@@ -72,7 +70,7 @@ def guarded_anywhere(
         if is_remote(parsed.address):
             return run_there(script, words, parsed.address)
         local = resolved(parsed)
-        tell_damage(Storage(local.storage).ledger)
+        warn_of_damage(Storage(local.storage).ledger)
         return act(local)
 
     return guarded(there_or_here, parsed)
@@ -139,26 +137,108 @@ def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> 
     return dataset
 
 
-def make_workers(parsed: argparse.Namespace) -> Workers:
-    """The processes of one trial; Ray must be up."""
-    gpus = parsed.gpus_per_worker if parsed.gpus_per_worker is not None else float(has_gpus(parsed.address is not None))
-    return Workers(parsed.workers, parsed.cpus_per_worker, gpus)
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things are; every path is absolute."""
+
+    storage: Storage
+    tracking_uri: str
+    """Address of MLflow."""
+    store: str
+    """Path or URI of the store of shared stages."""
+    budget_bytes: int | None
+    """Size that the store is kept below; None: no limit."""
+    mirror: str | None
+    """Folder or URI of the copies; None: none are made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machines:
+    """What trials run on."""
+
+    address: str | None
+    """A running cluster; None: Ray is started on this machine."""
+    workers: int
+    """Processes of a trial."""
+    cpus_per_worker: float
+    gpus_per_worker: float | None
+    """None: 1 where there are GPUs."""
+    concurrent: int | None
+    """Trials at a time; None: as many as fit."""
+    checkpoint_policy: CheckpointPolicy
+    retry_policy: RetryPolicy
+
+    def planned_workers(self, assume_gpus: bool = False) -> Workers:
+        """Returns the processes of one trial as far as can be told before Ray is up."""
+        gpus = float(torch.cuda.is_available() or assume_gpus)
+        return Workers(self.workers, self.cpus_per_worker, gpus if self.gpus_per_worker is None else self.gpus_per_worker)
+
+    def available_workers(self) -> Workers:
+        """Returns the processes of one trial; Ray must be up."""
+        gpus = self.gpus_per_worker
+        found = float(has_gpus(self.address is not None)) if gpus is None else gpus
+        return Workers(self.workers, self.cpus_per_worker, found)
+
+
+def places_of(parsed: argparse.Namespace) -> Places:
+    """Returns the places of a resolved command line with the options of `add_places`."""
+    storage = Storage(parsed.storage)
+    return Places(
+        storage=storage,
+        tracking_uri=parsed.tracking_uri or default_uri(storage.root),
+        store=parsed.store or str(storage.store),
+        budget_bytes=None if parsed.store_gigabytes is None else int(parsed.store_gigabytes * 1e9),
+        mirror=parsed.mirror,
+    )
+
+
+def machines_of(parsed: argparse.Namespace) -> Machines:
+    """Returns the machines of a command line with the options of `add_machines`."""
+    return Machines(
+        address=parsed.address,
+        workers=parsed.workers,
+        cpus_per_worker=parsed.cpus_per_worker,
+        gpus_per_worker=parsed.gpus_per_worker,
+        concurrent=parsed.concurrent,
+        checkpoint_policy=CheckpointPolicy(seconds=parsed.save_seconds, mtbf_hours=parsed.mtbf_hours),
+        retry_policy=RetryPolicy(
+            patience_seconds=parsed.patience_seconds, timeout_seconds=parsed.timeout_seconds
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Trials to be run under one name."""
+
+    name: str
+    search: Search
+    make_workload: Callable[[WorldShape], Workload]
+    """Makes what they run, for the machines of one trial."""
+    known: Sequence[TrialEntry]
+    """Entries of earlier starts that stay."""
+    what: str = "sweep"
+    """The kind of thing that is run, for the screen."""
+    headline: str = ""
+    """More about it, for the screen."""
+    share: bool = True
+    """Whether stages are shared through the store."""
+    keep_screened: bool = True
+    """Whether trials that were screened out stay so."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Tags of every entry."""
 
 
 class Session:
     """Ray and MLflow for as long as the block lasts, started with the first trials: without any, nothing is started."""
 
-    def __init__(self, parsed: argparse.Namespace, storage: Storage, preset: str) -> None:
-        """Args: parsed: with the options of `add_places` and `add_machines`; preset: names the MLflow experiment."""
-        self.parsed, self.storage, self.preset = parsed, storage, preset
-        self.saving = CheckpointPolicy(seconds=parsed.save_seconds, mtbf_hours=parsed.mtbf_hours)
-        self.retry_policy = RetryPolicy(
-            patience_seconds=parsed.patience_seconds, timeout_seconds=parsed.timeout_seconds
-        )
-        self.uri = parsed.tracking_uri or default_uri(storage.root)
+    def __init__(self, places: Places, machines: Machines, preset: str) -> None:
+        """Args: places: where results go; machines: what trials run on; preset: names the MLflow experiment."""
+        self.places, self.machines, self.preset = places, machines, preset
+        self.storage, self.uri = places.storage, places.tracking_uri
         self.stopped = False
         """Whether Ctrl-C ended the runs."""
-        self._mirror = None if parsed.mirror is None else Mirror(storage, parsed.mirror, self.uri, say=say)
+        self._mirror = None if places.mirror is None else Mirror(places.storage, places.mirror, self.uri, warn=say)
         self._workers: Workers | None = None
         self._tracker: Tracker | None = None
         self._ray = False
@@ -176,79 +256,53 @@ class Session:
             if self._ray:
                 stop_ray()
 
-    def run(
-        self,
-        name: str,
-        search: Search,
-        dataset: Dataset,
-        known: list[dict[str, Any]],
-        *,
-        what: str = "sweep",
-        screening: SuccessiveHalving | None = None,
-        reuse: bool = True,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Run what `search` gives under the sweep's `name`, each to its ledger entry; nothing where all are there.
-
-        Args: known: entries of earlier starts; what: the kind of thing that is run, for the screen; tags: of every
-            entry.
-        """
+    def run(self, runs: Runs) -> None:
+        """Runs the trials of a search, each to its ledger entry; nothing where all are there."""
+        search, name, address = runs.search, runs.name, self.machines.address
         if len(search.given) >= search.num_trials:
             return
-        address = self.parsed.address
-        tell_damage(self.storage.screened(name))
+        warn_of_damage(self.storage.screened(name))
         if not self._ray:
             self._ray = True
             with explained(address) if address else contextlib.nullcontext():
                 start_ray(address, MAX_SLOTS)
-        workers = self._workers = self._workers or make_workers(self.parsed)
-        budget = self.parsed.store_gigabytes
-        concurrent = min(
-            self.parsed.concurrent or MAX_SLOTS, trials_at_once(workers, address is not None), search.num_trials
+        workers = self._workers = self._workers or self.machines.available_workers()
+        slots = trials_at_once(workers, address is not None)
+        concurrent = min(self.machines.concurrent or MAX_SLOTS, slots, search.num_trials)
+        cache = CacheConfig(store=self.places.store, budget_bytes=self.places.budget_bytes)
+        config = SweepConfig(
+            name=name,
+            workers=workers,
+            concurrent=concurrent,
+            retry_policy=self.machines.retry_policy,
+            checkpoint_policy=self.machines.checkpoint_policy,
+            cache=cache if runs.share else None,
+            keep_screened=runs.keep_screened,
+            tags=runs.tags,
         )
-        settings = SweepSettings(
-            name,
-            self.preset,
-            dataset.folder,
-            workers,
-            concurrent,
-            retry_policy=self.retry_policy,
-            save_seconds=self.saving.seconds,
-            mtbf_hours=self.saving.mtbf_hours,
-            screening=screening,
-            reuse=reuse,
-            store=self.parsed.store,
-            budget_bytes=None if budget is None else int(budget * 1e9),
-            tags=tags or {},
-        )
-        trials, cap = f"{search.num_trials} trials, {concurrent} at a time", search.base.cap_bytes
-        say(f"{what} {name}: {trials}, cap {cap:,} bytes; {text_read(search.configs(), dataset)}")
-        ours = [entry for entry in known if entry["trial"] in search.given]
+        workload = runs.make_workload(workers.world)
+        say(f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}")
+        known = [entry for entry in runs.known if entry.trial in search.given]
         if self._tracker is None:
             self.send(name)
             self._tracker = Tracker(self.uri, self.preset, self.storage)
-        console = Console(search.num_trials, concurrent, ours, self.storage.root)
+        console = Console(search.num_trials, concurrent, known, workload.describe_progress, self.storage.root)
         try:
-            shown = SweepTracker(self._tracker, name, self.preset, study="study" in settings.tags)
-            watchers: list[Watcher] = [console, shown]
-            run_sweep(settings, search, self.storage, watchers + ([self._mirror] if self._mirror else []))
+            tracked = SweepTracker(self._tracker, name, self.preset, study="study" in config.tags)
+            watchers: list[Watcher] = [console, tracked]
+            run_sweep(config, workload, search, self.storage, watchers + ([self._mirror] if self._mirror else []))
         except KeyboardInterrupt:
             self.stopped = True
 
     def finish_mirror(self) -> None:
-        """Copy all that is there at the end, where there is a mirror, and say whether it worked; call it last."""
+        """Copies all that is there at the end, where there is a mirror, and says whether it worked; call it last."""
         if self._mirror is not None:
-            where = self.parsed.mirror
+            where = self.places.mirror
             fetch = f"copied to {where}; {python_line('tune', 'mirror', 'fetch', where)} FOLDER brings it back"
             print(self._mirror.close(_COPYING_SECONDS) or fetch)
 
     def send(self, name: str) -> str | None:
-        """Complete a sweep's or study's runs in MLflow; what to tell the user if that failed."""
-        ledger = Ledger(self.storage.ledger).entries()
-        ours = [entry for entry in ledger if name in (entry.get("sweep"), entry.get("study"))]
-        entries = [entry for entry in ours if entry.get("kind") in SHOWN]
-        return sync(entries, self.uri, self.preset, self.storage).problem
-
-
-SHOWN = ("trial", PLAN, VERDICT)
-"""Kinds of entries that MLflow takes; a plan says that its runs are a study's."""
+        """Completes a sweep's or study's runs in MLflow. Returns: what to tell the user if that failed."""
+        ledger = Ledger(self.storage.ledger)
+        records = [*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)]
+        return sync(records, self.uri, self.preset, self.storage).problem
