@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.config.config import RunConfig
-from golf.runtime.results import Rung
+from golf.runtime.results import RungResult
 
 DONE = "done"
 """Status of a seed that has a result."""
@@ -35,7 +35,7 @@ class SeedRun:
     """"done", "infeasible" (over the cap), "screened" or "failed"."""
     cause: str | None
     """Why it is not done."""
-    ladder: tuple[Rung, ...]
+    ladder: tuple[RungResult, ...]
     """Its rungs from below; chunk sums where they were kept."""
     metrics: Mapping[str, float]
     """All its numbers by name."""
@@ -73,7 +73,7 @@ class SeedRun:
         return self.status == DONE
 
     @property
-    def last(self) -> Rung:
+    def last(self) -> RungResult:
         """The rung whose score counts; of a seed that is done."""
         return self.ladder[-1]
 

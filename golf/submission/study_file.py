@@ -15,7 +15,7 @@ from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import hash_file
 from golf.evaluate.sliding import Scored
 from golf.runtime.files import read_json
-from golf.runtime.results import LADDER, Rung
+from golf.runtime.results import LADDER, RungResult
 from golf.submission.fields import STUDY_FILE, Fields
 from golf.submission.study import (
     Comparison,
@@ -120,12 +120,16 @@ def _seed(fields: Fields) -> SeedRun:
     return run
 
 
-def _rung(fields: Fields) -> Rung:
+def _rung(fields: Fields) -> RungResult:
     if fields.text("name") not in LADDER:
         raise fields.wrong("name", f"one of {', '.join(LADDER)}")
-    chunks = [(nats, int(tokens), int(size)) for nats, tokens, size in fields.rows("chunks", 3)]
-    rung = Rung(
-        fields.text("name"), fields.number("bpb"), fields.number("nats_per_token"), fields.number("seconds"), chunks
+    chunks = tuple((nats, int(tokens), int(size)) for nats, tokens, size in fields.rows("chunks", 3))
+    rung = RungResult(
+        name=fields.text("name"),
+        bpb=fields.number("bpb"),
+        nats_per_token=fields.number("nats_per_token"),
+        seconds=fields.number("seconds"),
+        chunks=chunks,
     )
     if chunks:
         scored = Scored.of(chunks)
