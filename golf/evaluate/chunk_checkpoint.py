@@ -53,6 +53,8 @@ class ChunkCheckpoint:
         screen = directory / f"{rung}{SCREEN}{TENSORS}"
         self.file = directory / f"{rung}{BEGUN}{TENSORS}" if first_chunks is None else screen
         self.chunks: list[ChunkScore] = []
+        self.times: list[float] = []
+        """Unix seconds at which each chunk was scored."""
         self.tensors: dict[str, Tensor] = {}
         self.spent = self.before = 0.0
         """Seconds of the chunks so far, and those of them that an earlier result reports."""
@@ -68,11 +70,13 @@ class ChunkCheckpoint:
             return
         try:
             chunks = list(Scored.of(plain["chunks"]).chunks)
+            times = [float(seconds) for seconds in plain["times"]]
             spent, before = float(plain["seconds"]), float(plain["before"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file} does not hold chunks and seconds ({error!r}); delete it") from error
         if len(self.chunks) < len(chunks) and (self.first_chunks is None or len(chunks) <= self.first_chunks):
-            self.chunks, self.tensors, self.spent, self.before = chunks, tensors, spent, before
+            self.chunks, self.times, self.tensors = chunks, times, tensors
+            self.spent, self.before = spent, before
 
     @property
     def seconds(self) -> float:
@@ -82,6 +86,7 @@ class ChunkCheckpoint:
     def add(self, chunk: ChunkScore) -> None:
         """Adds the next chunk."""
         self.chunks.append(chunk)
+        self.times.append(time.time())
 
     def on_chunk_boundary(self, tensors: Callable[[], dict[str, Tensor]]) -> None:
         """Saves if it is time; saves and raises Preempted on all ranks if any is to end.
@@ -108,5 +113,6 @@ class ChunkCheckpoint:
 
     def _write(self, tensors: dict[str, Tensor], before: float) -> None:
         chunks = [[chunk.nll_nats, chunk.num_tokens, chunk.num_bytes] for chunk in self.chunks]
-        plain = {"identity": self.identity, "chunks": chunks, "seconds": self.seconds, "before": before}
+        counts = {"chunks": chunks, "times": self.times}
+        plain = {"identity": self.identity, **counts, "seconds": self.seconds, "before": before}
         write_tensors(self.file, tensors, plain)

@@ -135,5 +135,6 @@ def rung_result(checkpoint: ChunkCheckpoint, scored: Scored, tensors: Callable[[
         seconds=checkpoint.finish(tensors),
         seconds_before=checkpoint.before,
         chunks=tuple((chunk.nll_nats, chunk.num_tokens, chunk.num_bytes) for chunk in scored.chunks),
+        chunk_times=tuple(checkpoint.times),
         checkpoints=checkpoint.timer.cost,
     )

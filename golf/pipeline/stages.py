@@ -13,14 +13,14 @@ from golf.train.hooks import NO_HOOKS, Hooks
 from golf.train.run_log import exact_line, head_lines, rung_line, size_lines
 
 
-def run_stages(run: StageContext, code: bytes, hooks: Hooks = NO_HOOKS, stop_over_cap: bool = False) -> RunResults:
+def run_stages(run: StageContext, code: bytes, hooks: Hooks = NO_HOOKS, evaluate: bool = True) -> RunResults:
     """Runs all stages; `hooks.log` receives the whole log, also of results that are read back.
 
     Args:
         run: the run.
         code: the counted code.
         hooks: its caller's.
-        stop_over_cap: whether an artifact over the cap is not evaluated; the ladder is then empty.
+        evaluate: whether the rungs are scored; the ladder is empty otherwise.
     """
     for line in head_lines(run.config, run.dataset):
         hooks.log(line)
@@ -29,7 +29,7 @@ def run_stages(run: StageContext, code: bytes, hooks: Hooks = NO_HOOKS, stop_ove
     for line in size_lines(pack, run.config.quant):
         hooks.log(line)
     ladder: list[RungResult] = []
-    for rung in rungs_of(run.config) if pack.fits or not stop_over_cap else ():
+    for rung in rungs_of(run.config) if evaluate else ():
         ladder.append(measure(run, rung, hooks))
         hooks.log(rung_line(ladder[-1]))
     for result in ladder:

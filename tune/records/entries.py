@@ -1,4 +1,4 @@
-"""The typed records of the ledger: what became of each trial, plans of seed studies, their verdicts, screening scores."""
+"""Typed records of the ledger: what became of each trial, plans of seed studies, their verdicts, screening scores."""
 
 import hashlib
 import io
