@@ -37,8 +37,8 @@ from tune.cache.fingerprint import canonical
 from tune.cache.lease import LeaseConfig, Pins
 from tune.cli.ledger import listing
 from tune.records.export import chunk_rows, curve_rows, trial_rows
-from tune.records.journal import Ledger
-from tune.records.journal import encode as ledger_line
+from tune.records.ledger import Ledger
+from tune.records.ledger import encode as ledger_line
 
 LONGEST_MESSAGE = 2000
 """Characters of an error that still says something."""
