@@ -20,21 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import golf.pipeline.stages
+import golf.pipeline.pack_stage
 import tune.cluster.train_workers
 import tune.workloads.gepa.runner
-from golf.pipeline.stages import Event
 from golf.runtime.process_group import ProcessGroup
-from golf.runtime.results import SCREEN
+from golf.runtime.results import SCREEN, PackedModel
+from golf.train.hooks import Event
 from golf.train.loop import PreemptionCheck, never
-from tune.cache.stage_graph import StageGraph, stages_of
 from tune.workloads.gepa.runner import Runner, chunks_to_screen, open_trial, run_trial
+from tune.workloads.gepa.stages import GepaStages, gepa_stages
 
 LOG = "work.log"
 BEGIN, DID, END = "begin", "did", "end"
 _run_stage, _pack_stage, _work = (
     tune.workloads.gepa.runner.run_stage,
-    golf.pipeline.stages.pack_stage,
+    golf.pipeline.pack_stage.pack_stage,
     tune.cluster.train_workers.work,
 )
 
@@ -76,18 +76,18 @@ def read_log(folder: Path) -> list[Line]:
     return [Line(float(when), int(pid), kind, key, int(number)) for when, pid, kind, key, number in rows]
 
 
-def stages(spec: Mapping[str, Any]) -> StageGraph:
+def stages(spec: Mapping[str, Any]) -> GepaStages:
     """The stages of a trial from its arguments."""
     config, dataset, _ = open_trial(spec)
     first_chunks = chunks_to_screen(spec, config, dataset)
-    return stages_of(config, dataset.digest, spec["world"], spec["branches"], first_chunks)
+    return gepa_stages(config, dataset.digest, spec["world"], spec["branches"], first_chunks)
 
 
 def key_finder(spec: Mapping[str, Any]) -> Callable[[str, int], str | None]:
     """(curve, step or chunk) -> the key of the stage that it is computed for; None for a curve that is no work."""
     wanted = stages(spec)
     suffix = SCREEN if spec.get("first_chunks") is not None else ""
-    rungs = {one.name: one.key for one in (*wanted.screens, *wanted.rungs)}
+    rungs = {str(one.name): one.key for one in (*wanted.screens, *wanted.rungs)}
 
     def find(curve: str, number: int) -> str | None:
         if curve == "train_loss":
@@ -124,7 +124,7 @@ def watch_packing(spec: Mapping[str, Any]) -> None:
     """Have this process, which runs one trial, note when it really packs."""
     key = stages(spec).pack.key
 
-    def pack(*arguments: Any) -> dict[str, Any]:
+    def pack(*arguments: Any) -> PackedModel:
         log = Log(spec)
         log.note(BEGIN)
         try:
@@ -135,7 +135,7 @@ def watch_packing(spec: Mapping[str, Any]) -> None:
             log.close()
         return packed
 
-    golf.pipeline.stages.pack_stage = pack
+    golf.pipeline.pack_stage.pack_stage = pack
 
 
 def watched_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
