@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from golf.runtime.results import TTT
-from tune.report.canvas import Floats, clean, svg_of
-from tune.report.curve_figures import MOST_OTHERS, SPANS, Training, draw_trainings
+from tune.report.canvas import Floats, svg_of
+from tune.report.curve_figures import MAX_OTHERS, SMOOTHING_SHARE, Training, draw_trainings
 from tune.report.data import (
     Entry,
     Group,
@@ -35,8 +35,9 @@ from tune.report.data import (
     warmdown_of,
 )
 from tune.report.run_figures import Ladder, StreamRun, draw_ladders, draw_stream
-from tune.report.search_figures import ParallelLine, Sized, draw_importance, draw_parallel_lines, draw_sizes
-from tune.report.seed_figures import MOST_ROWS, GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds
+from tune.report.search_figures import SearchedTrial, SizedTrial, draw_importance, draw_search, draw_sizes
+from tune.report.seed_figures import MAX_ROWS, GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds
+from tune.report.text import clean
 from tune.search.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, importance
 from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM, PairedDifference, paired_bootstrap
 from tune.study.stats import summarise
@@ -78,7 +79,7 @@ def bytes_figure(results: Results) -> FigureSpec:
     """BPB against bytes."""
     name, title = "bytes", "BPB against artifact bytes"
     sized = [
-        Sized(int(size), finished_bpb(entry), ending_of(entry), f"seed {seed_of(entry)}")
+        SizedTrial(artifact_bytes=int(size), bpb=finished_bpb(entry), status=ending_of(entry))
         for entry in results.trials
         if (size := metric(entry, "artifact_bytes")) is not None
     ]
@@ -99,9 +100,9 @@ def seeds_figure(results: Results, baseline: Results | None) -> FigureSpec:
     name, title = "seeds", "Seeds"
     groups = [group for group in groups_of(results) if group.seeds]
     several = [group for group in groups if len(group.seeds) > 1]
-    shown = several[:MOST_ROWS]
+    shown = several[:MAX_ROWS]
     if shown and baseline is not None and baseline.name != results.name:
-        shown = [*several[: MOST_ROWS - 1], *(group for group in groups_of(baseline)[:1] if group.seeds)]
+        shown = [*several[: MAX_ROWS - 1], *(group for group in groups_of(baseline)[:1] if group.seeds)]
     if not shown:
         return FigureSpec(name, title, None, "no configuration has finished under more than one seed.")
     words = (
@@ -118,7 +119,9 @@ def seeds_figure(results: Results, baseline: Results | None) -> FigureSpec:
 def _seed_row(group: Group) -> SeedRow:
     values = [float(finished_bpb(entry) or 0.0) for entry in group.seeds]
     again = [float(finished_bpb(entry) or 0.0) for entry in group.repeats]
-    return SeedRow(group.name, values, again, summarise(values), len(group.lacking))
+    return SeedRow(
+        title=group.name, seeds=values, repeats=again, summary=summarise(values), num_unfinished=len(group.lacking)
+    )
 
 
 def marks_of(results: Results) -> list[Mark]:
@@ -137,7 +140,7 @@ def marks_of(results: Results) -> list[Mark]:
 def ladder_figure(subjects: Sequence[Subject]) -> FigureSpec:
     """The ladder as a waterfall."""
     name, title = "ladder", "The ladder"
-    ladders = [Ladder(_heading(subject), subject.label, ladder_of(subject.entries)) for subject in subjects]
+    ladders = [Ladder(title=_heading(subject), rungs=ladder_of(subject.entries)) for subject in subjects]
     ladders = [ladder for ladder in ladders if len(ladder.rungs) > 1]
     if not ladders:
         return FigureSpec(name, title, None, "no trial was evaluated on two rungs of the ladder.")
@@ -145,6 +148,7 @@ def ladder_figure(subjects: Sequence[Subject]) -> FigureSpec:
         "What each stage adds to the BPB (dark) or takes from it (white), measured from the stage before; the rungs "
         "from the quantised one on are measured on the artifact read back from the disk."
     )
+    words += "".join(f" {_heading(subject)}: {clean(subject.label, 200)}." for subject in subjects)
     words += " Means over the seeds." if any(len(subject.entries) > 1 for subject in subjects) else ""
     return FigureSpec(name, title, draw_ladders(ladders), words)
 
@@ -156,7 +160,7 @@ def stream_figure(results: Results, subjects: Sequence[Subject]) -> FigureSpec:
     own, other = _sums_of(first), _sums_of(second)
     if not len(own):
         return FigureSpec(name, title, None, "no finished trial here has test-time training with sums per chunk.")
-    runs = [StreamRun(_run_label(subjects[0], first), own[:, 0])]
+    runs = [StreamRun(label=_run_label(subjects[0], first), nats=own[:, 0])]
     words = "Running BPB of test-time training: every token is scored before the model is trained on it."
     if second is None and results.is_study:
         words += (
@@ -168,7 +172,7 @@ def stream_figure(results: Results, subjects: Sequence[Subject]) -> FigureSpec:
         words += f" The {subjects[1].role} was not scored over the same chunks: there is no paired difference."
     else:
         paired = paired_bootstrap(own[:, 0], other[:, 0], own[:, 2], own[:, 1])
-        runs.append(StreamRun(_run_label(subjects[1], second), other[:, 0]))
+        runs.append(StreamRun(label=_run_label(subjects[1], second), nats=other[:, 0]))
         return FigureSpec(
             name, title, draw_stream(runs, own[:, 2], paired), f"{words} {_paired_words(paired, len(own))}"
         )
@@ -207,11 +211,11 @@ def training_figure(results: Results, subjects: Sequence[Subject]) -> FigureSpec
         return FigureSpec(name, title, None, "no trial here has a training curve.")
     named = [training for training in shown if training.label]
     others = [training for training in shown if not training.label]
-    words = f"Training loss by step: raw (faint), and the running mean over 1/{SPANS} of the steps (dark)."
+    words = f"Training loss by step: raw (faint), and the running mean over 1/{SMOOTHING_SHARE} of the steps (dark)."
     if others:
         some = (
-            f"those of the next best trials, {MOST_OTHERS} of {len(others)}"
-            if len(others) > MOST_OTHERS
+            f"those of the next best trials, {MAX_OTHERS} of {len(others)}"
+            if len(others) > MAX_OTHERS
             else "all others"
         )
         words += f" Grey: {some}."
@@ -219,7 +223,7 @@ def training_figure(results: Results, subjects: Sequence[Subject]) -> FigureSpec
     words += " Losses at equal steps compare only before the first warmdown starts."
     if not any(training.validation for training in shown):
         words += " No validation was run during training."
-    return FigureSpec(name, title, draw_trainings([*named, *others[:MOST_OTHERS]]), words)
+    return FigureSpec(name, title, draw_trainings([*named, *others[:MAX_OTHERS]]), words)
 
 
 def trainings_of(results: Results, subjects: Sequence[Subject]) -> list[Training]:
@@ -234,26 +238,34 @@ def trainings_of(results: Results, subjects: Sequence[Subject]) -> list[Training
         key, label = loss[:, [0, 2]].tobytes(), labels.get(id(entry))
         if key not in found:
             validation = [(float(step), float(value)) for step, _, value in curve_of(entry, "validation_bpb")]
-            found[key] = Training(label, loss[:, 0], loss[:, 2], validation, warmdown_of(entry))
+            found[key] = Training(
+                label=label,
+                steps=loss[:, 0],
+                loss_nats=loss[:, 2],
+                validation=validation,
+                warmdown_start=warmdown_of(entry),
+            )
         elif label is not None:
             found[key] = replace(found[key], label=f"{found[key].label} and {label}")
     return list(found.values())
 
 
 def search_figure(results: Results) -> FigureSpec:
-    """Parallel coordinates."""
+    """BPB by every searched field."""
     name, title = "search", "The search"
     fields = varying_fields(results.trials)
     if not fields:
         return FigureSpec(name, title, None, "no searched field has more than one value here.")
-    parallel_lines = [
-        ParallelLine(parameters(entry), finished_bpb(entry), ending_of(entry)) for entry in results.trials
+    trials = [
+        SearchedTrial(point=parameters(entry), bpb=finished_bpb(entry), status=ending_of(entry))
+        for entry in results.trials
     ]
     words = (
-        "Each line is a trial, from field to field to its BPB. Dark: the best tenth of the finished ones. Dashed: "
-        "trials without a BPB, by how they ended. Lines through one choice lie side by side, the best lowest."
+        "Each dot is a finished trial, one panel a field; blue: the best tenth. Upright bar: the median of a choice. "
+        "Crosses: trials without a BPB, by how they ended. Dots of one choice are spread in height to be seen. BPB far "
+        "above all others are drawn at the right edge."
     )
-    return FigureSpec(name, title, draw_parallel_lines(parallel_lines, fields), words)
+    return FigureSpec(name, title, draw_search(trials, fields), words)
 
 
 def importance_figure(results: Results) -> FigureSpec:
@@ -281,7 +293,10 @@ def artifact_figure(results: Results) -> FigureSpec:
     if entry is None:
         return FigureSpec(name, title, None, "no trial here has a byte ledger.")
     rows = sorted(entry["ledger"].items(), key=lambda item: (item[0] == "header", -item[1].get("packed_bytes", 0.0)))
-    groups = [GroupBytes(group, row.get("packed_bytes", 0.0), row.get("entropy_bytes", 0.0)) for group, row in rows]
+    groups = [
+        GroupBytes(name=group, packed=row.get("packed_bytes", 0.0), entropy=row.get("entropy_bytes", 0.0))
+        for group, row in rows
+    ]
     size, cap = metric(entry, "artifact_bytes"), cap_of(entry)
     known = size is not None and cap is not None
     whole = f" {size:,.0f} of {cap:,} bytes." if known else ""

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from tune.report.canvas import clean, clean_lines, inline
+from tune.report.canvas import inline
 from tune.report.figure_specs import FigureSpec
 from tune.report.tables import Table, Text
+from tune.report.text import clean, clean_lines
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from golf.config.rules import P_CLAIM, P_LOOSE
 from golf.runtime.results import LADDER
 from tune.records.journal import STAMPS, DamagedLine
 from tune.records.text import flat
-from tune.report.canvas import signed
 from tune.report.data import (
     STATUSES,
     Entry,
@@ -34,6 +33,7 @@ from tune.report.data import (
 )
 from tune.report.run_figures import RUNG_NAMES
 from tune.report.search_figures import front_of
+from tune.report.text import signed
 from tune.study.stats import cap_probability, summarise
 from tune.study.verdict import TEXT
 
