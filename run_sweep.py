@@ -17,8 +17,7 @@ from golf.config.config import RunConfig, nearest
 from golf.config.presets import DEMO_PRESETS, PRESETS
 from golf.data.dataset import Dataset
 from golf.runtime.results import LADDER, SLIDING
-from tune.cache.prefix_tree import branch_points, draw, grow
-from tune.cache.provenance import outdated
+from tune.cache.prefix_tree import format_trees
 from tune.cache.store import Store
 from tune.cli.console import best_of, dry_table, ending_of, table, text_read
 from tune.cli.session import Session, add_machines, add_places, guarded_anywhere, open_data
@@ -30,10 +29,12 @@ from tune.planning.quote import beside, words
 from tune.planning.stage_timings import PACK
 from tune.records.journal import Ledger
 from tune.records.layout import Storage
+from tune.records.provenance import outdated
 from tune.search.search import DEFAULT_TRIALS, STRATEGIES, Search
 from tune.search.space import Space, read_choices, space_of
 from tune.search.successive_halving import SuccessiveHalving, first_chunks_of, stride_error
 from tune.tracking.tracker import runs_page, sync
+from tune.workloads.gepa.stages import branch_points, code_digest, training_trees
 
 EXAMPLES = """
 examples:
@@ -145,7 +146,7 @@ def sweep(parsed: argparse.Namespace) -> int:
         show_plan(parsed, search, planned, storage.sweep(name))
         print(text_read(search.configs(), dataset))
         return 0
-    again = sum(map(outdated, entries_of(name, storage)))
+    again = sum(outdated(entry, code_digest()) for entry in entries_of(name, storage))
     if again:
         print(f"{again} trials ran with other code or another torch: they are run again, as far as it changes them")
     with Session(parsed, storage, preset) as session:
@@ -221,10 +222,10 @@ def show_plan(parsed: argparse.Namespace, search: Search, planned: Forecast, fol
     """The tree in words and as a picture, the work and its price."""
     trials = search.planned()
     names = {trial.trial: trial.name for trial in trials}
-    trees = grow({trial.trial: trial.config for trial in trials})
+    trees = training_trees({trial.trial: trial.config for trial in trials})
     folder.mkdir(parents=True, exist_ok=True)
     draw_tree(trees, names, folder / "plan.svg")
-    print(draw(trees, names))
+    print(format_trees(trees, names))
     slots = parsed.concurrent or int((parsed.gpus or 0) // max(planned.units, 1)) or 1
     print(f"\n{words(planned, slots, parsed.dollars_per_gpu_hour)}")
     print("trials over the cap make it less; TPE may choose other trials than these")

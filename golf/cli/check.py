@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from golf.cli.terminal import need_path
-from golf.compliance.points import Finding, failures, rows_of, strictly, table_lines, to_json
+from golf.compliance.points import PointResult, check_to_plain, failures, rows_of, strictly, summary_of, table_lines
 from golf.runtime.files import write_json
 from golf.submission.fields import STUDY_FILE
 from golf.submission.record_folder.folder import check_folder, is_record_folder
@@ -20,7 +20,7 @@ def check_command(arguments: argparse.Namespace) -> None:
     """Check a run, an artifact, a seed study or a record folder; exit code 1 when a point failed."""
     rows = rows_of(*_findings(arguments))
     rows = strictly(rows) if arguments.strict else rows
-    told = to_json(rows)
+    told = check_to_plain(summary_of(rows))
     if arguments.out is not None:
         write_json(arguments.out, told)
     print(json.dumps(told) if arguments.json else "\n".join(table_lines(rows)))
@@ -28,7 +28,7 @@ def check_command(arguments: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def _findings(arguments: argparse.Namespace) -> tuple[list[Finding], str]:
+def _findings(arguments: argparse.Namespace) -> tuple[list[PointResult], str]:
     """What is found on the path, by what it is, and why the other points do not apply."""
     need_path(arguments.path)
     path: Path = arguments.path.resolve()
@@ -43,5 +43,5 @@ def _findings(arguments: argparse.Namespace) -> tuple[list[Finding], str]:
             raise FileNotFoundError(f"{path} holds nothing to check: it has neither {known}")
         nats, bpb = (arguments.baseline, ()) if arguments.baseline_nats else ((), arguments.baseline)
         return check_folder(path, previous_nats=nats, previous_bpb=bpb, track=arguments.track), ""
-    found: tuple[list[Finding], str] = importlib.import_module("golf.cli.check_own").own_findings(path, arguments)
+    found: tuple[list[PointResult], str] = importlib.import_module("golf.cli.check_own").own_findings(path, arguments)
     return found

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from golf.cli.commands import evaluated, find_dataset, settings_of
-from golf.compliance.points import Finding
+from golf.compliance.points import PointResult
 from golf.compliance.run import NOT_OF_A_RUN, check_data, check_run
 from golf.compliance.smoke import smoke
 from golf.config.rules import NON_RECORD
@@ -21,7 +21,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def own_findings(path: Path, arguments: argparse.Namespace) -> tuple[list[Finding], str]:
+def own_findings(path: Path, arguments: argparse.Namespace) -> tuple[list[PointResult], str]:
     """What is found on a run, an artifact or a study, and why the other points do not apply.
 
     Raises: ValueError for an option that is not for what lies at the path.
@@ -43,7 +43,7 @@ def own_findings(path: Path, arguments: argparse.Namespace) -> tuple[list[Findin
     return [*found, *check_data(dataset, arguments.quick), smoke(config)], NOT_OF_A_RUN
 
 
-def _of_study(path: Path, arguments: argparse.Namespace) -> list[Finding]:
+def _of_study(path: Path, arguments: argparse.Namespace) -> list[PointResult]:
     """The seeds of a study, on its own data: that of its storage folder, where it was not given."""
     study, group = read_study(path), ProcessGroup(device=pick_device())
     beside = path.parents[1] / "data" / str(study.data.name)

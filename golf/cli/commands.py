@@ -18,7 +18,7 @@ from golf.artifact.pack import read_artifact
 from golf.cli.describe import config_facts, fact_lines, field_notes, note_lines, save_line
 from golf.cli.options import assignment_of, assignments
 from golf.cli.terminal import expanded, need_path, python_line
-from golf.compliance.points import brief
+from golf.compliance.points import brief, check_to_plain
 from golf.compliance.run import cheap_check
 from golf.config.config import RunConfig, from_plain, override_all, to_plain
 from golf.config.presets import DEMO_PRESETS, PRESETS, find_preset, with_grids, with_split
@@ -85,12 +85,13 @@ def run_command(arguments: argparse.Namespace) -> None:
                 config, dataset, folder, group, code, progress, saving=saving, preemption=preemption, say=log
             )
         if group.first:
-            results["check"] = cheap_check(config, dataset, folder, ProcessGroup(device=group.device), len(code))
+            check = cheap_check(config, dataset, folder, ProcessGroup(device=group.device), len(code))
+            results["check"] = check_to_plain(check)
             results["pack"] |= {"ledger": group_ledger(folder.file("artifact.golf").read_bytes())}
             write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
             print_ladder(results)
             print(save_line(results["train"]))
-            print(f"checks     {brief(results['check'])} (all: python -m golf check {folder.path})")
+            print(f"checks     {brief(check)} (all: python -m golf check {folder.path})")
             print(f"artifact, weights, {LOG_FILE} and results are in {folder.path} (all numbers: record.json)")
             print(f"next: python -m golf ttt {folder.path} --set ttt.lr=0.005")
 

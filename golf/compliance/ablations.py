@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from golf.compliance.points import Finding, judged
+from golf.compliance.points import PointResult, judged
 from golf.compliance.proofs import Copy, Evaluator, Probe
 from golf.config.config import ModelConfig, RunConfig
 from golf.model.gepa import GEPA
@@ -57,7 +57,7 @@ def prove_switches(
     averaging: Mapping[str, float] | None,
     group: ProcessGroup,
     captured: bool = True,
-) -> Finding:
+) -> PointResult:
     """QAT, XSA, value embedding, bigram and averaging change scores; QAT does in a captured graph as well (point 22).
 
     Args: tokens: a few hundred, int64; averaging: the rungs "live" and "ema" in BPB, where they were measured;
@@ -96,7 +96,7 @@ def _loaded(shape: ModelConfig, weights: Mapping[str, Tensor], like: GEPA) -> GE
     return model
 
 
-def prove_qat_in_training(evaluate: Evaluator, model: GEPA, probe: Probe) -> Finding:
+def prove_qat_in_training(evaluate: Evaluator, model: GEPA, probe: Probe) -> PointResult:
     """The switch for QAT in test-time training is alive, so that "off" means off (point 22)."""
     runs = [replace(probe, ttt=replace(probe.ttt, qat=qat)) for qat in (False, True)]
     off, on = (run.run(evaluate, Copy(model), probe.stream.tokens) for run in runs)

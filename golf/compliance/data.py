@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from golf.compliance.points import NOT_APPLICABLE, Finding, judged
+from golf.compliance.points import PointResult, judged, not_applicable
 from golf.config.rules import SP1024_BYTES, SP1024_TOKENS
 from golf.data.dataset import Dataset, hash_file, read_manifest
 from golf.data.shards import read_shard
@@ -41,7 +41,7 @@ def documents(tokens: Ids, bos: int) -> Iterator[Ids]:
         yield tokens[start + 1 : end]
 
 
-def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens: int | None = None) -> Finding:
+def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens: int | None = None) -> PointResult:
     """The bytes that scores are divided by are those of the text (point 15).
 
     Args: count: of the dataset by default; first_tokens: how much of the validation is decoded; all by default.
@@ -79,7 +79,7 @@ def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens:
         f"{marks} is counted as text; make it a control symbol of the tokenizer" if marks else "",
     ]
     if not number and not any(faults):
-        return Finding(15, NOT_APPLICABLE, evidence, NO_DOCUMENTS)
+        return not_applicable(15, NO_DOCUMENTS, evidence)
     return judged(15, not any(faults), evidence, "; ".join(filter(None, faults)))
 
 
@@ -106,13 +106,13 @@ def tokenizer_of(dataset: Dataset) -> Any:
     return dataset.folder / next(name for name in dataset.files if name.endswith(".model"))
 
 
-def check_splits(dataset: Dataset, shards: int | None = None) -> Finding:
+def check_splits(dataset: Dataset, shards: int | None = None) -> PointResult:
     """Training and validation share no document (point 12).
 
     Args: shards: how many training shards are read; all by default.
     """
     if dataset.train is None:
-        return Finding(12, NOT_APPLICABLE, {}, "the dataset has no training shards")
+        return not_applicable(12, "the dataset has no training shards")
     bos = load_tokenizer(tokenizer_of(dataset)).bos_id()
     known = {document.tobytes() for document in documents(np.asarray(dataset.validation), bos) if len(document)}
     shared, short, number = 0, 0, 0
@@ -131,22 +131,22 @@ def check_splits(dataset: Dataset, shards: int | None = None) -> Finding:
         f"in_both_below_{SHORT_DOCUMENT}_tokens": short,
     }
     if not number or not known:
-        return Finding(12, NOT_APPLICABLE, evidence, NO_DOCUMENTS)
+        return not_applicable(12, NO_DOCUMENTS, evidence)
     return judged(12, not shared, evidence, "documents of the validation are in the training shards; prepare it again")
 
 
-def check_identity(dataset: Dataset) -> Finding:
+def check_identity(dataset: Dataset) -> PointResult:
     """The validation split by its hash, tokens and bytes (point 13)."""
     tokens = np.asarray(dataset.validation)
     num_bytes = int(dataset.bytes.count(tokens[:-1], tokens[1:]).sum())
     evidence = {"sha256": dataset.validation_digest, "tokens": len(tokens), "bytes": num_bytes}
     if not any(name.startswith(FINEWEB_NAME) for name in dataset.files) or dataset.vocab_size != 1024:
-        return Finding(13, NOT_APPLICABLE, evidence, "not the competition's validation split")
+        return not_applicable(13, "not the competition's validation split", evidence)
     right = (len(tokens), num_bytes) == (SP1024_TOKENS, SP1024_BYTES)
     return judged(13, right, evidence, f"the split has {SP1024_TOKENS:,} tokens and {SP1024_BYTES:,} bytes")
 
 
-def check_shards(dataset: Dataset, hashed: bool) -> Finding:
+def check_shards(dataset: Dataset, hashed: bool) -> PointResult:
     """Every shard is as long as its header says, and has the hash by which it is known (point 14).
 
     Args: hashed: whether all bytes are read again.

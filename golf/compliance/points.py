@@ -1,6 +1,6 @@
-"""The checklist: 25 points of the competition's rules, and what was found on each, as a table or as JSON.
+"""The checklist: 25 points of the competition's rules, and the result on each, as a table or as JSON.
 
-A finding holds numbers, so that readers can judge for themselves; words are for what failed, for remarks and for why a
+A result holds numbers, so that readers can judge for themselves, and words for what failed, for remarks and for why a
 point does not apply. Nothing is examined here.
 Source: openai/parameter-golf, its README and issues #140, #402, #677, #1017, #1719 and #2127.
 """
@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 PASSED, REMARK, FAILED, NOT_APPLICABLE = "passed", "remark", "failed", "n/a"
-"""States of a point. A remark holds by the letter only: told elsewhere, a rounding, or accepted for the whole board."""
+"""States of a point. A remark holds by the letter only: said elsewhere, a rounding, or accepted for the whole board."""
 POINTS: dict[int, tuple[str, str]] = {
     1: ("package", "one new folder records/<track>/<date>_<name>"),
     2: ("package", "README, submission.json, a log per seed, train_gpt.py that runs there"),
@@ -50,27 +52,29 @@ _MOST_CAUSES = 8
 
 @dataclass(frozen=True)
 class Cause:
-    """One thing that is wrong, or worth a remark.
-
-    Attributes:
-        text: what is the case, with the file that it is about.
-        remedy: what to do.
-        level: FAILED or REMARK.
-    """
+    """One thing that is wrong, or worth a remark."""
 
     text: str
+    """What is the case, with the file that it is about."""
     remedy: str = ""
+    """What to do."""
     level: str = FAILED
+    """FAILED or REMARK."""
 
     def __str__(self) -> str:
         return f"{self.text}: {self.remedy}" if self.remedy else self.text
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What was found on one point."""
+@dataclass(frozen=True, kw_only=True)
+class PointResult:
+    """The result on one point of the rules."""
 
     point: int
+    """Number of the point, a key of POINTS."""
+    section: str = ""
+    """Section of the point; filled from POINTS."""
+    title: str = ""
+    """What the point asks for; filled from POINTS."""
     state: str
     """PASSED, REMARK, FAILED or NOT_APPLICABLE."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
@@ -78,146 +82,199 @@ class Finding:
     why: str = ""
     """What failed and its remedy, or why the point does not apply."""
     causes: tuple[Cause, ...] = ()
-    """What `why` is made of, one by one, where they are told apart."""
+    """The reasons that `why` joins, one by one; empty unless the state is FAILED or REMARK."""
 
-    def listed(self) -> tuple[Cause, ...]:
-        """The causes one by one; `why` as one where they are not told apart."""
-        return self.causes or ((Cause(self.why, level=self.state),) if self.state in (FAILED, REMARK) else ())
-
-
-def judged(point: int, holds: bool, evidence: Mapping[str, Any], why: str = "") -> Finding:
-    """PASSED where it `holds`, else FAILED with the reason."""
-    return Finding(point, PASSED, evidence) if holds else Finding(point, FAILED, evidence, why)
+    def __post_init__(self) -> None:
+        if self.point not in POINTS:
+            raise ValueError(f"point must be from 1 to {len(POINTS)}, got {self.point}")
+        section, title = POINTS[self.point]
+        object.__setattr__(self, "section", section)
+        object.__setattr__(self, "title", title)
 
 
-def weighed(point: int, evidence: Mapping[str, Any], causes: Sequence[Cause]) -> Finding:
-    """PASSED without a cause, else the state of the worst."""
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """The results on all points, and how many points are in each state."""
+
+    passed: int
+    remarks: int
+    failed: int
+    not_applicable: int
+    points: tuple[PointResult, ...]
+    """One for each point, in order."""
+    error: str | None = None
+    """Why the check was not completed; None when it was."""
+
+    @property
+    def failed_points(self) -> tuple[int, ...]:
+        """The numbers of the points that failed."""
+        return tuple(failures(self.points))
+
+
+def passed(point: int, evidence: Mapping[str, Any]) -> PointResult:
+    """Returns a point that holds."""
+    return PointResult(point=point, state=PASSED, evidence=evidence)
+
+
+def failed(point: int, why: str, evidence: Mapping[str, Any] | None = None) -> PointResult:
+    """Returns a point that does not hold, for one reason."""
+    return PointResult(point=point, state=FAILED, evidence=evidence or {}, why=why, causes=(Cause(why),))
+
+
+def not_applicable(point: int, why: str, evidence: Mapping[str, Any] | None = None) -> PointResult:
+    """Returns a point that was not judged, and the reason."""
+    return PointResult(point=point, state=NOT_APPLICABLE, evidence=evidence or {}, why=why)
+
+
+def judged(point: int, holds: bool, evidence: Mapping[str, Any], why: str = "") -> PointResult:
+    """Returns a point that passed where it `holds`, else one that failed because of `why`."""
+    return passed(point, evidence) if holds else failed(point, why, evidence)
+
+
+def weighed(point: int, evidence: Mapping[str, Any], causes: Sequence[Cause]) -> PointResult:
+    """Returns a point in the worst state of its causes; without any it passed."""
     state = worst_of([cause.level for cause in causes] or [PASSED])
-    return Finding(point, state, evidence, "; ".join(map(str, causes)), tuple(causes))
+    why = "; ".join(map(str, causes))
+    return PointResult(point=point, state=state, evidence=evidence, why=why, causes=tuple(causes))
 
 
-def rows_of(findings: Iterable[Finding], default: str = "nothing here to examine") -> list[Finding]:
-    """One finding for each point, in order: the worst state of several, all their evidence and reasons.
+def rows_of(results: Iterable[PointResult], default: str = "nothing here to examine") -> list[PointResult]:
+    """Returns one result for each point, in order: the worst state of several, all their evidence and reasons.
 
-    Args: default: why a point without a finding does not apply.
+    Args:
+        results: any number for each point.
+        default: why a point without a result does not apply.
     """
-    found = list(findings)
-    return [_together(point, [one for one in found if one.point == point], default) for point in POINTS]
+    by_point: dict[int, list[PointResult]] = {}
+    for result in results:
+        by_point.setdefault(result.point, []).append(result)
+    return [_merged(by_point[point]) if point in by_point else not_applicable(point, default) for point in POINTS]
 
 
-def _together(point: int, found: Sequence[Finding], default: str) -> Finding:
-    if not found:
-        return Finding(point, NOT_APPLICABLE, {}, default)
-    state = worst(found)
+def _merged(results: Sequence[PointResult]) -> PointResult:
+    """Merges the results on one point."""
+    state = worst(results)
     evidence: dict[str, Any] = {}
-    for one in found:
-        evidence |= one.evidence
-    causes = tuple(cause for one in found for cause in one.listed())
-    return Finding(
-        point, state, evidence, "; ".join(one.why for one in found if one.state == state and one.why), causes
+    for result in results:
+        evidence |= result.evidence
+    return PointResult(
+        point=results[0].point,
+        state=state,
+        evidence=evidence,
+        why="; ".join(result.why for result in results if result.state == state and result.why),
+        causes=tuple(cause for result in results for cause in result.causes),
     )
 
 
-def worst(found: Collection[Finding]) -> str:
-    """The state that decides between several findings on a point: a failure, else a remark, else what passed."""
-    return worst_of([one.state for one in found])
+def worst(results: Collection[PointResult]) -> str:
+    """Returns the state that decides between several results: a failure, else a remark, else what passed."""
+    return worst_of([result.state for result in results])
 
 
 def worst_of(states: Collection[str]) -> str:
-    """The state that decides between several."""
+    """Returns the state that decides between several."""
     return next(state for state in (FAILED, REMARK, PASSED, NOT_APPLICABLE) if state in states)
 
 
-def failures(rows: Iterable[Finding]) -> list[int]:
-    """The points that failed."""
+def failures(rows: Iterable[PointResult]) -> list[int]:
+    """Returns the numbers of the points that failed."""
     return [row.point for row in rows if row.state == FAILED]
 
 
-def strictly(rows: Iterable[Finding]) -> list[Finding]:
-    """The findings with every remark taken for a failure."""
+def strictly(rows: Iterable[PointResult]) -> list[PointResult]:
+    """Returns the results with every remark counted as a failure."""
     return [
-        replace(row, state=FAILED, causes=tuple(replace(cause, level=FAILED) for cause in row.listed()))
+        replace(row, state=FAILED, causes=tuple(replace(cause, level=FAILED) for cause in row.causes))
         if row.state in (REMARK, FAILED)
         else row
         for row in rows
     ]
 
 
-def to_json(rows: Sequence[Finding]) -> dict[str, Any]:
-    """{"passed", "remarks", "failed", "not_applicable" (numbers of points), "points": [{...}]}."""
-    names = {"passed": PASSED, "remarks": REMARK, "failed": FAILED, "not_applicable": NOT_APPLICABLE}
-    counts = {name: sum(row.state == state for row in rows) for name, state in names.items()}
-    return {**counts, "points": [_row_json(row) for row in rows]}
+def summary_of(rows: Sequence[PointResult], error: str | None = None) -> CheckResult:
+    """Returns the results with their counts; evidence that is no finite number becomes None."""
+    states = [row.state for row in rows]
+    return CheckResult(
+        passed=states.count(PASSED),
+        remarks=states.count(REMARK),
+        failed=states.count(FAILED),
+        not_applicable=states.count(NOT_APPLICABLE),
+        points=tuple(replace(row, evidence=_json_value(row.evidence)) for row in rows),
+        error=error,
+    )
 
 
-def _row_json(row: Finding) -> dict[str, Any]:
-    section, title = POINTS[row.point]
-    causes = [{"level": cause.level, "text": cause.text, "remedy": cause.remedy} for cause in row.listed()]
-    return {"point": row.point, "section": section, "title": title, "state": row.state} | {
-        "evidence": _finite(row.evidence),
-        "why": row.why,
-        "causes": causes,
-    }
-
-
-def _finite(value: Any) -> Any:
-    """Evidence as JSON has it: None for what is no number."""
+def _json_value(value: Any) -> Any:
+    """Returns evidence as JSON holds it: names as text, lists, None instead of what is no finite number."""
     if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
+        return {str(name): _json_value(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
+        return [_json_value(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def brief(told: Mapping[str, Any]) -> str:
-    """A check in one line, from `to_json`."""
-    if "error" in told:
-        return f"not checked: {told['error']}"
-    failed = [str(row["point"]) for row in told["points"] if row["state"] == FAILED]
-    named = f" (point {', '.join(failed)})" if failed else ""
-    remarks = told.get("remarks", 0)
-    noted = f"{remarks} with a remark, " if remarks else ""
-    return f"{told['passed']} passed, {noted}{told['failed']} failed{named}, {told['not_applicable']} not applicable"
+def check_to_plain(check: CheckResult) -> dict[str, Any]:
+    """Returns a check as JSON values."""
+    values: dict[str, Any] = msgspec.to_builtins(check)
+    return values
 
 
-def table_lines(rows: Sequence[Finding]) -> list[str]:
-    """The table for a terminal: a line for each point with its evidence, then remarks and failures, last the counts."""
+def check_from_plain(values: Any) -> CheckResult:
+    """Returns a check from JSON values.
+
+    Raises: ValueError naming the path of the first wrong field.
+    """
+    return msgspec.convert(values, CheckResult)
+
+
+def brief(check: CheckResult) -> str:
+    """Returns a check in one line."""
+    if check.error is not None:
+        return f"not checked: {check.error}"
+    numbers = ", ".join(map(str, check.failed_points))
+    failed_text = f"{check.failed} failed" + (f" (point {numbers})" if numbers else "")
+    remarks = f"{check.remarks} with a remark, " if check.remarks else ""
+    return f"{check.passed} passed, {remarks}{failed_text}, {check.not_applicable} not applicable"
+
+
+def table_lines(rows: Sequence[PointResult]) -> list[str]:
+    """Returns the table for a terminal: each point with its evidence, then remarks and failures, last the counts."""
     unseen = [row.point for row in rows if row.state == NOT_APPLICABLE and row.why == ONLY_RUNNING]
     lines, section = [], ""
     for row in rows:
         if row.point in unseen:
             continue
-        if POINTS[row.point][0] != section:
-            section = POINTS[row.point][0]
+        if row.section != section:
+            section = row.section
             lines.append(section)
         state = row.state.upper() if row.state in (FAILED, REMARK) else row.state
-        lines.append(f"  {row.point:2d} {state:6s}  {POINTS[row.point][1]}")
+        lines.append(f"  {row.point:2d} {state:6s}  {row.title}")
         known = {name.replace("_", " "): value for name, value in row.evidence.items() if value is not None}
-        told = ", ".join(f"{name} {shown(value)}" for name, value in known.items())
-        lines += _wrapped([told, row.why if row.state == NOT_APPLICABLE else ""], 13)
+        evidence = ", ".join(f"{name} {shown(value)}" for name, value in known.items())
+        lines += _wrapped([evidence, row.why if row.state == NOT_APPLICABLE else ""], 13)
     if unseen:
         lines += _wrapped(
             [f"points {_ranges(unseen)} n/a: only running shows them, and somebody else's code is not run"], 2
         )
     for level, title in ((REMARK, "remarks"), (FAILED, "failures")):
-        told_so = [line for row in rows if row.state in (FAILED, REMARK) for line in _cause_lines(row, level)]
-        lines += [title, *told_so] if told_so else []
-    return [*lines, brief(to_json(rows))]
+        causes = [line for row in rows for line in _cause_lines(row, level)]
+        lines += [title, *causes] if causes else []
+    return [*lines, brief(summary_of(rows))]
 
 
-def _cause_lines(row: Finding, level: str) -> list[str]:
-    """The causes of a point on one level, one each; many are counted."""
-    causes = [cause for cause in row.listed() if cause.level == level]
+def _cause_lines(row: PointResult, level: str) -> list[str]:
+    """Returns the causes of a point on one level, each on its own lines; beyond _MOST_CAUSES they are counted."""
+    causes = [cause for cause in row.causes if cause.level == level]
     lines = []
-    for at, cause in enumerate(causes[:_MOST_CAUSES]):
-        head = f"  {row.point:2d}  " if at == 0 else " " * 6
+    for number, cause in enumerate(causes[:_MOST_CAUSES]):
+        head = f"  {row.point:2d}  " if number == 0 else " " * 6
         first, *more = _wrapped([str(cause)], 0) or [""]
         lines += [head + first, *(f"{'':8s}{line}" for line in more)]
     return lines + ([f"      and {len(causes) - _MOST_CAUSES} more"] if len(causes) > _MOST_CAUSES else [])
 
 
 def _ranges(points: Sequence[int]) -> str:
-    """Numbers in words, neighbours together: "11, 14 to 23"."""
+    """Returns numbers as text, neighbours together: "11, 14 to 23"."""
     parts: list[list[int]] = []
     for point in points:
         if parts and parts[-1][-1] == point - 1:
@@ -228,13 +285,13 @@ def _ranges(points: Sequence[int]) -> str:
 
 
 def _wrapped(texts: Iterable[str], indent: int) -> list[str]:
-    """Texts in lines of at most _WIDTH characters, broken at spaces."""
+    """Returns texts in lines of at most _WIDTH characters, broken at spaces."""
     wrap = textwrap.TextWrapper(_WIDTH, break_long_words=False, break_on_hyphens=False)
     return [" " * indent + line for text in texts for line in wrap.wrap(text)]
 
 
 def shown(value: Any) -> str:
-    """A value of evidence for reading."""
+    """Returns a value of evidence for reading."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "unknown"}[value]
     if isinstance(value, int):
@@ -243,8 +300,8 @@ def shown(value: Any) -> str:
         return "not a number" if math.isnan(value) else f"{value:.6g}"
     if isinstance(value, Mapping):
         parts = [
-            f"{name} ({shown(one)})" if isinstance(one, Mapping) else f"{name}={shown(one)}"
-            for name, one in value.items()
+            f"{name} ({shown(part)})" if isinstance(part, Mapping) else f"{name}={shown(part)}"
+            for name, part in value.items()
         ]
         return " ".join(parts) or "none"
     if isinstance(value, (list, tuple)):

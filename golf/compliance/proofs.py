@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from golf.compliance.eval_probe import watching
-from golf.compliance.points import NOT_APPLICABLE, Finding, judged
+from golf.compliance.points import PointResult, judged, not_applicable
 from golf.config.config import RunConfig, ScoreConfig, TTTConfig
 from golf.evaluate.sliding import Stream, TokenSink, score
 from golf.evaluate.ttt import TTTState, score_with_ttt
@@ -155,7 +155,7 @@ def probe_of(
     return Probe(Stream(stream.tokens[: targets + 1], stream.target_bytes[:targets]), score, training, group)
 
 
-def prove_order(evaluate: Evaluator, model: GEPA, probe: Probe) -> list[Finding]:
+def prove_order(evaluate: Evaluator, model: GEPA, probe: Probe) -> list[PointResult]:
     """Coverage, sums, the order of scoring and training, and connections (points 11, 16, 19 and 20).
 
     The tokens are drawn, since text repeats itself and a row has to be found again at its one place.
@@ -199,7 +199,7 @@ def prove_order(evaluate: Evaluator, model: GEPA, probe: Probe) -> list[Finding]
         "steps_before_any": watch.before_first_score,
     }
     if watch.steps == 0 and order["targets_trained_on"] == 0:
-        trace = Finding(19, NOT_APPLICABLE, {"optimiser_steps": 0}, "nothing is trained during evaluation")
+        trace = not_applicable(19, "nothing is trained during evaluation", {"optimiser_steps": 0})
     else:
         why_not = "score a chunk before training on it, in its own order; never train on the last"
         trace = judged(19, not (early or in_last or watch.unknown_trained), order, why_not)
@@ -242,7 +242,7 @@ def flip_places(probe: Probe, seed: int, few: bool) -> list[int]:
     return sorted(set(places))
 
 
-def prove_causality(evaluate: Evaluator, model: GEPA, probe: Probe, places: list[int]) -> Finding:
+def prove_causality(evaluate: Evaluator, model: GEPA, probe: Probe, places: list[int]) -> PointResult:
     """Changing a token and all later ones changes no earlier score, with training running (point 18)."""
     tokens, chunk = probe.stream.tokens, probe.score.chunk_tokens
     subject = Copy(model)
@@ -284,7 +284,7 @@ def _largest(differences: Tensor) -> float:
     return float(differences.nan_to_num(0.0, posinf=math.inf).max()) if differences.numel() else 0.0
 
 
-def prove_normalised(evaluate: Evaluator, model: GEPA, probe: Probe, chunks: tuple[int, ...]) -> Finding:
+def prove_normalised(evaluate: Evaluator, model: GEPA, probe: Probe, chunks: tuple[int, ...]) -> PointResult:
     """The probabilities of all values of one token sum to 1, each from an evaluation of its own (point 17).
 
     Args: chunks: in each of which a token is varied, after training on those before.
@@ -316,7 +316,7 @@ def prove_normalised(evaluate: Evaluator, model: GEPA, probe: Probe, chunks: tup
     return judged(17, furthest <= MASS_TOLERANCE, evidence, why)
 
 
-def compare_with_model(evaluate: Evaluator, model: GEPA, probe: Probe) -> Finding:
+def compare_with_model(evaluate: Evaluator, model: GEPA, probe: Probe) -> PointResult:
     """The scores are those of the model's own softmax, before and after training (point 17, the cheap form).
 
     All windows of two chunks are compared, those of the second with the weights that the evaluator says it had there.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from golf.artifact.pack import read_artifact
 from golf.compliance.ablations import prove_qat_in_training, prove_switches
 from golf.compliance.data import check_bytes, check_identity, check_shards, check_splits
-from golf.compliance.points import NOT_APPLICABLE, Finding, judged, rows_of, to_json
+from golf.compliance.points import CheckResult, PointResult, judged, not_applicable, rows_of, summary_of
 from golf.compliance.proofs import (
     compare_with_model,
     evaluator_of,
@@ -90,7 +90,7 @@ def check_run(
     track: str = NON_RECORD,
     reported: Reported | None = None,
     say: Say = silent,
-) -> list[Finding]:
+) -> list[PointResult]:
     """What can be said of a run's folder, or of an artifact alone, on every point but those of the data.
 
     Args: group: one process; code: bytes of the counted code; cheap: seconds instead of minutes; track: whose seconds
@@ -114,23 +114,21 @@ def check_run(
     return found
 
 
-def cheap_check(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, group: ProcessGroup, code: int
-) -> dict[str, Any]:
-    """What every run is checked for at its end, as `golf.compliance.points.to_json` tells it.
+def cheap_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: ProcessGroup, code: int) -> CheckResult:
+    """Returns the check that every run gets at its end.
 
-    A check that breaks down costs no results: it leaves "error", and no point passed.
+    A check that breaks down does not cost a run its results: it has an `error`, and no point passed.
     """
     try:
         found = check_run(config, dataset, folder, group, code, cheap=True)
-        return to_json(rows_of([*found, *check_data(dataset, cheap=True)], NOT_OF_A_RUN))
+        return summary_of(rows_of([*found, *check_data(dataset, cheap=True)], NOT_OF_A_RUN))
     except Exception as error:
-        return {**to_json(rows_of([])), "error": f"{type(error).__name__}: {str(error)[:300]}"}
+        return summary_of(rows_of([]), error=f"{type(error).__name__}: {str(error)[:300]}")
 
 
 def prove_evaluation(
     config: RunConfig, stream: Stream, model: GEPA, group: ProcessGroup, cheap: bool, seed: int = 0, say: Say = silent
-) -> list[Finding]:
+) -> list[PointResult]:
     """The proofs of `golf.compliance.proofs` for a configuration's evaluator.
 
     Args: cheap: a small probe, three flips, no token varied.
@@ -140,7 +138,7 @@ def prove_evaluation(
     probe = next((one for one in probes if one is not None), None)
     if probe is None:
         short = f"{stream.num_targets:,} targets of validation are no three chunks"
-        return [Finding(point, NOT_APPLICABLE, {}, short) for point in (11, 16, 17, 18, 19, 20)]
+        return [not_applicable(point, short) for point in (11, 16, 17, 18, 19, 20)]
     evaluate = evaluator_of(config, group.device, compiled=not cheap)
     say("coverage and order")
     found = prove_order(evaluate, model, probe)
@@ -156,7 +154,7 @@ def prove_evaluation(
     return found
 
 
-def _package(config: RunConfig, folder: RunFolder, code: int, reported: Reported) -> Iterator[Finding]:
+def _package(config: RunConfig, folder: RunFolder, code: int, reported: Reported) -> Iterator[PointResult]:
     """Points 3 and 4."""
     path = folder.file("artifact.golf")
     shape, weights = read_artifact(path)
@@ -173,12 +171,12 @@ def _package(config: RunConfig, folder: RunFolder, code: int, reported: Reported
     yield judged(4, told in (None, size), decoded, "the artifact on the disk is not the one that was reported")
 
 
-def _budget(config: RunConfig, reported: Reported, track: str) -> Iterator[Finding]:
+def _budget(config: RunConfig, reported: Reported, track: str) -> Iterator[PointResult]:
     """Points 8, 9 and 10."""
     train, last = reported.train, rungs_of(config)[-1]
     untold = "nothing is told of this "
     if train is None:
-        yield from (Finding(point, NOT_APPLICABLE, {}, untold + "artifact's training") for point in (8, 10))
+        yield from (not_applicable(point, untold + "artifact's training") for point in (8, 10))
     else:
         calibrated = config.quant.calibrated and reported.pack is not None
         seconds = float(train["seconds"]) + (float((reported.pack or {})["seconds"]) if calibrated else 0.0)
@@ -188,17 +186,17 @@ def _budget(config: RunConfig, reported: Reported, track: str) -> Iterator[Findi
         seconds = float(reported.rungs[last]["seconds"])
         yield _within(9, {"evaluation_seconds": seconds}, seconds, track)
     else:
-        yield Finding(9, NOT_APPLICABLE, {}, untold + "configuration's evaluation")
+        yield not_applicable(9, untold + "configuration's evaluation")
 
 
-def _within(point: int, evidence: dict[str, Any], seconds: float, track: str) -> Finding:
+def _within(point: int, evidence: dict[str, Any], seconds: float, track: str) -> PointResult:
     limit = TRACK_SECONDS[track]
     if limit is None:
-        return Finding(point, NOT_APPLICABLE, evidence, f"the {track} track has no limit of seconds")
+        return not_applicable(point, f"the {track} track has no limit of seconds", evidence)
     return judged(point, seconds <= limit, evidence, f"the {track} track allows {limit:g} s")
 
 
-def check_data(dataset: Dataset, cheap: bool) -> list[Finding]:
+def check_data(dataset: Dataset, cheap: bool) -> list[PointResult]:
     """Points 12 to 15."""
     return [
         check_splits(dataset, CHEAP_SHARDS if cheap else None),
@@ -215,7 +213,7 @@ def read_back(
     group: ProcessGroup,
     reported: Reported,
     first_chunks: Literal[1] | None,
-) -> Finding:
+) -> PointResult:
     """The scores of the artifact, read from the disk now, are those that were reported (point 23).
 
     Args: first_chunks: how much of the stream is scored again, by the cheapest rung, before anything is trained; None:
@@ -225,7 +223,7 @@ def read_back(
     whole = {name: one for name, one in told.items() if one.get("chunks")}
     own = {name: abs(float(one["bpb"]) - Scored.of(one["chunks"]).bpb) for name, one in whole.items()}
     if not own:
-        return Finding(23, NOT_APPLICABLE, {}, "no score was reported for this artifact and configuration")
+        return not_applicable(23, "no score was reported for this artifact and configuration")
     differences, choice = dict[str, float](), config.compile if first_chunks is None else False
     for name in whole if first_chunks is None else list(whole)[:1]:
         model = load_model(folder, name, config, group)

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from golf.compliance.points import Finding, judged
+from golf.compliance.points import PointResult, judged
 from golf.config.config import RunConfig
 from golf.pipeline.bundle import bundle
 from golf.runtime.files import write_bytes
@@ -40,7 +40,7 @@ print(json.dumps({
 """
 
 
-def smoke(config: RunConfig) -> Finding:
+def smoke(config: RunConfig) -> PointResult:
     """The counted code of a configuration imports and runs (point 2, of it the part that needs no folder)."""
     with tempfile.TemporaryDirectory() as place:
         script = Path(place) / "train_gpt.py"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from golf.compliance.eval_probe import watching
-from golf.compliance.points import NOT_APPLICABLE, Finding, judged
+from golf.compliance.points import PointResult, judged, not_applicable
 from golf.config.config import MICRO_BATCHES, BatchConfig, RunConfig
 from golf.data.dataset import Dataset
 from golf.evaluate.sliding import Stream
@@ -59,10 +59,10 @@ def prepare_of(config: RunConfig) -> Prepare:
     return prepare
 
 
-def prove_independent(prepare: Prepare, dataset: Dataset) -> Finding:
+def prove_independent(prepare: Prepare, dataset: Dataset) -> PointResult:
     """The artifact does not depend on the validation tokens (point 20)."""
     if dataset.train is None:
-        return Finding(20, NOT_APPLICABLE, {}, "the dataset has no training shards")
+        return not_applicable(20, "the dataset has no training shards")
     tokens = np.array(dataset.validation[:VALIDATION_TOKENS])
     others = tokens[::-1].copy()
     artifacts = [prepare(replace(dataset, validation=part)) for part in (tokens, others)]
@@ -75,7 +75,7 @@ def prove_independent(prepare: Prepare, dataset: Dataset) -> Finding:
     return judged(20, sums[0] == sums[1], evidence, "training, calibration or packing depends on validation tokens")
 
 
-def prove_warm_up(config: RunConfig, dataset: Dataset, stream: Stream, group: ProcessGroup) -> Finding:
+def prove_warm_up(config: RunConfig, dataset: Dataset, stream: Stream, group: ProcessGroup) -> PointResult:
     """What goes through the model before the first batch is no text (point 21)."""
     short = short_training(config, dataset)
     model = build_model(config.model, config.seed, activation_dtype(group.device)).to(group.device)
@@ -84,5 +84,5 @@ def prove_warm_up(config: RunConfig, dataset: Dataset, stream: Stream, group: Pr
     of_text = int(watch.read.sum())
     evidence = {"rows_not_of_validation": watch.unknown_rows, "targets_of_text": of_text}
     if not watch.unknown_rows and not of_text:
-        return Finding(21, NOT_APPLICABLE, evidence, "nothing is compiled or warmed up on this device")
+        return not_applicable(21, "nothing is compiled or warmed up on this device", evidence)
     return judged(21, not of_text, evidence, "warm-up passes see text that is scored")

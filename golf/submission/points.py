@@ -4,7 +4,7 @@ A figure that the document has told already is not told again.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from golf.compliance.points import FAILED, PASSED, POINTS, shown
@@ -43,60 +43,53 @@ OF_ALL_SEEDS = (1, 2, 5, 6, 7, 24, 25)
 """Points that no seed shows by itself."""
 TOLD_ABOVE = (3, 8, 9, 10)
 """Points whose evidence is in the table of seeds."""
-STATES = ("passed", "remark", "failed", "not_applicable")
-"""Counts of a check in the order in which they are shown; what else it counts comes behind."""
 
 
 def rules(submission: Submission, before: str) -> str:
-    """Every point, its state where it was examined by running, and what this folder shows of it.
+    """Returns every point, its state where it was examined by running, and what this folder shows of it.
 
-    Args: before: the document so far.
+    Args:
+        before: the document so far.
     """
-    kept = [(run.seed, run.check) for run in submission.study.seeds if run.check is not None]
-    parts = [] if kept else ["No point of the rules was examined by running: the study carries no check."]
-    counted = dict.fromkeys(state for _, check in kept for state, count in check.items() if type(count) is int)
-    states = sorted(counted, key=lambda state: (*STATES, state).index(state))
-    if kept:
-        rows = [[str(seed), *(plain(str(check.get(state, "-"))) for state in states)] for seed, check in kept]
-        parts.append(table(["seed", *(plain(state.replace("_", " ")) for state in states)], rows))
-    failed = [(seed, point) for seed, check in kept for point in _points(check) if point.get("state") == FAILED]
-    told = [
-        f"seed {seed}, point {plain(str(point.get('point')))} ({plain(str(point.get('title')))}): "
-        f"{plain(str(point.get('why')))}; {plain(shown(point.get('evidence', {})))}"
-        for seed, point in failed
+    checks = [(run.seed, run.check) for run in submission.study.seeds if run.check is not None]
+    parts = [] if checks else ["No point of the rules was examined by running: the study carries no check."]
+    if checks:
+        counts = [(seed, check.passed, check.remarks, check.failed, check.not_applicable) for seed, check in checks]
+        rows = [[str(count) for count in row] for row in counts]
+        parts.append(table(["seed", "passed", "remarks", "failed", "not applicable"], rows))
+    failures = [
+        f"seed {seed}, point {point.point} ({plain(point.title)}): {plain(point.why)}; {plain(shown(point.evidence))}"
+        for seed, check in checks
+        for point in check.points
+        if point.state == FAILED
     ]
-    told += [f"seed {seed} was not checked: {plain(str(check['error']))}" for seed, check in kept if "error" in check]
-    parts += [items(told)] if told else []
-    first = {point.get("point"): point for point in _points(kept[0][1])} if kept else {}
+    failures += [f"seed {seed} was not checked: {plain(check.error)}" for seed, check in checks if check.error]
+    parts += [items(failures)] if failures else []
+    first = {point.point: point for point in checks[0][1].points} if checks else {}
     rows, text = [], "\n".join([before, *parts])
     for number, (_, title) in POINTS.items():
-        point = first.get(number, {})
-        state = "" if number in OF_ALL_SEEDS else str(point.get("state", "-"))
+        point = first.get(number)
+        state = "" if number in OF_ALL_SEEDS else "-" if point is None else point.state
         evidence = ""
-        if state == PASSED and number not in TOLD_ABOVE:
-            evidence = _fresh(point.get("evidence") or {}, text)
-        elif state not in ("", PASSED, FAILED):
-            evidence = str(point.get("why") or "")
+        if point is not None and state == PASSED and number not in TOLD_ABOVE:
+            evidence = _fresh(point.evidence, text)
+        elif point is not None and state not in ("", PASSED, FAILED):
+            evidence = point.why
         text += evidence
         rows.append([str(number), plain(title), plain(state), HERE.get(number, ""), plain(evidence)])
-    whose = f"running seed {kept[0][0]}" if kept else "running"
+    whose = f"running seed {checks[0][0]}" if checks else "running"
     parts.append(table(["", "point", whose, "in this folder", "measured"], rows, (1, 2, 3, 4)))
     return "\n\n".join(parts)
 
 
 def _fresh(evidence: Mapping[str, Any], text: str) -> str:
-    """The measured values whose figures the text does not hold."""
-    told = set(figures(text))
-    found = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in evidence.items()]
-    return ", ".join(one for one in found if told.isdisjoint(figures(one)))
+    """Returns the measured values whose figures the text does not hold yet."""
+    known = set(figures(text))
+    values = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in evidence.items()]
+    return ", ".join(value for value in values if known.isdisjoint(figures(value)))
 
 
 def figures(text: str) -> list[str]:
-    """The numbers of a text that are long enough to stand for one thing, without commas, and hashes."""
+    """Returns the numbers of a text that are long enough to identify a quantity, without commas, and hashes."""
     plain_text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
     return re.findall(r"(?<![\w.])(?:\d+\.\d{3,}|\d{4,}|[0-9a-f]{12,})(?![\w]|\.\d)", plain_text)
-
-
-def _points(check: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    points = check.get("points")
-    return [point for point in points if isinstance(point, dict)] if isinstance(points, list) else []

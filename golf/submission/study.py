@@ -6,8 +6,8 @@ Nothing is read, written or computed here; `study_file.py` reads one from the fo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from golf.compliance.points import CheckResult
 from golf.config.config import RunConfig
 from golf.runtime.results import Rung
 
@@ -64,8 +64,8 @@ class SeedRun:
     """Why there is no artifact, or what is to know of it."""
     log: StudyFile | None
     """That its run wrote; None where it is gone."""
-    check: Mapping[str, Any] | None
-    """What `golf.compliance.points.to_json` says of it."""
+    check: CheckResult | None
+    """The check at the end of its run; None where there was none."""
 
     @property
     def done(self) -> bool:

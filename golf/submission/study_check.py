@@ -10,7 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from golf.compliance.points import FAILED, NOT_APPLICABLE, Finding, judged, rows_of, to_json, worst
+from golf.compliance.points import (
+    FAILED,
+    REMARK,
+    Cause,
+    CheckResult,
+    PointResult,
+    judged,
+    not_applicable,
+    rows_of,
+    summary_of,
+    worst,
+)
 from golf.compliance.run import Reported, Say, check_data, check_run, silent
 from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, RECORD
 from golf.data.dataset import Dataset
@@ -24,7 +35,7 @@ from golf.submission.study_file import read_study
 
 def check_study(
     study: SeedStudy, dataset: Dataset, group: ProcessGroup, *, cheap: bool, track: str = NON_RECORD, say: Say = silent
-) -> list[Finding]:
+) -> list[PointResult]:
     """What can be said of a study on every point but those of a folder.
 
     Raises: ValueError when the dataset is not the study's, or a seed has no artifact.
@@ -35,7 +46,7 @@ def check_study(
             f"{dataset.digest[:12]}; give the study's own with --data"
         )
     code = counted_code(study.config)
-    by_seed: dict[int, list[Finding]] = {}
+    by_seed: dict[int, list[PointResult]] = {}
     for run in study.done:
         if run.artifact is None:
             raise ValueError(f"{study.folder}: seed {run.seed} has no artifact ({run.artifact_note})")
@@ -54,24 +65,21 @@ def check_study(
     return [*together(by_seed), *check_data(dataset, cheap), *_of_all(study, code, track)]
 
 
-def kept_check(folder: Path) -> dict[str, Any]:
-    """What a study's seeds were found to be when they ran, and what several show together; nothing is run.
+def saved_check(folder: Path) -> CheckResult:
+    """Returns the checks that the seeds of a study got when they ran, merged; nothing is run.
 
-    Returns: as `golf.compliance.points.to_json`; "error" where a seed was not checked, or the study cannot be read.
+    It has an `error` where a seed was not checked, or the study cannot be read.
     """
     try:
         study = read_study(folder)
     except ValueError as error:
-        return {**to_json(rows_of([])), "error": str(error)[:300]}
-    silent = [run.seed for run in study.done if run.check is None or "error" in run.check]
-    by_seed = {
-        run.seed: [Finding(row["point"], row["state"], row["evidence"], row["why"]) for row in run.check["points"]]
-        for run in study.done
-        if run.check is not None and run.seed not in silent
-    }
-    of_all = _of_all(study, counted_code(study.config), study.track)
-    told = to_json(rows_of([*together(by_seed), *of_all], "of a record folder, not of a seed study"))
-    return told | ({"error": f"seed {', '.join(map(str, silent))} has no check"} if silent else {})
+        return summary_of(rows_of([]), error=str(error)[:300])
+    checks = {run.seed: run.check for run in study.done if run.check is not None and run.check.error is None}
+    unchecked = [str(run.seed) for run in study.done if run.seed not in checks]
+    by_seed = {seed: check.points for seed, check in checks.items()}
+    results = [*together(by_seed), *_of_all(study, counted_code(study.config), study.track)]
+    rows = rows_of(results, "of a record folder, not of a seed study")
+    return summary_of(rows, f"seed {', '.join(unchecked)} has no check" if unchecked else None)
 
 
 def _say(say: Say, seed: int, line: str) -> None:
@@ -86,20 +94,22 @@ def reported_by_seed(run: SeedRun) -> Reported:
     return Reported(rungs, train, {"model_bytes": run.model_bytes, "seconds": 0.0})
 
 
-def together(by_seed: Mapping[int, Sequence[Finding]]) -> list[Finding]:
-    """The findings of all seeds, a point at a time: evidence and reasons by seed where they differ."""
-    found = []
-    for point in sorted({finding.point for findings in by_seed.values() for finding in findings}):
-        of_point = [(seed, one) for seed, findings in by_seed.items() for one in findings if one.point == point]
-        state = worst([one for _, one in of_point])
-        told = [(seed, one) for seed, one in of_point if one.state == state]
-        reasons = dict.fromkeys(one.why for _, one in told if one.why)
-        whose = f"seed {', '.join(str(seed) for seed, _ in told)}: " if state == FAILED else ""
-        found.append(Finding(point, state, _evidence(of_point), whose + "; ".join(reasons) if reasons else ""))
-    return found
+def together(by_seed: Mapping[int, Sequence[PointResult]]) -> list[PointResult]:
+    """Returns one result for each point over all seeds: evidence and reasons by seed where they differ."""
+    merged = []
+    for point in sorted({result.point for results in by_seed.values() for result in results}):
+        of_point = [(seed, result) for seed, results in by_seed.items() for result in results if result.point == point]
+        state = worst([result for _, result in of_point])
+        deciding = [(seed, result) for seed, result in of_point if result.state == state]
+        why = "; ".join(dict.fromkeys(result.why for _, result in deciding if result.why))
+        if state == FAILED:
+            why = f"seed {', '.join(str(seed) for seed, _ in deciding)}: {why}"
+        causes = (Cause(why, level=state),) if state in (FAILED, REMARK) else ()
+        merged.append(PointResult(point=point, state=state, evidence=_evidence(of_point), why=why, causes=causes))
+    return merged
 
 
-def _evidence(of_point: Sequence[tuple[int, Finding]]) -> dict[str, Any]:
+def _evidence(of_point: Sequence[tuple[int, PointResult]]) -> dict[str, Any]:
     """What is equal for all seeds as it is, what differs by seed."""
     values: dict[str, dict[int, Any]] = {}
     for seed, one in of_point:
@@ -115,7 +125,7 @@ def _named(found: Mapping[int, Any]) -> dict[str, Any]:
     return {f"seed {seed}": value for seed, value in found.items()}
 
 
-def _of_all(study: SeedStudy, code: bytes, track: str) -> list[Finding]:
+def _of_all(study: SeedStudy, code: bytes, track: str) -> list[PointResult]:
     """Points 5, 7, 24 and 25."""
     ran, now = {run.code_sha256 for run in study.done}, hashlib.sha256(code).hexdigest()
     devices = {run.device for run in study.done}
@@ -135,15 +145,15 @@ def _of_all(study: SeedStudy, code: bytes, track: str) -> list[Finding]:
     ]
 
 
-def _gain(study: SeedStudy, track: str) -> Finding:
+def _gain(study: SeedStudy, track: str) -> PointResult:
     """Point 24, computed again from the seeds and the baseline's values."""
     told = study.statistics.comparison
     if told is None or not study.done:
-        return Finding(24, NOT_APPLICABLE, {}, "the study has no baseline")
+        return not_applicable(24, "the study has no baseline")
     nats = [run.last.nats_per_token for run in study.done]
     ratio = math.fsum(nats) / math.fsum(run.last.bpb for run in study.done)
     test = gain_test(nats, [value * ratio for value in told.values], MARGIN_NATS)
     evidence = {"gain_nats": test.gain, "margin_nats": MARGIN_NATS} | test.evidence()
     if not test.shown and track != RECORD:
-        return Finding(24, NOT_APPLICABLE, evidence, "no gain is shown, and the non-record track asks for none")
+        return not_applicable(24, "no gain is shown, and the non-record track asks for none", evidence)
     return judged(24, test.shown, evidence, "the gain is not shown")

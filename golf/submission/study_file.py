@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from golf.compliance.points import check_from_plain
 from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import hash_file
 from golf.evaluate.sliding import Scored
@@ -114,7 +115,7 @@ def _seed(fields: Fields) -> SeedRun:
         artifact=_file_beside(fields.part("artifact")) if fields.has("artifact") else None,
         artifact_note=fields.maybe("artifact_note", fields.text),
         log=_file_beside(fields.part("log")) if fields.has("log") else None,
-        check=fields.part("check").values if fields.has("check") else None,
+        check=check_from_plain(fields.part("check").values) if fields.has("check") else None,
     )
     _check_seed(run, fields)
     return run

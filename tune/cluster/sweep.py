@@ -24,9 +24,6 @@ from golf.runtime.files import read_json, write_json
 from golf.train.checkpoint_policy import MTBF_HOURS
 from tune.cache.backend import StoreError
 from tune.cache.gc import tidy
-from tune.cache.prefix_tree import branch_points, training_key
-from tune.cache.provenance import environment, outdated, versions
-from tune.cache.stage_graph import StageGraph, code_digest, stages_of
 from tune.cache.store import Store
 from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
 from tune.cluster.retry_policy import RetryPolicy
@@ -35,6 +32,7 @@ from tune.planning.cost import Costs
 from tune.planning.stage_timings import StageTimings
 from tune.records.journal import Ledger
 from tune.records.layout import Storage
+from tune.records.provenance import environment, outdated, versions
 from tune.records.queries import TRIAL, latest
 from tune.search.search import Search
 from tune.search.space import REPEAT, Point, Trial
@@ -42,6 +40,7 @@ from tune.search.successive_halving import SuccessiveHalving, first_chunks_of
 from tune.workloads.failures import DIVERGED, explain
 from tune.workloads.gepa.outcome import CONFIG, FAILED, SCREENED, failed
 from tune.workloads.gepa.runner import OUTCOME, POINT, load_from_cache, run_trial, write_log
+from tune.workloads.gepa.stages import GepaStages, branch_points, code_digest, gepa_stages, training_key
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def finished(sweep: str, storage: Storage, screening: bool = False) -> list[dict
     """
 
     def stands(entry: Mapping[str, Any]) -> bool:
-        if outdated(entry):
+        if outdated(entry, code_digest()):
             return False
         if entry["status"] == SCREENED:
             return screening
@@ -210,13 +209,13 @@ class SweepDriver:
         alone = trial.parameters.get(REPEAT, 0) > 0 or not self.settings.reuse
         return spec | ({} if alone else self._sharing(trial))
 
-    def stages(self, trial: Trial) -> StageGraph:
+    def stages(self, trial: Trial) -> GepaStages:
         """The stages of a trial and their keys."""
         branches, world = self.branches[training_key(trial.config)], self.settings.workers.world
         screening = self.settings.screening
         first_chunks = first_chunks_of(screening, trial.config, self.num_targets)
         stride = None if screening is None else screening.stride
-        return stages_of(trial.config, self.search.data, world, branches, first_chunks, stride)
+        return gepa_stages(trial.config, self.search.data, world, branches, first_chunks, stride)
 
     def stored(self, key: str) -> bool:
         """Whether the store holds a key."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from golf.config.config import to_plain
-from tune.cache.stage_graph import StageGraph
 from tune.planning.stage_timings import StageTimings
 from tune.search.space import Trial
+from tune.workloads.gepa.stages import GepaStages
 
-Stages = Callable[[Trial], StageGraph]
+Stages = Callable[[Trial], GepaStages]
 """The stages of a trial."""
 
 
@@ -38,7 +38,7 @@ class Costs:
         trained = max((one.steps for one in stages.training if self._known(one.key)), default=0)
         step = self._pace.step(plain)
         total = (stages.training[-1].steps - trained) * (1.0 if step is None else step)
-        missing = (one.name for one in (stages.pack, *stages.rungs) if not self._known(one.key))
+        missing = (str(one.name) for one in (stages.pack, *stages.rungs) if not self._known(one.key))
         return total + sum(self._pace.stage(name, plain) or 0.0 for name in missing)
 
     def _known(self, key: str) -> bool:

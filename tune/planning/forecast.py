@@ -1,7 +1,7 @@
 """What a sweep will cost, before it runs: with every trial alone, with common stages shared, and with what is stored.
 
 Trials, ledger entries of finished trials and a look into the store enter; counts, optimiser steps, seconds and a wall
-clock leave. Results are told apart by the keys of `tune.cache.stage_graph`, so that what is forecast is what the sweep
+clock leave. Results are told apart by the keys of `tune.workloads.gepa.stages`: what is forecast is what the sweep
 will do. Seconds come from finished trials of the same model on as many workers, never from a guess: without one they
 are unknown, and said to be. Which trials are over the cap no forecast knows: it is an upper bound there. Of screening
 it knows how many go on, not which: the seconds to do now are then those expected when trials come in no particular
@@ -17,10 +17,10 @@ from typing import Any
 
 from golf.config.config import to_plain
 from golf.runtime.results import SLIDING, TTT
-from tune.cache.prefix_tree import training_key
-from tune.cache.stage_graph import StageOutput, stages_of
+from tune.cache.stage_graph import StageOutput
 from tune.planning.stage_timings import NOTHING, PACK, TRAIN, StageTimings
 from tune.search.space import Trial
+from tune.workloads.gepa.stages import gepa_stages, training_key
 
 PREFIX = "prefix"
 
@@ -186,7 +186,7 @@ def _work(
 ) -> Work:
     """The trial's results with the work of each."""
     config, plain = trial.config, to_plain(trial.config)
-    stages = stages_of(config, data, dict(world), points[training_key(config)])
+    stages = gepa_stages(config, data, dict(world), points[training_key(config)])
     step = pace.step(plain)
     training, before = [], 0
     for wanted in stages.training:
@@ -196,7 +196,7 @@ def _work(
         before = wanted.steps
 
     def piece(wanted: StageOutput) -> Piece:
-        return Piece(wanted.name, wanted.key, 0, pace.stage(wanted.name, plain))
+        return Piece(str(wanted.name), wanted.key, 0, pace.stage(str(wanted.name), plain))
 
     return Work(trial.trial, tuple(training), piece(stages.pack), tuple(map(piece, stages.rungs)))
 

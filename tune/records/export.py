@@ -16,7 +16,7 @@ import pyarrow
 from pyarrow import parquet
 
 from golf.runtime.files import write_whole
-from tune.records.journal import STAMPS
+from tune.records.ledger import STAMPS
 from tune.records.queries import latest
 
 Row = dict[str, Any]

@@ -2,10 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from tune.records.entries import TrialEntry
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,20 @@ class Storage:
         """The run folder of one trial."""
         return self.sweep(sweep) / "trials" / one_name(trial)
 
-    def files(self, entry: Mapping[str, Any]) -> dict[str, Path]:
-        """The files of a trial's ledger entry by their names there; they may be gone.
+    def files(self, entry: TrialEntry) -> dict[str, Path]:
+        """Returns the files of a trial by their use; they may be gone.
 
-        They lie in the trial's folder, wherever the storage is now: of a path that the entry names, only the last part
-        counts.
+        They are in the trial's folder, wherever the storage is now: only the last part of a path in the entry counts.
         """
-        folder = self.trial(str(entry.get("sweep")), str(entry.get("trial")))
-        named = (entry.get("files") or {}).items()
-        return {name: folder / Path(str(path)).name for name, path in named if Path(str(path)).name}
+        folder = self.trial(entry.sweep, entry.trial)
+        return {use: folder / Path(path).name for use, path in entry.files.items() if Path(path).name}
 
     def relative(self, path: Path) -> str:
         """A path below the root as the ledger names it."""
         return path.relative_to(self.root).as_posix()
 
     def screened(self, sweep: str) -> Path:
-        """What trials of a sweep scored on the first chunks, in the ledger's form."""
+        """Scores of first chunks of a sweep's trials, as a ledger."""
         return self.sweep(sweep) / "screened.jsonl"
 
     def report(self, name: str) -> Path:

@@ -1,23 +1,42 @@
-"""The lines of a ledger: entries as canonical JSON with a checksum, and what a line must hold to be one."""
+"""Lines of the ledger: records as JSON with a checksum at the end, checked without being encoded again.
 
-import json
+A line is the JSON of a record whose last field is the CRC-32 of the bytes before it. Reading also accepts what an
+editor, git or a copying tool makes of such lines without changing a value: other line ends, a byte order mark, spaces
+around values, indented lines, the same line twice.
+"""
+
+import contextlib
 import math
+import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-LEDGER_VERSION = 1
-STAMPS = ("ledger_version", "time", "crc32")
-"""Fields that the ledger adds to every line; an entry may not bring its own."""
+import msgspec
+
+from tune.records.entries import Record, TrialEntry
+from tune.records.redaction import redact_all
+
+LEDGER_VERSION = 2
 SHOWN_CHARACTERS = 200
 _LARGEST = 1e300
 """Magnitude of a number: a larger whole one is no float."""
+_CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"\}$')
+_VERSION = re.compile(rb'"ledger_version":(\d+)')
+_MARK = b"\xef\xbb\xbf"
+"""The byte order mark that some editors put before UTF-8."""
+_BLANK = b" \t"
+_CONFLICT = re.compile(rb"(?:<{7}|={7}|>{7}|\|{7})(?: |$)")
+_SPACES = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
+"""A JSON string, or white space outside of one."""
+_MOST_RANGES = 12
+_decode = msgspec.json.Decoder(Record).decode
 
 
 @dataclass(frozen=True)
 class DamagedLine:
-    """A line that holds no intact entry."""
+    """A line that holds no intact record."""
 
     line_number: int
     """Counted from 1."""
@@ -27,110 +46,182 @@ class DamagedLine:
     """What is wrong with it."""
 
 
-def encode(record: Mapping[str, Any]) -> bytes:
-    """`record` as a line without its newline: canonical JSON, with the CRC-32 of that JSON as the field `crc32`."""
-    return canonical({**record, "crc32": f"{zlib.crc32(canonical(record)):08x}"})
+@dataclass
+class Lines:
+    """What the bytes of a ledger hold."""
+
+    records: list[Record] = field(default_factory=list)
+    """The intact ones, in file order."""
+    lines: list[bytes] = field(default_factory=list)
+    """All lines as the ledger writes them; damaged ones as they are."""
+    damaged: list[DamagedLine] = field(default_factory=list)
+    mended: list[int] = field(default_factory=list)
+    """Numbers of lines, from 1 on, whose form is not the one in which they were written, or that come twice."""
+    num_lines: int = 0
+    """Lines that are not empty."""
 
 
-def decode(line: bytes) -> dict[str, Any]:
-    """The record in `line`, without `crc32`.
+def encode_line(record: Record, time: str) -> bytes:
+    """Returns a record as a line without its newline, secrets masked.
 
-    Raises: ValueError saying what is wrong unless every byte is as `encode` wrote it.
+    Args:
+        record: to be written; its `time` and `ledger_version` are replaced.
+        time: when it is written, in UTC.
+
+    Raises:
+        ValueError: naming the path of a number that is not finite or too large.
     """
-    try:
-        record = json.loads(line)
-        if not isinstance(record, dict) or "crc32" not in record:
-            raise ValueError("not a ledger line: it has no crc32")
-        del record["crc32"]
-        again = encode(record)
-    except json.JSONDecodeError as error:
-        raise ValueError("not a whole JSON value") from error
-    except (UnicodeError, RecursionError) as error:
-        raise ValueError("not a JSON value that any entry has") from error
-    # The text is compared and not only the sum, so that no changed byte passes because it parses to an equal value.
-    if again != line:
+    values = msgspec.to_builtins(msgspec.structs.replace(record, time=time, ledger_version=LEDGER_VERSION))
+    _check_finite(values, "")
+    payload = msgspec.json.encode(_encodable(redact_all(values)))
+    line = payload[:-1] + b',"crc32":"%08x"}' % zlib.crc32(payload)
+    decode_line(line)
+    return line
+
+
+def decode_line(line: bytes) -> Record:
+    """Returns the record of a line.
+
+    Raises:
+        ValueError: saying what is wrong, where a byte is not as `encode_line` wrote it.
+    """
+    checksum = _CHECKSUM.search(line)
+    if checksum is None:
+        version = _VERSION.search(line)
+        if version is not None and int(version[1]) < LEDGER_VERSION and line.endswith(b"}"):
+            raise ValueError(
+                f"written by an earlier version of this program (ledger_version {int(version[1])}, this one reads "
+                f"{LEDGER_VERSION}), whose ledgers are not read; give a new --storage"
+            )
+        raise ValueError("not a whole line of a ledger: it has no checksum at its end")
+    if zlib.crc32(line[: checksum.start()] + b"}") != int(checksum[1], 16):
         raise ValueError("its checksum does not fit: some of its bytes have changed")
-    if record.get("ledger_version") != LEDGER_VERSION:
-        version = str(record.get("ledger_version"))[:20]
-        raise ValueError(f"ledger_version is {version}, this program reads {LEDGER_VERSION}")
-    check_json(record, "")
-    check_trial(record)
+    try:
+        record = _decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:  # a right checksum says whole, not written by this program
+        raise ValueError(f"not a record of this program: {error}") from error
+    if record.ledger_version != LEDGER_VERSION:
+        raise ValueError(f"ledger_version is {record.ledger_version}, this program reads {LEDGER_VERSION}")
+    _check_finite(msgspec.to_builtins(record), "")
     return record
 
 
-def check_trial(record: Mapping[str, Any]) -> None:
-    """Raise ValueError naming the field that no trial's entry can have so; a missing one is none.
-
-    A right checksum says that a line is whole, not that an honest program wrote it.
-    """
-    if record.get("kind") != "trial":
-        return
-    for name, (holds, rule) in _TRIAL_FIELDS.items():
-        value = record.get(name)
-        if value is not None and not holds(value):
-            raise ValueError(f"a trial's {name} must be {rule}, got {str(value)[:40]}")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(item is None or _is_number(item) for item in value.values())
+def read_lines(data: bytes) -> Lines:
+    """Reads the bytes of a ledger; damage is never an error."""
+    result, seen = Lines(), set()
+    if data.startswith(_MARK):
+        data = data[len(_MARK) :]
+        result.mended.append(1)
+    for number, line, as_found in _joined(data.splitlines(keepends=True)):
+        result.num_lines += 1
+        try:
+            written, record = _read(line)
+        except ValueError as error:
+            result.damaged.append(_damaged(number, line, as_found, error))
+            result.lines.append(line)
+            continue
+        is_copy = written in seen and isinstance(record, TrialEntry)
+        if (is_copy or as_found not in (written, written + b"\n")) and number not in result.mended[-1:]:
+            result.mended.append(number)
+        if not is_copy:
+            seen.add(written)
+            result.records.append(record)
+            result.lines.append(written)
+    return result
 
 
-def _are_rows(value: Any) -> bool:
-    """Whether it is lists of three numbers by name."""
-    return isinstance(value, Mapping) and all(
-        isinstance(rows, Sequence)
-        and all(isinstance(row, Sequence) and len(row) == 3 for row in rows)
-        and all(_is_number(item) for row in rows for item in row)
-        for rows in value.values()
-    )
+def _read(line: bytes) -> tuple[bytes, Record]:
+    """Returns a line as the ledger writes it, and its record. Raises: ValueError as `decode_line`."""
+    try:
+        return line, decode_line(line)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            written = _SPACES.sub(lambda part: part[1] or b"", line)
+            return written, decode_line(written)
+        raise
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, Sequence) and all(isinstance(item, str) for item in value)
+def _joined(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yields (number, line, bytes as found) of every line that is not empty; an indented object is one line."""
+    number, unclosed = 0, set()
+    while number < len(parts):
+        begin, bare = number, parts[number].strip(b" \t\r\n")
+        number += 1
+        indent = parts[begin][: len(parts[begin]) - len(parts[begin].lstrip(_BLANK))]
+        if bare == b"{" and indent not in unclosed:
+            ends = (indent + b"}", indent + b"},")
+            close = next((n for n in range(number, len(parts)) if parts[n].rstrip(b" \t\r\n") in ends), None)
+            if close is None:
+                unclosed.add(indent)
+            else:
+                number = close + 1
+                bare = b"".join(parts[begin:number]).strip(b" \t\r\n").rstrip(b",")
+        if bare not in (b"", b"[", b"]"):  # an array around all of them holds nothing of its own
+            yield begin + 1, bare, b"".join(parts[begin:number])
 
 
-_TRIAL_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("sweep", "trial", "name", "preset", "status", "cause", "data", "code"), (_is_text, "text")),
-    **dict.fromkeys(("started", "ended"), (_is_number, "a number")),
-    **dict.fromkeys(("parameters", "config", "environment", "tags", "files", "ledger"), (_is_object, "an object")),
-    **dict.fromkeys(("metrics", "computed"), (_are_numbers, "numbers by name")),
-    **dict.fromkeys(("curves", "chunks"), (_are_rows, "lists of three numbers by name")),
-    "keys": (_are_texts, "a list of texts"),
-}
-"""What the fields of a trial's entry hold, as every reader of the ledger takes for granted."""
+def _damaged(number: int, line: bytes, as_found: bytes, error: ValueError) -> DamagedLine:
+    text = line.decode(errors="replace")[:SHOWN_CHARACTERS]
+    reason = str(error)[:SHOWN_CHARACTERS]  # which may quote the line
+    if _CONFLICT.match(line):
+        return DamagedLine(number, text, "a conflict marker of a git merge, both sides of which are read")
+    if b"\0" in line:
+        return DamagedLine(number, text, "zero bytes, as after a power cut or where an editor saved it as UTF-16")
+    if reason.startswith("not a whole line"):
+        ended = as_found.endswith((b"\n", b"\r"))
+        reason = "cut short or changed" if ended else "cut short, as by a kill or a full disk"
+    elif reason.startswith("its checksum"):
+        reason += ", as by an editor, a script or git"
+    return DamagedLine(number, text, reason)
 
 
-def canonical(value: Any) -> bytes:
-    """`value` as JSON in the one form that equal values share: keys sorted, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+def damage_report(path: object, result: Lines) -> list[str]:
+    """Returns what a person should know of a ledger's damage, in a line or two; nothing where there is none."""
+    report = []
+    if result.mended:
+        form = "are not in their written form (line ends, spaces, twice), as by an editor or git; no value is changed"
+        report.append(f"note: {path}, lines {ranges(result.mended)} {form}")
+    if result.damaged:
+        reasons = dict.fromkeys(line.reason for line in result.damaged)
+        parts = [f"{ranges([n.line_number for n in result.damaged if n.reason == why])} ({why})" for why in reasons]
+        report.append(
+            f"warning: {path}: {len(result.damaged)} of {result.num_lines} lines are not readable and are left out: "
+            f"lines {'; '.join(parts)}. Their trials count as not run. Nothing is overwritten: restore them from a "
+            "copy (python -m tune mirror fetch, a backup, git), or delete them"
+        )
+    return report
 
 
-def check_json(value: Any, path: str) -> None:
-    """Raise ValueError naming the key path unless `value` comes back from JSON as it went in."""
-    if isinstance(value, Mapping):
+def ranges(numbers: Sequence[int]) -> str:
+    """Returns ascending numbers in words, as "1-3, 7"."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    shown = [str(low) if low == high else f"{low}-{high}" for low, high in parts[:_MOST_RANGES]]
+    return ", ".join(shown) + (", ..." if len(parts) > _MOST_RANGES else "")
+
+
+def _check_finite(value: Any, path: str) -> None:
+    """Raises ValueError naming the path of a number that JSON cannot hold exactly."""
+    if isinstance(value, dict):
         for name, item in value.items():
-            if not isinstance(name, str):
-                raise ValueError(f"key {name!r} at {path or 'the top'} must be a string")
-            check_json(item, f"{path}.{name}" if path else name)
+            _check_finite(item, f"{path}.{name}" if path else str(name))
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            check_json(item, f"{path}[{index}]")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(
-                f"{path} is {value!r}: the ledger holds finite numbers only; leave the field out or use null"
-            )
-    elif value is not None and not isinstance(value, (str, int)):
-        raise ValueError(f"{path} is of type {type(value).__name__}; give text, a number, a list, an object or null")
+            _check_finite(item, f"{path}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path} is {value!r}: the ledger holds finite numbers only; leave the field out or use null")
+    elif isinstance(value, (int, float)) and abs(value) >= _LARGEST:
+        raise ValueError(f"{path} is {str(value)[:40]}: a number in the ledger must be below {_LARGEST:g}")
+
+
+def _encodable(value: Any) -> Any:
+    """Returns JSON values in which text that no UTF-8 can hold is replaced."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(item) for name, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from golf.compliance.points import FAILED, NOT_APPLICABLE, REMARK, Cause, Finding, weighed
+from golf.compliance.points import FAILED, REMARK, Cause, PointResult, failed, not_applicable, weighed
 from golf.config.rules import RECORD
 from golf.submission.record_folder.claimed import ClaimedRun, ClaimedRuns
 from golf.submission.record_folder.claims import FILE, Claims
@@ -23,15 +23,15 @@ from golf.submission.record_folder.time_claims import mean_causes, time_causes
 _MEAN = "tell the mean of all seeds"
 
 
-def agreement(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> Finding:
+def agreement(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
     """Point 6."""
     scored = claimed.scored
     if not folder.claims.fields:
-        return Finding(6, NOT_APPLICABLE, {"logs": len(folder.logs)}, f"no {FILE} that can be read: nothing to compare")
+        return not_applicable(6, f"no {FILE} that can be read: nothing to compare", {"logs": len(folder.logs)})
     if not scored:
         curves = [run.curve_bpb.value for run in folder.runs if run.curve_bpb is not None]
         only = f"; only the training curve has {curves[-1]:g}" if curves else ""
-        return Finding(6, FAILED, {"logs": len(folder.logs)}, f"no log holds a final val_bpb{only}: add whole logs")
+        return failed(6, f"no log holds a final val_bpb{only}: add whole logs", {"logs": len(folder.logs)})
     evidence: dict[str, Any] = {"result": _names(scored), "logs": len(scored)}
     broken = [
         str(one)
@@ -39,7 +39,7 @@ def agreement(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> 
         if one.scored is not None and not all(math.isfinite(score.bpb.value) for score in one.scored.scores)
     ]
     if broken:
-        return Finding(6, FAILED, evidence, f"val_bpb is no number in the log of {', '.join(broken)}")
+        return failed(6, f"val_bpb is no number in the log of {', '.join(broken)}", evidence)
     claims = folder.claims
     causes = [
         *_missing(claimed, claims),

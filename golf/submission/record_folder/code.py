@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from golf.compliance.points import FAILED, NOT_APPLICABLE, REMARK, Cause, Finding, weighed
+from golf.compliance.points import FAILED, REMARK, Cause, PointResult, failed, not_applicable, weighed
 from golf.submission.record_folder.claimed import ClaimedRuns
 from golf.submission.record_folder.contents import CODE, RecordFolder
 from golf.submission.record_folder.figures import NO_LOG
@@ -42,13 +42,13 @@ class _Shipped:
         )
 
 
-def code(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
+def code(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Point 5: size and hash of the code in each log, and the code itself where it stands there."""
     runs = claimed.runs
     if not runs:
-        return Finding(5, NOT_APPLICABLE, {"logs": 0}, NO_LOG)
+        return not_applicable(5, NO_LOG, {"logs": 0})
     if folder.code is None or folder.script is None:
-        return Finding(5, FAILED, {"logs": len(runs)}, f"there is no {CODE} to compare with: {_SHIP}")
+        return failed(5, f"there is no {CODE} to compare with: {_SHIP}", {"logs": len(runs)})
     shipped = _Shipped(
         folder.script, folder.code, folder.source.layers, folder.code_bytes or 0, tuple(folder.local.values())
     )

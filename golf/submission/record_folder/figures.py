@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from golf.compliance.points import FAILED, NOT_APPLICABLE, REMARK, Cause, Finding, weighed
+from golf.compliance.points import REMARK, Cause, PointResult, failed, not_applicable, weighed
 from golf.config.rules import CAP_BYTES, MARGIN_NATS, NON_RECORD, P_CLAIM, RECORD, TRACK_SECONDS
 from golf.submission.record_folder.claimed import ClaimedRun, ClaimedRuns
 from golf.submission.record_folder.contents import RecordFolder
@@ -33,7 +33,7 @@ class _Size:
     packed_code: int | None = None
 
 
-def sizes(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
+def sizes(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Point 3: model and shipped code, for each seed."""
     shipped = folder.code_bytes
     found = [_size_of(one, folder) for one in claimed.results]
@@ -55,7 +55,7 @@ def sizes(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
     totals = [*evidence["bytes_told"].values(), *evidence["bytes_counted"].values()]
     if not totals:
         why = "neither logs nor submission.json tell the bytes of model and code: add them"
-        return Finding(3, FAILED, evidence, why)
+        return failed(3, why, evidence)
     evidence["margin_bytes"] = CAP_BYTES - max(totals)
     return weighed(3, evidence, list(_over(found, folder)))
 
@@ -119,7 +119,7 @@ def _counts_packed(size: _Size, folder: RecordFolder) -> bool:
     return size.packed_code is not None and size.packed_code < code and not folder.source.packed and not folder.local
 
 
-def training_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> Finding:
+def training_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
     """Point 8: seconds of training and calibration; the step in which the time ran out may end."""
     times: dict[str, float] = {}
     causes: list[Cause] = []
@@ -152,7 +152,7 @@ def _limit() -> str:
     return f"the record track allows {MOST_SECONDS:.0f} s"
 
 
-def evaluation_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> Finding:
+def evaluation_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
     """Point 9: seconds of the longest evaluation, or of all where the log tells these."""
     times: dict[str, float] = {}
     for one in claimed.results:
@@ -179,13 +179,13 @@ def _budget(
     times: Mapping[str, float],
     names: tuple[str, str],
     field: str,
-) -> Finding:
+) -> PointResult:
     """The finding on a time: over the limit is a failure, and a log that does not tell it a remark."""
     if track != RECORD:
         limit = "the non-record track has no limit" if track == NON_RECORD else "the track is not told"
-        return Finding(point, NOT_APPLICABLE, evidence, limit)
+        return not_applicable(point, limit, evidence)
     if not claimed.runs and not claimed.scored:
-        return Finding(point, NOT_APPLICABLE, evidence, NO_LOG)
+        return not_applicable(point, NO_LOG, evidence)
     ended = [one for one in claimed.results if one.score is not None or not claimed.scored]  # others end before it
     silent = [one for one in ended if one.run is not None and str(one.key) not in times]
     for one in silent:
@@ -205,25 +205,23 @@ def _budget(
 
 def gain(
     folder: RecordFolder, claimed: ClaimedRuns, previous_nats: Sequence[float], previous_bpb: Sequence[float]
-) -> Finding:
+) -> PointResult:
     """Point 24: the gain over given previous values in nats per token (those in BPB by this folder's own ratio)."""
     told = folder.claims.numbers.get("p_value")
     evidence: dict[str, Any] = {} if told is None else {"p_told": told.value}
     if told is not None and not 0.0 <= told.value <= 1.0:
-        return Finding(
-            24, FAILED, evidence, f"submission.json: a p-value of {told.value:g} is no probability: correct it"
-        )
+        return failed(24, f"submission.json: a p-value of {told.value:g} is no probability: correct it", evidence)
     if not previous_nats and not previous_bpb:
-        return Finding(24, NOT_APPLICABLE, evidence, "no previous best was given to compare with (--baseline)")
+        return not_applicable(24, "no previous best was given to compare with (--baseline)", evidence)
     values = claimed.nats or _of_claims(folder, "val_loss")
     if not values or not all(map(math.isfinite, values)):
         why = "no log and no field tells a val_loss of the seeds: nothing to compare"
-        return Finding(24, FAILED, evidence, why)
+        return failed(24, why, evidence)
     previous = list(previous_nats)
     if not previous:
         bpb = claimed.bpb or _of_claims(folder, "val_bpb")
         if not bpb or not all(map(math.isfinite, bpb)) or not sum(bpb):
-            return Finding(24, FAILED, evidence, "no val_bpb of a seed to compare with the previous one")
+            return failed(24, "no val_bpb of a seed to compare with the previous one", evidence)
         ratio = (sum(values) / len(values)) / (sum(bpb) / len(bpb))
         previous = [value * ratio for value in previous_bpb]
     test = gain_test(values, previous, MARGIN_NATS)

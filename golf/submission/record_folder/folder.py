@@ -17,13 +17,13 @@ from typing import Any
 
 from golf.compliance.points import (
     FAILED,
-    NOT_APPLICABLE,
     ONLY_RUNNING,
     PASSED,
     POINTS,
     REMARK,
     Cause,
-    Finding,
+    PointResult,
+    not_applicable,
     weighed,
 )
 from golf.config.rules import NON_RECORD, RECORD, TRACK_FOLDERS
@@ -49,7 +49,7 @@ def check_folder(
     previous_nats: Sequence[float] = (),
     previous_bpb: Sequence[float] = (),
     track: str | None = None,
-) -> list[Finding]:
+) -> list[PointResult]:
     """A finding on every point.
 
     Args: previous_nats: nats per token of the previous best: its seeds, or one published mean; previous_bpb: the same
@@ -82,7 +82,7 @@ def check_folder(
         listed(folder, claimed),
     ]
     decided = {finding.point for finding in findings}
-    findings += [Finding(point, NOT_APPLICABLE, {}, ONLY_RUNNING) for point in POINTS if point not in decided]
+    findings += [not_applicable(point, ONLY_RUNNING) for point in POINTS if point not in decided]
     return [_shown(finding) for finding in sorted(findings, key=lambda finding: finding.point)]
 
 
@@ -103,7 +103,7 @@ def track_of(text: Any) -> str | None:
     return RECORD if re.search(r"10_?min|record", plain) else None
 
 
-def place(folder: RecordFolder, path: Path, track: str | None) -> Finding:
+def place(folder: RecordFolder, path: Path, track: str | None) -> PointResult:
     """Point 1: the folder's name and where it lies."""
     causes = []
     name = re.fullmatch(r"(\d{4}-\d{2}-\d{2})_[\w.,+=()&@~-]+", path.name)
@@ -127,7 +127,7 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def contents(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
+def contents(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Point 2: the files, the form of submission.json, and what train_gpt.py and README's commands need."""
     logged = [one.key for one in claimed.results if isinstance(one.key, int) and one.run is not None]
     evidence: dict[str, Any] = {"files": len(folder.sizes), "seeds_told": list(folder.claims.seeds)}
@@ -208,11 +208,11 @@ def _commands(folder: RecordFolder) -> Iterator[Cause]:
             yield Cause(what, "add it, or say that the repository's own is meant", REMARK)
 
 
-def artifact(folder: RecordFolder) -> Finding:
+def artifact(folder: RecordFolder) -> PointResult:
     """Point 4: artifacts of this project that lie in the folder."""
     names = [name for name in folder.sizes if name.endswith(".golf")][:_MOST_ARTIFACTS]
     if not names:
-        return Finding(4, NOT_APPLICABLE, {}, "no artifact that can be read lies in the folder")
+        return not_applicable(4, "no artifact that can be read lies in the folder")
     # Decoding needs PyTorch, whose import takes longer than all the rest; other folders hold no such artifact.
     pack = importlib.import_module("golf.artifact.pack")
     causes, parameters = [], 0
@@ -235,7 +235,7 @@ def artifact(folder: RecordFolder) -> Finding:
     return weighed(4, evidence, causes)
 
 
-def _shown(finding: Finding) -> Finding:
+def _shown(finding: PointResult) -> PointResult:
     """A finding whose texts do nothing to a terminal and stay short."""
     why = "" if finding.state == PASSED else _plain(finding.why, 2000)
     causes = tuple(

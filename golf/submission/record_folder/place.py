@@ -5,7 +5,7 @@ import re
 import statistics
 from typing import Any
 
-from golf.compliance.points import FAILED, NOT_APPLICABLE, ONLY_RUNNING, REMARK, Cause, Finding, weighed
+from golf.compliance.points import FAILED, ONLY_RUNNING, REMARK, Cause, PointResult, not_applicable, weighed
 from golf.config.rules import RECORD, SP1024_BYTES, SP1024_TOKENS
 from golf.submission.record_folder.claimed import ClaimedRuns
 from golf.submission.record_folder.contents import README, RecordFolder
@@ -24,7 +24,7 @@ _DEVICE = "H100"
 _NAME_IT = 'name it in submission.json, such as "hardware": "8xH100 80GB SXM"'
 
 
-def hardware(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> Finding:
+def hardware(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
     """Point 10: the hardware is named; in the record track it is 8 x H100."""
     fields = folder.claims.hardware
     runs = claimed.runs
@@ -83,7 +83,7 @@ def _as_the_record_track(devices: tuple[Device, ...], told: tuple[Device, ...], 
     return []
 
 
-def training_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
+def training_data(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Point 12, as far as logs tell it."""
     shards = sorted({run.train_shards for run in claimed.runs if run.train_shards})
     evidence = {"training_shards": shards or None}
@@ -98,13 +98,13 @@ def training_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
         )
     if causes:
         return weighed(12, evidence, causes)
-    return Finding(12, NOT_APPLICABLE, evidence, "whether documents are shared, only the data show")
+    return not_applicable(12, "whether documents are shared, only the data show", evidence)
 
 
-def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
+def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Point 13: FineWeb's validation split, whole; its size is known where the tokenizer is sp1024."""
     if folder.claims.claims_nothing and folder.runs:
-        return Finding(13, NOT_APPLICABLE, {}, "no result is claimed: which runs are meant is not told")
+        return not_applicable(13, "no result is claimed: which runs are meant is not told")
     scored = [one.scored for one in claimed.results if one.scored is not None]
     runs = [*scored, *(run for run in claimed.runs if not any(run is one for one in scored))]
     tokens = sorted({run.validation_tokens for run in runs if run.validation_tokens})
@@ -131,7 +131,7 @@ def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
         cause = Cause(f"the log says {limited[0]}: the validation split was not scored whole", "score all of it")
         return weighed(13, evidence, [cause])
     if not tokens:
-        return Finding(13, NOT_APPLICABLE, evidence, "no log tells the number of validation tokens")
+        return not_applicable(13, "no log tells the number of validation tokens", evidence)
     text_bytes = _text_bytes(claimed)
     evidence |= {"bytes_of_text": round(text_bytes)} if text_bytes is not None else {}
     known = any(abs(count - whole) < LONGEST_SEQUENCE for count in tokens for whole in _TOKENS_ELSEWHERE)
@@ -140,7 +140,7 @@ def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
         what = f"{tokens[0]:,} tokens of about {text_bytes:,.0f} bytes were scored; the split has {SP1024_BYTES:,}"
         return weighed(13, evidence, [Cause(f"{what}: it was not scored whole", "score all of it")])
     if tokenizers != ["sp1024"]:
-        return Finding(13, NOT_APPLICABLE, evidence, "the right number is known only for the tokenizer sp1024")
+        return not_applicable(13, "the right number is known only for the tokenizer sp1024", evidence)
     evidence |= {"validation_tokens_whole": SP1024_TOKENS, "validation_sha256": None}
     return weighed(13, evidence, [wrong for count in tokens if (wrong := _not_whole(count)) is not None])
 
@@ -174,7 +174,7 @@ def _not_whole(tokens: int) -> Cause | None:
     return None
 
 
-def byte_counts(claimed: ClaimedRuns, validation: Finding) -> Finding:
+def byte_counts(claimed: ClaimedRuns, validation: PointResult) -> PointResult:
     """Point 15, as far as logs tell it: val_loss / val_bpb is fixed by the split's tokens and bytes.
 
     Args: validation: the finding on the split; another split has another ratio.
@@ -195,9 +195,9 @@ def byte_counts(claimed: ClaimedRuns, validation: Finding) -> Finding:
             )
     tokenizers = {one.scored.tokenizer for one in claimed.scored if one.scored is not None}
     if not ratios:
-        return Finding(15, NOT_APPLICABLE, {}, ONLY_RUNNING)
+        return not_applicable(15, ONLY_RUNNING)
     if validation.state == FAILED:
-        return Finding(15, NOT_APPLICABLE, {"bytes_per_token": ratios}, "another split has other bytes a token")
+        return not_applicable(15, "another split has other bytes a token", {"bytes_per_token": ratios})
     known = tokenizers == {"sp1024"}
     wanted = SP1024_BYTES / SP1024_TOKENS if known else _of_most(list(ratios.values()), rounding)
     wrong = {} if wanted is None else {key: one for key, one in ratios.items() if abs(one - wanted) > rounding * wanted}
@@ -207,7 +207,7 @@ def byte_counts(claimed: ClaimedRuns, validation: Finding) -> Finding:
         cause = Cause(f"{what}: of one evaluation, they agree", "say how val_bpb was computed", REMARK)
         return weighed(15, {"bytes_per_token": ratios, "bytes_of_text": round(text_bytes)}, [cause])
     if not wrong:
-        return Finding(15, NOT_APPLICABLE, {}, ONLY_RUNNING)
+        return not_applicable(15, ONLY_RUNNING)
     shown = ", ".join(f"{key} {ratio:.5f}" for key, ratio in list(wrong.items())[:4])
     right = "sp1024's validation split has" if known else "the other seeds have"
     what = f"val_loss / val_bpb means {shown} bytes a token; {right} {wanted:.5f}"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from golf.compliance.points import FAILED, NOT_APPLICABLE, REMARK, Cause, Finding, weighed
+from golf.compliance.points import FAILED, REMARK, Cause, PointResult, not_applicable, weighed
 from golf.config.rules import MIN_SEEDS, NON_RECORD
 from golf.submission.record_folder.claim_names import OTHERS
 from golf.submission.record_folder.claimed import ClaimedRuns, same_configuration
@@ -24,11 +24,11 @@ _RUNS_MADE = re.compile(r"^(?:num|n|total)_(?:runs|seeds)(?:_(?:made|run|total))
 _SEED_FIELD = re.compile(r"seed|(?:^|_)runs?(?:$|_)", re.IGNORECASE)
 
 
-def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> Finding:
+def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
     """Point 7: number of seeds; one code, configuration, environment and data in all logs."""
     runs = (*claimed.runs, *claimed.kin)
     if folder.runs and folder.claims.claims_nothing:
-        return Finding(7, NOT_APPLICABLE, {"logs": len(runs)}, "no result is claimed: which runs are meant is not told")
+        return not_applicable(7, "no result is claimed: which runs are meant is not told", {"logs": len(runs)})
     compared = _settings(runs)
     differing = {name: values for name, values in compared.items() if len(values) > 1}
     causes = [*_seeds(claimed, track), *_differences(differing)]
@@ -109,17 +109,17 @@ def _without_seed(value: str, seed: int | None) -> str:
     return value if seed is None else re.sub(rf"(?<=[a-z][_-]){seed}(?!\d)|(?<=seed){seed}(?!\d)", "SEED", value)
 
 
-def listed(folder: RecordFolder, claimed: ClaimedRuns) -> Finding:
+def listed(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Point 25: every run that the folder shows or names is listed; others cannot be seen."""
     seeds = {*folder.claims.seeds} or {one.key for one in claimed.results if isinstance(one.key, int)}
     logged = {run.seed for run in folder.runs if run.seed is not None}
     evidence: dict[str, Any] = {"seeds_listed": sorted(seeds), "seeds_logged": sorted(logged)}
     evidence |= {"other_runs": len(claimed.others), "runs_elsewhere": None}
     if not folder.runs:
-        return Finding(25, NOT_APPLICABLE, evidence, NO_LOG)
+        return not_applicable(25, NO_LOG, evidence)
     causes = [*_left_out(folder, claimed, seeds), *_disclosed(folder, seeds, logged)]
     if not folder.claims.seeds and not causes:
-        return Finding(25, NOT_APPLICABLE, evidence, "submission.json lists no seeds to compare the logs with")
+        return not_applicable(25, "submission.json lists no seeds to compare the logs with", evidence)
     return weighed(25, evidence, causes)
 
 

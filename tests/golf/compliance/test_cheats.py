@@ -14,7 +14,7 @@ from golf.artifact.calibration import calibrate
 from golf.artifact.pack import pack
 from golf.compliance.ablations import prove_switches
 from golf.compliance.data import CountBytes, Ids, check_bytes
-from golf.compliance.points import FAILED, Finding, failures, rows_of
+from golf.compliance.points import FAILED, PointResult, failures, rows_of
 from golf.compliance.proofs import (
     Evaluator,
     Probe,
@@ -89,7 +89,7 @@ def dataset(data: Path) -> Dataset:
 
 def failing(evaluate: Evaluator, model: GEPA, probe: Probe, cheap: bool) -> set[int]:
     """The points on which an evaluator fails."""
-    found: list[Finding] = prove_order(evaluate, model, probe)
+    found: list[PointResult] = prove_order(evaluate, model, probe)
     found.append(prove_causality(evaluate, model, probe, flip_places(probe, 0, few=cheap)))
     found.append(
         compare_with_model(evaluate, model, probe) if cheap else prove_normalised(evaluate, model, probe, (1,))

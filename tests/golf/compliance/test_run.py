@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from golf.cli.main import main
-from golf.compliance.points import NOT_APPLICABLE, PASSED, Finding, failures, rows_of
+from golf.compliance.points import NOT_APPLICABLE, PASSED, PointResult, failures, rows_of
 from golf.compliance.run import cheap_check, check_data, check_run
 from golf.config.config import override_all, to_plain
 from golf.data.dataset import Dataset, open_dataset
@@ -46,7 +46,7 @@ def failing(folder: Path, dataset: Dataset, cheap: bool = True, **how: Any) -> l
     return failures(found_in(folder, dataset, cheap, **how))
 
 
-def found_in(folder: Path, dataset: Dataset, cheap: bool = True, **how: Any) -> list[Finding]:
+def found_in(folder: Path, dataset: Dataset, cheap: bool = True, **how: Any) -> list[PointResult]:
     """The rows of a run's check."""
     found = check_run(CONFIG, dataset, RunFolder(folder), ProcessGroup(), CODE, cheap=cheap, **how)
     return rows_of([*found, *check_data(dataset, cheap)])
@@ -172,9 +172,9 @@ def test_shared_documents_and_changed_shards_are_found(run: Path, data: Path, tm
 
 def test_a_check_that_breaks_down_says_so(data: Path, tmp_path: Path) -> None:
     """Fault: a run's results are lost for want of a check, or an unchecked run looks like a checked one."""
-    told = cheap_check(CONFIG, open_dataset(data, 300), RunFolder(tmp_path), ProcessGroup(), CODE)
-    assert "artifact.golf" in told["error"]
-    assert told["passed"] == 0
+    check = cheap_check(CONFIG, open_dataset(data, 300), RunFolder(tmp_path), ProcessGroup(), CODE)
+    assert "artifact.golf" in str(check.error)
+    assert check.passed == 0
 
 
 def test_the_command_tells_by_its_exit_code(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from golf.cli.main import main
-from golf.compliance.points import Finding, failures, rows_of
+from golf.compliance.points import PointResult, failures, rows_of
 from golf.data.dataset import Dataset, open_dataset
 from golf.runtime.process_group import ProcessGroup
 from golf.submission.study import SeedRun, SeedStudy
-from golf.submission.study_check import check_study, kept_check
+from golf.submission.study_check import check_study, saved_check
 from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import Made
 
 
-def rows(study: SeedStudy, dataset: Dataset) -> list[Finding]:
+def rows(study: SeedStudy, dataset: Dataset) -> list[PointResult]:
     """The cheap form."""
     return rows_of(check_study(study, dataset, ProcessGroup(), cheap=True))
 
@@ -65,9 +65,9 @@ def test_another_text_is_refused(made: Made) -> None:
 
 def test_what_the_seeds_were_found_to_be_is_kept(made: Made, tmp_path: Path) -> None:
     """Fault: a study's check forgets a seed, or a study that cannot be read ends the command."""
-    told = kept_check(made.folder)
-    assert "error" not in told
-    assert told["failed"] == 0
-    assert {row["point"] for row in told["points"] if row["state"] == "passed"} >= {3, 5, 7, 16, 17, 18, 19, 23, 25}
+    check = saved_check(made.folder)
+    assert check.error is None
+    assert check.failed == 0
+    assert {row.point for row in check.points if row.state == "passed"} >= {3, 5, 7, 16, 17, 18, 19, 23, 25}
     (tmp_path / "study.json").write_text("{}")
-    assert "study.json" in kept_check(tmp_path)["error"]
+    assert "study.json" in str(saved_check(tmp_path).error)

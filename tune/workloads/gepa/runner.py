@@ -33,14 +33,14 @@ from golf.pipeline.stages import (
 )
 from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup
-from golf.runtime.results import AVERAGED, LIVE, SCREEN, SLIDING
+from golf.runtime.results import AVERAGED, LIVE, SCREEN, SLIDING, STATE
 from golf.train.checkpoint_policy import MTBF_HOURS, CheckpointPolicy
 from golf.train.loop import Preempted, PreemptionCheck, never
 from golf.train.run_log import LOG_FILE, LogFile, head_lines, rung_line
 from tune.cache.cached_runner import CachedStageRunner
 from tune.cache.entries import Damaged
 from tune.cache.lease import LeaseConfig
-from tune.cache.stage_graph import SCREENED_RUNGS, StageGraph, StageOutput, code_digest, stages_of
+from tune.cache.stage_graph import StageOutput
 from tune.cache.store import Store
 from tune.cache.world_history import describe_world_history
 from tune.records.journal import Ledger
@@ -48,6 +48,7 @@ from tune.search.successive_halving import ScreeningRank, SuccessiveHalving, fir
 from tune.workloads.failures import explain, log_text
 from tune.workloads.gepa.outcome import CHECK, CONFIG, DONE, LOG, SCREENED, failed, outcome_of
 from tune.workloads.gepa.resume import alike, link_latest_checkpoint
+from tune.workloads.gepa.stages import SCREENED_RUNGS, GepaStages, code_digest, gepa_stages, seconds_of
 
 TRAIN, EVALUATE = "train", "evaluate"
 OUTCOME = "outcome.json"
@@ -237,7 +238,7 @@ def run_cached(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict
     store = Store(
         spec["store"], budget_bytes=spec.get("budget_bytes"), lease_config=LeaseConfig(**spec.get("patience", {}))
     )
-    reuse = CachedStageRunner(store, folder.path, spec["trial"])
+    reuse = CachedStageRunner(store, folder.path, spec["trial"], seconds_of)
     store.pin(stages.needed(lambda key: store.find(key) is not None), spec["trial"])
 
     def train_from(start: Path | None, keep: Mapping[int, Path]) -> None:
@@ -246,31 +247,35 @@ def run_cached(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict
         kept = {str(steps): str(place) for steps, place in keep.items()}
         train(TRAIN, {**spec, "start": None if start is None else str(start), "keep": kept})
 
+    def trained(with_weights: bool = False) -> None:
+        reuse.train(stages.training, train_from, with_weights)
+        folder.file(STATE).unlink(missing_ok=True)  # of a training that another trial went on with
+
     def pack(wanted: Sequence[StageOutput]) -> None:
-        reuse.train(stages.training, train_from, whole=True)
+        trained(with_weights=True)
         pack_trained(config, dataset, folder, ProcessGroup(), counted_code(config))
 
     def first(wanted: Sequence[StageOutput]) -> None:
-        rungs = [one.name.removesuffix(SCREEN) for one in wanted]
+        rungs = [one.name.kind for one in wanted]
         evaluate(EVALUATE, {**spec, "rungs": rungs, "first_chunks": first_chunks})
 
     def rest(wanted: Sequence[StageOutput]) -> None:
-        names = [one.name for one in wanted]
+        names = [str(one.name) for one in wanted]
         if {LIVE, AVERAGED} & set(names):
-            reuse.train(stages.training, train_from, whole=True)
+            trained(with_weights=True)
         for screen in stages.screens:
-            if screen.name.removesuffix(SCREEN) in names:
-                reuse.obtain([screen], first, whole=True)
+            if screen.name.kind in names:
+                reuse.obtain([screen], first, with_weights=True)
         evaluate(EVALUATE, {**spec, "rungs": names, "code_bytes": len(counted_code(config))})
 
     def stages_in_order() -> dict[str, Any]:
         ranks: dict[str, ScreeningRank] = {}
-        reuse.train(stages.training, train_from)
-        reuse.obtain([stages.pack], pack, whole=True)
+        trained()
+        reuse.obtain([stages.pack], pack, with_weights=True)
         if pack_trained(config, dataset, folder, ProcessGroup(), counted_code(config))["fits"]:
             for one in stages.screens:
                 reuse.obtain([one], first)
-                rung = one.name.removesuffix(SCREEN)
+                rung = one.name.kind
                 ranks[rung] = apply_screening(spec, folder, rung)
                 if not ranks[rung].promoted:
                     return screened_out(config, dataset, folder, ranks)
@@ -285,10 +290,10 @@ def run_cached(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> dict
     return outcome | {"keys": stages.keys, "computed": reuse.computed}
 
 
-def stages_in_store(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> StageGraph:
+def stages_in_store(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> GepaStages:
     """The trial's stages and the keys that they are stored under."""
     chunks, stride = chunks_to_screen(spec, config, dataset), (spec.get("screening") or {}).get("stride")
-    return stages_of(config, dataset.digest, spec["world"], spec["branches"], chunks, stride)
+    return gepa_stages(config, dataset.digest, spec["world"], spec["branches"], chunks, stride)
 
 
 def chunks_to_screen(spec: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from golf.compliance.points import Finding, failures, rows_of, table_lines, to_json
+from golf.compliance.points import PointResult, check_to_plain, failures, rows_of, summary_of, table_lines
 from golf.submission.record_folder.folder import check_folder
 
 BYTES_PER_NAT_TOKEN = 0.6931471805599453 * 151_080_891 / 62_021_846
@@ -164,10 +164,10 @@ def whole(root: Path, runs: tuple[Run, ...] = RUNS, **changed: Any) -> Path:
     return make(root, claims, {f"train_seed{run.seed}.log": early_log(run) for run in runs})
 
 
-def found(folder: Path, **arguments: Any) -> dict[int, Finding]:
+def found(folder: Path, **arguments: Any) -> dict[int, PointResult]:
     """The findings by point; each has a row and can be told."""
     rows = rows_of(check_folder(folder, **arguments))
-    json.dumps(to_json(rows), allow_nan=False)
+    json.dumps(check_to_plain(summary_of(rows)), allow_nan=False)
     "\n".join(table_lines(rows)).encode()
     assert all(row.why or row.evidence for row in rows)
     return {row.point: row for row in rows}

@@ -689,7 +689,7 @@ def test_a_kind_of_folder(tmp_path: Path, name: str) -> None:
     kind, folder = KINDS[name], whole(tmp_path)
     kind.change(folder)
     rows = found(folder)
-    told = [(row.point, str(cause)) for row in rows.values() for cause in row.listed()]
+    told = [(row.point, str(cause)) for row in rows.values() for cause in row.causes]
     assert tuple(point for point, row in rows.items() if row.state == FAILED) == kind.fails, told
     assert tuple(point for point, row in rows.items() if row.state == REMARK) == kind.remarks, told
     assert not kind.says or any(kind.says in text for _, text in told), told
@@ -740,7 +740,7 @@ def test_only_logs_are_a_folder_too(tmp_path: Path) -> None:
         (folder / name).unlink()
     rows = found(folder)
     assert [point for point, row in rows.items() if row.state == FAILED] == [2, 5, 10]
-    assert len(rows[2].listed()) == 3
+    assert len(rows[2].causes) == 3
     for path in folder.iterdir():
         path.unlink()
     assert [point for point, row in found(folder).items() if row.state == FAILED] == [2, 3, 7, 10]
