@@ -38,7 +38,7 @@ from tune.report.run_figures import Ladder, StreamRun, draw_ladders, draw_stream
 from tune.report.search_figures import SearchedTrial, SizedTrial, draw_importance, draw_search, draw_sizes
 from tune.report.seed_figures import MAX_ROWS, GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds
 from tune.report.text import clean
-from tune.search.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, importance
+from tune.search.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, field_importances
 from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM, PairedDifference, paired_bootstrap
 from tune.study.stats import summarise
 
@@ -272,7 +272,7 @@ def importance_figure(results: Results) -> FigureSpec:
     """What the searched fields matter."""
     name, title = "importance", "What the searched fields matter"
     done = results.ranked
-    found = importance([parameters(entry) for entry in done], [float(finished_bpb(entry) or 0.0) for entry in done])
+    found = field_importances([parameters(entry) for entry in done], [float(finished_bpb(entry) or 0.0) for entry in done])
     if not found:
         few = f"{len(done)} finished trial{' is' if len(done) == 1 else 's are'} too few"
         why = few if len(done) < MIN_TRIALS else "nothing differs among the finished trials"
