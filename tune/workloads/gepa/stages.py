@@ -31,6 +31,8 @@ STAGE_MODULES: Mapping[str, Sequence[str]] = {
     "ttt": ("golf.evaluate.ttt", "golf.artifact.pack", "golf.data.token_bytes"),
 }
 """Modules whose code a stage's bits depend on, with all that they import."""
+CHECK_FILE = "check.json"
+"""The check of a run against the competition's rules, an output of its last rung."""
 SCREENED_RUNGS = (SLIDING, TTT)
 """Rungs whose first chunks decide whether a trial goes on."""
 
@@ -66,7 +68,6 @@ def gepa_stages(
     world: Mapping[str, Any],
     branches: Sequence[int],
     first_chunks: int | None = None,
-    ranking_stride: int | None = None,
 ) -> GepaStages:
     """Returns the stages of a trial.
 
@@ -75,7 +76,6 @@ def gepa_stages(
         world: what of the machines changes bits, as plain values (`Workers.world`).
         branches: steps, ascending, at which other trials part from this one.
         first_chunks: chunks at the beginning of the stream to screen trials on; None: no screening.
-        ranking_stride: stride of the sliding windows there, in tokens; None: the configuration's.
     """
     surroundings = {"torch": str(torch.__version__), "data": data, "world": dict(world)}
     training = _training_outputs(config, surroundings, branches)
@@ -88,11 +88,11 @@ def gepa_stages(
         stage, parent = _scoring_stage(rung), trained if rung in (LIVE, AVERAGED) else pack_key
         arguments = {**stage_arguments(config, stage), **surroundings}
         key = stage_key(rung, arguments, [parent], stage_digest(stage))
-        rungs.append(StageOutput(StageName(rung), key, (f"{rung}.json",), (parent,)))
+        files = (CHECK_FILE, f"{rung}.json") if rung == rungs_of(config)[-1] else (f"{rung}.json",)
+        rungs.append(StageOutput(StageName(rung), key, files, (parent,)))
         if first_chunks is not None and rung in SCREENED_RUNGS:
             name = StageName(rung, first_chunks=True)
-            stride = {} if ranking_stride is None or rung == TTT else {"ranking_stride": ranking_stride}
-            arguments |= {"chunks": first_chunks, **stride}
+            arguments |= {"chunks": first_chunks}
             key = stage_key(str(name), arguments, [parent], stage_digest(stage))
             screens.append(StageOutput(name, key, (f"{name}{TENSORS}", f"{name}.json"), (parent,)))
     return GepaStages((*training, pack, *screens, *rungs))
