@@ -21,7 +21,7 @@ from golf.train.run_log import LOG_FILE
 from tune.cache.backend import StoreError
 from tune.cache.entries import Damaged
 from tune.cache.store import Store
-from tune.records.journal import STAMPS, Ledger
+from tune.records.ledger import STAMPS, Ledger
 from tune.records.layout import Storage
 from tune.records.queries import latest
 from tune.search.space import SEED

@@ -11,7 +11,7 @@ from golf.submission.study_file import read_study
 from tests.tune.study.test_runs import BYTES, TOKENS, entry
 from tune.cache.fingerprint import stage_key
 from tune.cache.store import Store
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.layout import Storage
 from tune.study.export import export_study
 from tune.study.preregistration import Plan

@@ -8,7 +8,7 @@ import pytest
 
 from golf.config.config import RunConfig, override_all
 from tests.tune.study.test_runs import entry
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.study.preregistration import (
     SEEDS,
     Plan,

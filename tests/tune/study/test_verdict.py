@@ -12,7 +12,7 @@ from scipy import stats
 
 from golf.config.rules import MARGIN_NATS, NON_RECORD, RECORD
 from tests.tune.study.test_runs import NATS_PER_BPB, entry, study_entries
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.study.baseline import Baseline, baseline_of
 from tune.study.preregistration import Plan, Sequential
 from tune.study.runs import Study, study_of
