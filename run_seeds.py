@@ -20,8 +20,6 @@ from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, TRACK
 from golf.data.dataset import Dataset
 from golf.runtime.results import digest
 from golf.submission.study_check import kept_check
-from tune.cache.provenance import versions
-from tune.cache.stage_graph import code_digest
 from tune.cache.store import Store
 from tune.cli.console import dry_table, ending_of
 from tune.cli.session import Session, add_machines, add_places, guarded_anywhere
@@ -29,6 +27,7 @@ from tune.cli.study_target import Target, dataset_nats_per_bpb, find_data, find_
 from tune.cluster.sweep import finished
 from tune.records.journal import STAMPS, Ledger
 from tune.records.layout import Storage
+from tune.records.provenance import versions
 from tune.records.queries import latest, trials_of
 from tune.search.search import Search
 from tune.search.space import REPEAT, SEED, Space
@@ -53,6 +52,7 @@ from tune.study.text import comparison_text, power_text, verdict_text
 from tune.study.verdict import TEXT, VERDICT, due, judge, plain
 from tune.tracking.tracker import runs_page
 from tune.workloads.gepa.outcome import CHECK
+from tune.workloads.gepa.stages import code_digest
 
 EXAMPLES = """
 examples:

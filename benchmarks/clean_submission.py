@@ -27,7 +27,7 @@ from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.text import prepare_text
 from golf.runtime.files import read_json, write_json
 from golf.submission.code import packages_of, requirements_of, shipped_code
-from tune.cache.provenance import versions
+from tune.records.provenance import versions
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"schedule.steps": 10, "schedule.warmdown_start": 5, "score.stride": 256, "ttt.epochs": 1}

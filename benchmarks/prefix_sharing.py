@@ -30,7 +30,7 @@ from golf.pipeline.bundle import counted_code
 from golf.pipeline.stages import run_stages
 from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup
-from tune.cache.prefix_tree import grow, naive_steps
+from tune.cache.prefix_tree import unshared_steps
 from tune.cli.console import best_of
 from tune.cluster.ray_cluster import start_ray, stop_ray
 from tune.cluster.sweep import SweepSettings, entries_of, run_sweep
@@ -40,6 +40,7 @@ from tune.search.space import Space, Trial
 from tune.search.successive_halving import SuccessiveHalving
 from tune.workloads.gepa.outcome import outcome_of
 from tune.workloads.gepa.runner import OUTCOME, ignore, open_trial
+from tune.workloads.gepa.stages import training_trees
 
 SPACE: Space = {
     "schedule.warmdown_start": [35, 45, 55],
@@ -161,15 +162,15 @@ def study(seed: int, parsed: argparse.Namespace, data: Path, root: Path) -> dict
     measured = [outcome for trial, outcome in alone.items() if trial in {one.trial for one in sample}]
     naive = seconds_of(measured) * scale
     best = best_of(screened)
-    trees = grow({trial.trial: trial.config for trial in trials})
+    trees = training_trees({trial.trial: trial.config for trial in trials})
     chunks = len(winner["chunks"]["ttt"])
     ttt_seconds = seconds_of(measured, "ttt_seconds")
     return {
         "training_to_ttt": seconds_of(measured, "train_seconds") / ttt_seconds,
         "alone_over_recorded": seconds_of(measured) / seconds_of([shared[trial.trial] for trial in sample]),
-        "steps_naive": naive_steps(trees),
+        "steps_naive": unshared_steps(trees),
         "steps_shared": sum(tree.steps for tree in trees),
-        "steps_ratio": naive_steps(trees) / sum(tree.steps for tree in trees),
+        "steps_ratio": unshared_steps(trees) / sum(tree.steps for tree in trees),
         "ttt_chunks_naive": chunks * len(trials),
         "ttt_chunks_screened": sum(ttt_chunks(entry, chunks) for entry in screened),
         "accelerator_seconds_naive": naive,
@@ -234,19 +235,19 @@ def at_scale() -> dict[str, float]:
         for steps, start in PUBLISHED.items()
     }
     late = {name: config for name, config in series.items() if int(name) >= 9}
-    trees = grow(late)
+    trees = training_trees(late)
     schedules = [
         ScheduleConfig(steps=100 * steps, warmdown_start=100 * start)
         for start in SPACE["schedule.warmdown_start"]
         for steps in SPACE["schedule.steps"]
     ]
     record = {str(n): RunConfig(schedule=schedule) for n, schedule in enumerate(schedules)}
-    shared = sum(tree.steps for tree in grow(record))
+    shared = sum(tree.steps for tree in training_trees(record))
     naive = 12 * sum(schedule.steps for schedule in schedules)
     hours = (naive / 7000 * RECORD_TRAIN_SECONDS + 72 * RECORD_TTT_SECONDS) / 3600
     hours_shared = (shared / 7000 * RECORD_TRAIN_SECONDS + 72 * RECORD_TTT_SECONDS) / 3600
     return {
-        "published_naive_steps": naive_steps(trees),
+        "published_naive_steps": unshared_steps(trees),
         "published_shared_steps": sum(tree.steps for tree in trees),
         "record_grid_naive_steps": naive,
         "record_grid_shared_steps": shared,

@@ -16,13 +16,13 @@ from golf.runtime.results import digest
 from golf.submission.study_file import read_study
 from run_seeds import main
 from tests.tune.study.test_runs import entry, study_entries
-from tune.cache.provenance import versions
-from tune.cache.stage_graph import code_digest
 from tune.cluster.sweep import entries_of
 from tune.records.journal import Ledger
 from tune.records.layout import Storage
+from tune.records.provenance import versions
 from tune.study.preregistration import PLAN, Plan, Sequential, entry_of, fixed_seeds
 from tune.study.runs import config_key
+from tune.workloads.gepa.stages import code_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables

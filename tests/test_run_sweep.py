@@ -14,13 +14,13 @@ from golf.config.config import RunConfig, to_plain
 from golf.data.dataset import open_dataset
 from golf.runtime.files import write_json
 from run_sweep import main
-from tune.cache.provenance import versions
-from tune.cache.stage_graph import code_digest
 from tune.cluster.sweep import entries_of
 from tune.records.journal import Ledger
 from tune.records.layout import Storage
+from tune.records.provenance import versions
 from tune.search.space import make_trial
 from tune.tracking.tracker import default_uri
+from tune.workloads.gepa.stages import code_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables

@@ -17,9 +17,9 @@ from golf.config.config import RunConfig, to_plain
 from golf.data.dataset import open_dataset
 from golf.runtime.process_group import ProcessGroup
 from tests.test_layers import imported, modules
-from tune.cache.stage_graph import stages_of
 from tune.cache.store import Store
 from tune.workloads.gepa.runner import OUTCOME, run_stage, run_trial
+from tune.workloads.gepa.stages import gepa_stages
 
 FORBIDDEN = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 """Libraries that execute what they read."""
@@ -170,5 +170,5 @@ def test_bombs_in_the_store(
 
 def test_the_store_holds_all_stages(ran: tuple[dict[str, Any], float], tiny: RunConfig, data: Path) -> None:
     """Fault: the tests above plant bombs where nothing is read."""
-    stages = stages_of(tiny, open_dataset(data).digest, ran[0]["world"], [3], None)
+    stages = gepa_stages(tiny, open_dataset(data).digest, ran[0]["world"], [3], None)
     assert {entry.key for entry in Store(ran[0]["store"]).all()} == set(stages.keys)

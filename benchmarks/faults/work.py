@@ -27,8 +27,8 @@ from golf.pipeline.stages import Event
 from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import SCREEN
 from golf.train.loop import PreemptionCheck, never
-from tune.cache.stage_graph import StageGraph, stages_of
 from tune.workloads.gepa.runner import Runner, chunks_to_screen, open_trial, run_trial
+from tune.workloads.gepa.stages import GepaStages, gepa_stages
 
 LOG = "work.log"
 BEGIN, DID, END = "begin", "did", "end"
@@ -76,18 +76,18 @@ def read_log(folder: Path) -> list[Line]:
     return [Line(float(when), int(pid), kind, key, int(number)) for when, pid, kind, key, number in rows]
 
 
-def stages(spec: Mapping[str, Any]) -> StageGraph:
+def stages(spec: Mapping[str, Any]) -> GepaStages:
     """The stages of a trial from its arguments."""
     config, dataset, _ = open_trial(spec)
     first_chunks = chunks_to_screen(spec, config, dataset)
-    return stages_of(config, dataset.digest, spec["world"], spec["branches"], first_chunks)
+    return gepa_stages(config, dataset.digest, spec["world"], spec["branches"], first_chunks)
 
 
 def key_finder(spec: Mapping[str, Any]) -> Callable[[str, int], str | None]:
     """(curve, step or chunk) -> the key of the stage that it is computed for; None for a curve that is no work."""
     wanted = stages(spec)
     suffix = SCREEN if spec.get("first_chunks") is not None else ""
-    rungs = {one.name: one.key for one in (*wanted.screens, *wanted.rungs)}
+    rungs = {str(one.name): one.key for one in (*wanted.screens, *wanted.rungs)}
 
     def find(curve: str, number: int) -> str | None:
         if curve == "train_loss":

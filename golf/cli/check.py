@@ -12,8 +12,8 @@ from pathlib import Path
 from golf.cli.terminal import need_path
 from golf.compliance.points import PointResult, check_to_plain, failures, rows_of, strictly, summary_of, table_lines
 from golf.runtime.files import write_json
-from golf.submission.fields import STUDY_FILE
 from golf.submission.record_folder.folder import check_folder, is_record_folder
+from golf.submission.study import STUDY_FILE
 
 
 def check_command(arguments: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from golf.compliance.smoke import smoke
 from golf.config.rules import NON_RECORD
 from golf.pipeline.bundle import counted_code
 from golf.runtime.process_group import ProcessGroup, pick_device
-from golf.submission.fields import STUDY_FILE
+from golf.submission.study import STUDY_FILE
 from golf.submission.study_check import check_study
 from golf.submission.study_file import read_study
 
@@ -49,5 +49,7 @@ def _of_study(path: Path, arguments: argparse.Namespace) -> list[PointResult]:
     beside = path.parents[1] / "data" / str(study.data.name)
     data = arguments.data or (beside if beside.is_dir() else None)
     dataset = find_dataset(data, study.config, group, accept_fault=True)
-    found = check_study(study, dataset, group, cheap=arguments.quick, track=arguments.track or study.track, say=say)
+    found = check_study(
+        study, path, dataset, group, cheap=arguments.quick, track=arguments.track or study.track, say=say
+    )
     return [*found, smoke(study.config)]

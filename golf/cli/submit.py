@@ -8,6 +8,7 @@ from unicodedata import category
 
 from golf.submission.entry import Submitter, largest_seed
 from golf.submission.folder import make_submission, write_folder
+from golf.submission.study import STUDY_FILE
 from golf.submission.study_file import read_study
 
 _LONGEST_NOTES = 20_000
@@ -18,15 +19,17 @@ def submit_command(arguments: argparse.Namespace) -> None:
     day = arguments.date or datetime.now(UTC).date()
     words = (arguments.author, arguments.github_id, arguments.name)
     submitter = Submitter(*words, day, arguments.track, read_notes(arguments.notes), tuple(arguments.based_on))
-    study = read_study(arguments.study)
-    submission = make_submission(study, submitter, arguments.draft)
+    study, path = read_study(arguments.study), Path(arguments.study)
+    study_folder = path.parent if path.name == STUDY_FILE else path
+    submission = make_submission(study, study_folder, submitter, arguments.draft)
     folder = write_folder(submission, arguments.out, arguments.force, arguments.with_artifacts)
     for fault in submission.faults:
         print(f"fault      {fault}")
-    found, largest = study.statistics.bpb, largest_seed(study)
-    if found is not None and largest is not None:
-        spread = "" if found.deviation is None else f", standard deviation {found.deviation:.5f}"
-        print(f"val_bpb    {found.mean:.5f}{spread}, {len(study.done)} seeds")
+    bpb, largest = study.verdict.bpb, largest_seed(study)
+    if bpb is not None and largest is not None:
+        deviation = bpb.standard_deviation
+        spread = "" if deviation is None else f", standard deviation {deviation:.5f}"
+        print(f"val_bpb    {bpb.mean:.5f}{spread}, {len(study.done)} seeds")
         print(
             f"bytes      {largest.artifact_bytes:,} = model {largest.model_bytes:,} + code {largest.code_bytes:,} "
             "(largest seed)"

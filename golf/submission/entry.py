@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from golf.config.config import to_plain
@@ -15,7 +16,7 @@ from golf.config.rules import RECIPE_PR, TRACK_FOLDERS
 from golf.runtime.results import digest
 from golf.submission.code import ShippedCode, versions_of
 from golf.submission.markdown import one_line
-from golf.submission.study import SeedRun, SeedStudy
+from golf.submission.study import SeedRecord, StudyRecord
 
 _LONGEST = 100
 """Characters of a name."""
@@ -69,7 +70,9 @@ class Submitter:
 class Submission:
     """All that a record folder is made from."""
 
-    study: SeedStudy
+    study: StudyRecord
+    study_folder: Path
+    """Where the study's artifacts and logs are."""
     code: ShippedCode
     packages: tuple[str, ...]
     """That the shipped file imports."""
@@ -81,7 +84,7 @@ class Submission:
 def submission_json(submission: Submission, blurb: str) -> dict[str, Any]:
     """The values of submission.json."""
     study, code, submitter = submission.study, submission.code, submission.submitter
-    found = study.statistics
+    found = study.verdict
     largest = largest_seed(study)
     train, evaluation = longest_seconds(study)
     return {
@@ -95,8 +98,8 @@ def submission_json(submission: Submission, blurb: str) -> dict[str, Any]:
         "faults": list(submission.faults),
         "val_loss": None if found.nats is None else found.nats.mean,
         "val_bpb": None if found.bpb is None else found.bpb.mean,
-        "val_loss_std": None if found.nats is None else found.nats.deviation,
-        "val_bpb_std": None if found.bpb is None else found.bpb.deviation,
+        "val_loss_std": None if found.nats is None else found.nats.standard_deviation,
+        "val_bpb_std": None if found.bpb is None else found.bpb.standard_deviation,
         "bytes_total": None if largest is None else largest.artifact_bytes,
         "bytes_model": None if largest is None else largest.model_bytes,
         "bytes_code": code.num_bytes,
@@ -119,15 +122,15 @@ def submission_json(submission: Submission, blurb: str) -> dict[str, Any]:
         "config_sha256": digest({name: value for name, value in to_plain(study.config).items() if name != "seed"}),
         "test": _test(study),
         "other_runs": [
-            {"seed": one.seed, "repeat": one.repeat, "status": one.status, "val_bpb": one.bpb, "why": one.why}
-            for one in found.others
+            {"seed": run.seed, "repeat": run.repeat, "status": run.state, "val_bpb": run.bpb, "why": run.why}
+            for run in found.others
         ],
     }
 
 
-def _seed_result(run: SeedRun) -> dict[str, Any]:
+def _seed_result(run: SeedRecord) -> dict[str, Any]:
     """One seed's figures."""
-    told: dict[str, Any] = {"status": run.status}
+    told: dict[str, Any] = {"status": run.state}
     if run.done:
         told |= {"val_loss": run.last.nats_per_token, "val_bpb": run.last.bpb}
         told |= {"ladder": {rung.name: rung.bpb for rung in run.ladder}}
@@ -136,42 +139,42 @@ def _seed_result(run: SeedRun) -> dict[str, Any]:
     return told | {"artifact_sha256": None if run.artifact is None else run.artifact.sha256}
 
 
-def _test(study: SeedStudy) -> dict[str, Any] | None:
+def _test(study: StudyRecord) -> dict[str, Any] | None:
     """The test against the baseline; None where there is none."""
-    test = study.statistics.comparison
+    test = study.verdict.comparison
     if test is None:
         return None
     return {
         "baseline": test.baseline,
         "baseline_bpb": list(test.values),
         "test": "one-sided t test" if test.published else "one-sided Welch test",
-        "gain_nats": test.gain_nats,
-        "gain_bpb": test.gain_bpb,
-        "margin_nats": test.margin_nats,
-        "p": test.p,
+        "gain_nats": test.gain_nats.gain,
+        "gain_bpb": test.gain_bpb.gain,
+        "margin_nats": test.gain_nats.margin,
+        "p": test.gain_nats.p,
         "p_below_0.01": test.claim,
         "p_below_0.25": test.loose,
     }
 
 
-def largest_seed(study: SeedStudy) -> SeedRun | None:
+def largest_seed(study: StudyRecord) -> SeedRecord | None:
     """The seed whose model and code take most; None where none was packed."""
     return max(study.sized, key=lambda run: run.artifact_bytes or 0, default=None)
 
 
-def longest_seconds(study: SeedStudy) -> tuple[float | None, float | None]:
+def longest_seconds(study: StudyRecord) -> tuple[float | None, float | None]:
     """Of training, and of the evaluation that counts, over the seeds."""
     train = [run.train_seconds for run in study.seeds if run.train_seconds is not None]
     evaluation = [run.evaluation_seconds for run in study.seeds if run.evaluation_seconds is not None]
     return max(train, default=None), max(evaluation, default=None)
 
 
-def hardware(study: SeedStudy) -> str:
+def hardware(study: StudyRecord) -> str:
     """The devices of the seeds, which are one unless the study is faulty."""
     return "; ".join(dict.fromkeys(run.device for run in study.seeds if run.device is not None)) or "unknown"
 
 
-def rung_means(study: SeedStudy) -> list[tuple[str, list[float], list[float], list[float]]]:
+def rung_means(study: StudyRecord) -> list[tuple[str, list[float], list[float], list[float]]]:
     """(name, BPB, nats per token, seconds) of each rung over the seeds that are done."""
     found: dict[str, tuple[list[float], list[float], list[float]]] = {}
     for run in study.done:

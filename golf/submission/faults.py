@@ -17,35 +17,35 @@ from golf.config.rules import (
     TRACK_SECONDS,
 )
 from golf.submission.code import ShippedCode
-from golf.submission.study import SeedStudy
+from golf.submission.study import StudyRecord
 
 _CLOSE_BYTES = 1e-3
 """Relative: another tokenizer may normalise a little of the text."""
 
 
-def check_code(study: SeedStudy, code: ShippedCode) -> None:
+def check_code(study: StudyRecord, code: ShippedCode) -> None:
     """Raises: ValueError unless what every seed says of its code is so of the shipped file."""
     for run in study.seeds:
         same = run.code_sha256 in (None, code.sha256) and run.code_bytes in (None, code.num_bytes)
         if not same:
             where = f"of commit {run.commit}" if run.commit else "that ran it"
             raise ValueError(
-                f"{study.folder}: seed {run.seed} ran code of {run.code_bytes} bytes with SHA-256 "
+                f"study {study.name}: seed {run.seed} ran code of {run.code_bytes} bytes with SHA-256 "
                 f"{run.code_sha256 or 'unknown'}, this program's train_gpt.py has {code.num_bytes} bytes and "
                 f"{code.sha256}: submit with the program {where}, or run the study under another --name with this one"
             )
 
 
-def faults_of(study: SeedStudy, track: str, packages: Sequence[str]) -> tuple[str, ...]:
+def faults_of(study: StudyRecord, track: str, packages: Sequence[str]) -> tuple[str, ...]:
     """What forbids a submission that is no draft, the study's own faults too.
 
     Args: packages: that the shipped file imports.
     """
     found = _other_text(study)
-    found += [f"seed {run.seed} has no result: {run.status}, {run.cause}" for run in study.seeds if not run.done]
+    found += [f"seed {run.seed} has no result: {run.state}, {run.reason}" for run in study.seeds if not run.done]
     if len(study.done) < MIN_SEEDS:
         found.append(f"results of {len(study.done)} seeds, a claim needs {MIN_SEEDS}")
-    found += list(study.statistics.faults)
+    found += list(study.verdict.faults)
     cap = min(CAP_BYTES, study.config.cap_bytes)
     for run in study.done:
         if run.artifact_bytes is not None and run.artifact_bytes > cap:
@@ -53,7 +53,7 @@ def faults_of(study: SeedStudy, track: str, packages: Sequence[str]) -> tuple[st
     return tuple(dict.fromkeys([*found, *_unknown(study, packages), *_unlike(study), *_track_faults(study, track)]))
 
 
-def _other_text(study: SeedStudy) -> list[str]:
+def _other_text(study: StudyRecord) -> list[str]:
     """That the study's scores are of another text than the competition's."""
     data = study.data
     size = (data.validation_tokens, data.validation_bytes)
@@ -70,7 +70,7 @@ def _other_text(study: SeedStudy) -> list[str]:
     ]
 
 
-def _unknown(study: SeedStudy, packages: Sequence[str]) -> list[str]:
+def _unknown(study: StudyRecord, packages: Sequence[str]) -> list[str]:
     """What a reader has to be told and the study does not say."""
     found = []
     for run in study.done:
@@ -82,7 +82,7 @@ def _unknown(study: SeedStudy, packages: Sequence[str]) -> list[str]:
     return found if study.data.digest is not None else [*found, "the study does not say which data it ran on"]
 
 
-def _unlike(study: SeedStudy) -> list[str]:
+def _unlike(study: StudyRecord) -> list[str]:
     """In what the seeds are not one thing."""
     facts: dict[str, set[object]] = {
         "codes": {run.code_sha256 for run in study.done},
@@ -92,7 +92,7 @@ def _unlike(study: SeedStudy) -> list[str]:
     return [f"the seeds ran on {len(values)} {what}, not on one" for what, values in facts.items() if len(values) > 1]
 
 
-def _track_faults(study: SeedStudy, track: str) -> list[str]:
+def _track_faults(study: StudyRecord, track: str) -> list[str]:
     """What the record track asks beyond the other."""
     limit = TRACK_SECONDS[track]
     if track != RECORD or limit is None:

@@ -16,7 +16,7 @@ from golf.submission.faults import check_code, faults_of
 from golf.submission.log import log_name, seed_log
 from golf.submission.readme import readme
 from golf.submission.recipe import blurb
-from golf.submission.study import SeedStudy
+from golf.submission.study import StudyRecord
 
 CODE_FILE = "train_gpt.py"
 """The shipped and counted file."""
@@ -24,10 +24,15 @@ SOURCE_FILE = "source.md"
 """Its readable form."""
 
 
-def make_submission(study: SeedStudy, submitter: Submitter, draft: bool = False) -> Submission:
-    """All that the folder will say.
+def make_submission(study: StudyRecord, folder: Path, submitter: Submitter, draft: bool = False) -> Submission:
+    """Returns all that the record folder will say.
 
-    Args: draft: whether it may have faults, which it then tells.
+    Args:
+        study: a finished study.
+        folder: where its artifacts and logs are.
+        submitter: who submits it, as what.
+        draft: whether it may have faults, which it then names.
+
     Raises: ValueError when this program's bundle is not the code that the study ran, or naming the faults.
     """
     code = shipped_code(study.config)
@@ -36,10 +41,8 @@ def make_submission(study: SeedStudy, submitter: Submitter, draft: bool = False)
     faults = faults_of(study, submitter.track, packages)
     if faults and not draft:
         more = "" if len(faults) == 1 else f" ({len(faults)} reasons)"
-        raise ValueError(
-            f"{study.folder} may not be submitted{more}: {'; '.join(faults)}; mend that, or see it with --draft"
-        )
-    return Submission(study, code, packages, submitter, faults)
+        raise ValueError(f"{folder} may not be submitted{more}: {'; '.join(faults)}; mend that, or see it with --draft")
+    return Submission(study, folder, code, packages, submitter, faults)
 
 
 def files_of(submission: Submission) -> dict[str, bytes]:
@@ -52,7 +55,9 @@ def files_of(submission: Submission) -> dict[str, bytes]:
         "requirements.txt": requirements_of(submission.packages),
         SOURCE_FILE: readable_source(),
     }
-    logs = {log_name(run.seed): seed_log(study, run) for run in study.seeds if run.log is not None}
+    logs = {
+        log_name(run.seed): seed_log(submission.study_folder, study, run) for run in study.seeds if run.log is not None
+    }
     return {CODE_FILE: submission.code.data} | {name: text.encode() for name, text in texts.items()} | logs
 
 
@@ -69,7 +74,7 @@ def write_folder(submission: Submission, records: Path, force: bool = False, art
         raise FileExistsError(f"{folder} is there already: give another --name or --date, or --force to replace it")
     lost = [f"seed {run.seed}: {run.artifact_note}" for run in submission.study.done if run.artifact is None]
     if artifacts and lost:
-        raise ValueError(f"{submission.study.folder} lacks artifacts ({'; '.join(lost)}): leave --with-artifacts out")
+        raise ValueError(f"{submission.study_folder} lacks artifacts ({'; '.join(lost)}): leave --with-artifacts out")
     files = files_of(submission)
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -78,7 +83,7 @@ def write_folder(submission: Submission, records: Path, force: bool = False, art
             write_bytes(made / name, data)
         for run in submission.study.done if artifacts else ():
             assert run.artifact is not None
-            shutil.copyfile(submission.study.folder / run.artifact.name, made / run.artifact.name)
+            shutil.copyfile(submission.study_folder / run.artifact.name, made / run.artifact.name)
         made.chmod(0o755)
         _move(made, folder)
     finally:

@@ -3,7 +3,9 @@
 Nothing is added or changed; a log that tells other results than the study is refused.
 """
 
-from golf.submission.study import SeedRun, SeedStudy
+from pathlib import Path
+
+from golf.submission.study import SeedRecord, StudyRecord
 from golf.train.run_log import exact_line
 
 
@@ -12,13 +14,13 @@ def log_name(seed: int) -> str:
     return f"train_seed{seed}.log"
 
 
-def seed_log(study: SeedStudy, run: SeedRun) -> bytes:
+def seed_log(folder: Path, study: StudyRecord, run: SeedRecord) -> bytes:
     """The log that a seed's run wrote.
 
     Raises: ValueError naming the file when it does not end with the study's scores, or tells other bytes.
     """
     assert run.log is not None, run.seed
-    path = study.folder / run.log.name
+    path = folder / run.log.name
     data = path.read_bytes()
     lines = data.decode("utf-8", "replace").splitlines()
     wanted = [exact_line(rung.name, rung.nats_per_token, rung.bpb) for rung in run.ladder]

@@ -14,7 +14,7 @@ from golf.submission.markdown import block, items, plain
 from golf.submission.points import rules
 from golf.submission.recipe import architecture, evaluation, quantisation, training
 from golf.submission.results import byte_groups, comparison, curves, gain, ladder, result, seeds, sizes
-from golf.submission.study import SeedRun
+from golf.submission.study import SeedRecord
 from golf.train.run_log import flat_settings
 
 REPOSITORY = "https://github.com/openai/parameter-golf"
@@ -68,7 +68,7 @@ def _news(submission: Submission) -> str:
     links = [f"[#{number}]({REPOSITORY}/pull/{number})" for number in submitter.based_on]
     lineage = f"It builds on {', '.join(links)}."
     parts = [submitter.notes] if submitter.notes else [_differing(submission.study.config)]
-    return "\n\n".join([*parts, f"{lineage} {gain(submission.study.statistics)}"])
+    return "\n\n".join([*parts, f"{lineage} {gain(submission.study.verdict)}"])
 
 
 def _differing(config: RunConfig) -> str:
@@ -139,7 +139,7 @@ def _data_commands(submission: Submission) -> list[str]:
     ]
 
 
-def _start(run: SeedRun) -> str:
+def _start(run: SeedRecord) -> str:
     """What starts Python as the seeds ran: so many processes, and on CPUs so many threads each."""
     device = run.device or ""
     processes = re.match(r"(\d+) x ", device)

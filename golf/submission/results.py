@@ -11,7 +11,7 @@ from golf.config.rules import CAP_BYTES, P_CLAIM, P_LOOSE
 from golf.runtime.results import AVERAGED, LIVE, QUANTISED, SLIDING, TTT
 from golf.submission.entry import Submission, deviation, hardware, largest_seed, rung_means
 from golf.submission.markdown import items, number, plain, table, whole
-from golf.submission.study import Mean, OtherRun, SeedStudy, Statistics
+from golf.submission.study import OtherRun, StudyRecord, StudyVerdict, Summary
 
 RUNGS = {
     LIVE: "last weights, plain windows",
@@ -29,7 +29,7 @@ _POINTS = 20
 
 def result(submission: Submission) -> str:
     """The line that a reader came for."""
-    study, found = submission.study, submission.study.statistics
+    study, found = submission.study, submission.study.verdict
     if found.bpb is None or found.nats is None:
         return "**No result: no seed is done.**"
     seeds = f"mean and standard deviation of {len(study.done)} seeds" if len(study.done) > 1 else "one seed"
@@ -41,10 +41,11 @@ def result(submission: Submission) -> str:
     )
 
 
-def measured(mean: Mean) -> str:
+def measured(summary: Summary) -> str:
     """A mean and its deviation, with the decimals that the deviation allows."""
-    digits = decimals(mean.deviation)
-    return number(mean.mean, digits) + ("" if mean.deviation is None else f" ± {mean.deviation:.{digits}f}")
+    deviation = summary.standard_deviation
+    digits = decimals(deviation)
+    return number(summary.mean, digits) + ("" if deviation is None else f" ± {deviation:.{digits}f}")
 
 
 def decimals(deviation: float | None) -> int:
@@ -55,22 +56,22 @@ def decimals(deviation: float | None) -> int:
     return min(6, max(3, first + (deviation * 10**first < 2)))
 
 
-def gain(judged: Statistics) -> str:
-    """The gain over the baseline in words."""
-    found = judged.comparison
-    if found is None:
+def gain(verdict: StudyVerdict) -> str:
+    """Returns the gain over the baseline in a sentence."""
+    test = verdict.comparison
+    if test is None:
         return "The study names no baseline, so that no gain is claimed."
-    digits = 1 + decimals(None if judged.bpb is None else judged.bpb.deviation)
-    kind = "a published mean" if found.published else f"{len(found.values)} seeds"
+    digits = 1 + decimals(None if verdict.bpb is None else verdict.bpb.standard_deviation)
+    kind = "a published mean" if test.published else f"{len(test.values)} seeds"
+    nats, bpb = test.gain_nats, test.gain_bpb
     text = (
-        f"Gain over {plain(found.baseline)} ({kind}): {found.gain_nats:+.{digits}f} nats per token, "
-        f"{found.gain_bpb:+.{digits}f} BPB"
+        f"Gain over {plain(test.baseline)} ({kind}): {nats.gain:+.{digits}f} nats per token, {bpb.gain:+.{digits}f} BPB"
     )
-    if found.p is None:
+    if nats.p is None:
         return f"{text}. There is no test: one value or no spread."
-    answer = "shown" if found.claim else "not shown"
-    loose = "" if found.claim else f" ({'shown' if found.loose else 'nor'} at p < {P_LOOSE})"
-    return f"{text}. That it exceeds {found.margin_nats:g} nats is {answer} at p < {P_CLAIM}{loose}: p = {found.p:.2g}."
+    answer = "shown" if test.claim else "not shown"
+    loose = "" if test.claim else f" ({'shown' if test.loose else 'nor'} at p < {P_LOOSE})"
+    return f"{text}. That it exceeds {nats.margin:g} nats is {answer} at p < {P_CLAIM}{loose}: p = {nats.p:.2g}."
 
 
 def ladder(submission: Submission) -> str:
@@ -117,7 +118,7 @@ def curves(submission: Submission) -> str:
     return "\n\n".join(parts) or "No curve was kept."
 
 
-def _loss_rows(study: SeedStudy) -> list[list[str]]:
+def _loss_rows(study: StudyRecord) -> list[list[str]]:
     """Means over spans of steps, each seed's own first."""
     kept = [run.curves["train_loss"] for run in study.done if run.curves.get("train_loss")]
     steps = study.config.schedule.steps
@@ -131,7 +132,7 @@ def _loss_rows(study: SeedStudy) -> list[list[str]]:
     return rows
 
 
-def _point_rows(study: SeedStudy, name: str, offset: int) -> list[list[str]]:
+def _point_rows(study: StudyRecord, name: str, offset: int) -> list[list[str]]:
     """Points that all seeds have, evenly chosen where they are many, the last always."""
     kept = [{int(step): value for step, _, value in run.curves.get(name, ())} for run in study.done]
     common = sorted(set.intersection(*map(set, kept))) if kept else []
@@ -173,23 +174,23 @@ def sizes(submission: Submission) -> str:
     text += f"; this configuration's cap is {cap:,}" * (cap != CAP_BYTES)
     if largest is not None and largest.artifact_bytes is not None:
         text += f". Seed {largest.seed}, the largest, leaves {cap - largest.artifact_bytes:,} of them"
-    probability = submission.study.statistics.cap_probability
-    if probability is not None:
-        text += f"; a further seed is over the cap with probability {probability:.2g}, sizes taken as normal"
+    risk = submission.study.verdict.cap
+    if risk is not None and risk.probability is not None:
+        text += f"; a further seed is over the cap with probability {risk.probability:.2g}, sizes taken as normal"
     return f"{text}.\n\n{table(['code', 'bytes', 'SHA-256'], forms, (0, 2))}"
 
 
 def seeds(submission: Submission) -> str:
     """Every seed."""
     study = submission.study
-    digits = 1 + decimals(None if study.statistics.bpb is None else study.statistics.bpb.deviation)
+    digits = 1 + decimals(None if study.verdict.bpb is None else study.verdict.bpb.standard_deviation)
     rows = []
     for run in study.seeds:
         figures = [run.last.bpb, run.last.nats_per_token] if run.done else [None, None]
         seconds = [number(value, 1) for value in (run.train_seconds, run.evaluation_seconds)]
         seconds.append({True: "anew", False: "shared", None: "-"}[run.cold])
         sizes = [whole(run.model_bytes), whole(run.artifact_bytes)]
-        rows.append([str(run.seed), run.status, *(number(one, digits) for one in figures), *sizes, *seconds])
+        rows.append([str(run.seed), run.state, *(number(one, digits) for one in figures), *sizes, *seconds])
     titles = ["seed", "status", "val_bpb", "val_loss", "model bytes", "total bytes", "training s", "evaluation s"]
     parts = [table([*titles, "computed"], rows, (0, 1, 8))]
     parts.append("All digits are at the end of each log; evaluation is that of the last rung, whose score counts.")
@@ -197,18 +198,18 @@ def seeds(submission: Submission) -> str:
         parts.append(
             "Shared: a part came from runs with the same inputs and the same code; its seconds are what it took."
         )
-    failed = [f"seed {run.seed}: {plain(run.cause)}" for run in study.seeds if run.cause]
+    failed = [f"seed {run.seed}: {plain(run.reason)}" for run in study.seeds if run.reason]
     return "\n\n".join([*parts, items(failed)] if failed else parts)
 
 
 def comparison(submission: Submission) -> str:
     """How the test was made, and what else ran."""
-    found = submission.study.statistics
+    found = submission.study.verdict
     parts = [_tested(found)]
     if found.notes:
         parts.append("Notes:\n\n" + items(plain(note) for note in found.notes))
     if found.others:
-        rows = [[_seed_text(one), plain(one.status), number(one.bpb), plain(one.why)] for one in found.others]
+        rows = [[_seed_text(run), plain(run.state), number(run.bpb), plain(run.why)] for run in found.others]
         parts.append("Every other run of this configuration, none left out:")
         parts.append(table(["seed", "status", "val_bpb", "why it is no seed of the study"], rows, (0, 1, 3)))
     else:
@@ -222,20 +223,21 @@ def _seed_text(run: OtherRun) -> str:
     return f"{run.seed} repeat {run.repeat}" if run.repeat else str(run.seed)
 
 
-def _tested(found: Statistics) -> str:
-    """Intervals, the test's kind and what it was made against."""
+def _tested(verdict: StudyVerdict) -> str:
+    """Returns the intervals, the kind of the test and its baseline."""
     parts = []
-    if found.bpb is not None and found.bpb.interval is not None:
-        low, high = (number(value, 1 + decimals(found.bpb.deviation)) for value in found.bpb.interval)
-        parts.append(f"{found.bpb.level:.0%} interval of the mean: {low} to {high} BPB.")
-    test = found.comparison
+    summary, test = verdict.bpb, verdict.comparison
+    if summary is not None and summary.interval is not None:
+        low, high = (number(value, 1 + decimals(summary.standard_deviation)) for value in summary.interval)
+        parts.append(f"{summary.level:.0%} interval of the mean: {low} to {high} BPB.")
     if test is not None:
+        gain = test.gain_nats
         if not test.baseline[:1].isdigit():  # else its name is its values
             parts.append(f"Baseline {plain(test.baseline)}: {', '.join(number(value) for value in test.values)} BPB.")
-        if test.interval_nats is not None:
-            low, high = (number(value) for value in test.interval_nats)
-            parts.append(f"{test.level:.0%} interval of the gain: {low} to {high} nats per token.")
-        if test.degrees_of_freedom is not None:
+        if gain.interval is not None:
+            low, high = (number(value) for value in gain.interval)
+            parts.append(f"{gain.level:.0%} interval of the gain: {low} to {high} nats per token.")
+        if gain.degrees_of_freedom is not None:
             name = "t test" if test.published else "Welch test"
-            parts.append(f"One-sided {name}, {test.degrees_of_freedom:.1f} degrees of freedom.")
+            parts.append(f"One-sided {name}, {gain.degrees_of_freedom:.1f} degrees of freedom.")
     return " ".join(parts) or "One seed has no interval."

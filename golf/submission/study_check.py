@@ -29,32 +29,48 @@ from golf.pipeline.bundle import counted_code
 from golf.pipeline.run_directory import LooseArtifact
 from golf.runtime.process_group import ProcessGroup
 from golf.submission.record_folder.student import gain_test
-from golf.submission.study import SeedRun, SeedStudy
+from golf.submission.study import SeedRecord, StudyRecord
 from golf.submission.study_file import read_study
 
 
 def check_study(
-    study: SeedStudy, dataset: Dataset, group: ProcessGroup, *, cheap: bool, track: str = NON_RECORD, say: Say = silent
+    study: StudyRecord,
+    folder: Path,
+    dataset: Dataset,
+    group: ProcessGroup,
+    *,
+    cheap: bool,
+    track: str = NON_RECORD,
+    say: Say = silent,
 ) -> list[PointResult]:
-    """What can be said of a study on every point but those of a folder.
+    """Returns the results on every point that a study can show, which are all but those of a record folder.
+
+    Args:
+        study: a finished study.
+        folder: where its artifacts are.
+        dataset: the study's own.
+        group: one process.
+        cheap: seconds for each seed instead of minutes.
+        track: the track whose seconds count.
+        say: called with what comes next.
 
     Raises: ValueError when the dataset is not the study's, or a seed has no artifact.
     """
     if study.data.digest not in (None, dataset.digest):
         raise ValueError(
-            f"{study.folder} is of the data {str(study.data.digest)[:12]}, {dataset.folder} is "
+            f"{folder} is of the data {str(study.data.digest)[:12]}, {dataset.folder} is "
             f"{dataset.digest[:12]}; give the study's own with --data"
         )
     code = counted_code(study.config)
     by_seed: dict[int, list[PointResult]] = {}
     for run in study.done:
         if run.artifact is None:
-            raise ValueError(f"{study.folder}: seed {run.seed} has no artifact ({run.artifact_note})")
-        folder = LooseArtifact(study.folder / run.artifact.name)
+            raise ValueError(f"{folder}: seed {run.seed} has no artifact ({run.artifact_note})")
+        artifact = LooseArtifact(folder / run.artifact.name)
         by_seed[run.seed] = check_run(
             study.config,
             dataset,
-            folder,
+            artifact,
             group,
             len(code),
             cheap=cheap,
@@ -86,7 +102,7 @@ def _say(say: Say, seed: int, line: str) -> None:
     say(f"seed {seed}: {line}")
 
 
-def reported_by_seed(run: SeedRun) -> Reported:
+def reported_by_seed(run: SeedRecord) -> Reported:
     """What a study tells of a seed."""
     rungs = {rung.name: {"bpb": rung.bpb, "chunks": rung.chunks, "seconds": rung.seconds} for rung in run.ladder}
     # The seconds of a calibration are part of the training's here.
@@ -125,7 +141,7 @@ def _named(found: Mapping[int, Any]) -> dict[str, Any]:
     return {f"seed {seed}": value for seed, value in found.items()}
 
 
-def _of_all(study: SeedStudy, code: bytes, track: str) -> list[PointResult]:
+def _of_all(study: StudyRecord, code: bytes, track: str) -> list[PointResult]:
     """Points 5, 7, 24 and 25."""
     ran, now = {run.code_sha256 for run in study.done}, hashlib.sha256(code).hexdigest()
     devices = {run.device for run in study.done}
@@ -133,7 +149,7 @@ def _of_all(study: SeedStudy, code: bytes, track: str) -> list[PointResult]:
     same = {"seeds": [run.seed for run in study.done], "codes": len(ran), "devices": len(devices)}
     same |= {"environments": len(versions), "without_result": len(study.seeds) - len(study.done)}
     one_thing = len(ran) == len(devices) == len(versions) == 1 and len(study.done) == len(study.seeds)
-    missing, others = study.statistics.missing, study.statistics.others
+    missing, others = study.verdict.missing, study.verdict.others
     listed = {"seeds": len(study.seeds), "planned_and_not_there": list(missing), "other_runs_listed": len(others)}
     listed |= {"of_them_with_a_result": sum(run.bpb is not None for run in others)}
     shipped = {"ran": [str(one)[:12] for one in ran], "ships": now[:12]}
@@ -145,9 +161,9 @@ def _of_all(study: SeedStudy, code: bytes, track: str) -> list[PointResult]:
     ]
 
 
-def _gain(study: SeedStudy, track: str) -> PointResult:
+def _gain(study: StudyRecord, track: str) -> PointResult:
     """Point 24, computed again from the seeds and the baseline's values."""
-    told = study.statistics.comparison
+    told = study.verdict.comparison
     if told is None or not study.done:
         return not_applicable(24, "the study has no baseline")
     nats = [run.last.nats_per_token for run in study.done]

@@ -15,7 +15,6 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray._private import ray_constants
@@ -23,6 +22,7 @@ from ray._private.state import available_resources_per_node, state, total_resour
 
 from tune.cluster.autoscaler import grown, head_config
 from tune.cluster.reaper import ReapedDirectory
+from tune.records.entries import WorldShape
 
 TRIAL_SLOT = "trial_slot"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -62,17 +62,15 @@ class Workers:
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
     @property
-    def world(self) -> dict[str, Any]:
-        """What of it changes the bits of a result: what was asked for, also where nodes were lost on the way.
-
-        A run that goes on with fewer workers computes the same sums in another order, so its figures are those of the
-        undisturbed run to rounding, like those of the same run on another day's GPUs. With the number that is left in
-        the key, every result before and after would be another's, and nothing could be resumed or shared. What really
-        ran is in the record: the tag "ranks" of the trial and of what it publishes.
-        """
-        world = {"ranks": self.num_workers, "cpus": self.cpus, "device": "cuda" if self.gpus else "cpu"}
-        switches = {name: os.environ[name] for name in KERNEL_SWITCHES if name in os.environ}
-        return {**world, "threads": max(1, int(self.cpus))} | ({"switches": switches} if switches else {})
+    def world(self) -> WorldShape:
+        """What of it changes the bits of a result."""
+        return WorldShape(
+            ranks=self.num_workers,
+            cpus=self.cpus,
+            device="cuda" if self.gpus else "cpu",
+            threads=max(1, int(self.cpus)),
+            switches={name: os.environ[name] for name in KERNEL_SWITCHES if name in os.environ},
+        )
 
 
 def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None) -> None:

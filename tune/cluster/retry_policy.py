@@ -1,18 +1,14 @@
 """The attempts at one stage: on how many workers the next one runs, and whether there is one.
 
-What the cluster holds and how far the last attempt came enter; a number of workers or the end leaves. A stage is begun
-again for as long as it comes further, so that a cluster may lose nodes all night; without progress a cause gets only so
-many chances. Knows no Ray.
+A stage is begun again for as long as each attempt comes further than the one before, so that a cluster may lose nodes
+all night; without progress a kind of failure gets only so many attempts. Nothing here calls Ray.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from golf.config.config import MICRO_BATCHES
-from tune.workloads.gepa.progress import Progress
-
-SIZES = tuple(size for size in range(MICRO_BATCHES, 0, -1) if MICRO_BATCHES % size == 0)
-"""Numbers of workers that divide a step's micro-batches, the largest first: the batches are the same with each."""
+from tune.records.entries import FailureKind
 
 
 @dataclass(frozen=True)
@@ -41,37 +37,43 @@ class RetryPolicy:
 class RetryState:
     """What became of a trial's attempts so far."""
 
-    def __init__(self, asked: int, retry_policy: RetryPolicy) -> None:
-        """Args: asked: workers that are wanted."""
-        self.asked, self.retry_policy = asked, retry_policy
+    def __init__(self, asked: int, sizes: Sequence[int], retry_policy: RetryPolicy) -> None:
+        """Begins with no attempt.
+
+        Args:
+            asked: workers that are wanted.
+            sizes: numbers of workers that give the same results, the largest first.
+            retry_policy: how many failures are put up with.
+        """
+        self.asked, self.sizes, self.retry_policy = asked, sizes, retry_policy
         self.last = asked
         """Workers of the last attempt that got its places."""
         self.waits = 0
-        self.failures: Counter[str] = Counter()
-        self.furthest: Progress = ()
+        self.failures: Counter[FailureKind] = Counter()
+        self.furthest: tuple[int, ...] = ()
 
     def begin(self) -> None:
-        """Another stage begins; what the cluster gave last is still known."""
+        """Begins another stage; what the cluster had last is still known."""
         self.waits, self.furthest = 0, ()
         self.failures.clear()
 
     def size(self, free: int, whole: int) -> int:
-        """Workers of the next attempt: all that are wanted, or fewer where nodes were lost and none came in time.
+        """Returns the workers of the next attempt: all that are wanted, or fewer where nodes were lost and none came in time.
 
         Args: free: workers that the cluster has places for now; whole: that it would have with nothing else on it.
         """
         # What others hold comes free again; a node that is gone may be back soon, one that was waited for may not.
         if whole >= self.asked or (self.waits == 0 and self.last == self.asked):
             return self.asked
-        return next((size for size in SIZES if size <= min(free, self.asked)), self.asked)
+        return next((size for size in self.sizes if size <= min(free, self.asked)), self.asked)
 
     def waited(self) -> bool:
-        """The last attempt got no places; whether to go on waiting."""
+        """Counts an attempt that got no places. Returns: whether to go on waiting."""
         self.waits += 1
         return self.waits < self.retry_policy.most_waits
 
-    def failed(self, kind: str, progress: Progress, workers: int) -> bool:
-        """The last attempt, on so many workers, ended by a cause of this kind; whether there is another one.
+    def failed(self, kind: FailureKind, progress: tuple[int, ...], workers: int) -> bool:
+        """Counts an attempt on so many workers that ended by this kind of failure. Returns: whether to make another.
 
         Args: progress: how far the stage is now; a step further than ever before makes its failures forgotten.
         """

@@ -1,11 +1,9 @@
-"""What a sweep will cost, before it runs: with every trial alone, with common stages shared, and with what is stored.
+"""What a sweep will cost, before it runs: with every trial by itself, with common stages shared, and what is not stored.
 
-Trials, ledger entries of finished trials and a look into the store enter; counts, optimiser steps, seconds and a wall
-clock leave. Results are told apart by the keys of `tune.cache.stage_graph`, so that what is forecast is what the sweep
-will do. Seconds come from finished trials of the same model on as many workers, never from a guess: without one they
-are unknown, and said to be. Which trials are over the cap no forecast knows: it is an upper bound there. Of screening
-it knows how many go on, not which: the seconds to do now are then those expected when trials come in no particular
-order.
+Results are told apart by their keys in the store, so that what is forecast is what the sweep will do. Seconds come from
+finished trials; without one alike they are unknown, and said to be. Which trials will be over the cap is not known
+before: the forecast is an upper bound there. Of screening it is known how many trials continue, not which: the seconds
+to do now are those expected when trials come in no particular order.
 """
 
 import heapq
@@ -13,16 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from golf.config.config import to_plain
-from golf.runtime.results import SLIDING, TTT
-from tune.cache.prefix_tree import training_key
-from tune.cache.stage_graph import StageOutput, stages_of
-from tune.planning.stage_timings import NOTHING, PACK, TRAIN, StageTimings
+from tune.cache.stage_graph import StageGraph, StageOutput
+from tune.planning.stage_timings import TRAIN, StageTimings
+from tune.records.entries import TrialEntry
 from tune.search.space import Trial
+from tune.workloads.base import ScreeningOdds, Workload
 
 PREFIX = "prefix"
+"""Kind of the states that a training passes, which exist only to be shared."""
 
 
 @dataclass(frozen=True)
@@ -30,64 +27,71 @@ class Amount:
     """One quantity three times."""
 
     alone: float
-    """Every trial computes all by itself."""
+    """Every trial computes everything itself."""
     shared: float
-    """Every distinct result once, nothing stored before."""
+    """Every distinct result is computed once, nothing is stored before."""
     now: float
     """What is not stored yet."""
 
     def times(self, factor: float) -> "Amount":
-        """All three multiplied."""
+        """Returns all three multiplied."""
         return Amount(self.alone * factor, self.shared * factor, self.now * factor)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A result and the work from what it reads to it."""
+    """An output of a trial and the work from what it reads to it."""
 
-    stage: str
-    """"prefix", "train", "pack" or a rung."""
-    key: str
-    """What it is stored under."""
+    output: StageOutput
     steps: int
     """Optimiser steps from the state before."""
     seconds: float | None
     """On all workers of a trial; None: unknown."""
 
+    @property
+    def stage(self) -> str:
+        """Kind of the output: "prefix", "train", "pack" or a rung."""
+        return self.output.name.kind
+
 
 @dataclass(frozen=True)
 class Work:
-    """All that a trial wants."""
+    """All outputs of a trial, each after what it reads."""
 
     trial: str
-    """Its id."""
-    training: tuple[Piece, ...]
-    """Each from the one before."""
-    pack: Piece
-    """From the last of the training."""
-    rungs: tuple[Piece, ...]
-    """From the training or the artifact."""
+    pieces: tuple[Piece, ...]
 
     @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """All of them, in order."""
-        return (*self.training, self.pack, *self.rungs)
+    def scores(self) -> tuple[Piece, ...]:
+        """The outputs that no other stage reads."""
+        read = {parent for piece in self.pieces for parent in piece.output.parents}
+        return tuple(piece for piece in self.pieces if piece.output.key not in read)
+
+    def missing(self, stored: Collection[str]) -> list[Piece]:
+        """Returns what the trial computes itself when all in `stored` is there; it continues from the longest state."""
+        demanded: set[str] = set()
+        missing = []
+        for piece in reversed(self.pieces):
+            output = piece.output
+            if output.key not in stored and (not output.interior or output.key in demanded):
+                missing.append(piece)
+                demanded.update(output.parents)
+        return missing[::-1]
 
 
 @dataclass(frozen=True)
 class StageForecast:
-    """All results of one stage."""
+    """All results of one kind of stage."""
 
     stage: str
-    """"prefix" (states at branch points), "train", "pack" or a rung."""
     alone: int
-    """Results of trials that run alone: one each; none of "prefix", which only sharing needs."""
+    """Results of trials that run by themselves: one each; none of "prefix", which only sharing needs."""
     distinct: int
     """Different results."""
     stored: int
-    """Of these already in the store."""
+    """Of these, already in the store."""
     compute: int
-    """Of these to compute; a missing prefix that no training needs any more is not."""
+    """Of these, to compute; a missing state that no training needs any more is not."""
     seconds: Amount | None
     """Seconds of trials; None: unknown."""
 
@@ -101,7 +105,7 @@ class Forecast:
     expected: tuple[Work, ...]
     """The same with the seconds of rungs that screening leaves of them."""
     stored: frozenset[str]
-    """Wanted keys that are in the store."""
+    """Keys of outputs that are in the store."""
     units: float
     """GPUs that a trial takes; CPUs where there are none."""
     device: str
@@ -111,53 +115,47 @@ class Forecast:
     steps: Amount
     """Optimiser steps."""
     training_seconds: Amount | None
-    """Seconds of prefixes and trainings; None: unknown."""
+    """Seconds of trainings with their states on the way; None: unknown."""
     seconds: Amount | None
     """Seconds of all stages; None: of some stage unknown."""
 
     def hours(self, seconds: Amount | None) -> Amount | None:
-        """GPU-hours, or CPU-hours, of trials that take these seconds with all that they run on held throughout."""
+        """Returns GPU-hours, or CPU-hours, of trials that take these seconds."""
         return None if seconds is None else seconds.times(self.units / 3600)
 
 
 def forecast(
+    workload: Workload,
     trials: Sequence[Trial],
-    data_digest: str,
-    world: Mapping[str, Any],
-    entries: Iterable[Mapping[str, Any]],
-    stored: Callable[[str], bool],
-    points: Mapping[str, Sequence[int]],
-    step_seconds: float | None = None,
-    stage_seconds: Mapping[str, float] = NOTHING,
-    top: float | None = None,
-    share: float = 0.0,
+    timings: StageTimings,
+    is_stored: Callable[[str], bool],
+    odds: Mapping[str, ScreeningOdds] | None = None,
 ) -> Forecast:
-    """The work of `trials`.
+    """Returns the work of `trials`.
 
-    Args: data_digest: the dataset's; world: what of the machines changes bits (`Workers.world`);
-        entries: ledger entries of finished trials of any sweep; stored: whether a key is in the store; points: steps at
-        which others part from a training, by `training_key`, as `branch_points` gives them; step_seconds: of one
-        optimiser step, instead of what `entries` say; stage_seconds: of "pack" or a rung, likewise; top: share of the
-        trials that go on from each rung of the screening, None: no screening; share: of the stream it is done on.
-    Raises: ValueError when seconds that are given are not finite or below 0.
+    Args:
+        workload: what they run, knowing what they share (`Workload.for_trials`).
+        trials: in the order in which they run.
+        timings: seconds of stages.
+        is_stored: whether a key is in the store.
+        odds: rung -> how much of it is expected to be scored, as `Workload.screening_odds` returns it; None: every trial is scored in full.
     """
-    pace = StageTimings(entries, data_digest, world, step_seconds, stage_seconds)
-    works = tuple(_work(trial, data_digest, world, pace, points) for trial in trials)
-    expected = works if top is None else _screened(works, top, share)
-    keys = {piece.key for work in works for piece in work.pieces}
-    there = frozenset(key for key in keys if stored(key))
+    works = tuple(_work(trial, workload.stages(trial), timings) for trial in trials)
+    expected = works if odds is None else _screened(works, odds)
+    stored = frozenset(key for key in {p.output.key for work in works for p in work.pieces} if is_stored(key))
     alone = [piece for work in works for piece in work.pieces]
-    shared, now = to_compute(works, ()), to_compute(expected, there)
-    names = list(dict.fromkeys((PREFIX, TRAIN, PACK, *(piece.stage for piece in alone))))
-    stages = tuple(_stage(name, alone, shared, now, there) for name in names)
+    shared, now = to_compute(works, ()), to_compute(expected, stored)
+    kinds = list(dict.fromkeys((PREFIX, TRAIN, *(piece.stage for piece in alone))))
+    kinds = [kind for kind in kinds if any(piece.stage == kind for piece in alone)] if alone else kinds
     training = [[piece for piece in pieces if piece.stage in (PREFIX, TRAIN)] for pieces in (alone, shared, now)]
+    world = workload.world
     return Forecast(
         works,
         expected,
-        there,
-        world["ranks"] * (1 if world["device"] == "cuda" else world["cpus"]),
-        world["device"],
-        stages,
+        stored,
+        world.ranks * (1 if world.device == "cuda" else world.cpus),
+        world.device,
+        tuple(_stage(kind, alone, shared, now, stored) for kind in kinds),
         Amount(*(sum(piece.steps for piece in pieces) for pieces in (alone, shared, now))),
         _seconds(*training),
         _seconds(alone, shared, now),
@@ -165,86 +163,92 @@ def forecast(
 
 
 def to_compute(works: Iterable[Work], stored: Collection[str]) -> list[Piece]:
-    """What remains to be computed, each result once; a training goes on from its longest state that is there."""
+    """Returns what remains to be computed, each result once."""
     have, pieces = set(stored), []
     for work in works:
-        mine = _missing(work, have)
-        have.update(piece.key for piece in mine)
-        pieces += mine
+        missing = work.missing(have)
+        have.update(piece.output.key for piece in missing)
+        pieces += missing
     return pieces
 
 
-def _missing(work: Work, have: Collection[str]) -> list[Piece]:
-    """What a trial computes itself when all in `have` is there."""
-    begin = 1 + max((n for n, piece in enumerate(work.training) if piece.key in have), default=-1)
-    after = (piece for piece in (work.pack, *work.rungs) if piece.key not in have)
-    return [*work.training[begin:], *after]
+class Costs:
+    """Seconds that trials still cost, for a search that looks at gain per second; they change the order alone."""
+
+    def __init__(
+        self, graph: Callable[[Trial], StageGraph], timings: StageTimings, is_stored: Callable[[str], bool]
+    ) -> None:
+        self._graph, self._timings, self._is_stored = graph, timings, is_stored
+        self._taken: set[str] = set()
+
+    def take(self, trial: Trial) -> None:
+        """Counts the stages of a trial that was given out as computed."""
+        self._taken |= set(self._graph(trial).keys)
+
+    def learn(self, entry: TrialEntry) -> None:
+        """Learns the seconds of a finished trial."""
+        self._timings.learn(entry)
+
+    def seconds(self, trial: Trial) -> float:
+        """Returns the seconds of the stages that are still to compute; before anything was seen, a step counts as 1."""
+        graph = self._graph(trial)
+        known = {key for key in graph.keys if key in self._taken or self._is_stored(key)}
+        missing = _work(trial, graph, self._timings).missing(known)
+        return math.fsum(piece.steps if piece.seconds is None else piece.seconds for piece in missing)
 
 
-def _work(
-    trial: Trial, data: str, world: Mapping[str, Any], pace: StageTimings, points: Mapping[str, Sequence[int]]
-) -> Work:
-    """The trial's results with the work of each."""
-    config, plain = trial.config, to_plain(trial.config)
-    stages = stages_of(config, data, dict(world), points[training_key(config)])
-    step = pace.step(plain)
-    training, before = [], 0
-    for wanted in stages.training:
-        steps = wanted.steps - before
-        seconds = None if step is None else steps * step
-        training.append(Piece(PREFIX if wanted.interior else TRAIN, wanted.key, steps, seconds))
-        before = wanted.steps
-
-    def piece(wanted: StageOutput) -> Piece:
-        return Piece(wanted.name, wanted.key, 0, pace.stage(wanted.name, plain))
-
-    return Work(trial.trial, tuple(training), piece(stages.pack), tuple(map(piece, stages.rungs)))
+def _work(trial: Trial, graph: StageGraph, timings: StageTimings) -> Work:
+    """Returns the trial's outputs with the work of each; first chunks are part of their rung."""
+    steps = {output.key: output.steps for output in graph.outputs}
+    pieces = []
+    for output in graph.outputs:
+        if output.name.first_chunks:
+            continue
+        new = output.steps - max((steps[parent] for parent in output.parents), default=0) if output.steps else 0
+        stage = TRAIN if output.name.kind == PREFIX else output.name.kind
+        seconds = timings.seconds(trial.config, stage, new if output.steps else None)
+        pieces.append(Piece(output, new, seconds))
+    return Work(trial.trial, tuple(pieces))
 
 
-def _screened(works: Sequence[Work], top: float, share: float) -> tuple[Work, ...]:
-    """The works with the seconds that are expected of their rungs.
+def _screened(works: Sequence[Work], odds: Mapping[str, ScreeningOdds]) -> tuple[Work, ...]:
+    """Returns the works with the seconds that are expected of their rungs.
 
-    Of a result that several trials want, the rest is computed when one of them goes on; they are taken as independent.
+    Of a result that several trials want, a part is computed when one of them scores it; they are taken as independent.
     """
-    first = _promoted(len(works), top)
-    second = first * _promoted(round(first * len(works)), top)
-    wanted = Counter(piece.key for work in works for piece in work.rungs)
+    num_wanting = Counter(piece.output.key for work in works for piece in work.pieces)
 
-    def left(piece: Piece) -> Piece:
-        def one_of(chance: float) -> float:
-            return 1 - (1 - chance) ** wanted[piece.key]
+    def expected(piece: Piece) -> Piece:
+        if piece.seconds is None:
+            return piece
+        rung = odds[piece.stage]
+        first, rest = (1 - (1 - chance) ** num_wanting[piece.output.key] for chance in (rung.first, rung.rest))
+        return replace(piece, seconds=piece.seconds * (rung.first_share * first + (1 - rung.first_share) * rest))
 
-        begun = {SLIDING: 1.0, TTT: one_of(first)}.get(piece.stage)
-        factor = one_of(second) if begun is None else share * begun + (1 - share) * one_of(second)
-        return piece if piece.seconds is None else replace(piece, seconds=factor * piece.seconds)
-
-    return tuple(replace(work, rungs=tuple(map(left, work.rungs))) for work in works)
-
-
-def _promoted(num_trials: int, top: float) -> float:
-    """Expected share of trials that are in the top share of those that came so far, themselves included."""
-    return sum(min(n, math.ceil(top * n)) / n for n in range(1, num_trials + 1)) / max(num_trials, 1)
+    return tuple(
+        replace(work, pieces=tuple(expected(p) if p in work.scores else p for p in work.pieces)) for work in works
+    )
 
 
 def _stage(
-    name: str, alone: Sequence[Piece], shared: Sequence[Piece], now: Sequence[Piece], stored: Collection[str]
+    kind: str, alone: Sequence[Piece], shared: Sequence[Piece], now: Sequence[Piece], stored: Collection[str]
 ) -> StageForecast:
-    """One stage's part of all pieces."""
-    parts = [[piece for piece in pieces if piece.stage == name] for pieces in (alone, shared, now)]
-    keys = {piece.key for piece in parts[0]}
-    count = 0 if name == PREFIX else len(parts[0])
+    """Returns one kind's part of all pieces."""
+    parts = [[piece for piece in pieces if piece.stage == kind] for pieces in (alone, shared, now)]
+    keys = {piece.output.key for piece in parts[0]}
+    count = 0 if kind == PREFIX else len(parts[0])
     seconds = _seconds(*parts)
-    if name == TRAIN and seconds is not None:
-        # A trial alone trains from the first step to the last without a state in between.
-        whole = _seconds([piece for piece in alone if piece.stage in (PREFIX, TRAIN)])
-        seconds = None if whole is None else Amount(whole.alone, seconds.shared, seconds.now)
-    if name == PREFIX and seconds is not None:
+    if kind == TRAIN and seconds is not None:
+        # A trial by itself trains from the first step to the last without a state in between.
+        total = _seconds([piece for piece in alone if piece.stage in (PREFIX, TRAIN)])
+        seconds = None if total is None else Amount(total.alone, seconds.shared, seconds.now)
+    if kind == PREFIX and seconds is not None:
         seconds = Amount(0.0, seconds.shared, seconds.now)
-    return StageForecast(name, count, len(keys), len(keys & set(stored)), len(parts[2]), seconds)
+    return StageForecast(kind, count, len(keys), len(keys & set(stored)), len(parts[2]), seconds)
 
 
 def _seconds(alone: Sequence[Piece], shared: Sequence[Piece] = (), now: Sequence[Piece] = ()) -> Amount | None:
-    """Seconds of pieces; None when one of them is unknown."""
+    """Returns the seconds of pieces; None when one of them is unknown."""
     sums = []
     for pieces in (alone, shared, now):
         known = [piece.seconds for piece in pieces if piece.seconds is not None]
@@ -254,19 +258,13 @@ def _seconds(alone: Sequence[Piece], shared: Sequence[Piece] = (), now: Sequence
     return Amount(*sums)
 
 
-def dollars(hours: float, dollars_per_gpu_hour: float) -> float:
-    """The price of GPU-hours. Raises: ValueError when the price of one is not finite or below 0."""
-    if not 0 <= dollars_per_gpu_hour < math.inf:
-        raise ValueError(f"dollars per GPU-hour must be finite and not below 0, got {dollars_per_gpu_hour}")
-    return hours * dollars_per_gpu_hour
-
-
 def wall_clock_seconds(planned: Forecast, slots: int) -> Amount | None:
-    """Seconds from the first trial's start to the last one's end, `slots` trials at a time; None: unknown.
+    """Returns the seconds from the first trial's start to the last one's end, `slots` trials at a time; None: unknown.
 
-    As the sweep does it: trials take a free slot in their order; what another trial is computing is waited for, in the
-    slot; a trial measures all rungs that nobody has begun before it waits for the others. The first trial in the order
+    As the sweep does it: trials take a free slot in their order; what another trial is computing is waited for in the
+    slot; a trial scores all rungs that nobody has begun before it waits for the others. The first trial in the order
     computes what several want, so that more slots never take longer.
+
     Raises: ValueError when slots is below 1.
     """
     if slots < 1:
@@ -278,7 +276,7 @@ def wall_clock_seconds(planned: Forecast, slots: int) -> Amount | None:
 
 
 def _last_end(works: Iterable[Work], slots: int, stored: Iterable[str] | None) -> float:
-    """When the last trial ends; stored: None to share nothing."""
+    """Returns when the last trial ends. Args: stored: keys; None to share nothing."""
     free = [0.0] * slots
     done = dict.fromkeys(stored or (), 0.0)
     for work in works:
@@ -287,15 +285,17 @@ def _last_end(works: Iterable[Work], slots: int, stored: Iterable[str] | None) -
     return max(free)
 
 
-def _end(work: Work, now: float, done: dict[str, float]) -> float:
-    """When a trial that starts `now` ends; done: when each result that another has taken on is there, added to."""
-    mine = {piece.key for piece in _missing(work, done)}
-    there = [done[piece.key] for piece in work.training if piece.key in done]
-    now = max([now, *there[-1:]])
-    for together in (*((piece,) for piece in work.training if piece.key in mine), (work.pack,), work.rungs):
-        begun = [piece for piece in together if piece.key in mine]
-        waited = [done[piece.key] for piece in together if piece.key not in mine]
-        now += math.fsum(piece.seconds or 0.0 for piece in begun)
-        done.update((piece.key, now) for piece in begun)
-        now = max([now, *waited])
+def _end(work: Work, start: float, done: dict[str, float]) -> float:
+    """Returns when a trial ends. Args: done: key -> when the result is there; those of this trial are added."""
+    own = {piece.output.key for piece in work.missing(done)}
+    # Of the states before the first own one only the last is read.
+    read = [done[key] for piece in work.pieces if piece.output.steps and (key := piece.output.key) in done]
+    now = max([start, *read[-1:]])
+    # Scores, which nothing reads, are waited for together.
+    for together in (*([piece] for piece in work.pieces if piece not in work.scores), list(work.scores)):
+        computed = [piece for piece in together if piece.output.key in own]
+        awaited = [done[p.output.key] for p in together if p.output.key not in own and not p.output.interior]
+        now += math.fsum(piece.seconds or 0.0 for piece in computed)
+        done.update((piece.output.key, now) for piece in computed)
+        now = max([now, *awaited])
     return now

@@ -149,7 +149,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float] = {}
     """Seconds of each stage by its name, as if the trial had computed all by itself."""
     computed: dict[str, float] = {}
-    """Seconds of the stages that were computed for this trial; the others came from the store."""
+    """Seconds of each stage that were computed for this trial; the others came from the store."""
     cold: bool | None = None
     """Whether everything was computed for this trial, nothing taken from the store; None where nothing was computed."""
     train_tokens: int | None = None

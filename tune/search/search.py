@@ -1,22 +1,23 @@
 """Which trial comes next: grid, random or TPE, by asking and telling.
 
-A space and the ledger's entries of earlier trials enter, one trial at a time leaves. No point is given twice, and what
-the ledger holds is not given again: an interrupted search goes on where it was. The byte cap is a constraint: TPE is
-told how far over it a trial was, and such a trial never counts as good. Source of TPE: Bergstra et al. 2011, in Optuna.
+No point is given twice, and trials that the ledger holds are not given again: an interrupted search continues where it
+was. The byte cap is a constraint: TPE learns how far over it a trial was, and such a trial never counts as good. Source
+of TPE: Bergstra et al. 2011, in Optuna.
 """
 
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.trial import TrialState
 
-from golf.config.config import RunConfig, nearest
-from tune.search.space import Point, Space, Trial, check_space, make_trial, points_of
+from golf.config.config import nearest
+from tune.records.entries import TrialEntry, TrialState
+from tune.search.space import Point, Space, Trial, check_space, points_of, size_of
 
 Strategy = Literal["grid", "random", "tpe"]
 STRATEGIES: tuple[Strategy, ...] = ("grid", "random", "tpe")
@@ -30,99 +31,118 @@ _PROPOSALS = 6
 """Proposals of TPE, each the best of its own candidates, among which the cheapest is taken."""
 _LARGEST_SPACE = 1_000_000
 """Combinations."""
+_ENDED = {
+    TrialState.DONE: optuna.trial.TrialState.COMPLETE,
+    TrialState.INFEASIBLE: optuna.trial.TrialState.COMPLETE,
+    TrialState.SCREENED: optuna.trial.TrialState.PRUNED,
+    TrialState.FAILED: optuna.trial.TrialState.FAIL,
+}
+"""What Optuna calls a trial's end."""
 
 
 class Cost(Protocol):
     """What trials still cost."""
 
     def seconds(self, trial: Trial) -> float:
-        """Seconds of what is still to compute for it."""
+        """Returns the seconds of what is still to compute for it."""
 
     def take(self, trial: Trial) -> None:
-        """The trial was given out."""
+        """Counts the trial's stages as computed, for it was given out."""
 
-    def learn(self, entry: Mapping[str, Any]) -> None:
-        """A trial's ledger entry is there."""
+    def learn(self, entry: TrialEntry) -> None:
+        """Learns the seconds of a finished trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How a space is searched."""
+
+    spaces: tuple[Space, ...]
+    """What is searched; TPE takes one space only."""
+    strategy: str = "tpe"
+    """One of STRATEGIES."""
+    num_trials: int | None = None
+    """How many trials at most, finished ones included; None: all of a grid, else DEFAULT_TRIALS."""
+    seed: int = 0
+    """Seed of the search; the model's is a field of its configuration."""
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f'unknown search "{self.strategy}"{nearest(self.strategy, STRATEGIES)}')
+        if self.num_trials is not None and self.num_trials < 1:
+            raise ValueError(f"the number of trials must be at least 1, got {self.num_trials}")
+        if self.strategy == "tpe" and len(self.spaces) != 1:
+            raise ValueError(f"TPE searches one space, got {len(self.spaces)}; use grid or random")
 
 
 class Search:
     """Gives trials until their number is reached or the space is exhausted."""
 
     def __init__(
-        self,
-        base: RunConfig,
-        space: Space | Sequence[Space],
-        strategy: str,
-        num_trials: int | None,
-        seed: int,
-        data: str,
-        known: Iterable[Mapping[str, Any]] = (),
+        self, config: SearchConfig, make_trial: Callable[[Point], Trial], known: Sequence[TrialEntry] = ()
     ) -> None:
-        """Args: space: of several, all are searched (not by TPE); strategy: one of STRATEGIES; num_trials: how many at
-        most, those in `known` included (None: all of a grid, DEFAULT_TRIALS otherwise); data: the dataset's digest;
-        known: ledger entries of finished trials.
+        """Continues a search.
 
-        Raises: ValueError on an unknown strategy, field or choice.
+        Args:
+            config: spaces, strategy and number of trials.
+            make_trial: makes the trial of a point; raises ValueError for a point that is none.
+            known: ledger entries of finished trials.
+
+        Raises:
+            ValueError: on an unknown field or choice, or too large a space.
         """
-        if strategy not in STRATEGIES:
-            raise ValueError(f'unknown search "{strategy}"{nearest(strategy, STRATEGIES)}')
-        if num_trials is not None and num_trials < 1:
-            raise ValueError(f"the number of trials must be at least 1, got {num_trials}")
-        spaces = [space] if isinstance(space, Mapping) else list(space)
-        if strategy == "tpe" and len(spaces) != 1:
-            raise ValueError(f"TPE searches one space, got {len(spaces)}; use grid or random")
-        for one in spaces:
-            check_space(base, one)
-        size = sum(math.prod(len(choices) for choices in one.values()) for one in spaces)
+        for space in config.spaces:
+            check_space(space, make_trial)
+        size = sum(map(size_of, config.spaces))
         if size > _LARGEST_SPACE:
             raise ValueError(f"the space has {size:,} combinations, more than {_LARGEST_SPACE:,}; give fewer choices")
-        self.base, self.data = base, data
+        self.config, self._make_trial, self._known = config, make_trial, tuple(known)
         self._trials: dict[str, Trial | None] = {}
-        self._order = [point for one in spaces for point in points_of(one)]
-        if strategy != "grid":
-            random.Random(seed).shuffle(self._order)
-        self._limit = num_trials or (len(self._order) if strategy == "grid" else DEFAULT_TRIALS)
+        self._order = [point for space in config.spaces for point in points_of(space)]
+        if config.strategy != "grid":
+            random.Random(config.seed).shuffle(self._order)
+        self._limit = config.num_trials or (len(self._order) if config.strategy == "grid" else DEFAULT_TRIALS)
         self.given: dict[str, Trial] = {}
         """The trials given so far and those finished before, by their id."""
-        self._tpe = _TPE(spaces[0], seed) if strategy == "tpe" else None
-        self._again: list[Trial] = []
+        self._tpe = _TPE(config.spaces[0], config.seed) if config.strategy == "tpe" else None
+        self._first_points: list[Trial] = []
         self._cost: Cost | None = None
-        for entry in known:
-            self._remember(entry, spaces)
+        for entry in self._known:
+            self._remember(entry)
 
-    def _remember(self, entry: Mapping[str, Any], spaces: Sequence[Space]) -> None:
-        """Count a finished trial of this very search."""
-        space = next((one for one in spaces if one.keys() == entry["parameters"].keys()), None)
+    def _remember(self, entry: TrialEntry) -> None:
+        """Counts a finished trial of this very search."""
+        space = next((space for space in self.config.spaces if space.keys() == entry.parameters.keys()), None)
         if space is None:
             return
-        point = {field: entry["parameters"][field] for field in space}
+        point = {field: entry.parameters[field] for field in space}
         if (
             all(point[field] in space[field] for field in space)
             and (trial := self._valid(point)) is not None
-            and trial.trial == entry["trial"]
+            and trial.trial == entry.trial
         ):
             self.given[trial.trial] = trial
             self.tell(entry)
 
     def price(self, cost: Cost) -> None:
-        """Let TPE choose the cheapest among proposals of about equal expected gain."""
+        """Lets TPE choose the cheapest among proposals of about equal expected gain."""
         self._cost = cost
         for trial in self.given.values():
             cost.take(trial)
 
     def resume(self, points: Iterable[Point]) -> None:
-        """Give these points first: trials that were begun and not finished."""
+        """Gives these points first: trials that were begun and not finished."""
         for point in points:
             trial = self._open(point) if point in self._order else None
             if trial is not None:
-                self._again.append(trial)
+                self._first_points.append(trial)
 
     def ask(self) -> Trial | None:
-        """The next trial, None when there is none left."""
+        """Returns the next trial, None when there is none left."""
         if len(self.given) >= self._limit:
             return None
-        if self._again:
-            trial: Trial | None = self._again.pop(0)
+        if self._first_points:
+            trial: Trial | None = self._first_points.pop(0)
         elif self._tpe is not None:
             # Before TPE has a notion of gain, the cheapest would only be the shortest training.
             trial = self._tpe.ask(self._open, self._cost if len(self.given) >= _RANDOM_FIRST else None)
@@ -135,23 +155,23 @@ class Search:
                 self._cost.take(trial)
         return trial
 
-    def tell(self, entry: Mapping[str, Any]) -> None:
-        """Learn from a finished trial's ledger entry."""
+    def tell(self, entry: TrialEntry) -> None:
+        """Learns from a finished trial's ledger entry."""
         if self._cost is not None:
             self._cost.learn(entry)
         if self._tpe is not None:
-            self._tpe.tell(self.given[entry["trial"]].parameters, entry)
+            self._tpe.tell(self.given[entry.trial].parameters, entry)
 
     def planned(self) -> list[Trial]:
-        """All trials that this search would give if nothing were learned on the way; gives them."""
-        return list(iter(self.ask, None))
+        """Returns all trials that this search would give if nothing were learned on the way; gives none of them."""
+        return list(iter(Search(self.config, self._make_trial, self._known).ask, None))
 
-    def configs(self) -> list[RunConfig]:
-        """The configurations that this search may give: all of the space for TPE, else its own choice."""
-        return [trial.config for trial in self._first(None if self._tpe is not None else self._limit)]
+    def candidates(self) -> list[Trial]:
+        """Returns the trials that this search may give: all of the space for TPE, else its own choice."""
+        return self._first(None if self._tpe is not None else self._limit)
 
     def certain(self) -> list[Trial]:
-        """Trials that will be given whatever is learned on the way: none of TPE's."""
+        """Returns trials that will be given whatever is learned on the way: none of TPE's."""
         return [] if self._tpe is not None else self._first(self._limit)
 
     @property
@@ -161,21 +181,21 @@ class Search:
 
     def _first(self, limit: int | None) -> list[Trial]:
         """The first valid trials in the search's order, of several points that make one trial the first; None: all."""
-        found: dict[str, Trial] = {}
+        trials: dict[str, Trial] = {}
         for point in self._order:
-            if limit is not None and len(found) == limit:
+            if limit is not None and len(trials) == limit:
                 break
             trial = self._valid(point)
             if trial is not None:
-                found.setdefault(trial.trial, trial)
-        return list(found.values())
+                trials.setdefault(trial.trial, trial)
+        return list(trials.values())
 
     def _valid(self, point: Point) -> Trial | None:
         """The point's trial; None for combinations such as a warmdown after the last step."""
         key = key_of(point)
         if key not in self._trials:
             try:
-                self._trials[key] = make_trial(self.base, point, self.data)
+                self._trials[key] = self._make_trial(point)
             except ValueError:
                 self._trials[key] = None
         return self._trials[key]
@@ -211,7 +231,7 @@ class _TPE:
             point = {field: self._choice(field, value) for field, value in asked.params.items()}
             trial = is_open(point)
             if trial is None:
-                self._study.tell(asked, state=TrialState.FAIL)
+                self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
             else:
                 proposals.append((0.0 if cost is None else cost.seconds(trial), asked, trial))
             if len(proposals) == wanted:
@@ -221,45 +241,44 @@ class _TPE:
         chosen = min(proposals, key=lambda proposal: proposal[0])
         for proposal in proposals:
             if proposal is not chosen:
-                self._study.tell(proposal[1], state=TrialState.FAIL)
+                self._study.tell(proposal[1], state=optuna.trial.TrialState.FAIL)
         self._asked[key_of(chosen[2].parameters)] = chosen[1]
         return chosen[2]
 
-    def tell(self, point: Point, entry: Mapping[str, Any]) -> None:
-        """What became of a point, asked for here or not; a failed trial teaches nothing."""
-        ended = {"failed": TrialState.FAIL, "screened": TrialState.PRUNED}.get(entry["status"], TrialState.COMPLETE)
-        metrics = entry["metrics"]
-        over = metrics.get("overflow_bytes", 0) / metrics["artifact_bytes"] if ended == TrialState.COMPLETE else 0.0
-        value = metrics.get("bpb", math.inf) if ended == TrialState.COMPLETE else None
+    def tell(self, point: Point, entry: TrialEntry) -> None:
+        """Learns what became of a point, asked for here or not; a failed trial teaches nothing."""
+        ended, over, value = _ENDED[entry.state], 0.0, None
+        if ended == optuna.trial.TrialState.COMPLETE:
+            value = math.inf if entry.bpb is None else entry.bpb
+            over = 0.0 if entry.size is None else entry.size.over_bytes / entry.size.artifact_bytes
         asked = self._asked.pop(key_of({field: point[field] for field in self._space}), None)
         if asked is not None:
             asked.set_constraint("over_cap", over)
             self._study.tell(asked, value, ended)
             return
-        parameters = {field: self._position(field, point[field]) for field in self._space}
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=ended,
                 value=value,
-                params=parameters,
+                params={field: self._position(field, point[field]) for field in self._space},
                 distributions=self._distributions,
                 constraints={"over_cap": over},
             )
         )
 
     def _choice(self, field: str, value: Any) -> Any:
-        return self._space[field][value] if self._by_place(field) else value
+        return self._space[field][value] if self._is_ordinal(field) else value
 
-    def _position(self, field: str, choice: Any) -> Any:
-        return list(self._space[field]).index(choice) if self._by_place(field) else choice
+    def _position(self, field: str, choice: object) -> object:
+        return list(self._space[field]).index(choice) if self._is_ordinal(field) else choice
 
-    def _by_place(self, field: str) -> bool:
+    def _is_ordinal(self, field: str) -> bool:
         """Whether a choice is told by its place among the field's."""
         found = self._distributions[field]
         return not isinstance(found, CategoricalDistribution) or list(found.choices) != list(self._space[field])
 
 
-def distribution_of(choices: Any) -> BaseDistribution:
+def distribution_of(choices: Sequence[Any]) -> BaseDistribution:
     """The place among ascending numbers, else one of unordered choices, where they are no plain values its place."""
     numbers = all(isinstance(choice, (int, float)) and not isinstance(choice, bool) for choice in choices)
     if numbers and list(choices) == sorted(set(choices)):

@@ -15,16 +15,16 @@ from golf.config.rules import SP1024_BYTES
 from golf.data.dataset import open_dataset
 from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup
-from tune.cache.provenance import environment, versions
-from tune.cache.stage_graph import code_digest
 from tune.records.journal import Ledger
 from tune.records.layout import Storage
+from tune.records.provenance import environment, versions
 from tune.study.baseline import baseline_of
 from tune.study.export import export_study
 from tune.study.preregistration import Plan
 from tune.study.runs import study_of
 from tune.study.verdict import judge, plain
 from tune.workloads.gepa.runner import OUTCOME, run_stage, run_trial
+from tune.workloads.gepa.stages import code_digest
 
 SEEDS = (1, 2, 3)
 

@@ -25,11 +25,12 @@ from golf.train.run_log import LOG_FILE
 from tests.tune.workloads.gepa.test_runner import here, spec_of
 from tune.cache.cached_runner import CachedStageRunner
 from tune.cache.lease import LeaseConfig
-from tune.cache.prefix_tree import branch_points, grow, naive_steps, training_key
-from tune.cache.stage_graph import StageOutput
+from tune.cache.prefix_tree import unshared_steps
+from tune.cache.stage_graph import StageName, StageOutput
 from tune.cache.store import Store
 from tune.search.space import Space, Trial, make_trial, points_of
 from tune.workloads.gepa.runner import OUTCOME, PROVENANCE, ignore, load_from_cache, run_trial
+from tune.workloads.gepa.stages import branch_points, seconds_of, training_key, training_trees
 
 SPACE: Space = {
     "schedule.steps": [8, 10],
@@ -129,8 +130,8 @@ def prefixes(trials: list[Trial]) -> set[tuple[int, int]]:
 def test_the_tree_saves_what_it_says(tiny: RunConfig) -> None:
     """Fault: steps counted twice or forgotten."""
     trials = trials_of(tiny)
-    trees = grow({trial.trial: trial.config for trial in trials})
-    assert naive_steps(trees) == sum(trial.config.schedule.steps for trial in trials)
+    trees = training_trees({trial.trial: trial.config for trial in trials})
+    assert unshared_steps(trees) == sum(trial.config.schedule.steps for trial in trials)
     plans = [make_plan(trial.config.schedule) for trial in trials]
     distinct = {plan[: step + 1] for plan in plans for step in range(len(plan))}
     assert sum(tree.steps for tree in trees) == len(distinct)
@@ -252,15 +253,15 @@ def test_only_who_computes_gets_the_weights(tiny: RunConfig, data: Path, tmp_pat
 
 def test_who_waited_for_another_gets_the_weights_it_needs(tmp_path: Path) -> None:
     """Fault: whether the weights are needed is forgotten once another process holds the training."""
-    training = StageOutput("train", "a" * 64, ("average.safetensors", "train.json"), (), 4)
+    training = StageOutput(StageName("train"), "a" * 64, ("average.safetensors", "train.json"), (), 4)
     lease_config = LeaseConfig(lease_seconds=5.0, poll_seconds=0.02)
     store = tmp_path / "store"
     runners = {
-        name: CachedStageRunner(Store(store, lease_config=lease_config), tmp_path / name, name)
+        name: CachedStageRunner(Store(store, lease_config=lease_config), tmp_path / name, name, seconds_of)
         for name in ("first", "second")
     }
     for runner in runners.values():
-        runner.folder.mkdir()
+        runner.directory.mkdir()
     began, seen = threading.Event(), threading.Event()
 
     def compute(start: Path | None, states: Mapping[int, Path]) -> None:
@@ -277,7 +278,7 @@ def test_who_waited_for_another_gets_the_weights_it_needs(tmp_path: Path) -> Non
     assert began.wait(60)
     # The second has looked, and looked again, before the first is done.
     threading.Timer(0.5, seen.set).start()
-    runners["second"].train([training], never, whole=True)
+    runners["second"].train([training], never, with_weights=True)
     first.join()
     assert (tmp_path / "second" / "average.safetensors").read_bytes() == b"weights"
 

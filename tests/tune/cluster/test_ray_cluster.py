@@ -5,13 +5,13 @@ import os
 import pytest
 
 from golf.config.config import RunConfig
-from tune.cache.stage_graph import stages_of
 from tune.cluster.ray_cluster import Workers, without_thread_numbers
+from tune.workloads.gepa.stages import gepa_stages
 
 
 def keys(tiny: RunConfig, workers: Workers) -> list[str]:
     """The keys of a trial on these workers."""
-    return stages_of(tiny, "data", workers.world, [2]).keys
+    return gepa_stages(tiny, "data", workers.world, [2]).keys
 
 
 def test_what_changes_bits_is_in_the_keys(tiny: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 
 from golf.config.config import RunConfig, to_plain
-from tune.cache.prefix_tree import branch_points, training_key
-from tune.cache.stage_graph import StageGraph, stages_of
 from tune.planning.cost import Costs
 from tune.planning.stage_timings import StageTimings
 from tune.search.search import Search
 from tune.search.space import Space, Trial, make_trial, points_of
+from tune.workloads.gepa.stages import GepaStages, branch_points, gepa_stages, training_key
 
 SPACE: Space = {"schedule.steps": [8, 40], "schedule.warmdown_start": [4], "split": ["int4", "int8"]}
 WORLD = {"ranks": 1, "cpus": 1, "device": "cpu"}
@@ -21,8 +20,8 @@ def costs(tiny: RunConfig) -> Costs:
     """Nothing is computed, nothing seen."""
     points = branch_points(make_trial(tiny, point, "data").config for point in points_of(SPACE))
 
-    def stages(trial: Trial) -> StageGraph:
-        return stages_of(trial.config, "data", WORLD, points[training_key(trial.config)])
+    def stages(trial: Trial) -> GepaStages:
+        return gepa_stages(trial.config, "data", WORLD, points[training_key(trial.config)])
 
     return Costs(stages, StageTimings([], "data", WORLD))
 

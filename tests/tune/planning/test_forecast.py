@@ -18,12 +18,12 @@ from golf.config.config import RunConfig, to_plain
 from golf.config.presets import PRESETS
 from golf.config.schedule import make_plan
 from golf.runtime.results import SCREEN
-from tune.cache.prefix_tree import branch_points, grow
 from tune.planning.forecast import Amount, Forecast, dollars, forecast, to_compute, wall_clock_seconds
 from tune.planning.plan_plot import MAX_LABELS, draw_tree, label_of
 from tune.planning.quote import beside, words
 from tune.search.space import Space, Trial, make_trial, points_of
 from tune.search.successive_halving import SuccessiveHalving, screening_rank
+from tune.workloads.gepa.stages import branch_points, training_trees
 
 DATA = "ab" * 32
 WORLD = {"ranks": 2, "cpus": 1.0, "device": "cpu"}
@@ -347,7 +347,7 @@ def test_picture_names_every_training(tmp_path: Path) -> None:
     """Fault: a leaf without a label, a name changed by markup, a picture that differs from one time to the next."""
     trials = trials_of({**SPACE, "schedule.warmdown_start": [4, 8, 11]})
     assert rows_of(trials[8].config) == rows_of(trials[-1].config)[:12], "one training has to end inside another"
-    trees = grow({trial.trial: trial.config for trial in trials})
+    trees = training_trees({trial.trial: trial.config for trial in trials})
     names = {trial.trial: f"$x_1$ <&> {trial.name}" for trial in trials}
     draw_tree(trees, names, tmp_path / "tree.svg")
     shown = labels_in(tmp_path / "tree.svg")
@@ -366,7 +366,7 @@ def test_picture_of_many_trainings(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     trials = trials_of({"schedule.steps": list(range(10, 110)), "seed": [0, 1]})
     trials = [Trial(t.trial, t.parameters, replace(t.config, seed=t.config.seed)) for t in trials]
-    trees = grow({trial.trial: trial.config for trial in trials})
+    trees = training_trees({trial.trial: trial.config for trial in trials})
     draw_tree(trees, {trial.trial: trial.name for trial in trials}, tmp_path / "tree.svg")
     shown = labels_in(tmp_path / "tree.svg")
     assert len(set(shown)) == len(shown) == MAX_LABELS

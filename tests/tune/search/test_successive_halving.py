@@ -12,11 +12,11 @@ from golf.config.config import RunConfig, override_all
 from golf.runtime.files import read_json
 from tests.tune.cache.test_cached_runner import figures, shared_spec
 from tests.tune.workloads.gepa.test_runner import here, spec_of
-from tune.cache.stage_graph import stages_of
 from tune.records.journal import Ledger
 from tune.search.space import Trial
 from tune.search.successive_halving import SuccessiveHalving, screening_rank, stride_error
 from tune.workloads.gepa.runner import OUTCOME, run_trial
+from tune.workloads.gepa.stages import gepa_stages
 
 SIZES = [(100, 240), (100, 250), (90, 200)]
 
@@ -114,8 +114,8 @@ def test_a_worse_trial_stops_and_can_go_on_later(
 def test_a_ranking_stride_has_results_of_its_own(tiny: RunConfig) -> None:
     """Fault: chunks scored by one stride taken for those of another, or an exact result computed twice for it."""
     world = {"ranks": 1, "cpus": 1, "device": "cpu"}
-    own, ranked, other = (stages_of(tiny, "data", world, [2], 3, stride) for stride in (None, 16, 12))
+    own, ranked, other = (gepa_stages(tiny, "data", world, [2], 3, stride) for stride in (None, 16, 12))
     assert own.rungs == ranked.rungs
-    first = [{screen.name: screen.key for screen in stages.screens} for stages in (own, ranked, other)]
+    first = [{str(screen.name): screen.key for screen in stages.screens} for stages in (own, ranked, other)]
     assert len({keys["sliding-screen"] for keys in first}) == 3
     assert len({keys["ttt-screen"] for keys in first}) == 1

@@ -1,116 +1,145 @@
-"""What a trial's results say, as plain values for the ledger: status, metrics, curves, sums of chunks, files.
+"""The outcome of a GEPA trial, from the results of its stages."""
 
-Results of stages and the folder that they stand in enter; an outcome leaves. Nothing is written here, and nothing
-computed but where an artifact's bytes go.
-"""
-
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
+from math import log
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from golf.artifact.byte_breakdown import group_ledger
+from golf.compliance.points import check_from_plain
 from golf.data.dataset import hash_file
-from golf.evaluate.sliding import Scored
 from golf.pipeline.stages import RunFolder
 from golf.runtime.files import read_json
-from golf.runtime.results import SCREEN, SLIDING, TTT
-from golf.train.checkpoint_policy import SAVE_FACTS
-from tune.search.successive_halving import STRIDE_ERROR, ScreeningRank
+from golf.runtime.results import SLIDING, TTT, RungResult, RunResults, read_result
+from golf.train.train_log import CURVES_FILE
+from tune.cache.cached_runner import CachedStageRunner
+from tune.cache.stage_graph import FIRST_CHUNKS
+from tune.cache.uncached_runner import UncachedStageRunner
+from tune.records.entries import ArtifactSize, Outcome, RungScore, ScreeningScore, Series, TrialState
+from tune.search.successive_halving import ScreeningRank
+from tune.workloads.gepa.stages import CHECK_FILE, PACK, PREFIX, TRAIN, GepaStages
+from tune.workloads.trial_process import CONFIG, device_of
 
-DONE, INFEASIBLE, SCREENED, FAILED = "done", "infeasible", "screened", "failed"
-CHECK = "check"
-"""Field of the last rung's result: what the rules' points came to, see `golf.compliance.points.to_json`."""
-CONFIG = "config.json"
-LOG = "failure.log"
-"""The last words of what failed."""
-CURVES = ("train_loss", "validation_bpb", f"{TTT}_bpb")
-"""Curves that are kept: the loss in nats and the BPB by step, the running BPB of TTT by chunk."""
+ARTIFACT = "artifact.golf"
 
 
 def outcome_of(
-    results: Mapping[str, Any], folder: RunFolder, ranks: Mapping[str, ScreeningRank] = MappingProxyType({})
-) -> dict[str, Any]:
-    """Status, cause, metrics, curves, chunk sums and files of a finished trial, and how it stood when screened."""
-    train, packed, ladder = results["train"], results["pack"], results["ladder"]
-    metrics = {
-        "artifact_bytes": packed["artifact_bytes"],
-        "model_bytes": packed["model_bytes"],
-        "code_bytes": packed["code_bytes"],
-        "overflow_bytes": packed["over_bytes"],
-        "train_seconds": train["seconds"],
-        "train_tokens": train["tokens"],
-        "pack_seconds": packed["seconds"],
-    }
-    for rung in ladder:
-        metrics |= {f"bpb_{rung['name']}": rung["bpb"], f"nats_{rung['name']}": rung["nats_per_token"]}
-        metrics[f"{rung['name']}_seconds"] = rung["seconds"]
-    metrics |= of_ranking(folder, ladder)
-    if ladder:
-        metrics |= {"bpb": ladder[-1]["bpb"], "nats": ladder[-1]["nats_per_token"]}
-    metrics["seconds"] = metrics["seconds_now"] = sum(v for name, v in metrics.items() if name.endswith("_seconds"))
-    curves = {name: points for name, points in read_json(folder.file("curves.json")).items() if name != "seconds"}
-    chunks = {rung["name"]: rung["chunks"] for rung in ladder if rung["name"] in (SLIDING, TTT)}
-    if TTT in chunks:
-        curves[f"{TTT}_bpb"] = running_bpb(chunks[TTT])
-    return {
-        "status": DONE if packed["fits"] else INFEASIBLE,
-        "cause": None if packed["fits"] else f"over the cap by {packed['over_bytes']:,} bytes",
-        "tags": {"device": train["device"], "code_sha256": packed["code_sha256"]},
-        "metrics": metrics,
-        "curves": curves,
-        "chunks": chunks,
-        "check": ladder[-1].get(CHECK) if ladder else None,
-        "ledger": ledger_of(folder.file("artifact.golf")),
-        "saving": {name: train[name] for name in SAVE_FACTS if name in train},
-        "standings": {rung: str(rank) for rung, rank in ranks.items()},
-        "files": {"artifact": str(folder.file("artifact.golf")), "config": str(folder.file(CONFIG))},
-    }
+    results: RunResults,
+    directory: RunFolder,
+    stages: GepaStages,
+    runner: CachedStageRunner | UncachedStageRunner,
+    ranks: Mapping[str, ScreeningRank],
+) -> tuple[Outcome, Series]:
+    """Returns what became of a trial whose stages ended.
+
+    Args:
+        results: of its stages; the ladder is empty where the trial was over the cap or screened out.
+        directory: the trial's.
+        stages: all that it could compute.
+        runner: knows what was computed for it.
+        ranks: rung -> its rank on the first chunks.
+    """
+    train, pack, ladder = results.train, results.pack, results.ladder
+    state, reason = _state_of(results, ranks)
+    first_chunks = {rung: read_first_chunks(directory, rung) for rung in ranks}
+    seconds = {TRAIN: train.seconds, PACK: pack.seconds}
+    seconds |= {rung: first.seconds for rung, first in first_chunks.items()}
+    seconds |= {rung.name: rung.seconds for rung in ladder}
+    artifact = directory.file(ARTIFACT)
+    outcome = Outcome(
+        state=state,
+        reason=reason,
+        bpb=ladder[-1].bpb if ladder else None,
+        nats_per_token=ladder[-1].nats_per_token if ladder else None,
+        rungs=tuple(map(_score_of, ladder)),
+        screening=tuple(
+            ScreeningScore(name=rung, bpb=first.bpb, seconds=first.seconds, rank=str(ranks[rung]))
+            for rung, first in first_chunks.items()
+        ),
+        size=ArtifactSize(model_bytes=pack.model_bytes, code_bytes=pack.code_bytes, cap_bytes=pack.cap_bytes),
+        seconds=seconds,
+        computed=_computed(stages, runner),
+        cold=_is_cold(stages, runner, scored=bool(ladder)),
+        train_tokens=train.tokens,
+        device=device_of(train.device),
+        code_sha256=pack.code_sha256,
+        keys=() if isinstance(runner, UncachedStageRunner) else tuple(stages.keys),
+        checkpoints=train.checkpoints,
+        check=check_from_plain(read_json(directory.file(CHECK_FILE))["result"]) if ladder else None,
+        byte_groups=_byte_groups(_Artifact(hash_file(artifact), artifact)),
+        files={"artifact": str(artifact), "config": str(directory.file(CONFIG))},
+    )
+    return outcome, _series_of(results, directory)
+
+
+def read_first_chunks(directory: RunFolder, rung: str) -> RungResult:
+    """Returns the result of a rung's first chunks. Raises: FileNotFoundError, ValueError."""
+    path = directory.file(f"{rung}{FIRST_CHUNKS}.json")
+    result = read_result(path, RungResult)
+    if result is None:
+        raise FileNotFoundError(f"{path} is missing or is not the result of a rung")
+    return result
+
+
+def _state_of(results: RunResults, ranks: Mapping[str, ScreeningRank]) -> tuple[TrialState, str | None]:
+    if not results.pack.fits:
+        return TrialState.INFEASIBLE, f"over the cap by {results.pack.over_bytes:,} bytes"
+    if not results.ladder:
+        rung, rank = list(ranks.items())[-1]
+        return TrialState.SCREENED, f"not promoted after the first chunks of {rung}: {rank}"
+    return TrialState.DONE, None
+
+
+def _score_of(rung: RungResult) -> RungScore:
+    return RungScore(name=rung.name, bpb=rung.bpb, nats_per_token=rung.nats_per_token, seconds=rung.seconds)
+
+
+def _computed(stages: GepaStages, runner: CachedStageRunner | UncachedStageRunner) -> dict[str, float]:
+    """Seconds that were computed, those of states on the way with the training, those of first chunks with the rung."""
+    computed: dict[str, float] = {}
+    for output in stages.outputs:
+        stage = TRAIN if output.name.kind == PREFIX else output.name.kind
+        if str(output.name) in runner.computed:
+            computed[stage] = computed.get(stage, 0.0) + runner.computed[str(output.name)]
+    return computed
+
+
+def _is_cold(stages: GepaStages, runner: CachedStageRunner | UncachedStageRunner, scored: bool) -> bool:
+    if isinstance(runner, UncachedStageRunner):
+        return True
+    outputs = (*stages.training, stages.pack, *(stages.rungs if scored else ()))
+    return all(str(output.name) in runner.computed for output in outputs)
+
+
+def _series_of(results: RunResults, directory: RunFolder) -> Series:
+    curves: dict[str, Any] = read_json(directory.file(CURVES_FILE))
+    curves = {name: curves[name] for name in ("train_loss", "validation_bpb")}
+    chunks = {rung.name: rung.chunks for rung in results.ladder if rung.name in (SLIDING, TTT)}
+    ttt = next((rung for rung in results.ladder if rung.name == TTT), None)
+    if ttt is not None:
+        curves["ttt_bpb"] = running_bpb(ttt)
+    return Series(curves, chunks)
+
+
+def running_bpb(rung: RungResult) -> list[tuple[int, float, float]]:
+    """Returns (chunk, unix seconds, BPB of the stream up to and with the chunk), from the first chunk with text."""
+    nats = accumulate(chunk[0] for chunk in rung.chunks)
+    sizes = accumulate(chunk[2] for chunk in rung.chunks)
+    points = zip(rung.chunk_times, nats, sizes, strict=True)
+    return [(n, time, total / log(2) / size) for n, (time, total, size) in enumerate(points) if size]
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """An artifact by its bytes, wherever it lies."""
+class _Artifact:
+    """An artifact by its bytes, wherever its file is: trials that share one share its decoding."""
 
     sha256: str
     path: Path = field(compare=False)
 
 
-def ledger_of(path: Path) -> dict[str, dict[str, float]]:
-    """`group_ledger` of the file; trials that share an artifact share its decoding."""
-    shared = _ledger_of(Artifact(hash_file(path), path))
-    return {group: dict(row) for group, row in shared.items()}
-
-
 @lru_cache(maxsize=1024)
-def _ledger_of(artifact: Artifact) -> dict[str, dict[str, float]]:
+def _byte_groups(artifact: _Artifact) -> dict[str, dict[str, float]]:
     return group_ledger(artifact.path.read_bytes())
-
-
-def of_ranking(folder: RunFolder, ladder: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Of first chunks that were scored with a stride of their own, beside the exact score: seconds and error."""
-    file = folder.file(f"{SLIDING}{SCREEN}.json")
-    exact = [rung["chunks"] for rung in ladder if rung["name"] == SLIDING]
-    if not exact or not file.exists():
-        return {}
-    first = read_json(file)["result"]
-    same = exact[0][: len(first["chunks"])]
-    if first["chunks"] == same:
-        return {}
-    return {f"{SLIDING}{SCREEN}_seconds": first["seconds"], STRIDE_ERROR: first["bpb"] - Scored.of(same).bpb}
-
-
-def running_bpb(chunks: list[list[float]]) -> list[list[float]]:
-    """[chunk, unix seconds, BPB of the stream up to and with the chunk] for every chunk, from the first with text."""
-    scores = Scored.of(chunks).chunks
-    first = next(number for number, chunk in enumerate(scores) if chunk.num_bytes)
-    return [[number, time.time(), Scored(scores[: number + 1]).bpb] for number in range(first, len(scores))]
-
-
-def failed(cause: str, folder: RunFolder) -> dict[str, Any]:
-    """The outcome of a trial that gave no numbers, with the log of its failure where there is one."""
-    files = {"log": str(folder.file(LOG))} if folder.file(LOG).exists() else {}
-    return {"status": FAILED, "cause": cause, "metrics": {}, "curves": {}, "chunks": {}, "tags": {}, "files": files}

@@ -1,47 +1,38 @@
-"""How far a stage of a trial is on the disk, so that what an attempt brought can be told.
+"""How far a stage of a GEPA trial is on the disk, from the headers of its saved states."""
 
-A stage and a trial's arguments enter, steps, chunks and results leave. Only what is saved counts: what ran beyond it is
-lost with the processes. Writes nothing.
-"""
-
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from golf.runtime.results import BEGUN, SCREEN, STATE, TENSORS
+from golf.runtime.results import BEGUN, STATE, TENSORS
 from golf.runtime.tensors import read_plain
-from tune.workloads.gepa.runner import EVALUATE, TRAIN
-
-Progress = tuple[int, ...]
-"""How far a stage is on the disk, by what is compared first: results that are there, then steps or chunks."""
-
-
-def progress(stage: str, spec: Mapping[str, Any]) -> Progress:
-    """How far a stage is on the disk: results that are there, then steps or chunks of the next one."""
-    waiting = unfinished(stage, spec)
-    return len(spec["rungs"] if stage == EVALUATE else [TRAIN]) - len(waiting), *list(waiting.values())[:1]
+from tune.cache.stage_graph import StageName
+from tune.workloads.base import StageProgress, StageRequest
+from tune.workloads.gepa.stage_worker import EvaluateRequest, TrainRequest
+from tune.workloads.gepa.stages import TRAIN
 
 
-def unfinished(stage: str, spec: Mapping[str, Any]) -> dict[str, int]:
-    """The results that a stage has still to give, by name, with the steps or chunks that are saved of each."""
-    folder = Path(spec["folder"])
-    if stage == TRAIN:
-        return {} if (folder / "train.json").exists() else {TRAIN: saved_steps(spec)}
-    suffix = "" if spec.get("first_chunks") is None else SCREEN
-    names = [rung + suffix for rung in spec["rungs"]]
-    return {name: saved_chunks(folder, name) for name in names if not (folder / f"{name}.json").exists()}
+def progress(request: StageRequest) -> StageProgress:
+    """Returns the results that are complete, and the steps or chunks that are saved of the others."""
+    directory = request.spec.directory
+    if isinstance(request, TrainRequest):
+        if (directory / f"{TRAIN}.json").exists():
+            return StageProgress(1, {})
+        return StageProgress(0, {TRAIN: saved_steps(request)})
+    assert isinstance(request, EvaluateRequest), request
+    names = [StageName(rung, first_chunks=request.first_chunks is not None) for rung in request.rungs]
+    pending = {str(name): saved_chunks(directory, name) for name in names if not (directory / f"{name}.json").exists()}
+    return StageProgress(len(names) - len(pending), pending)
 
 
-def saved_chunks(folder: Path, name: str) -> int:
-    """The chunk that an evaluation goes on from."""
-    rung = name.removesuffix(SCREEN)
-    files = [folder / f"{rung}{part}{TENSORS}" for part in ((SCREEN,) if name != rung else (BEGUN, SCREEN))]
+def saved_chunks(directory: Path, name: StageName) -> int:
+    """Returns the number of chunks after which an evaluation continues."""
+    screen = directory / f"{StageName(name.kind, first_chunks=True)}{TENSORS}"
+    files = [screen] if name.first_chunks else [directory / f"{name}{BEGUN}{TENSORS}", screen]
     return max((len(read_plain(file)["chunks"]) for file in files if file.exists()), default=0)
 
 
-def saved_steps(spec: Mapping[str, Any]) -> int:
-    """The step that a training goes on from."""
-    for place in (spec["folder"], spec.get("start")):
-        if place is not None and (Path(place) / STATE).exists():
-            return int(read_plain(Path(place) / STATE)["step"])
+def saved_steps(request: TrainRequest) -> int:
+    """Returns the number of steps after which a training continues."""
+    for directory in (request.spec.directory, request.start):
+        if directory is not None and (directory / STATE).exists():
+            return int(read_plain(directory / STATE)["step"])
     return 0

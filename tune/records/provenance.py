@@ -1,7 +1,4 @@
-"""What made a ledger entry: versions, code, commit and machine, and whether another program made it.
-
-Nothing enters but the running program; plain values leave, looked up once.
-"""
+"""Which program computed a result: versions, commit and machine, looked up once, and whether another one did."""
 
 import functools
 import platform
@@ -13,19 +10,17 @@ from typing import Any
 
 import torch
 
-from tune.cache.stage_graph import code_digest
-
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    found = {name: metadata.version(name) for name in ("numpy", "sentencepiece", "zstandard", "ray")}
-    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
+    """Returns the versions of Python and of the packages that compute the numbers."""
+    packages = {name: metadata.version(name) for name in ("numpy", "sentencepiece", "zstandard", "ray")}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **packages}
 
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """Versions, and the commit of the project where it is a checkout: "-dirty" when files differ from it."""
+    """Returns versions, host and, in a checkout, the commit of the project: "-dirty" when files differ from it."""
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     root = Path(__file__).resolve().parents[2]
     git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -36,9 +31,13 @@ def environment() -> dict[str, str]:
     return {"versions": packages, "host": platform.node()} | ({"git_commit": commit} if commit else {})
 
 
-def outdated(entry: Mapping[str, Any]) -> bool:
-    """Whether another program made the entry's numbers, by its code or its version of torch."""
-    code, torch_version = code_digest(), versions()["torch"]
+def outdated(entry: Mapping[str, Any], code: str) -> bool:
+    """Returns whether another program made a ledger entry's numbers: its code or its version of torch differs.
+
+    Args:
+        code: digest of the code of all stages, as it is now.
+    """
+    torch_version = versions()["torch"]
     return bool(
         entry.get("code", code) != code or entry.get("environment", {}).get("torch", torch_version) != torch_version
     )

@@ -1,0 +1,175 @@
+"""The stages of a GEPA trial: training with its states at branch points, packing, the ladder of scores, its screens.
+
+Keys are derived from the table in `golf.config.identity`, the rows of the schedule, the data, the machines and the code
+of each stage. Where and when a stage ran is no part of a key; it is in the stored record.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from golf.config.config import RunConfig, ScheduleConfig
+from golf.config.identity import Stage, stage_arguments
+from golf.config.schedule import make_plan, rows_digest
+from golf.pipeline.stages import rungs_of
+from golf.runtime.files import read_json
+from golf.runtime.results import AVERAGED, LADDER, LIVE, SLIDING, STATE, TENSORS, TTT, WEIGHTS, digest
+from tune.cache.fingerprint import source_digest, stage_key
+from tune.cache.prefix_tree import Node, Training, branch_steps, build_trees
+from tune.cache.stage_graph import StageGraph, StageName, StageOutput
+
+TRAIN, PACK, PREFIX = "train", "pack", "prefix"
+"""Kinds of outputs; the others are the rungs of the ladder."""
+STAGE_MODULES: Mapping[str, Sequence[str]] = {
+    "train": ("golf.train.microbatching",),
+    "pack": ("golf.artifact.pack", "golf.artifact.calibration"),
+    "score": ("golf.evaluate.sliding", "golf.artifact.pack", "golf.data.token_bytes"),
+    "ttt": ("golf.evaluate.ttt", "golf.artifact.pack", "golf.data.token_bytes"),
+}
+"""Modules whose code a stage's bits depend on, with all that they import."""
+CHECK_FILE = "check.json"
+"""The check of a run against the competition's rules, an output of its last rung."""
+SCREENED_RUNGS = (SLIDING, TTT)
+"""Rungs whose first chunks decide whether a trial goes on."""
+
+
+@dataclass(frozen=True)
+class GepaStages(StageGraph):
+    """All outputs of a GEPA trial."""
+
+    @property
+    def training(self) -> tuple[StageOutput, ...]:
+        """The states at branch points, each trained on from the one before, and at last the weights."""
+        return tuple(output for output in self.outputs if output.name.kind in (PREFIX, TRAIN))
+
+    @property
+    def pack(self) -> StageOutput:
+        """The artifact."""
+        return next(output for output in self.outputs if output.name.kind == PACK)
+
+    @property
+    def screens(self) -> tuple[StageOutput, ...]:
+        """The first chunks of the last rungs, where trials are screened."""
+        return tuple(output for output in self.outputs if output.name.first_chunks)
+
+    @property
+    def rungs(self) -> tuple[StageOutput, ...]:
+        """The ladder of scores."""
+        return tuple(output for output in self.outputs if output.name.kind in LADDER and not output.name.first_chunks)
+
+
+def gepa_stages(
+    config: RunConfig,
+    data: str,
+    world: Mapping[str, Any],
+    branches: Sequence[int],
+    first_chunks: int | None = None,
+) -> GepaStages:
+    """Returns the stages of a trial.
+
+    Args:
+        data: the dataset's digest.
+        world: what of the machines changes bits, as plain values (`Workers.world`).
+        branches: steps, ascending, at which other trials part from this one.
+        first_chunks: chunks at the beginning of the stream to screen trials on; None: no screening.
+    """
+    surroundings = {"torch": str(torch.__version__), "data": data, "world": dict(world)}
+    training = _training_outputs(config, surroundings, branches)
+    trained = training[-1].key
+    pack_arguments = {**stage_arguments(config, "pack"), "torch": str(torch.__version__)}
+    pack_key = stage_key(PACK, pack_arguments, [trained], stage_digest("pack"))
+    pack = StageOutput(StageName(PACK), pack_key, ("artifact.golf", "pack.json"), (trained,))
+    rungs, screens = [], []
+    for rung in rungs_of(config):
+        stage, parent = _scoring_stage(rung), trained if rung in (LIVE, AVERAGED) else pack_key
+        arguments = {**stage_arguments(config, stage), **surroundings}
+        key = stage_key(rung, arguments, [parent], stage_digest(stage))
+        files = (CHECK_FILE, f"{rung}.json") if rung == rungs_of(config)[-1] else (f"{rung}.json",)
+        rungs.append(StageOutput(StageName(rung), key, files, (parent,)))
+        if first_chunks is not None and rung in SCREENED_RUNGS:
+            name = StageName(rung, first_chunks=True)
+            arguments |= {"chunks": first_chunks}
+            key = stage_key(str(name), arguments, [parent], stage_digest(stage))
+            screens.append(StageOutput(name, key, (f"{name}{TENSORS}", f"{name}.json"), (parent,)))
+    return GepaStages((*training, pack, *screens, *rungs))
+
+
+def _training_outputs(config: RunConfig, surroundings: Mapping[str, Any], branches: Sequence[int]) -> list[StageOutput]:
+    """Returns the states after `branches` steps and the trained weights."""
+    outputs: list[StageOutput] = []
+    code = stage_digest("train")
+    for steps in (*branches, None):
+        name = StageName(TRAIN) if steps is None else StageName(PREFIX, steps)
+        end = config.schedule.steps if steps is None else steps
+        arguments = {**training_arguments(config), **surroundings, "rows": _rows_digest(config.schedule, end)}
+        # The rows say all: a state does not depend on which states before it were kept.
+        key = stage_key(name.kind, arguments, [], code)
+        files = (*WEIGHTS.values(), "curves.json", "train.json")
+        if steps is not None:
+            files = (f"{name}/curves.json", f"{name}/{STATE}")
+        outputs.append(StageOutput(name, key, files, (outputs[-1].key,) if outputs else (), end))
+    return outputs
+
+
+def training_arguments(config: RunConfig) -> dict[str, Any]:
+    """Returns all that a training and its validation curve depend on but the data and the schedule's rows."""
+    return {**stage_arguments(config, "train"), "validate": stage_arguments(config, "validate")}
+
+
+def training_key(config: RunConfig) -> str:
+    """Returns the identity of a training: equal for configurations that train alike from the first step to the last."""
+    return digest(training_arguments(config), _rows_digest(config.schedule, config.schedule.steps))
+
+
+def training_trees(configs: Mapping[str, RunConfig]) -> list[Node]:
+    """Returns the trees of the steps that trainings share; `configs` are by the name of the trial."""
+    return build_trees(
+        {
+            name: Training(digest(training_arguments(config)), make_plan(config.schedule))
+            for name, config in configs.items()
+        }
+    )
+
+
+def branch_points(configs: Iterable[RunConfig]) -> dict[str, list[int]]:
+    """Returns, by `training_key`, the steps at which another training parts from it, ascending."""
+    return branch_steps(training_trees({training_key(config): config for config in configs}))
+
+
+def seconds_of(directory: Path, output: StageOutput) -> float:
+    """Returns the seconds of computing that an output in a trial's directory took; of a training, from its first step.
+
+    Args:
+        directory: the trial's.
+    """
+    if output.name.steps is not None:
+        curves = read_json(directory / str(output.name) / "curves.json")
+        return float(curves["seconds"][0][2])
+    result = read_json(directory / output.files[-1])["result"]
+    return float(result["seconds"]) - float(result.get("seconds_before", 0.0))
+
+
+@cache
+def stage_digest(stage: str) -> str:
+    """Returns the digest of a stage's code, as it was when this process first asked."""
+    return source_digest(STAGE_MODULES[stage])
+
+
+@cache
+def code_digest() -> str:
+    """Returns the digest of the code of all stages: runs with the same one were computed by the same program."""
+    return digest({stage: stage_digest(stage) for stage in STAGE_MODULES})
+
+
+@lru_cache(maxsize=4096)
+def _rows_digest(schedule: ScheduleConfig, steps: int) -> str:
+    return rows_digest(make_plan(schedule)[:steps])
+
+
+def _scoring_stage(rung: str) -> Stage:
+    """Returns the stage whose code and arguments a rung's score depends on."""
+    return "ttt" if rung == TTT else "score"
