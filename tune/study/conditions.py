@@ -7,8 +7,10 @@ import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
+
+import msgspec
 
 from golf.config.config import RunConfig, from_plain, to_plain
 from golf.config.identity import without_seed
@@ -38,7 +40,7 @@ class Conditions:
 
     @property
     def facts(self) -> dict[str, str | None]:
-        """"code", "data", "device" and "environment.<package>"."""
+        """ "code", "data", "device" and "environment.<package>"."""
         versions = {f"{_ENVIRONMENT}{package}": version for package, version in self.environment.items()}
         return {"code": self.code, "data": self.data, "device": self.device} | versions
 
@@ -50,7 +52,9 @@ def configuration_key(config: Mapping[str, Any], workload: str) -> str:
         config: JSON values. For GEPA, fields that are left out get their defaults; others are taken as they are.
         workload: name of the workload.
     """
-    return _key(json.dumps(config, sort_keys=True), workload)
+    if workload == GEPA and not _has_fields(config, _defaults()):
+        return _completed_key(msgspec.json.encode(config, order="sorted"))
+    return _canonical(config)
 
 
 def same_configuration_key(entry: TrialEntry) -> str:
@@ -58,13 +62,33 @@ def same_configuration_key(entry: TrialEntry) -> str:
     return configuration_key(entry.config, entry.workload)
 
 
+def _has_fields(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    """Returns whether a configuration, and each of its sections, has every field that the defaults have."""
+    return all(
+        name in config
+        and not (
+            isinstance(config[name], dict) and isinstance(default, dict) and not _has_fields(config[name], default)
+        )
+        for name, default in defaults.items()
+    )
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return to_plain(RunConfig())
+
+
 @lru_cache(maxsize=4096)
-def _key(text: str, workload: str) -> str:
-    config = json.loads(text)
-    if workload == GEPA:
-        with contextlib.suppress(ValueError):  # a field that this version does not know: equal only to what has it too
-            config = to_plain(from_plain(RunConfig, config))
-    return json.dumps(without_seed(config), sort_keys=True)
+def _completed_key(text: bytes) -> str:
+    """Returns the key of a configuration that lacks fields; decoding one takes a millisecond."""
+    config = msgspec.json.decode(text)
+    with contextlib.suppress(ValueError):  # a field that this version does not know: equal only to what has it too
+        config = to_plain(from_plain(RunConfig, config))
+    return _canonical(config)
+
+
+def _canonical(config: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(without_seed(config), order="sorted").decode()
 
 
 def conditions_of(entry: TrialEntry) -> Conditions:
@@ -78,9 +102,7 @@ def conditions_of(entry: TrialEntry) -> Conditions:
     )
 
 
-def check_unmixed(
-    name: str, entries: Sequence[TrialEntry], coming: Conditions | None = None
-) -> dict[str, str | None]:
+def check_unmixed(name: str, entries: Sequence[TrialEntry], coming: Conditions | None = None) -> dict[str, str | None]:
     """Returns the facts that all runs of a study share; None for what no run says.
 
     Args:

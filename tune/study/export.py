@@ -1,8 +1,7 @@
 """The folder that a finished seed study leaves for a submission: study.json, the seeds' artifacts and their logs.
 
-The ledger is the source of every number. An artifact that is no longer in its trial's folder is taken from the store, or
-the record says that it is gone. study.json is written last, so that it never names what is not there. No run of the
-configuration is left out.
+The ledger is the source of every number. An artifact that is no longer in its trial's folder is taken from the store,
+or the record says that it is gone. study.json is written last, so that it never names what is not there.
 """
 
 import os

@@ -58,7 +58,13 @@ def pooled_noise(trials: Sequence[TrialEntry], preset: str) -> Noise | None:
     """
     groups: dict[Hashable, dict[int, float]] = {}
     for entry in latest(trials):
-        if entry.done and not entry.repeat and entry.preset == preset and entry.seed is not None and entry.bpb is not None:
+        if (
+            entry.done
+            and not entry.repeat
+            and entry.preset == preset
+            and entry.seed is not None
+            and entry.bpb is not None
+        ):
             conditions = conditions_of(entry)
             key = (conditions.configuration, tuple(sorted(conditions.facts.items())))
             groups.setdefault(key, {}).setdefault(entry.seed, entry.bpb)

@@ -94,8 +94,8 @@ def agreed_plan(study: str, earlier: StudyPlan | None, wanted: StudyPlan, num_ru
     if earlier is None or not num_runs:
         if num_runs and wanted.sequential is not None:
             raise ValueError(
-                f'study "{study}" has {num_runs} runs without a sequential plan, and a plan made after values were seen '
-                f"does not keep its error rate; {_NEW_NAME}"
+                f'study "{study}" has {num_runs} runs without a sequential plan, and a plan made after values were '
+                f"seen does not keep its error rate; {_NEW_NAME}"
             )
         must_stay = ["cold"] if earlier is not None else []
     else:

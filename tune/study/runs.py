@@ -151,7 +151,7 @@ def named(name: str, trials: Sequence[TrialEntry]) -> list[TrialEntry]:
 def _others(
     entries: Sequence[TrialEntry], trials: Sequence[TrialEntry], facts: Mapping[str, str | None]
 ) -> tuple[Other, ...]:
-    """Returns all further entries under the configuration of `entries`, earlier attempts of the same trials included."""
+    """Returns all further entries under the configuration of `entries`, earlier attempts of its trials included."""
     keys = [same_configuration_key(entry) for entry in trials]
     num_configurations = Counter(sweep for sweep, _ in {(e.sweep, key) for e, key in zip(trials, keys, strict=True)})
     own = same_configuration_key(entries[0])
@@ -230,7 +230,7 @@ def stream_of(entry: TrialEntry, series: Series) -> Stream | None:
 
 
 def training_seconds(entry: TrialEntry) -> float | None:
-    """Returns the seconds of training; by the competition's rules packing is part of it where it reads training data."""
+    """Returns the seconds of training; by the competition's rules with packing where that reads training data."""
     seconds = entry.seconds.get("train")
     groups = (entry.config.get("quant") or {}).values()
     calibrated = any(isinstance(group, Mapping) and group.get("method") == "gptq" for group in groups)

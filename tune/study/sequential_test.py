@@ -79,7 +79,13 @@ def power(
 
 
 def seeds_needed(
-    gain: float, sd: float, margin: float, alpha: float, target: float, baseline: BaselineSize = "equal", most: int = 100
+    gain: float,
+    sd: float,
+    margin: float,
+    alpha: float,
+    target: float,
+    baseline: BaselineSize = "equal",
+    most: int = 100,
 ) -> int | None:
     """Returns the smallest number of candidate seeds, two or more, with which `power` reaches `target`.
 

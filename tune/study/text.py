@@ -1,4 +1,4 @@
-"""Verdicts, comparisons and powers as text for a terminal: in columns, with units, every assumption beside its figure."""
+"""Verdicts, comparisons and powers as text for a terminal, in columns, every assumption beside its figure."""
 
 import textwrap
 from collections.abc import Sequence
@@ -92,7 +92,9 @@ def power_text(
         ["nats/token", "BPB", *(_BASELINES.get(str(base), f"{base} seeds") for _, base in columns)],
     ]
     for row in table:
-        cells = [" / ".join("> 100" if num is None else str(num) for num in row.num_seeds[column]) for column in columns]
+        cells = [
+            " / ".join("> 100" if num is None else str(num) for num in row.num_seeds[column]) for column in columns
+        ]
         rows.append([f"{row.gain_bpb * nats_per_bpb:.4f}", f"{row.gain_bpb:.5f}", *cells])
     remarks = "columns: against as many baseline seeds, or a published mean taken as exact"
     remarks += "" if num_baseline is None else f", or the baseline's {num_baseline}"

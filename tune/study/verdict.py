@@ -1,7 +1,7 @@
 """The verdict on a seed study: what its seeds show, and every reason why they may not show it.
 
-Faults are what forbids a claim whatever p is: a seed without a result, over the cap or over the track's seconds, too few
-seeds. Notes are what a reader has to know.
+Faults are what forbids a claim whatever p is: a seed without a result, over the cap or over the track's seconds, too
+few seeds. Notes are what a reader has to know.
 """
 
 from collections.abc import Sequence
@@ -134,7 +134,10 @@ def _cap_risk(study: Study) -> CapRisk | None:
 
 def _noise(study: Study) -> NoiseSplit | None:
     """Returns the same-seed noise beside the noise between seeds; None with fewer than two values of each."""
-    values, repeats = list(study.values.values()), [run.bpb for run in study.repeats if run.done and run.bpb is not None]
+    values, repeats = (
+        list(study.values.values()),
+        [run.bpb for run in study.repeats if run.done and run.bpb is not None],
+    )
     return noise_split(values, repeats) if min(len(values), len(repeats)) > 1 else None
 
 
