@@ -25,7 +25,7 @@ from tune.cli.console import dry_table, ending_of
 from tune.cli.session import Session, add_machines, add_places, guarded_anywhere
 from tune.cli.study_target import Target, dataset_nats_per_bpb, find_data, find_target, size_of, stream_factor
 from tune.cluster.sweep import finished
-from tune.records.journal import STAMPS, Ledger
+from tune.records.ledger import STAMPS, Ledger
 from tune.records.layout import Storage
 from tune.records.provenance import versions
 from tune.records.queries import latest, trials_of

@@ -51,7 +51,9 @@ from golf.config.config import RunConfig, to_plain
 from golf.config.presets import SPLITS, find_preset, with_split
 from golf.data.corpus import CORPUS_DATA
 from golf.model.gepa import GEPA
-from golf.pipeline.stages import RunFolder, train_stage
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.train_stage import train_stage
 from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import AVERAGED, WEIGHTS
 from golf.runtime.tensors import read_tensors
@@ -92,8 +94,8 @@ def trained_demo(steps: int | None, data: Path | None) -> dict[str, Tensor]:
         config = replace(config, schedule=schedule)
     dataset = find_dataset(data, config, ProcessGroup())
     with tempfile.TemporaryDirectory() as name:
-        folder = RunFolder(Path(name))
-        train_stage(config, dataset, folder, ProcessGroup(), lambda curve, step, value: None)
+        folder = RunDirectory(Path(name))
+        train_stage(StageContext(config=config, dataset=dataset, directory=folder))
         return read_tensors(folder.file(WEIGHTS[AVERAGED]))
 
 

@@ -31,7 +31,7 @@ from golf.config.config import to_plain
 from golf.data.text import prepare_text
 from golf.runtime.files import write_json
 from tests.conftest import TINY
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.queries import latest
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from benchmarks.browser import Browser, free_port, mlflow_server, open_browser
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.queries import latest
 from tune.tracking.run_fields import LADDER_CURVE
 from tune.tracking.tracker import sync

@@ -27,9 +27,9 @@ from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import open_dataset
 from golf.data.text import prepare_text
 from golf.pipeline.bundle import counted_code
+from golf.pipeline.stage_context import StageContext
 from golf.pipeline.stages import run_stages
 from golf.runtime.files import read_json, write_json
-from golf.runtime.process_group import ProcessGroup
 from tune.cache.prefix_tree import unshared_steps
 from tune.cli.console import best_of
 from tune.cluster.ray_cluster import start_ray, stop_ray
@@ -39,7 +39,7 @@ from tune.search.search import Search
 from tune.search.space import Space, Trial
 from tune.search.successive_halving import SuccessiveHalving
 from tune.workloads.gepa.outcome import outcome_of
-from tune.workloads.gepa.runner import OUTCOME, ignore, open_trial
+from tune.workloads.gepa.runner import OUTCOME, open_trial
 from tune.workloads.gepa.stages import training_trees
 
 SPACE: Space = {
@@ -105,9 +105,10 @@ def run_alone(trials: Sequence[Trial], data: Path, root: Path) -> tuple[dict[str
 
     def trainable(spec: dict[str, Any]) -> None:
         config, dataset, folder = open_trial(spec)
-        results = run_stages(config, dataset, folder, ProcessGroup(), counted_code(config), ignore)
+        run = StageContext(config=config, dataset=dataset, directory=folder)
+        results = run_stages(run, counted_code(config))
         write_json(folder.file(OUTCOME), outcome_of(results, folder))
-        tune.report({"bpb": results["ladder"][-1]["bpb"]})
+        tune.report({"bpb": results.ladder[-1].bpb})
 
     specs = [
         {"config": to_plain(trial.config), "data": str(data), "folder": str(root / trial.trial)} for trial in trials

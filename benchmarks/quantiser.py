@@ -42,7 +42,10 @@ from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.model.gepa import GEPA
-from golf.pipeline.stages import RunFolder, load_model, measure, train_stage
+from golf.pipeline.evaluation import measure
+from golf.pipeline.run_directory import RunDirectory, load_model
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.train_stage import train_stage
 from golf.runtime.files import write_bytes
 from golf.runtime.process_group import ProcessGroup, device_name, pick_device
 from golf.runtime.results import AVERAGED, QUANTISED, WEIGHTS
@@ -161,16 +164,16 @@ def output_error(weights: Mapping[str, Tensor], stored: Mapping[str, Any], hessi
 
 
 def compare_methods(
-    seed: int, steps: int, dataset: Dataset, folder: RunFolder, group: ProcessGroup
+    seed: int, steps: int, dataset: Dataset, folder: RunDirectory, group: ProcessGroup
 ) -> list[dict[str, Any]]:
     """A demo trained once and packed by both methods on every grid, a row for each."""
     finest = demo_config(seed, steps, FLOORS[0], "gptq")
-    trained = train_stage(finest, dataset, folder, group, ignore)
+    trained = train_stage(StageContext(config=finest, dataset=dataset, directory=folder, group=group))
     weights, stream = read_tensors(folder.file(WEIGHTS[AVERAGED])), dataset.train
     assert stream is not None
     began = time.perf_counter()
     hessians = calibrate(load_model(folder, AVERAGED, finest, group), stream, finest)
-    common = {"seed": seed, "train_seconds": trained["seconds"], "calibration_seconds": time.perf_counter() - began}
+    common = {"seed": seed, "train_seconds": trained.seconds, "calibration_seconds": time.perf_counter() - began}
     rows = []
     for floor in FLOORS:
         for method in ("clip", "gptq"):
@@ -180,14 +183,10 @@ def compare_methods(
             seconds = time.perf_counter() - began
             data = pack(weights, config.model, config.quant, hessians).data
             write_bytes(folder.file("artifact.golf"), data)
-            scored = measure(config, dataset, folder, group, ignore, QUANTISED)
-            row = {"floor": floor, "method": method, "bytes": len(data), "bpb": scored["bpb"], "seconds": seconds}
+            scored = measure(StageContext(config=config, dataset=dataset, directory=folder, group=group), QUANTISED)
+            row = {"floor": floor, "method": method, "bytes": len(data), "bpb": scored.bpb, "seconds": seconds}
             rows.append(common | row | {"output_error": output_error(weights, stored, hessians)})
     return rows
-
-
-def ignore(curve: str, step: int, value: float) -> None:
-    """Drop an event."""
 
 
 def at_bytes(rows: Sequence[Mapping[str, Any]], size: int) -> float:
@@ -257,7 +256,7 @@ def main(arguments: Sequence[str]) -> int:
                 prepare_text(documents(), data, CORPUS_NAME, say=lambda line: None)
             dataset = open_dataset(data, PRESETS["demo"].model.vocab_size)
             for seed in seeds:
-                folder = RunFolder(Path(path) / str(seed))
+                folder = RunDirectory(Path(path) / str(seed))
                 folder.path.mkdir()
                 packed = compare_methods(seed, steps, dataset, folder, ProcessGroup(device=device))
                 rows += packed

@@ -29,7 +29,7 @@ from golf.data.dataset import DATASET_MANIFEST, open_dataset
 from golf.data.shards import check_ids, token_stream, write_shard
 from golf.data.text import prepare_text
 from golf.data.token_bytes import ByteTable
-from golf.runtime.results import read_result
+from golf.runtime.results import TrainResult, read_result
 from tune.cache.backend import LocalStorage
 from tune.cache.entries import Entry, FileSum, decode
 from tune.cache.entries import encode as marker
@@ -37,8 +37,8 @@ from tune.cache.fingerprint import canonical
 from tune.cache.lease import LeaseConfig, Pins
 from tune.cli.ledger import listing
 from tune.records.export import chunk_rows, curve_rows, trial_rows
-from tune.records.journal import Ledger
-from tune.records.journal import encode as ledger_line
+from tune.records.ledger import Ledger
+from tune.records.ledger import encode as ledger_line
 
 LONGEST_MESSAGE = 2000
 """Characters of an error that still says something."""
@@ -236,11 +236,10 @@ def config_reader(folder: Path) -> Reader:
 def result_reader(folder: Path) -> Reader:
     """A stage's kept result."""
     path = folder / "train.json"
-    intact = {"identity": KEY, "result": {"seconds": 2.5, "steps": 6, "tokens": 768, "device": "1 x cpu"}}
+    intact = {"identity": KEY, "result": {"seconds": 2.5, "steps": 6, "tokens": 768, "device": "1 x cpu", "log": []}}
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        found = read_result(path, KEY)
-        assert found is None or isinstance(found, dict), "a result that is no object"
+        read_result(path, TrainResult, KEY)
 
     return Reader(lambda source: spoil_json(source, intact), read, path, text_of(intact))

@@ -22,13 +22,13 @@ from golf.artifact.pack import unpack
 from golf.config.config import to_plain
 from golf.data.dataset import open_dataset
 from golf.data.token_bytes import ByteTable
-from golf.runtime.results import read_result
+from golf.runtime.results import TrainResult, read_result
 from tune.cache.backend import LocalStorage, StoreError
 from tune.cache.entries import decode
 from tune.cache.fingerprint import canonical
 from tune.cache.lease import LeaseAcquirer, LeaseConfig, Pins
-from tune.records.journal import Ledger
-from tune.records.journal import encode as ledger_line
+from tune.records.ledger import Ledger
+from tune.records.ledger import encode as ledger_line
 from tune.records.layout import Storage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -288,4 +288,4 @@ def test_a_result_that_is_no_object(tmp_path: Path, result: Any) -> None:
     """Fault: a damaged result is taken for one, and the trial ends with an error of its reader."""
     path = tmp_path / "train.json"
     path.write_text(json.dumps({"identity": KEY, "result": result}))
-    assert read_result(path, KEY) is None
+    assert read_result(path, TrainResult, KEY) is None

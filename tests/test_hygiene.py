@@ -18,7 +18,7 @@ import pytest
 from golf.config.config import RunConfig, override_all, to_plain
 from golf.runtime.files import write_json
 from tune.cluster.sweep import entries_of
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.layout import Storage
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from golf.submission.study_file import read_study
 from run_seeds import main
 from tests.tune.study.test_runs import entry, study_entries
 from tune.cluster.sweep import entries_of
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.layout import Storage
 from tune.records.provenance import versions
 from tune.study.preregistration import PLAN, Plan, Sequential, entry_of, fixed_seeds

@@ -15,7 +15,7 @@ from golf.data.dataset import open_dataset
 from golf.runtime.files import write_json
 from run_sweep import main
 from tune.cluster.sweep import entries_of
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.layout import Storage
 from tune.records.provenance import versions
 from tune.search.space import make_trial

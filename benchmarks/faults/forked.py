@@ -30,11 +30,13 @@ from benchmarks.faults.processes import end
 from benchmarks.faults.work import Account, Death, account, watch_packing, watched_run_stage
 from golf.config.config import override_all
 from golf.data.dataset import open_dataset
-from golf.pipeline.stages import RunFolder, run_stages
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.stages import run_stages
 from golf.runtime.process_group import ProcessGroup
 from tune.cluster.sweep import SweepDriver, only_driver, unfinished
 from tune.records.layout import Storage
-from tune.workloads.gepa.runner import ignore, run_trial
+from tune.workloads.gepa.runner import run_trial
 
 CONCURRENT = 3
 KINDS = {"trial": 0.6, "lease holder": 0.25, "driver": 0.15}
@@ -87,7 +89,7 @@ def warm(grid: Grid, folder: Path) -> None:
     """Have this process load what a run loads late, by a short run in `folder`; a child of a fork then has it."""
     torch.set_num_threads(1)
     config = override_all(grid.base, {"schedule.steps": 2, "schedule.warmdown_start": 1})
-    run_stages(config, open_dataset(grid.data), RunFolder(folder), ProcessGroup(), b"", ignore)
+    run_stages(StageContext(config=config, dataset=open_dataset(grid.data), directory=RunDirectory(folder)), b"")
     assert threading.active_count() == 1, f"{threading.active_count()} threads: a fork would copy one only"
 
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import golf.pipeline.stages
+import golf.pipeline.pack_stage
 import tune.cluster.train_workers
 import tune.workloads.gepa.runner
-from golf.pipeline.stages import Event
 from golf.runtime.process_group import ProcessGroup
-from golf.runtime.results import SCREEN
+from golf.runtime.results import SCREEN, PackedModel
+from golf.train.hooks import Event
 from golf.train.loop import PreemptionCheck, never
 from tune.workloads.gepa.runner import Runner, chunks_to_screen, open_trial, run_trial
 from tune.workloads.gepa.stages import GepaStages, gepa_stages
@@ -34,7 +34,7 @@ LOG = "work.log"
 BEGIN, DID, END = "begin", "did", "end"
 _run_stage, _pack_stage, _work = (
     tune.workloads.gepa.runner.run_stage,
-    golf.pipeline.stages.pack_stage,
+    golf.pipeline.pack_stage.pack_stage,
     tune.cluster.train_workers.work,
 )
 
@@ -124,7 +124,7 @@ def watch_packing(spec: Mapping[str, Any]) -> None:
     """Have this process, which runs one trial, note when it really packs."""
     key = stages(spec).pack.key
 
-    def pack(*arguments: Any) -> dict[str, Any]:
+    def pack(*arguments: Any) -> PackedModel:
         log = Log(spec)
         log.note(BEGIN)
         try:
@@ -135,7 +135,7 @@ def watch_packing(spec: Mapping[str, Any]) -> None:
             log.close()
         return packed
 
-    golf.pipeline.stages.pack_stage = pack
+    golf.pipeline.pack_stage.pack_stage = pack
 
 
 def watched_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:

@@ -9,7 +9,6 @@ import argparse
 import json
 import shlex
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +29,21 @@ from golf.data.shards import TokenStream
 from golf.data.text import prepare_text, read_documents
 from golf.pipeline.bit_allocation import fit, fit_lines, training_loss, training_tokens
 from golf.pipeline.bundle import counted_code
-from golf.pipeline.run_directory import LooseArtifact
-from golf.pipeline.stages import RunFolder, measure, pack_stage, run_stages, train_stage, with_code
-from golf.pipeline.standalone import Progress, preemption_signals, print_ladder
+from golf.pipeline.evaluation import measure
+from golf.pipeline.identity import score_identity
+from golf.pipeline.pack_stage import pack_stage, with_code
+from golf.pipeline.run_directory import LooseArtifact, RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.stages import run_stages
+from golf.pipeline.standalone import Progress, ladder_lines, preemption_signals, record_values, size_line
 from golf.pipeline.step_budget import plan_for_seconds
+from golf.pipeline.train_stage import train_stage
 from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup, join, pick_device
 from golf.runtime.results import AVERAGED, LIVE, QUANTISED, SLIDING, TTT, WEIGHTS, digest
 from golf.runtime.tensors import read_tensors
 from golf.train.checkpoint_policy import CheckpointPolicy
+from golf.train.hooks import Hooks
 from golf.train.run_log import LOG_FILE, LogFile, head_lines
 
 
@@ -77,20 +82,19 @@ def run_command(arguments: argparse.Namespace) -> None:
     wanted, folder = read_config(arguments), run_folder(arguments)
     with join() as group:
         config, dataset = begin(wanted, folder, arguments, group)
+        run = StageContext(config=config, dataset=dataset, directory=folder, group=group)
         progress, code = Progress(not group.first), counted_code(config)
-        log = LogFile(folder.file(LOG_FILE), group, progress.line)
+        log, policy = LogFile(folder.file(LOG_FILE), group, progress.line), checkpoint_policy(arguments)
         with preemption_signals(group.first) as preemption:
-            saving = saving_of(arguments)
-            results = run_stages(
-                config, dataset, folder, group, code, progress, saving=saving, preemption=preemption, say=log
-            )
+            hooks = Hooks(event=progress, log=log, checkpoint_policy=policy, preemption=preemption)
+            results = run_stages(run, code, hooks)
         if group.first:
             check = cheap_check(config, dataset, folder, ProcessGroup(device=group.device), len(code))
-            results["check"] = check_to_plain(check)
-            results["pack"] |= {"ledger": group_ledger(folder.file("artifact.golf").read_bytes())}
-            write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
-            print_ladder(results)
-            print(save_line(results["train"]))
+            record = record_values(run, results) | {"check": check_to_plain(check)}
+            record["pack"] |= {"ledger": group_ledger(folder.file("artifact.golf").read_bytes())}
+            write_json(folder.file("record.json"), record)
+            print(*ladder_lines(results), sep="\n")
+            print(save_line(results.train.checkpoints))
             print(f"checks     {brief(check)} (all: python -m golf check {folder.path})")
             print(f"artifact, weights, {LOG_FILE} and results are in {folder.path} (all numbers: record.json)")
             print(f"next: python -m golf ttt {folder.path} --set ttt.lr=0.005")
@@ -101,26 +105,28 @@ def train_command(arguments: argparse.Namespace) -> None:
     wanted, folder = read_config(arguments), run_folder(arguments)
     with join() as group:
         config, dataset = begin(wanted, folder, arguments, group)
+        run = StageContext(config=config, dataset=dataset, directory=folder, group=group)
         progress = Progress(not group.first)
-        log, saving = LogFile(folder.file(LOG_FILE), group, progress.line), saving_of(arguments)
+        log, policy = LogFile(folder.file(LOG_FILE), group, progress.line), checkpoint_policy(arguments)
         for line in head_lines(config, dataset):
             log(line)
-        with preemption_signals(group.first) as notice:
-            trained = train_stage(config, dataset, folder, group, progress, saving, preemption=notice, say=log)
+        with preemption_signals(group.first) as preemption:
+            hooks = Hooks(event=progress, log=log, checkpoint_policy=policy, preemption=preemption)
+            trained = train_stage(run, hooks)
         if group.first:
-            print(f"trained {trained['steps']} steps in {trained['seconds']:.1f} s; the weights are in {folder.path}")
-            print(save_line(trained))
+            print(f"trained {trained.steps} steps in {trained.seconds:.1f} s; the weights are in {folder.path}")
+            print(save_line(trained.checkpoints))
             print(f"next: python -m golf pack {folder.path}")
 
 
-def saving_of(arguments: argparse.Namespace) -> CheckpointPolicy:
+def checkpoint_policy(arguments: argparse.Namespace) -> CheckpointPolicy:
     """--save-seconds and --mtbf-hours."""
     return CheckpointPolicy(seconds=arguments.save_seconds, mtbf_hours=arguments.mtbf_hours)
 
 
 def pack_command(arguments: argparse.Namespace) -> None:
     """Packing alone. Another split or codec becomes the folder's configuration."""
-    folder = RunFolder(arguments.folder)
+    folder = RunDirectory(arguments.folder)
     config = change_only(stored_config(folder), arguments, ("quant", "cap_bytes"))
     need_file(folder, WEIGHTS[AVERAGED], "train")
     with join() as group:
@@ -129,14 +135,13 @@ def pack_command(arguments: argparse.Namespace) -> None:
             folder.file("pack.json").unlink(missing_ok=True)  # it speaks of the artifact that is replaced now
             write_json(folder.file("config.json"), to_plain(config))
             packed = pack_stage(config, folder, stream, group)
-            packed = with_code(packed, counted_code(config), config.cap_bytes)
-            print_ladder({"train": {"seconds": 0.0}, "pack": packed, "ladder": []})
+            print(size_line(with_code(packed, counted_code(config), config.cap_bytes)))
             print(f"the artifact is {folder.file('artifact.golf')}\nnext: python -m golf score {folder.path}")
         group.wait()
 
 
 def training_stream(
-    config: RunConfig, folder: RunFolder, arguments: argparse.Namespace, group: ProcessGroup
+    config: RunConfig, folder: RunDirectory, arguments: argparse.Namespace, group: ProcessGroup
 ) -> TokenStream | None:
     """The training tokens of a run's data, where packing reads them.
 
@@ -160,7 +165,7 @@ def bytes_command(arguments: argparse.Namespace) -> None:
 
 def fit_command(arguments: argparse.Namespace) -> None:
     """The split that uses the cap best, as a configuration beside the run's own."""
-    folder = RunFolder(arguments.folder)
+    folder = RunDirectory(arguments.folder)
     config = stored_config(folder)
     need_file(folder, WEIGHTS[AVERAGED], "train")
     if arguments.cap is not None:
@@ -200,21 +205,20 @@ def evaluate(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> None:
     folder, config = evaluated(arguments)
     for rung in rungs:
         need_file(folder, *((WEIGHTS[rung], "train") if rung in WEIGHTS else ("artifact.golf", "pack")))
-    scored = RunFolder(arguments.out or default_scored(folder))
+    scored = RunDirectory(arguments.out or default_scored(folder))
     settings = settings_of(folder)
     with join() as group:
         dataset = find_dataset(arguments.data or settings.get("data"), config, group)
-        progress = Progress(not group.first)
-        one = partial(measure, config, dataset, folder, group, progress, place=scored)
+        run = StageContext(config=config, dataset=dataset, directory=folder, group=group)
+        progress, policy = Progress(not group.first), checkpoint_policy(arguments)
         for rung in rungs:
-            weights = hash_file(folder.file(WEIGHTS.get(rung, "artifact.golf")))
-            plain = to_plain(config)
-            identity = digest(weights, dataset.validation_digest, plain["score"], rung == TTT and plain["ttt"])
-            with preemption_signals(group.first) as notice:
-                result = one(rung, saving=saving_of(arguments), preemption=notice, identity=identity)
+            source = digest(hash_file(folder.file(WEIGHTS.get(rung, "artifact.golf"))), dataset.validation_digest)
+            with preemption_signals(group.first) as preemption:
+                hooks = Hooks(event=progress, checkpoint_policy=policy, preemption=preemption)
+                result = measure(run, rung, hooks, output=scored, identity=score_identity(source, config, rung))
             if group.first:
-                scores = f"{result['bpb']:.6f} BPB  {result['nats_per_token']:.6f} nats/token"
-                print(f"{rung:10s} {result['seconds']:9.1f} s  {scores}  {scored.file(rung + '.json')}", flush=True)
+                scores = f"{result.bpb:.6f} BPB  {result.nats_per_token:.6f} nats/token"
+                print(f"{rung:10s} {result.seconds:9.1f} s  {scores}  {scored.file(rung + '.json')}", flush=True)
         if group.first:
             print(f"next: {python_line('golf', *next_evaluation(arguments, rungs))}")
 
@@ -227,18 +231,18 @@ def next_evaluation(arguments: argparse.Namespace, rungs: tuple[str, ...]) -> li
     return ["ttt", *given, *data, *(["--set", "ttt.epochs=3"] if TTT in rungs else [])]
 
 
-def default_scored(folder: RunFolder) -> Path:
+def default_scored(folder: RunDirectory) -> Path:
     """Where evaluations are kept: beside the run's own results, or under `runs` for an artifact alone."""
     loose = isinstance(folder, LooseArtifact)
     return Path("runs") / f"{folder.path.stem}-scored" if loose else folder.file("scored")
 
 
-def evaluated(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig]:
+def evaluated(arguments: argparse.Namespace) -> tuple[RunDirectory, RunConfig]:
     """What is to be measured, and how: a run's folder, or an artifact with a preset's settings."""
     if (arguments.folder is None) == (arguments.artifact is None):
         raise ValueError("give either the FOLDER of a run or --artifact FILE")
     if arguments.artifact is None:
-        folder = RunFolder(arguments.folder)
+        folder = RunDirectory(arguments.folder)
         return folder, change_only(stored_config(folder), arguments, ("score", "ttt"))
     if arguments.preset is None:
         raise ValueError("--artifact holds a model but not how to score it: give --preset, e.g. --preset demo")
@@ -248,7 +252,7 @@ def evaluated(arguments: argparse.Namespace) -> tuple[RunFolder, RunConfig]:
     return LooseArtifact(arguments.artifact), change_only(config, arguments, ("score", "ttt"))
 
 
-def need_file(folder: RunFolder, name: str, command: str) -> None:
+def need_file(folder: RunDirectory, name: str, command: str) -> None:
     """Raise FileNotFoundError naming the command that makes the missing file."""
     if not folder.file(name).exists():
         path, config = str(folder.path), str(folder.file("config.json"))
@@ -256,7 +260,7 @@ def need_file(folder: RunFolder, name: str, command: str) -> None:
         raise FileNotFoundError(f"{folder.file(name)} is missing; make it with `python -m golf {line}`")
 
 
-def stored_config(folder: RunFolder) -> RunConfig:
+def stored_config(folder: RunDirectory) -> RunConfig:
     """The configuration of a run's folder."""
     need_path(folder.path)
     if not folder.file("config.json").is_file():
@@ -307,13 +311,13 @@ def change_only(config: RunConfig, arguments: argparse.Namespace, parts: tuple[s
     return changed(config, arguments)
 
 
-def run_folder(arguments: argparse.Namespace) -> RunFolder:
+def run_folder(arguments: argparse.Namespace) -> RunDirectory:
     """--out, or one under `runs` named after the preset or file."""
-    return RunFolder(arguments.out or Path("runs") / Path(arguments.preset).stem)
+    return RunDirectory(arguments.out or Path("runs") / Path(arguments.preset).stem)
 
 
 def begin(
-    wanted: RunConfig, folder: RunFolder, arguments: argparse.Namespace, group: ProcessGroup
+    wanted: RunConfig, folder: RunDirectory, arguments: argparse.Namespace, group: ProcessGroup
 ) -> tuple[RunConfig, Dataset]:
     """The configuration that the folder is the run of from now on, and its dataset.
 
@@ -347,7 +351,7 @@ def begin(
     return config, dataset
 
 
-def settings_of(folder: RunFolder) -> dict[str, Any]:
+def settings_of(folder: RunDirectory) -> dict[str, Any]:
     """How a run was started: "data" (folder), "seconds" (budget), "step_seconds"; {} where that is not known."""
     path = folder.file("settings.json")
     settings = read_json(path) if path.is_file() else {}
@@ -357,7 +361,7 @@ def settings_of(folder: RunFolder) -> dict[str, Any]:
 
 
 def same_run(
-    found: RunConfig, wanted: RunConfig, folder: RunFolder, old_seconds: float | None, seconds: float | None
+    found: RunConfig, wanted: RunConfig, folder: RunDirectory, old_seconds: float | None, seconds: float | None
 ) -> RunConfig:
     """The folder's configuration if it is the wanted one (apart from steps planned for the same seconds)."""
     remedy = "give another --out, or delete the folder"

@@ -9,7 +9,7 @@ import inspect
 import json
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from golf.config.config import MICRO_BATCHES, RunConfig, nearest, to_plain
 from golf.config.schedule import make_plan
 from golf.model.gepa import count_parameters
 from golf.pipeline.bundle import code_bytes
+from golf.runtime.results import CheckpointCost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +74,11 @@ def fact_lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"{row['step']:8d} {numbers}  {'on' if row['qat'] else '-'}"
 
 
-def save_line(saves: Mapping[str, Any]) -> str:
-    """What was measured of a training's saves and chosen by it: see `golf.train.checkpoint_policy`."""
-    if not saves.get("saves"):
+def save_line(cost: CheckpointCost) -> str:
+    """Returns the line of what a training's saves cost and how often it saved: see `golf.train.checkpoint_policy`."""
+    if cost.save_seconds is None:
         return "its state was never saved: it ended before a save was due"
-    return f"a save of its state takes {saves['save_seconds']:.2g} s: every {saves['save_interval_seconds']:.0f} s"
+    return f"a save of its state takes {cost.save_seconds:.2g} s: every {cost.save_interval_seconds:.0f} s"
 
 
 def field_notes(config: RunConfig, prefix: str = "") -> list[FieldNote]:

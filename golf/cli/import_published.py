@@ -23,7 +23,7 @@ from golf.cli.commands import differences, stored_config
 from golf.config.config import RunConfig, to_plain
 from golf.config.presets import find_preset
 from golf.model.gepa import check_weights
-from golf.pipeline.stages import RunFolder
+from golf.pipeline.run_directory import RunDirectory
 from golf.runtime.files import write_bytes, write_json
 from golf.runtime.results import AVERAGED, WEIGHTS
 from golf.runtime.tensors import write_tensors
@@ -66,7 +66,7 @@ def import_command(arguments: argparse.Namespace) -> None:
         print(f"artifact     {len(data):,} bytes in {out}; the same codes and scales, bit for bit")
         print(f"next: python -m golf score --artifact {out} --preset {arguments.preset}")
     else:
-        folder = RunFolder(arguments.out or Path("runs") / path.stem)
+        folder = RunDirectory(arguments.out or Path("runs") / path.stem)
         write_run(folder, config, weights)
         print(f"run          float weights in {folder.path}; the same values, bit for bit")
         print(f"next: python -m golf score {folder.path} --rung {AVERAGED}")
@@ -93,7 +93,7 @@ def encoded(
     return data
 
 
-def write_run(folder: RunFolder, config: RunConfig, weights: Mapping[str, Tensor]) -> None:
+def write_run(folder: RunDirectory, config: RunConfig, weights: Mapping[str, Tensor]) -> None:
     """Float weights as the averaged weights of a run that was trained elsewhere.
 
     Raises: ValueError when the folder is another run's, or a weight is not finite.

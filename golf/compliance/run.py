@@ -26,14 +26,25 @@ from golf.compliance.training import prepare_of, prove_independent, prove_warm_u
 from golf.config.config import RunConfig
 from golf.config.rules import CAP_BYTES, NON_RECORD, TRACK_SECONDS
 from golf.data.dataset import Dataset
-from golf.evaluate.sliding import Scored, Stream, score
+from golf.evaluate.sliding import Scored, Stream, score, validation_stream
 from golf.evaluate.ttt import score_with_ttt
 from golf.model.compile import compile_model
 from golf.model.gepa import GEPA
-from golf.pipeline.stages import RunFolder, load_model, pack_identity, rung_identity, rungs_of, validation_stream
-from golf.runtime.files import read_json
+from golf.pipeline.evaluation import rungs_of
+from golf.pipeline.identity import pack_identity, rung_identity
+from golf.pipeline.run_directory import RunDirectory, load_model
 from golf.runtime.process_group import ProcessGroup, device_name
-from golf.runtime.results import AVERAGED, LIVE, QUANTISED, SLIDING, TTT
+from golf.runtime.results import (
+    AVERAGED,
+    LIVE,
+    QUANTISED,
+    SLIDING,
+    TTT,
+    PackedModel,
+    RungResult,
+    TrainResult,
+    read_result,
+)
 
 Say = Callable[[str], object]
 """Takes a line of progress."""
@@ -55,34 +66,29 @@ def silent(line: str) -> None:
 class Reported:
     """What a run says of itself."""
 
-    rungs: Mapping[str, Mapping[str, Any]]
-    """Results by name of the rung: "bpb", "chunks", "seconds"."""
-    train: Mapping[str, Any] | None
-    """"seconds", "device"; None where nothing is told of the training."""
-    pack: Mapping[str, Any] | None
-    """"model_bytes", "seconds"."""
+    rungs: Mapping[str, RungResult]
+    """Results by name of the rung."""
+    train: TrainResult | None
+    """None where nothing is reported of the training."""
+    pack: PackedModel | None
+    """None where nothing is reported of packing."""
 
 
-def reported_by(folder: RunFolder, config: RunConfig, dataset: Dataset) -> Reported:
+def reported_by(folder: RunDirectory, config: RunConfig, dataset: Dataset) -> Reported:
     """The results kept in a run's folder for exactly this configuration; what is missing is not told."""
-
-    def result(name: str, identity: str | None = None) -> Mapping[str, Any] | None:
-        path = folder.file(f"{name}.json")
-        stored = read_json(path) if path.is_file() else None
-        if not isinstance(stored, dict) or identity not in (None, stored.get("identity")):
-            return None
-        found = stored.get("result")
-        return found if isinstance(found, dict) else None
-
-    rungs = {name: result(name, rung_identity(config, dataset, name)) for name in rungs_of(config)}
-    known = {name: found for name, found in rungs.items() if found is not None}
-    return Reported(known, result("train"), result("pack", pack_identity(config, dataset)))
+    rungs: dict[str, RungResult] = {}
+    for name in rungs_of(config):
+        rung = read_result(folder.file(f"{name}.json"), RungResult, rung_identity(config, dataset, name))
+        if rung is not None:
+            rungs[name] = rung
+    train = read_result(folder.file("train.json"), TrainResult)
+    return Reported(rungs, train, read_result(folder.file("pack.json"), PackedModel, pack_identity(config, dataset)))
 
 
 def check_run(
     config: RunConfig,
     dataset: Dataset,
-    folder: RunFolder,
+    folder: RunDirectory,
     group: ProcessGroup,
     code: int,
     *,
@@ -102,7 +108,7 @@ def check_run(
     stream, model = validation_stream(dataset, group), load_model(folder, QUANTISED, config, group)
     found += prove_evaluation(config, stream, model, group, cheap, say=say)
     say("switches")
-    rungs = {name: float(reported.rungs[name]["bpb"]) for name in (LIVE, AVERAGED) if name in reported.rungs}
+    rungs = {name: reported.rungs[name].bpb for name in (LIVE, AVERAGED) if name in reported.rungs}
     tokens = stream.tokens[: config.score.sequence_length + 1]
     found.append(prove_switches(model, config, tokens, rungs if len(rungs) == 2 else None, group, not cheap))
     if not cheap:
@@ -114,7 +120,9 @@ def check_run(
     return found
 
 
-def cheap_check(config: RunConfig, dataset: Dataset, folder: RunFolder, group: ProcessGroup, code: int) -> CheckResult:
+def cheap_check(
+    config: RunConfig, dataset: Dataset, folder: RunDirectory, group: ProcessGroup, code: int
+) -> CheckResult:
     """Returns the check that every run gets at its end.
 
     A check that breaks down does not cost a run its results: it has an `error`, and no point passed.
@@ -154,7 +162,7 @@ def prove_evaluation(
     return found
 
 
-def _package(config: RunConfig, folder: RunFolder, code: int, reported: Reported) -> Iterator[PointResult]:
+def _package(config: RunConfig, folder: RunDirectory, code: int, reported: Reported) -> Iterator[PointResult]:
     """Points 3 and 4."""
     path = folder.file("artifact.golf")
     shape, weights = read_artifact(path)
@@ -162,7 +170,7 @@ def _package(config: RunConfig, folder: RunFolder, code: int, reported: Reported
     cap = min(config.cap_bytes, CAP_BYTES)
     sizes = {"model_bytes": size, "code_bytes": code, "artifact_bytes": size + code, "cap_bytes": cap}
     yield judged(3, size + code <= cap, sizes, f"over the cap by {size + code - cap:,} bytes")
-    told = None if reported.pack is None else reported.pack.get("model_bytes")
+    told = None if reported.pack is None else reported.pack.model_bytes
     decoded: dict[str, Any] = {
         "tensors": len(weights),
         "parameters": sum(weight.numel() for weight in weights.values()),
@@ -178,12 +186,13 @@ def _budget(config: RunConfig, reported: Reported, track: str) -> Iterator[Point
     if train is None:
         yield from (not_applicable(point, untold + "artifact's training") for point in (8, 10))
     else:
-        calibrated = config.quant.calibrated and reported.pack is not None
-        seconds = float(train["seconds"]) + (float((reported.pack or {})["seconds"]) if calibrated else 0.0)
+        seconds = train.seconds
+        if config.quant.calibrated and reported.pack is not None:
+            seconds += reported.pack.seconds
         yield _within(8, {"training_seconds": seconds}, seconds, track)
-        yield judged(10, bool(train.get("device")), {"device": train.get("device")}, "the run names no device")
+        yield judged(10, bool(train.device), {"device": train.device}, "the run names no device")
     if last in reported.rungs:
-        seconds = float(reported.rungs[last]["seconds"])
+        seconds = reported.rungs[last].seconds
         yield _within(9, {"evaluation_seconds": seconds}, seconds, track)
     else:
         yield not_applicable(9, untold + "configuration's evaluation")
@@ -209,7 +218,7 @@ def check_data(dataset: Dataset, cheap: bool) -> list[PointResult]:
 def read_back(
     config: RunConfig,
     stream: Stream,
-    folder: RunFolder,
+    folder: RunDirectory,
     group: ProcessGroup,
     reported: Reported,
     first_chunks: Literal[1] | None,
@@ -220,8 +229,8 @@ def read_back(
         all of it, by every rung.
     """
     told = {name: reported.rungs[name] for name in (QUANTISED, SLIDING, TTT) if name in reported.rungs}
-    whole = {name: one for name, one in told.items() if one.get("chunks")}
-    own = {name: abs(float(one["bpb"]) - Scored.of(one["chunks"]).bpb) for name, one in whole.items()}
+    whole = {name: one for name, one in told.items() if one.chunks}
+    own = {name: abs(one.bpb - Scored.of(one.chunks).bpb) for name, one in whole.items()}
     if not own:
         return not_applicable(23, "no score was reported for this artifact and configuration")
     differences, choice = dict[str, float](), config.compile if first_chunks is None else False
@@ -232,14 +241,15 @@ def read_back(
             measured = score_with_ttt(model, stream, config.score, config.ttt, group, forward=forward).scored
         else:
             measured = score(forward, stream, config.score, group, plain=name == QUANTISED, stop_after=first_chunks)
-        differences[name] = measured.bpb - Scored.of(whole[name]["chunks"][:first_chunks]).bpb
-    exact = (reported.train or {}).get("device") == f"1 x {device_name(group.device)}" and group.device.type == "cpu"
+        differences[name] = measured.bpb - Scored.of(whole[name].chunks[:first_chunks]).bpb
+    device = None if reported.train is None else reported.train.device
+    exact = device == f"1 x {device_name(group.device)}" and group.device.type == "cpu"
     tolerance = SAME_CPU if exact else OTHER_DEVICE
     evidence: dict[str, Any] = {"chunks_scored_again": first_chunks or "all", "bpb_differs_by": differences}
     evidence |= {"tolerance": tolerance, "reported_bpb_differs_from_its_chunks": max(own.values())}
     right = max(map(abs, differences.values())) <= tolerance and max(own.values()) <= OWN_SUMS
     if SLIDING in whole and TTT in whole:  # the first chunk is scored before anything is trained
-        first, again = (Scored.of(whole[name]["chunks"][:1]).bpb for name in (SLIDING, TTT))
+        first, again = (Scored.of(whole[name].chunks[:1]).bpb for name in (SLIDING, TTT))
         evidence["first_chunk_with_training_differs_by"] = again - first
         right &= abs(again - first) <= tolerance
     return judged(23, right, evidence, "the reported BPB is not the artifact's")

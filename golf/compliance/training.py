@@ -21,7 +21,10 @@ from golf.data.dataset import Dataset
 from golf.evaluate.sliding import Stream
 from golf.model.compile import activation_dtype
 from golf.model.gepa import build_model
-from golf.pipeline.stages import RunFolder, pack_stage, train_stage
+from golf.pipeline.pack_stage import pack_stage
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.train_stage import train_stage
 from golf.runtime.process_group import ProcessGroup
 from golf.train.microbatching import ready_to_train
 
@@ -51,8 +54,8 @@ def prepare_of(config: RunConfig) -> Prepare:
     def prepare(dataset: Dataset) -> bytes:
         short = short_training(config, dataset)
         with tempfile.TemporaryDirectory() as place:
-            folder = RunFolder(Path(place))
-            train_stage(short, dataset, folder, group, lambda curve, step, value: None)
+            folder = RunDirectory(Path(place))
+            train_stage(StageContext(config=short, dataset=dataset, directory=folder, group=group))
             pack_stage(short, folder, dataset.train, group)
             return folder.file("artifact.golf").read_bytes()
 

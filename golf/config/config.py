@@ -378,25 +378,38 @@ def nearest(word: str, names: Iterable[str]) -> str:
     return (f'; did you mean "{close[0]}"?' if close else "") + f" (known: {', '.join(known)})"
 
 
-def to_plain(config: Any) -> dict[str, Any]:
-    """A configuration as nested dictionaries of JSON values."""
-    return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config))))
+def to_plain(record: Any) -> dict[str, Any]:
+    """Returns a configuration or a result as nested dictionaries of JSON values; a tuple becomes a list."""
+    return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(record))))
 
 
 def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "", base: C | None = None) -> C:
-    """A configuration of `kind` from nested dictionaries.
+    """Returns a record of the dataclass `kind` from nested dictionaries.
 
-    Args: kind: the dataclass; values: as `to_plain` made them, at any depth only the fields that differ from `base`;
-        path: dotted name of this part, for messages; base: where missing fields come from, `kind()` by default.
-    Raises: ValueError on an unknown field (with the nearest right name) or a wrong value.
+    Args:
+        kind: the dataclass.
+        values: as `to_plain` made them; at any depth, a field that is left out has its value from `base`.
+        path: dotted name of this part with a dot at its end, for messages.
+        base: where missing fields come from; by default those that have a default get it.
+
+    Raises: ValueError on an unknown field (with the nearest right name), a missing one or a wrong value.
     """
-    base = kind() if base is None else base
-    hints = typing.get_type_hints(kind)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{path[:-1] or kind.__name__} must be an object with fields, got {values!r}")
+    hints, known = typing.get_type_hints(kind), {}
     for name in values:
         if name not in hints:
             raise ValueError(f'unknown field "{path}{name}" of {kind.__name__}{nearest(name, hints)}')
-    changed = {n: _coerce(hints[n], value, path + n, getattr(base, n)) for n, value in values.items()}
-    return typing.cast(C, dataclasses.replace(typing.cast(Any, base), **changed))
+    for each in dataclasses.fields(typing.cast(Any, kind)):
+        if base is not None:
+            known[each.name] = getattr(base, each.name)
+        elif each.default_factory is not dataclasses.MISSING:
+            known[each.name] = each.default_factory()
+        elif each.default is not dataclasses.MISSING:
+            known[each.name] = each.default
+        elif each.name not in values:
+            raise ValueError(f'missing field "{path}{each.name}" of {kind.__name__}')
+    return kind(**known | {n: _coerce(hints[n], value, path + n, known.get(n)) for n, value in values.items()})
 
 
 def _coerce(hint: Any, value: Any, path: str, base: Any = None) -> Any:
@@ -405,11 +418,13 @@ def _coerce(hint: Any, value: Any, path: str, base: Any = None) -> Any:
         inner = next(part for part in typing.get_args(hint) if part is not types.NoneType)
         return None if value is None else _coerce(inner, value, path, base)
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{path} must be an object with fields, got {value!r}")
         return from_plain(typing.cast(type, hint), value, path + ".", base)
     if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
-        return tuple(_coerce(typing.get_args(hint)[0], item, path) for item in value)
+        parts = typing.get_args(hint)
+        parts = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        if len(parts) != len(value):
+            raise ValueError(f"{path} must have {len(parts)} items, got {value!r}")
+        return tuple(_coerce(part, item, path) for part, item in zip(parts, value, strict=True))
     if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
         return value
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -1,14 +1,13 @@
-"""What a rung of the ladder has scored so far, kept so that nothing of it is measured twice.
+"""Saved chunks of a rung of the ladder, so that none of them is scored twice.
 
-Chunks, and for TTT what is needed to go on after them, enter one file in a folder, at borders of chunks: when it is
-time, when a notice asks for it, and after the first chunks that trials are screened on. A later call with the same
-identity goes on from it, with the same bits as if it had never stopped. Only the first rank writes.
+The file holds the chunks' sums and, for TTT, the tensors that are needed to continue after them. It is written between
+two chunks: when it is time, on preemption, and after the first chunks by which trials are screened. A later call with
+the same identity continues from it with the same bits. Only the first rank writes.
 """
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,92 +15,104 @@ from golf.evaluate.sliding import ChunkScore, Scored
 from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import BEGUN, SCREEN, TENSORS
 from golf.runtime.tensors import read_stored, write_tensors
-from golf.train.checkpoint_policy import CheckpointPolicy, CheckpointTimer
-from golf.train.loop import Preempted, PreemptionCheck, never
+from golf.train.checkpoint_policy import CheckpointTimer
+from golf.train.hooks import Hooks
+from golf.train.loop import Preempted
 
 
-class RungLog:
-    """The chunks, tensors and seconds of a rung."""
+class ChunkCheckpoint:
+    """The chunks, tensors and seconds of a rung in progress."""
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         rung: str,
         identity: str,
         group: ProcessGroup,
-        saving: CheckpointPolicy,
-        preemption: PreemptionCheck = never,
+        hooks: Hooks,
         first_chunks: int | None = None,
     ) -> None:
-        """Go on from the furthest that `folder` holds of this rung.
+        """Continues from the furthest chunk of this rung that is saved in `directory`.
 
-        Args: identity: what the figures are the figures of; first_chunks: how much of the stream; None: all.
+        Args:
+            directory: where the chunks are saved.
+            rung: one of LADDER.
+            identity: digest of what the scores depend on.
+            group: the ranks.
+            hooks: the caller's.
+            first_chunks: how much of the stream is scored; None: all of it.
+
         Raises: ValueError when a file is damaged or not the same on all ranks.
         """
-        self.rung, self.identity, self.group, self.preemption, self.first_chunks = (
-            rung,
-            identity,
-            group,
-            preemption,
-            first_chunks,
+        self.rung, self.identity, self.group, self.first_chunks = rung, identity, group, first_chunks
+        self.preemption, self.timer, self.started = (
+            hooks.preemption,
+            CheckpointTimer(hooks.checkpoint_policy),
+            time.perf_counter(),
         )
-        self.saves, self.started = CheckpointTimer(saving), time.perf_counter()
-        screen = folder / f"{rung}{SCREEN}{TENSORS}"
-        self.file = folder / f"{rung}{BEGUN}{TENSORS}" if first_chunks is None else screen
+        screen = directory / f"{rung}{SCREEN}{TENSORS}"
+        self.file = directory / f"{rung}{BEGUN}{TENSORS}" if first_chunks is None else screen
         self.chunks: list[ChunkScore] = []
+        self.times: list[float] = []
+        """Unix seconds at which each chunk was scored."""
         self.tensors: dict[str, Tensor] = {}
         self.spent = self.before = 0.0
-        """Seconds behind the chunks so far; those of them that an earlier result tells."""
+        """Seconds of the chunks so far, and those of them that an earlier result reports."""
         for file in dict.fromkeys((self.file, screen)):
             if file.exists():
-                self._go_on_from(file)
+                self._continue_from(file)
         group.check_same(len(self.chunks), f"chunks in {self.file}")
 
-    def _go_on_from(self, file: Path) -> None:
-        """Take the file's chunks, if they are of this rung and more than there are."""
+    def _continue_from(self, file: Path) -> None:
+        """Takes the file's chunks if they are of this rung and more than there are."""
         tensors, plain = read_stored(file)
         if plain.get("identity") != self.identity:
             return
         try:
             chunks = list(Scored.of(plain["chunks"]).chunks)
+            times = [float(seconds) for seconds in plain["times"]]
             spent, before = float(plain["seconds"]), float(plain["before"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file} does not hold chunks and seconds ({error!r}); delete it") from error
         if len(self.chunks) < len(chunks) and (self.first_chunks is None or len(chunks) <= self.first_chunks):
-            self.chunks, self.tensors, self.spent, self.before = chunks, tensors, spent, before
+            self.chunks, self.times, self.tensors = chunks, times, tensors
+            self.spent, self.before = spent, before
 
     @property
     def seconds(self) -> float:
-        """Seconds of the rung so far, those before an interruption included."""
+        """Seconds of the rung so far, including those before an interruption."""
         return self.spent + time.perf_counter() - self.started
 
-    def note(self, chunk: ChunkScore) -> None:
-        """Keep the next chunk."""
+    def add(self, chunk: ChunkScore) -> None:
+        """Adds the next chunk."""
         self.chunks.append(chunk)
+        self.times.append(time.time())
 
     def on_chunk_boundary(self, tensors: Callable[[], dict[str, Tensor]]) -> None:
-        """Between two chunks: save if it is time; save and raise Preempted, on all ranks, if any was told to end.
+        """Saves if it is time; saves and raises Preempted on all ranks if any is to end.
 
-        Args: tensors: gives what is needed to go on from here, beside the chunks.
+        Args:
+            tensors: returns what is needed to continue from here, beside the chunks.
         """
         preempted = self.group.any(self.preemption())
-        if self.group.first and (preempted or self.saves.due):
-            self.saves.save(lambda: self._write(tensors(), self.before))
+        if self.group.first and (preempted or self.timer.due):
+            self.timer.save(lambda: self._write(tensors(), self.before))
         if preempted:
             self.group.wait()
             raise Preempted(f"stopped after {len(self.chunks)} chunks of {self.rung}, which are saved in {self.file}")
 
-    def end(self, tensors: Callable[[], dict[str, Tensor]]) -> dict[str, Any]:
-        """Keep the first chunks, to go on from; of a whole rung nothing is needed.
+    def finish(self, tensors: Callable[[], dict[str, Tensor]]) -> float:
+        """Saves the first chunks, from which the whole rung continues; a whole rung needs no file.
 
-        Returns: {"seconds", "seconds_before" (that an earlier result has told already)} and what saving cost.
+        Returns: the seconds of the rung.
         """
         self.spent, self.started = self.seconds, time.perf_counter()
         if self.first_chunks is not None and self.group.first:
             self._write(tensors(), self.spent)
-        return {"seconds": self.spent, "seconds_before": self.before, **self.saves.facts()}
+        return self.spent
 
     def _write(self, tensors: dict[str, Tensor], before: float) -> None:
         chunks = [[chunk.nll_nats, chunk.num_tokens, chunk.num_bytes] for chunk in self.chunks]
-        plain = {"identity": self.identity, "chunks": chunks, "seconds": self.seconds, "before": before}
+        counts = {"chunks": chunks, "times": self.times}
+        plain = {"identity": self.identity, **counts, "seconds": self.seconds, "before": before}
         write_tensors(self.file, tensors, plain)

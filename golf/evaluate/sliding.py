@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golf.config.config import ScoreConfig
+from golf.data.dataset import Dataset
 from golf.evaluate.windows import Window, make_windows, windows_by_chunk
 from golf.runtime.errors import Diverged
 from golf.runtime.process_group import ProcessGroup
@@ -70,6 +71,12 @@ class Stream:
     def num_targets(self) -> int:
         """N."""
         return len(self.tokens) - 1
+
+
+def validation_stream(dataset: Dataset, group: ProcessGroup) -> Stream:
+    """Returns the validation tokens on the group's device and the bytes of each target."""
+    tokens = torch.from_numpy(dataset.validation.astype("int64")).to(group.device)
+    return Stream(tokens, dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]))
 
 
 TokenSink = Callable[[int, Tensor], None]

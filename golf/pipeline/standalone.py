@@ -10,52 +10,60 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from golf.config.config import RunConfig, from_plain, override_all, to_plain
 from golf.data.dataset import open_dataset
-from golf.pipeline.stages import RunFolder, run_stages
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.stages import run_stages
 from golf.runtime.files import write_json
 from golf.runtime.process_group import join
+from golf.runtime.results import PackResult, RunResults
+from golf.train.hooks import Hooks
 from golf.train.loop import Preempted, PreemptionCheck
 from golf.train.run_log import LogFile
 
 
-def ladder_lines(results: Mapping[str, Any]) -> Iterator[str]:
-    """The run's sizes and scores, one line each."""
-    packed = results["pack"]
-    verdict = "fits" if packed["fits"] else f"over by {packed['over_bytes']:,}"
-    yield (
-        f"artifact {packed['artifact_bytes']:,} bytes = model {packed['model_bytes']:,} "
-        f"+ code {packed['code_bytes']:,} ({verdict})"
-    )
-    yield f"train      {results['train']['seconds']:9.1f} s"
-    for rung in results["ladder"]:
-        scores = f"{rung['bpb']:.6f} BPB  {rung['nats_per_token']:.6f} nats/token"
-        yield f"{rung['name']:10s} {rung['seconds']:9.1f} s  {scores}"
+def size_line(pack: PackResult) -> str:
+    """Returns the line of an artifact's bytes."""
+    verdict = "fits" if pack.fits else f"over by {pack.over_bytes:,}"
+    sizes = f"{pack.artifact_bytes:,} bytes = model {pack.model_bytes:,} + code {pack.code_bytes:,}"
+    return f"artifact {sizes} ({verdict})"
 
 
-def print_ladder(results: Mapping[str, Any]) -> None:
-    """Print the sizes and scores."""
-    print(*ladder_lines(results), sep="\n")
+def ladder_lines(results: RunResults) -> Iterator[str]:
+    """Yields the run's sizes and scores, one line each."""
+    yield size_line(results.pack)
+    yield f"train      {results.train.seconds:9.1f} s"
+    for rung in results.ladder:
+        scores = f"{rung.bpb:.6f} BPB  {rung.nats_per_token:.6f} nats/token"
+        yield f"{rung.name:10s} {rung.seconds:9.1f} s  {scores}"
+
+
+def record_values(run: StageContext, results: RunResults) -> dict[str, Any]:
+    """Returns the content of record.json: the configuration, the data's digest and the results of all stages."""
+    values, pack = to_plain(results), results.pack
+    values["pack"] |= {"artifact_bytes": pack.artifact_bytes, "over_bytes": pack.over_bytes, "fits": pack.fits}
+    return {"config": to_plain(run.config), "data": run.dataset.digest} | values
 
 
 class Progress:
-    """Prints how a run goes on, at most one line in `every` seconds, on the first rank only."""
+    """Prints the progress of a run, at most one line in `every` seconds, on the first rank only."""
 
     def __init__(self, quiet: bool, every: float = 5.0) -> None:
         self.quiet, self.every, self.printed = quiet, every, -every
 
     def __call__(self, curve: str, step: int, value: float) -> None:
-        """Take a point of a curve; the log tells those of the training."""
+        """Prints a point of a curve; those of the training are lines of the log."""
         if curve not in ("train_loss", "validation_bpb"):
             self._print(f"{curve:15s} {step:6d} {value:.4f}")
 
     def line(self, line: str) -> None:
-        """Take a line of the log."""
+        """Prints a line of the log that has figures of a step."""
         if line.startswith("step:"):
             self._print(line, "val_bpb" in line)
 
@@ -139,13 +147,12 @@ def main(config_json: dict[str, Any]) -> None:
     config = override_all(config, {"seed": given.seed})
     with join() as group, preemption_signals(group.first) as preemption:
         dataset = open_dataset(given.data, config.model.vocab_size, given.tokenizer)
-        code, folder = Path(sys.argv[0]).read_bytes(), RunFolder(given.out)
+        code, directory = Path(sys.argv[0]).read_bytes(), RunDirectory(given.out)
+        run = StageContext(config=config, dataset=dataset, directory=directory, group=group)
         log = LogFile(Path("logs") / f"{given.run_id}.txt", group, partial(print, flush=True))
         unread = [f"{name}={os.environ[name]}" for name in UNREAD if name in os.environ]
         if unread:
             log(f"not read: {' '.join(unread)}; model and number of steps are fixed, so that the result is, too")
-        results = run_stages(
-            config, dataset, folder, group, code, Progress(not group.first), preemption=preemption, say=log
-        )
+        results = run_stages(run, code, Hooks(event=Progress(not group.first), log=log, preemption=preemption))
         if group.first:
-            write_json(folder.file("record.json"), {"config": to_plain(config), "data": dataset.digest} | results)
+            write_json(run.directory.file("record.json"), record_values(run, results))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor
@@ -48,9 +49,20 @@ class ProcessGroup:
             torch.distributed.all_reduce(tensor)
         return tensor
 
-    def any(self, told: bool) -> bool:
-        """Whether it is so on any rank."""
-        return bool(self.sum(torch.tensor(float(told), device=self.device)))
+    def any(self, condition: bool) -> bool:
+        """Returns whether `condition` is true on any rank."""
+        return bool(self.sum(torch.tensor(float(condition), device=self.device)))
+
+    def broadcast(self, data: bytes) -> bytes:
+        """Returns the first rank's `data` on every rank; what the others pass is not used."""
+        if self.world_size == 1:
+            return data
+        num_bytes = int(self.sum(torch.tensor(len(data) if self.first else 0, device=self.device)))
+        buffer = torch.zeros(num_bytes, dtype=torch.uint8, device=self.device)
+        if self.first:
+            buffer.copy_(torch.from_numpy(np.frombuffer(data, np.uint8).copy()))
+        torch.distributed.broadcast(buffer, 0)
+        return buffer.cpu().numpy().tobytes()
 
     def check_same(self, number: int, what: str) -> None:
         """Raise ValueError unless all ranks have the same `number`: shared storage may show an old file to some."""

@@ -115,6 +115,8 @@ class RungResult:
     """Those that the result of its first chunks reports already."""
     chunks: tuple[tuple[float, int, int], ...]
     """(NLL in nats, tokens, bytes) of every chunk of the stream, in order."""
+    chunk_times: tuple[float, ...] = ()
+    """Unix seconds at which each chunk was scored."""
     checkpoints: CheckpointCost = CheckpointCost()
     """What saving the scored chunks cost."""
 

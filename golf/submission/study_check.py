@@ -28,6 +28,7 @@ from golf.data.dataset import Dataset
 from golf.pipeline.bundle import counted_code
 from golf.pipeline.run_directory import LooseArtifact
 from golf.runtime.process_group import ProcessGroup
+from golf.runtime.results import PackedModel, TrainResult
 from golf.submission.record_folder.student import gain_test
 from golf.submission.study import SeedRecord, StudyRecord
 from golf.submission.study_file import read_study
@@ -104,10 +105,13 @@ def _say(say: Say, seed: int, line: str) -> None:
 
 def reported_by_seed(run: SeedRecord) -> Reported:
     """What a study tells of a seed."""
-    rungs = {rung.name: {"bpb": rung.bpb, "chunks": rung.chunks, "seconds": rung.seconds} for rung in run.ladder}
+    rungs = {rung.name: rung for rung in run.ladder}
     # The seconds of a calibration are part of the training's here.
-    train = None if run.train_seconds is None else {"seconds": run.train_seconds, "device": run.device}
-    return Reported(rungs, train, {"model_bytes": run.model_bytes, "seconds": 0.0})
+    train = None
+    if run.train_seconds is not None:
+        train = TrainResult(seconds=run.train_seconds, steps=0, tokens=0, device=run.device or "", log=())
+    pack = None if run.model_bytes is None else PackedModel(model_bytes=run.model_bytes, seconds=0.0)
+    return Reported(rungs, train, pack)
 
 
 def together(by_seed: Mapping[int, Sequence[PointResult]]) -> list[PointResult]:

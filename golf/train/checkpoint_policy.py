@@ -1,6 +1,5 @@
-"""When the state of a long stage is saved: at the interval that costs least, from what a save was seen to cost.
+"""When the state of a long stage is saved: at the interval that costs least, given the measured cost of a save.
 
-`CheckpointPolicy` says what is wanted; `CheckpointTimer` says when the next save is due and what those so far cost.
 With C seconds a save and a failure every M seconds, saving every sqrt(2 C M) seconds loses least to saves and lost work
 together. Only the rank that writes asks, so that ranks whose clocks differ never part.
 Source: Young 1974, "A first order approximation to the optimum checkpoint interval"; Daly 2006, whose further terms
@@ -11,17 +10,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+from golf.runtime.results import CheckpointCost
 
 FIRST_SAVE_SECONDS = 2.0
 """Work before the first save, which tells what a save costs."""
 MTBF_HOURS = 2.0
 """Chosen for spot machines, each of which can end a run on several. Erring is cheap, because the interval goes with the
 root: where failures are ten times rarer, a save of one second costs 0.9 % of the time instead of 0.5 %."""
-
-
-SAVE_FACTS = ("saves", "save_seconds", "save_interval_seconds")
-"""What a stage's result says of its saves: their number, mean seconds of one (None without any), the interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +31,12 @@ class CheckpointPolicy:
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 <= self.seconds < math.inf:
-            raise ValueError(f"Saving.seconds must be None or at least 0 and finite, got {self.seconds}")
+            raise ValueError(f"CheckpointPolicy.seconds must be None or at least 0 and finite, got {self.seconds}")
         if not 0 < self.mtbf_hours < math.inf:
-            raise ValueError(f"Saving.mtbf_hours must be above 0 and finite, got {self.mtbf_hours}")
+            raise ValueError(f"CheckpointPolicy.mtbf_hours must be above 0 and finite, got {self.mtbf_hours}")
 
     def interval_seconds(self, save_seconds: float) -> float:
-        """Seconds of work between two saves that take `save_seconds` each."""
+        """Returns the seconds of work between two saves that take `save_seconds` each."""
         return math.sqrt(2 * save_seconds * 3600 * self.mtbf_hours) if self.seconds is None else self.seconds
 
 
@@ -51,35 +47,36 @@ BY_COST = CheckpointPolicy()
 class CheckpointTimer:
     """The saves of one stage by one process."""
 
-    def __init__(self, saving: CheckpointPolicy) -> None:
-        self.saving, self.count, self.spent_seconds, self.ended = saving, 0, 0.0, time.perf_counter()
+    def __init__(self, policy: CheckpointPolicy) -> None:
+        self.policy, self.count, self.spent_seconds, self.ended = policy, 0, 0.0, time.perf_counter()
 
     @property
     def mean_seconds(self) -> float | None:
-        """What a save takes; None before the first."""
+        """Mean seconds of one save; None before the first."""
         return self.spent_seconds / self.count if self.count else None
 
     @property
     def interval_seconds(self) -> float:
-        """Work until the next save."""
-        if self.saving.seconds is None and not self.count:
+        """Seconds of work until the next save."""
+        if self.policy.seconds is None and not self.count:
             return FIRST_SAVE_SECONDS
-        return self.saving.interval_seconds(self.mean_seconds or 0.0)
+        return self.policy.interval_seconds(self.mean_seconds or 0.0)
 
     @property
     def due(self) -> bool:
-        """Whether it is time."""
+        """Whether it is time to save."""
         return time.perf_counter() - self.ended >= self.interval_seconds
 
     def save(self, write: Callable[[], None]) -> None:
-        """Let `write` save, and take its time."""
+        """Saves by calling `write`, and measures it."""
         started = time.perf_counter()
         write()
         self.ended = time.perf_counter()
         self.spent_seconds += self.ended - started
         self.count += 1
 
-    def facts(self) -> dict[str, Any]:
-        """What was measured and chosen, by SAVE_FACTS."""
+    @property
+    def cost(self) -> CheckpointCost:
+        """What the saves so far cost."""
         interval = self.interval_seconds if self.count else None
-        return dict(zip(SAVE_FACTS, (self.count, self.mean_seconds, interval), strict=True))
+        return CheckpointCost(saves=self.count, save_seconds=self.mean_seconds, save_interval_seconds=interval)

@@ -1,7 +1,6 @@
-"""A training's curves, time and saved states on their way to the run's folder.
+"""The curves, log lines, seconds and saved states of a training in progress.
 
-A state and a folder enter; the state goes on from what the folder holds, and is saved there when it is time or when a
-notice asks for it. Only the first rank writes; the others read the same files.
+Only the first rank writes; the others read the same files.
 """
 
 import re
@@ -13,39 +12,46 @@ from typing import Any
 from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import STATE
-from golf.train.checkpoint_policy import CheckpointPolicy, CheckpointTimer
+from golf.train.checkpoint_policy import CheckpointTimer
+from golf.train.hooks import Hooks
 from golf.train.loop import Preempted
-from golf.train.run_log import Say, machine_lines, step_line, unsaid, utc_now
+from golf.train.run_log import machine_lines, step_line, utc_now
 from golf.train.train_state import TrainState
 
 CURVES_FILE = "curves.json"
 
 
 class TrainingLog:
-    """What a training tells and leaves behind."""
+    """What a training reports and saves."""
 
     def __init__(
         self,
         state: TrainState,
         identity_at: Callable[[int], dict[str, Any]],
-        folder: Path,
+        directory: Path,
         group: ProcessGroup,
-        event: Callable[[str, int, float], None],
-        saving: CheckpointPolicy,
+        hooks: Hooks,
+        steps: int,
         start: Path | None = None,
-        steps: int = 1,
-        say: Say = unsaid,
     ) -> None:
-        """Go on from the state in the run's folder, else from the one in `start`, if there is one.
+        """Continues from the state in the run's directory, else from the one in `start`, if there is one.
 
-        Args: steps: of the whole training; say: takes the lines of the log, those before an interruption first.
+        Args:
+            state: the state to save; it is loaded from where the training continues.
+            identity_at: returns what the state after a number of steps depends on.
+            directory: the run's.
+            group: the ranks.
+            hooks: the caller's; the lines before an interruption are logged again, first.
+            steps: steps of the whole training.
+            start: directory of another run's state.
+
         Raises: ValueError when the state is damaged, of another run or not the same on all ranks.
         """
-        self.state, self.identity_at, self.folder, self.group, self.event = state, identity_at, folder, group, event
-        self.saves, self.before, self.started = CheckpointTimer(saving), 0.0, time.perf_counter()
-        self.steps, self.say, self.lines = steps, say, list[str]()
+        self.state, self.identity_at, self.directory, self.group = state, identity_at, directory, group
+        self.timer, self.before, self.started = CheckpointTimer(hooks.checkpoint_policy), 0.0, time.perf_counter()
+        self.steps, self.hooks, self.lines = steps, hooks, list[str]()
         self.curves: dict[str, list[list[float]]] = {"train_loss": [], "validation_bpb": []}
-        begin = folder if (folder / STATE).exists() else start
+        begin = directory if (directory / STATE).exists() else start
         if begin is not None:
             state.load(begin / STATE, identity_at)
             stored = read_json(begin / CURVES_FILE)
@@ -55,60 +61,60 @@ class TrainingLog:
             last = {"train_loss": state.step - 1, "validation_bpb": state.step}
             self.curves = {name: [p for p in points if p[0] <= last[name]] for name, points in stored.items()}
         for line in self.lines:
-            say(line)
-        self.tell(f"{'continued' if state.step else 'started'}: {utc_now()}", *machine_lines(group))
-        group.check_same(state.step, f"steps of the state in {begin or folder}")
+            hooks.log(line)
+        self.add_lines(f"{'continued' if state.step else 'started'}: {utc_now()}", *machine_lines(group))
+        group.check_same(state.step, f"steps of the state in {begin or directory}")
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, those before an interruption included."""
+        """Seconds of training so far, including those before an interruption."""
         return self.before + time.perf_counter() - self.started
 
     def has(self, curve: str, step: int) -> bool:
-        """Whether the last point of a curve is that of `step`."""
+        """Returns whether the last point of a curve is that of `step`."""
         return bool(self.curves[curve]) and self.curves[curve][-1][0] == step
 
-    def note(self, curve: str, step: int, value: float) -> None:
-        """Keep and tell a point."""
+    def add_point(self, curve: str, step: int, value: float) -> None:
+        """Adds a point with its time to a curve and reports it."""
         self.curves[curve].append([step, time.time(), value])
-        self.event(curve, step, value)
+        self.hooks.event(curve, step, value)
 
-    def tell(self, *lines: str) -> None:
-        """Keep lines of the log and say them."""
+    def add_lines(self, *lines: str) -> None:
+        """Adds lines to the log and reports them."""
         for line in lines:
             self.lines.append(line)
-            self.say(line)
+            self.hooks.log(line)
 
-    def tell_step(self, step: int, **values: float) -> None:
-        """Keep and say figures after so many steps."""
-        self.tell(step_line(step, self.steps, self.seconds, **values))
+    def add_step_line(self, step: int, **values: float) -> None:
+        """Adds the line of figures after so many steps to the log."""
+        self.add_lines(step_line(step, self.steps, self.seconds, **values))
 
     def _line_now(self, line: str) -> str:
-        """A line of the log, which another training of other length may have begun."""
+        """Returns a line that a training of another length may have logged, with the length of this one."""
         return re.sub(r"^(step:\d+)/\d+", rf"\1/{self.steps}", line)
 
     def save_when_due(self) -> None:
-        """Save into the run's folder if it is time."""
-        if self.group.first and self.saves.due:
-            self.saves.save(lambda: self.save(self.folder))
+        """Saves into the run's directory if it is time."""
+        if self.group.first and self.timer.due:
+            self.timer.save(lambda: self.save(self.directory))
 
     def stop_when(self, preempted: bool) -> None:
-        """Save and raise Preempted, on all ranks alike, if any was told to end."""
+        """Saves and raises Preempted if `preempted`, which is the same on all ranks."""
         if preempted:
             if self.group.first:
-                self.saves.save(lambda: self.save(self.folder))
+                self.timer.save(lambda: self.save(self.directory))
             self.group.wait()
-            raise Preempted(f"stopped after {self.state.step} steps, which are saved in {self.folder / STATE}")
+            raise Preempted(f"stopped after {self.state.step} steps, which are saved in {self.directory / STATE}")
 
-    def save(self, place: Path) -> None:
-        """Write the curves, then the state, into the folder `place`."""
+    def save(self, directory: Path) -> None:
+        """Writes the curves, then the state, into a directory."""
         if self.group.first:
             spent = [self.state.step - 1, time.time(), self.seconds]
-            write_json(place / CURVES_FILE, self.curves | {"seconds": [spent], "log": self.lines})
-            self.state.save(place / STATE, self.identity_at(self.state.step))
+            write_json(directory / CURVES_FILE, self.curves | {"seconds": [spent], "log": self.lines})
+            self.state.save(directory / STATE, self.identity_at(self.state.step))
 
 
 def _step_of(line: str) -> int:
-    """The steps behind a line of the log; 0 where it does not tell."""
-    found = re.match(r"step:(\d+)/", line)
-    return int(found[1]) if found else 0
+    """Returns the number of steps in a line of the log; 0 where it has none."""
+    match = re.match(r"step:(\d+)/", line)
+    return int(match[1]) if match else 0

@@ -25,7 +25,7 @@ import pyarrow
 from pyarrow import fs
 
 from golf.cli.terminal import expanded
-from tune.records.journal import flush
+from tune.records.ledger import flush
 from tune.records.redaction import redact
 
 BLOCK_BYTES = 1 << 20

@@ -25,7 +25,7 @@ from tune.records.export import (
     trial_rows,
     write_table,
 )
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.queries import latest
 
 EXAMPLES = """

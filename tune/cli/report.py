@@ -7,7 +7,7 @@ from pathlib import Path
 
 from golf.cli.options import Parser
 from golf.cli.terminal import expand_paths, quiet_when_closed
-from tune.records.journal import tell_damage
+from tune.records.ledger import tell_damage
 from tune.records.layout import Storage
 from tune.report.data import Book
 from tune.report.document import FORMATS, PROGRAM, write_report

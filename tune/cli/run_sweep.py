@@ -114,7 +114,7 @@ def seconds_of(text: str) -> tuple[str, float]:
 
 
 def search_config(parsed: argparse.Namespace) -> SearchConfig:
-    """Returns the search that the command line asks for: the preset's space with its --space, without --set's fields."""
+    """Returns the search that the command line asks for: the preset's space with --space, less the fields of --set."""
     preset = None if names_file(parsed.preset) else parsed.preset
     space = space_of(preset, read_choices(parsed.space), assignments(parsed.set))
     trials = parsed.trials
@@ -162,9 +162,8 @@ class SweepCommand:
         code = self.planned_workload.code
         num_outdated = sum(outdated(entry, code) for entry in Ledger(self.storage.ledger).latest(self.name))
         if num_outdated:
-            print(
-                f"{num_outdated} trials ran with other code or another torch: they are run again, as far as it changes them"
-            )
+            reason = "ran with other code or another torch: they are run again, as far as it changes them"
+            print(f"{num_outdated} trials {reason}")
         with Session(self.places, self.machines, self.preset) as session:
             session.run(
                 Runs(

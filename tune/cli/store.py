@@ -14,7 +14,7 @@ from golf.cli.terminal import expand_paths, expanded, quiet_when_closed
 from tune.cache.backend import LocalStorage
 from tune.cache.gc import SHORT, collect, garbage, lineage, size_text, table
 from tune.cache.store import Store
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.layout import Storage
 from tune.records.reading import ranges
 

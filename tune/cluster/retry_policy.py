@@ -58,7 +58,7 @@ class RetryState:
         self.failures.clear()
 
     def size(self, free: int, whole: int) -> int:
-        """Returns the workers of the next attempt: all that are wanted, or fewer where nodes were lost and none came in time.
+        """Returns the workers of the next attempt: all, or fewer where nodes were lost and none came in time.
 
         Args: free: workers that the cluster has places for now; whole: that it would have with nothing else on it.
         """

@@ -1,9 +1,9 @@
 """Stages on the ranks of a Ray Train worker group: the same code as under torchrun.
 
-When a worker or its node is gone the stage begins
-again from its last saved state, on as many workers as there are places for and the workload allows. Ray Train's own retries take any number of workers, so that each of its runs
-here is one attempt and the next one is decided in `on_workers`. Before a node that is being taken away is gone, its
-workers save. An error that would come again is recorded instead of tried again.
+When a worker or its node is gone the stage begins again from its last saved state, on as many workers as there are
+places for and the workload allows. Ray Train's own retries take any number of workers, so that each of its runs here is
+one attempt and the next one is decided in `on_workers`. Before a node that is being taken away is gone, its workers
+save. An error that would come again is recorded instead of tried again.
 """
 
 import contextlib

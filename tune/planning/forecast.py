@@ -1,4 +1,4 @@
-"""What a sweep will cost, before it runs: with every trial by itself, with common stages shared, and what is not stored.
+"""What a sweep will cost, before it runs: every trial by itself, common stages shared, what is not stored.
 
 Results are told apart by their keys in the store, so that what is forecast is what the sweep will do. Seconds come from
 finished trials; without one alike they are unknown, and said to be. Which trials will be over the cap is not known
@@ -138,7 +138,7 @@ def forecast(
         trials: in the order in which they run.
         timings: seconds of stages.
         is_stored: whether a key is in the store.
-        odds: rung -> how much of it is expected to be scored, as `Workload.screening_odds` returns it; None: every trial is scored in full.
+        odds: rung -> how much of it is expected to be scored, from `Workload.screening_odds`; None: all of it.
     """
     works = tuple(_work(trial, workload.stages(trial), timings) for trial in trials)
     expected = works if odds is None else _screened(works, odds)

@@ -1,4 +1,4 @@
-"""The typed records of the ledger: what became of each trial, plans of seed studies, their verdicts, screening scores."""
+"""Typed records of the ledger: what became of each trial, plans of seed studies, their verdicts, screening scores."""
 
 import hashlib
 import io
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from golf.compliance.points import CheckResult
 from golf.runtime.results import CheckpointCost
@@ -323,7 +323,7 @@ class Series:
     """Curves and chunk sums of a trial: what is too long for a line of the ledger."""
 
     def __init__(
-        self, curves: Mapping[str, NDArray[np.float64]] | None = None, chunks: Mapping[str, Any] | None = None
+        self, curves: Mapping[str, ArrayLike] | None = None, chunks: Mapping[str, ArrayLike] | None = None
     ) -> None:
         """Takes arrays, or nested sequences, by name.
 
@@ -363,8 +363,8 @@ class Series:
         return series
 
 
-def _rows(values: Any) -> NDArray[np.float64]:
-    rows = np.asarray(values, dtype=np.float64).reshape(-1, 3) if len(values) else np.empty((0, 3))
+def _rows(values: ArrayLike) -> NDArray[np.float64]:
+    rows = np.asarray(values, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(rows).all():
         raise ValueError("curves and chunk sums must be finite numbers")
     return rows

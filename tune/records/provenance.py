@@ -3,12 +3,12 @@
 import functools
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from tune.records.entries import TrialEntry
 
 
 @functools.cache
@@ -31,13 +31,11 @@ def environment() -> dict[str, str]:
     return {"versions": packages, "host": platform.node()} | ({"git_commit": commit} if commit else {})
 
 
-def outdated(entry: Mapping[str, Any], code: str) -> bool:
+def outdated(entry: TrialEntry, code: str) -> bool:
     """Returns whether another program made a ledger entry's numbers: its code or its version of torch differs.
 
     Args:
+        entry: the trial's.
         code: digest of the code of all stages, as it is now.
     """
-    torch_version = versions()["torch"]
-    return bool(
-        entry.get("code", code) != code or entry.get("environment", {}).get("torch", torch_version) != torch_version
-    )
+    return entry.code != code or entry.environment.get("torch") != versions()["torch"]

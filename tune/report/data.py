@@ -14,7 +14,7 @@ from typing import Any
 
 from golf.config.config import nearest
 from golf.runtime.results import LADDER
-from tune.records.journal import DamagedLine, Ledger, canonical
+from tune.records.ledger import DamagedLine, Ledger, canonical
 from tune.search.space import REPEAT, SEED
 from tune.study.verdict import VERDICT
 from tune.workloads.gepa.outcome import DONE, FAILED, INFEASIBLE, SCREENED

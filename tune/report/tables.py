@@ -13,7 +13,7 @@ from typing import Any
 
 from golf.config.rules import P_CLAIM, P_LOOSE
 from golf.runtime.results import LADDER
-from tune.records.journal import STAMPS, DamagedLine
+from tune.records.ledger import STAMPS, DamagedLine
 from tune.records.text import flat
 from tune.report.canvas import signed
 from tune.report.data import (

@@ -23,7 +23,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from golf.cli.terminal import expanded
-from tune.records.journal import locked
+from tune.records.ledger import locked
 from tune.records.redaction import redact
 
 AWAY = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)

@@ -14,7 +14,7 @@ from typing import Any
 
 from golf.compliance.points import brief
 from golf.runtime.results import LADDER
-from tune.records.journal import STAMPS, canonical
+from tune.records.ledger import STAMPS, canonical
 from tune.records.layout import Storage
 from tune.records.text import flat
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from golf.compliance.points import brief
-from tune.records.journal import STAMPS
+from tune.records.ledger import STAMPS
 from tune.records.text import flat
 from tune.study.verdict import TEXT, VERDICT
 from tune.tracking.run_fields import BREAK, NOTE, parameters_of, room_of, text_of

@@ -113,7 +113,7 @@ def write_outcome(workload: Workload, spec: TrialSpec, outcome: Outcome, series:
         outcome = msgspec.structs.replace(outcome, device=device, world_history=history)
     if outcome.state != TrialState.DONE:
         with contextlib.suppress(OSError):  # as with `write_failure_log`
-            log = LogFile(spec.directory / LOG_FILE, ProcessGroup(), begin=False)
+            log = LogFile(spec.directory / LOG_FILE, ProcessGroup(), append=True)
             log(f"no result: {outcome.state}, {outcome.reason}")
     if series:
         write_bytes(spec.directory / SERIES, series.encode())
@@ -141,7 +141,7 @@ def failed_outcome(failure: Failure, directory: Path) -> Outcome:
 def write_failure_log(directory: Path, failure: Failure, parts: Mapping[str, str]) -> None:
     """Keeps the last lines of a failure; a disk that does not take them must not hide why it failed."""
     with contextlib.suppress(OSError):
-        write_bytes(directory / FAILURE_LOG, log_text(str(failure), parts).encode(errors="replace"))
+        write_bytes(directory / FAILURE_LOG, log_text(failure, parts).encode(errors="replace"))
 
 
 def device_of(text: str) -> Device:

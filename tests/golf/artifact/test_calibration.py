@@ -14,7 +14,10 @@ from golf.config.config import RunConfig, override_all
 from golf.data.dataset import Dataset, open_dataset
 from golf.model.gepa import GEPA, build_model
 from golf.model.layers import Block
-from golf.pipeline.stages import RunFolder, pack_stage, pack_trained, train_stage
+from golf.pipeline.pack_stage import pack_stage, pack_trained
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.train_stage import train_stage
 from golf.runtime.process_group import ProcessGroup
 
 GPTQ = {"quant.attention.method": "gptq", "quant.mlp.method": "gptq", "quant.calibration_tokens": 500}
@@ -27,10 +30,6 @@ class Untouchable:
         raise AssertionError(f"validation tokens were read: {name}")
 
     __getitem__ = __len__ = __array__ = __getattr__
-
-
-def ignore(curve: str, step: int, value: float) -> None:
-    """Drop an event."""
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +45,10 @@ def dataset(data: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def trained(config: RunConfig, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def trained(config: RunConfig, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A folder with trained weights."""
-    folder = RunFolder(tmp_path_factory.mktemp("run"))
-    train_stage(replace(config, validate_every=None), dataset, folder, ProcessGroup(), ignore)
+    folder = RunDirectory(tmp_path_factory.mktemp("run"))
+    train_stage(StageContext(config=replace(config, validate_every=None), dataset=dataset, directory=folder))
     return folder
 
 
@@ -101,19 +100,19 @@ def test_tokens_follow_from_seed_and_configuration(config: RunConfig, dataset: D
     assert 0 <= int(starts.min()) <= int(starts.max()) < dataset.train.num_tokens
 
 
-def test_the_pack_stage_never_sees_validation(config: RunConfig, dataset: Dataset, trained: RunFolder) -> None:
+def test_the_pack_stage_never_sees_validation(config: RunConfig, dataset: Dataset, trained: RunDirectory) -> None:
     """Fault: calibration on validation tokens, bits that change on repeat, or a method that changes nothing."""
     closed = replace(dataset, validation=cast(Any, Untouchable()), bytes=cast(Any, Untouchable()))
     clip = override_all(config, {"quant.attention.method": "clip", "quant.mlp.method": "clip"})
     artifacts = []
     for wanted in (config, config, clip):
         trained.file("pack.json").unlink(missing_ok=True)
-        pack_trained(wanted, closed, trained, ProcessGroup(), b"")
+        pack_trained(StageContext(config=wanted, dataset=closed, directory=trained), b"")
         artifacts.append(trained.file("artifact.golf").read_bytes())
     assert artifacts[0] == artifacts[1] != artifacts[2]
 
 
-def test_only_gptq_needs_training_shards(config: RunConfig, tiny: RunConfig, trained: RunFolder) -> None:
+def test_only_gptq_needs_training_shards(config: RunConfig, tiny: RunConfig, trained: RunDirectory) -> None:
     """Fault: data needed where nothing is calibrated, or codes that are silently the nearest where it is missing."""
     pack_stage(tiny, trained, None, ProcessGroup())
     with pytest.raises(ValueError, match=r"_train_"):

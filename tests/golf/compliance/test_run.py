@@ -17,7 +17,9 @@ from golf.config.config import override_all, to_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.shards import read_shard, write_shard
 from golf.pipeline.bundle import code_bytes
-from golf.pipeline.stages import RunFolder, run_stages
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.stages import run_stages
 from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup
 from tests.conftest import TINY
@@ -27,15 +29,12 @@ CODE = 80_000
 """Bytes of code, whatever they are."""
 
 
-def ignore(curve: str, step: int, value: float) -> None:
-    """Drop an event."""
-
-
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    run_stages(CONFIG, open_dataset(data, 300), RunFolder(folder), ProcessGroup(), b" " * CODE, ignore)
+    run = StageContext(config=CONFIG, dataset=open_dataset(data, 300), directory=RunDirectory(folder))
+    run_stages(run, b" " * CODE)
     write_json(folder / "config.json", to_plain(CONFIG))
     write_json(folder / "settings.json", {"data": str(data), "seconds": None})
     return folder
@@ -48,7 +47,7 @@ def failing(folder: Path, dataset: Dataset, cheap: bool = True, **how: Any) -> l
 
 def found_in(folder: Path, dataset: Dataset, cheap: bool = True, **how: Any) -> list[PointResult]:
     """The rows of a run's check."""
-    found = check_run(CONFIG, dataset, RunFolder(folder), ProcessGroup(), CODE, cheap=cheap, **how)
+    found = check_run(CONFIG, dataset, RunDirectory(folder), ProcessGroup(), CODE, cheap=cheap, **how)
     return rows_of([*found, *check_data(dataset, cheap)])
 
 
@@ -140,17 +139,16 @@ def test_a_later_chunk_is_found_by_the_whole_form(run: Path, data: Path, tmp_pat
 def test_every_allowed_configuration_can_be_checked(changes: dict[str, Any], data: Path, tmp_path: Path) -> None:
     """Fault: the check breaks down, or accuses, where a part is off or a size unusual."""
     config, dataset = override_all(CONFIG, changes), open_dataset(data, 300)
-    run_stages(config, dataset, RunFolder(tmp_path), ProcessGroup(), b" " * CODE, ignore)
+    run_stages(StageContext(config=config, dataset=dataset, directory=RunDirectory(tmp_path)), b" " * CODE)
     for cheap in (True, False):
-        assert (
-            failures(rows_of(check_run(config, dataset, RunFolder(tmp_path), ProcessGroup(), CODE, cheap=cheap))) == []
-        )
+        findings = check_run(config, dataset, RunDirectory(tmp_path), ProcessGroup(), CODE, cheap=cheap)
+        assert failures(rows_of(findings)) == []
 
 
 def test_what_was_reported_for_another_configuration_is_not_compared(run: Path, data: Path) -> None:
     """Fault: `check --set ttt.epochs=2`, or another split packed since, makes true numbers look false."""
     other = override_all(CONFIG, {"ttt.epochs": 2, "quant.codec": "zlib"})
-    rows = rows_of(check_run(other, open_dataset(data, 300), RunFolder(run), ProcessGroup(), CODE, cheap=True))
+    rows = rows_of(check_run(other, open_dataset(data, 300), RunDirectory(run), ProcessGroup(), CODE, cheap=True))
     assert failures(rows) == []
     assert rows[22].state == NOT_APPLICABLE
 
@@ -172,7 +170,7 @@ def test_shared_documents_and_changed_shards_are_found(run: Path, data: Path, tm
 
 def test_a_check_that_breaks_down_says_so(data: Path, tmp_path: Path) -> None:
     """Fault: a run's results are lost for want of a check, or an unchecked run looks like a checked one."""
-    check = cheap_check(CONFIG, open_dataset(data, 300), RunFolder(tmp_path), ProcessGroup(), CODE)
+    check = cheap_check(CONFIG, open_dataset(data, 300), RunDirectory(tmp_path), ProcessGroup(), CODE)
     assert "artifact.golf" in str(check.error)
     assert check.passed == 0
 

@@ -1,6 +1,5 @@
 """A whole run on a tiny dataset: ladder, reuse of results, resume, ranks, and the shipped file."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,13 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golf.config.config import BatchConfig, override_all
+from golf.config.config import BatchConfig, RunConfig, override_all
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.pipeline.bundle import bundle
-from golf.pipeline.stages import RunFolder, measure, pack_trained, run_stages, train_stage
+from golf.pipeline.evaluation import measure
+from golf.pipeline.pack_stage import pack_trained
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.stages import run_stages
+from golf.pipeline.train_stage import train_stage
 from golf.runtime.errors import Diverged
-from golf.runtime.process_group import ProcessGroup
+from golf.runtime.results import RungResult, read_result
+from golf.train.hooks import Hooks
 from tests.conftest import TINY
 
 WORDS = [
@@ -60,33 +65,26 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return open_dataset(folder, 300)
 
 
-def ignore(curve: str, step: int, value: float) -> None:
-    """Drop an event."""
+def run_in(path: Path, dataset: Dataset, config: RunConfig = CONFIG) -> StageContext:
+    """A run in a directory, in one process."""
+    return StageContext(config=config, dataset=dataset, directory=RunDirectory(path))
 
 
 def test_a_run_measures_every_rung_and_is_not_computed_twice(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: a rung missing, a quantised rung measured from memory, or a finished stage run again."""
-    first = run_stages(CONFIG, dataset, RunFolder(tmp_path), ProcessGroup(), bytes(1000), ignore)
-    assert [rung["name"] for rung in first["ladder"]] == ["live", "ema", "quantised", "sliding", "ttt"]
-    assert first["pack"]["artifact_bytes"] == (tmp_path / "artifact.golf").stat().st_size + 1000
-    again = run_stages(CONFIG, dataset, RunFolder(tmp_path), ProcessGroup(), bytes(1000), ignore)
-    assert json.dumps(again) == json.dumps(first)
-    fresh = run_stages(CONFIG, dataset, RunFolder(tmp_path / "fresh"), ProcessGroup(), bytes(1000), ignore)
-    assert [rung["chunks"] for rung in fresh["ladder"]] == [tuple_list(rung) for rung in first["ladder"]]
-
-
-def tuple_list(rung: dict[str, object]) -> object:
-    """A rung's chunks as they are."""
-    return rung["chunks"]
+    first = run_stages(run_in(tmp_path, dataset), bytes(1000))
+    assert [rung.name for rung in first.ladder] == ["live", "ema", "quantised", "sliding", "ttt"]
+    assert first.pack.artifact_bytes == (tmp_path / "artifact.golf").stat().st_size + 1000
+    assert run_stages(run_in(tmp_path, dataset), bytes(1000)) == first
+    fresh = run_stages(run_in(tmp_path / "fresh", dataset), bytes(1000))
+    assert [rung.chunks for rung in fresh.ladder] == [rung.chunks for rung in first.ladder]
 
 
 def test_a_run_over_the_cap_is_not_evaluated(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: evaluation is paid for although the artifact cannot be submitted."""
-    results = run_stages(
-        CONFIG, dataset, RunFolder(tmp_path), ProcessGroup(), bytes(16_000_000), ignore, stop_over_cap=True
-    )
-    assert results["ladder"] == []
-    assert results["pack"]["over_bytes"] == results["pack"]["model_bytes"]
+    results = run_stages(run_in(tmp_path, dataset), bytes(16_000_000), stop_over_cap=True)
+    assert results.ladder == ()
+    assert results.pack.over_bytes == results.pack.model_bytes
 
 
 def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
@@ -102,51 +100,52 @@ def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    two, one, shared = (RunFolder(tmp_path / name) for name in ("two", "one", "shared"))
-    ours = run_stages(CONFIG, dataset, one, ProcessGroup(), script.read_bytes(), ignore)["ladder"]
-    made = ("pack.json", "artifact.golf", *(f"{rung['name']}.json" for rung in ours))
-    shutil.copytree(two.path, shared.path, ignore=shutil.ignore_patterns(*made))
-    pack_trained(CONFIG, dataset, shared, ProcessGroup(), script.read_bytes())
-    assert shared.file("artifact.golf").read_bytes() == two.file("artifact.golf").read_bytes()
+    two, one, shared = (run_in(tmp_path / name, dataset) for name in ("two", "one", "shared"))
+    ours = run_stages(one, script.read_bytes()).ladder
+    made = ("pack.json", "artifact.golf", *(f"{rung.name}.json" for rung in ours))
+    shutil.copytree(two.directory.path, shared.directory.path, ignore=shutil.ignore_patterns(*made))
+    pack_trained(shared, script.read_bytes())
+    assert shared.directory.file("artifact.golf").read_bytes() == two.directory.file("artifact.golf").read_bytes()
     for rung in ours:
-        theirs = json.loads(two.file(f"{rung['name']}.json").read_text())["result"]
-        assert [chunk[1:] for chunk in theirs["chunks"]] == [list(chunk[1:]) for chunk in rung["chunks"]]
-        if rung["name"] in ("live", "ema"):
+        theirs = read_result(two.directory.file(f"{rung.name}.json"), RungResult)
+        assert theirs is not None
+        assert [chunk[1:] for chunk in theirs.chunks] == [chunk[1:] for chunk in rung.chunks]
+        if rung.name in ("live", "ema"):
             # Newton-Schulz in bfloat16 turns a last bit of a gradient into 1e-3 of a weight within a few steps.
-            assert theirs["bpb"] == pytest.approx(rung["bpb"], abs=2e-3), rung["name"]
-        same_weights = measure(CONFIG, dataset, shared, ProcessGroup(), ignore, rung["name"])
-        assert theirs["bpb"] == pytest.approx(same_weights["bpb"], abs=1e-6), rung["name"]
+            assert theirs.bpb == pytest.approx(rung.bpb, abs=2e-3), rung.name
+        assert theirs.bpb == pytest.approx(measure(shared, rung.name).bpb, abs=1e-6), rung.name
 
 
 @pytest.mark.parametrize("rung", ["sliding", "ttt"])
 def test_a_screened_rung_goes_on_where_it_stopped(dataset: Dataset, tmp_path: Path, rung: str) -> None:
     """Fault: a rung that starts again after its first chunks, loses the momentum, or counts chunks twice."""
-    whole, parted = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parted")
-    for folder in (whole, parted):
-        train_stage(CONFIG, dataset, folder, ProcessGroup(), ignore)
-        pack_trained(CONFIG, dataset, folder, ProcessGroup(), b"")
+    whole, parted = run_in(tmp_path / "whole", dataset), run_in(tmp_path / "parted", dataset)
+    for run in (whole, parted):
+        train_stage(run)
+        pack_trained(run, b"")
     seen: list[int] = []
-    first = measure(CONFIG, dataset, parted, ProcessGroup(), ignore, rung, first_chunks=2)
-    rest = measure(CONFIG, dataset, parted, ProcessGroup(), lambda curve, step, value: seen.append(step), rung)
-    once = measure(CONFIG, dataset, whole, ProcessGroup(), ignore, rung)
-    assert [list(chunk) for chunk in first["chunks"]] == [list(chunk) for chunk in once["chunks"][:2]]
-    assert [list(chunk) for chunk in rest["chunks"]] == [list(chunk) for chunk in once["chunks"]]
-    assert seen == list(range(2, len(once["chunks"])))
-    assert rest["seconds_before"] == first["seconds"] < rest["seconds"]
+    first = measure(parted, rung, first_chunks=2)
+    rest = measure(parted, rung, Hooks(event=lambda curve, step, value: seen.append(step)))
+    once = measure(whole, rung)
+    assert first.chunks == once.chunks[:2]
+    assert rest.chunks == once.chunks
+    assert seen == list(range(2, len(once.chunks)))
+    assert rest.seconds_before == first.seconds < rest.seconds
 
 
 @pytest.mark.parametrize("beyond", [1, 2, 7])
 def test_a_border_in_the_last_window_costs_no_results(dataset: Dataset, tmp_path: Path, beyond: int) -> None:
     """Fault: a division by the bytes of an empty last chunk, after the training was paid for."""
-    folder, targets = RunFolder(tmp_path), len(dataset.validation) - 1
+    targets = len(dataset.validation) - 1
     config = override_all(CONFIG, {"validate_every": None, "schedule.steps": 2, "schedule.warmdown_start": 0})
     bordered = override_all(config, {"score.chunk_tokens": targets - beyond})
-    run_stages(bordered, dataset, folder, ProcessGroup(), b"", ignore)
+    run, unbordered = run_in(tmp_path, dataset, bordered), run_in(tmp_path, dataset, config)
+    run_stages(run, b"")
     for rung in ("live", "quantised", "sliding"):
-        found = measure(bordered, dataset, folder, ProcessGroup(), ignore, rung)
-        other = measure(config, dataset, folder, ProcessGroup(), ignore, rung, place=RunFolder(tmp_path / "other"))
-        assert found["bpb"] == pytest.approx(other["bpb"], abs=1e-9), rung
-        assert sum(chunk[1] for chunk in found["chunks"]) == targets
+        result = measure(run, rung)
+        other = measure(unbordered, rung, output=RunDirectory(tmp_path / "other"))
+        assert result.bpb == pytest.approx(other.bpb, abs=1e-9), rung
+        assert sum(chunk[1] for chunk in result.chunks) == targets
 
 
 @pytest.mark.parametrize(
@@ -165,7 +164,7 @@ def test_what_diverges_says_where(dataset: Dataset, tmp_path: Path, changes: dic
     """Fault: "Out of range float values are not JSON compliant", or NaN in a file that is read as a result."""
     config = override_all(CONFIG, {"validate_every": None, "schedule.warmdown_start": 0, **changes})
     with pytest.raises(Diverged, match=told):
-        run_stages(config, dataset, RunFolder(tmp_path), ProcessGroup(), b"", ignore)
+        run_stages(run_in(tmp_path, dataset, config), b"")
     for path in tmp_path.glob("*.json"):
         assert not re.search("NaN|Infinity", path.read_text()), path
 
@@ -174,5 +173,5 @@ def test_chunks_of_control_tokens_alone_have_no_score_of_their_own(dataset: Data
     """Fault: a division by the bytes of a chunk that holds no text."""
     ids = np.insert(dataset.validation, 256, np.ones(256, np.uint16))
     config = override_all(CONFIG, {"validate_every": None, "schedule.steps": 1, "schedule.warmdown_start": 0})
-    results = run_stages(config, replace(dataset, validation=ids), RunFolder(tmp_path), ProcessGroup(), b"", ignore)
-    assert any(chunk[2] == 0 for chunk in results["ladder"][-1]["chunks"])
+    results = run_stages(run_in(tmp_path, replace(dataset, validation=ids), config), b"")
+    assert any(chunk[2] == 0 for chunk in results.ladder[-1].chunks)

@@ -15,7 +15,7 @@ from golf.config.rules import SP1024_BYTES
 from golf.data.dataset import open_dataset
 from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.layout import Storage
 from tune.records.provenance import environment, versions
 from tune.study.baseline import baseline_of

@@ -33,7 +33,7 @@ def test_a_true_study_passes(made: Made, capsys: pytest.CaptureFixture[str]) -> 
 
 def better(run: SeedRun) -> SeedRun:
     """A last rung that the artifact does not give."""
-    chunks = [(0.98 * nats, tokens, size) for nats, tokens, size in run.last.chunks]
+    chunks = tuple((0.98 * nats, tokens, size) for nats, tokens, size in run.last.chunks)
     last = replace(run.last, bpb=0.98 * run.last.bpb, chunks=chunks)
     return replace(run, ladder=(*run.ladder[:-1], last))
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from golf.runtime.results import CheckpointCost
 from golf.train.checkpoint_policy import FIRST_SAVE_SECONDS, CheckpointPolicy, CheckpointTimer
 
 
@@ -33,14 +34,14 @@ def test_the_first_save_comes_early_and_tells_the_interval(monkeypatch: pytest.M
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     saves = CheckpointTimer(CheckpointPolicy(mtbf_hours=1.0))
-    assert saves.facts() == {"saves": 0, "save_seconds": None, "save_interval_seconds": None}
+    assert saves.cost == CheckpointCost()
     assert not saves.due
     now[0] += FIRST_SAVE_SECONDS
     assert saves.due
     for seconds in (1.0, 3.0):
         saves.save(partial(now.__setitem__, 0, now[0] + seconds))
     interval = math.sqrt(2 * 2.0 * 3600)
-    assert saves.facts() == {"saves": 2, "save_seconds": 2.0, "save_interval_seconds": interval}
+    assert saves.cost == CheckpointCost(saves=2, save_seconds=2.0, save_interval_seconds=interval)
     now[0] += interval - 1
     assert not saves.due
     now[0] += 1
@@ -58,7 +59,7 @@ def test_a_fixed_interval_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert saves.due
     saves.save(lambda: now.__setitem__(0, now[0] + 1000))
     assert not saves.due
-    assert saves.facts()["save_interval_seconds"] == 60.0
+    assert saves.cost.save_interval_seconds == 60.0
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from golf.data.dataset import Dataset, open_dataset
-from golf.pipeline.stages import RunFolder, measure, pack_trained, train_stage
+from golf.pipeline.evaluation import measure
+from golf.pipeline.pack_stage import pack_trained
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
 from golf.pipeline.standalone import preemption_signals
+from golf.pipeline.train_stage import train_stage
 from golf.runtime.files import read_json
 from golf.runtime.process_group import ProcessGroup, join
-from golf.runtime.results import STATE
+from golf.runtime.results import STATE, CheckpointCost
 from golf.runtime.tensors import read_stored
 from golf.train.checkpoint_policy import CheckpointPolicy
+from golf.train.hooks import Hooks
 from golf.train.loop import Preempted
 from tests.conftest import TINY
 
@@ -25,8 +30,9 @@ CONFIG = replace(TINY, score=replace(TINY.score, chunk_tokens=64))
 WEIGHTS = ("live.safetensors", "average.safetensors")
 
 
-def ignore(curve: str, step: int, value: float) -> None:
-    """Drop an event."""
+def run_in(path: Path, dataset: Dataset, group: ProcessGroup) -> StageContext:
+    """A run in a directory."""
+    return StageContext(config=CONFIG, dataset=dataset, directory=RunDirectory(path), group=group)
 
 
 def at_call(number: int) -> Callable[[], bool]:
@@ -38,12 +44,13 @@ def at_call(number: int) -> Callable[[], bool]:
 def test_wherever_a_notice_comes_nothing_is_lost(data: Path, tmp_path: Path) -> None:
     """Fault: a step, a validation or a kept state that a stop at this very place loses or makes twice."""
     dataset, keep = open_dataset(data), {4: tmp_path / "kept"}
-    calm, told = RunFolder(tmp_path / "calm"), RunFolder(tmp_path / "told")
-    train_stage(CONFIG, dataset, calm, ProcessGroup(), ignore, keep={4: tmp_path / "calm-kept"})
+    run = run_in(tmp_path / "told", dataset, ProcessGroup())
+    calm, told = RunDirectory(tmp_path / "calm"), run.directory
+    train_stage(replace(run, directory=calm), snapshots={4: tmp_path / "calm-kept"})
     stops: list[str] = []
     while not told.file("train.json").exists():
         try:
-            train_stage(CONFIG, dataset, told, ProcessGroup(), ignore, keep=keep, preemption=at_call(len(stops) + 1))
+            train_stage(run, Hooks(preemption=at_call(len(stops) + 1)), snapshots=keep)
         except Preempted as stop:
             stops.append(str(stop))
     assert sum("after 4 steps" in stop for stop in stops) > 1, "within the validation, at one chunk after the other"
@@ -64,33 +71,36 @@ def test_the_result_tells_what_saving_cost(data: Path, tmp_path: Path) -> None:
     """Fault: saves that nobody counts; a state after the last step, which nobody needs."""
     dataset = open_dataset(data)
     saved = train_stage(
-        CONFIG, dataset, RunFolder(tmp_path / "a"), ProcessGroup(), ignore, CheckpointPolicy(seconds=0.0)
+        run_in(tmp_path / "a", dataset, ProcessGroup()), Hooks(checkpoint_policy=CheckpointPolicy(seconds=0.0))
     )
-    assert saved["saves"] == CONFIG.schedule.steps - 1
-    assert 0 < saved["save_seconds"] * saved["saves"] < saved["seconds"]
+    cost = saved.checkpoints
+    assert cost.saves == CONFIG.schedule.steps - 1
+    assert cost.save_seconds is not None
+    assert 0 < cost.save_seconds * cost.saves < saved.seconds
     unsaved = train_stage(
-        CONFIG, dataset, RunFolder(tmp_path / "b"), ProcessGroup(), ignore, CheckpointPolicy(seconds=1e6)
+        run_in(tmp_path / "b", dataset, ProcessGroup()), Hooks(checkpoint_policy=CheckpointPolicy(seconds=1e6))
     )
-    assert (unsaved["saves"], unsaved["save_seconds"]) == (0, None)
+    assert unsaved.checkpoints == CheckpointCost()
 
 
-def run_to_the_end(dataset: Dataset, folder: RunFolder, group: ProcessGroup, told: bool) -> list[object]:
+def run_to_the_end(run: StageContext, told: bool) -> list[object]:
     """Train and adapt as often as it takes; the exit codes of the stops.
 
     Args: told: whether SIGTERM comes to the last rank alone, in the second step and in the second chunk.
     """
 
     def event(curve: str, step: int, value: float) -> None:
-        if told and group.rank == 1 and (curve, step) in (("train_loss", 1), ("ttt_bpb", 1)):
+        if told and run.group.rank == 1 and (curve, step) in (("train_loss", 1), ("ttt_bpb", 1)):
             os.kill(os.getpid(), signal.SIGTERM)
 
     codes: list[object] = []
     while len(codes) < 5:
         try:
-            with preemption_signals(group.first) as preemption:
-                train_stage(CONFIG, dataset, folder, group, event, preemption=preemption)
-                pack_trained(CONFIG, dataset, folder, group, b"")
-                measure(CONFIG, dataset, folder, group, event, "ttt", preemption=preemption)
+            with preemption_signals(run.group.first) as preemption:
+                hooks = Hooks(event=event, preemption=preemption)
+                train_stage(run, hooks)
+                pack_trained(run, b"")
+                measure(run, "ttt", hooks)
                 break
         except SystemExit as stop:
             codes.append(stop.code)
@@ -101,7 +111,7 @@ def rank_main(data: Path, root: Path) -> None:
     """One rank of two."""
     with join() as group:
         for told in (False, True):
-            codes = run_to_the_end(open_dataset(data), RunFolder(root / str(told)), group, told)
+            codes = run_to_the_end(run_in(root / str(told), open_dataset(data), group), told)
             (root / f"{told}{group.rank}").write_text(str(codes))
 
 

@@ -24,7 +24,7 @@ from tune.cache.gc import LEFT_SECONDS
 from tune.cache.lease import LEASES, Lease, LeaseAcquirer, LeaseConfig
 from tune.cache.store import INTERIOR, Store
 from tune.cli.store import main
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 
 ROOT = Path(__file__).parents[3]
 KEY = "c" * 64

@@ -21,7 +21,7 @@ from golf.runtime.files import read_json, write_json
 from tests.tune.workloads.gepa.test_runner import here, spec_of
 from tune.cluster.ray_cluster import Workers, trials_at_once
 from tune.cluster.sweep import SweepDriver, SweepSettings, entries_of, finished, only_driver, run_sweep
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.layout import Storage
 from tune.search.search import Search
 from tune.search.space import Space, Trial

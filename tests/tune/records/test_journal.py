@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tune.full_disk import file_size_limit
-from tune.records.journal import STAMPS, Ledger
+from tune.records.ledger import STAMPS, Ledger
 
 ROOT = Path(__file__).parents[3]
 
 APPEND_FOREVER = """
 import itertools, sys
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 for index in itertools.count():
     ledger.append({"index": index, "text": "x" * 20_000})
@@ -31,7 +31,7 @@ for index in itertools.count():
 
 APPEND_FIFTY = """
 import sys
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 sys.stdin.readline()
 for index in range(50):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tune.records.test_export import entry
 from tune.cli.ledger import listing, main
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 
 ROOT = Path(__file__).parents[3]
 

@@ -12,7 +12,7 @@ from tests.tune.made_ledger import made_sweep, write_ledger
 from tune.cache.backend import open_storage
 from tune.cli.mirror import LEDGER, copy, fetch
 from tune.cli.report import main as report
-from tune.records.journal import Ledger, encode
+from tune.records.ledger import Ledger, encode
 from tune.records.layout import Storage
 from tune.records.reading import damage_told, ranges, read_lines
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.tune.tracking.test_tracker import BEGIN, trial
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.tracking.tracker import Tracker, attach, default_uri, sync
 from tune.tracking.views import view_tag
 

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from benchmarks.browser import CHROMIUM, DRIVER, Browser, free_port, mlflow_server, open_browser
 from golf.runtime.results import LADDER
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.tracking.tracker import runs_page, sync
 from tune.tracking.views import compare_url, run_url, runs_url
 

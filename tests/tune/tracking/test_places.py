@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from tests.tune.tracking.test_tracker import trial
 from tune.cli.mirror import main as mirror
 from tune.cli.report import main as report
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.layout import Storage
 from tune.tracking.connection import absolute_uri, database_path, local_folder
 from tune.tracking.tracker import default_uri, runs_page, sync

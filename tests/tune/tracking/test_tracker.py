@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from benchmarks.browser import free_port, mlflow_server
-from tune.records.journal import Ledger
+from tune.records.ledger import Ledger
 from tune.records.layout import Storage
 from tune.tracking.experiment import Experiment
 from tune.tracking.tracker import Tracker, default_uri, sync

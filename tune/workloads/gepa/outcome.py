@@ -11,7 +11,7 @@ from typing import Any
 from golf.artifact.byte_breakdown import group_ledger
 from golf.compliance.points import check_from_plain
 from golf.data.dataset import hash_file
-from golf.pipeline.stages import RunFolder
+from golf.pipeline.run_directory import RunDirectory
 from golf.runtime.files import read_json
 from golf.runtime.results import SLIDING, TTT, RungResult, RunResults, read_result
 from golf.train.train_log import CURVES_FILE
@@ -28,7 +28,7 @@ ARTIFACT = "artifact.golf"
 
 def outcome_of(
     results: RunResults,
-    directory: RunFolder,
+    directory: RunDirectory,
     stages: GepaStages,
     runner: CachedStageRunner | UncachedStageRunner,
     ranks: Mapping[str, ScreeningRank],
@@ -75,7 +75,7 @@ def outcome_of(
     return outcome, _series_of(results, directory)
 
 
-def read_first_chunks(directory: RunFolder, rung: str) -> RungResult:
+def read_first_chunks(directory: RunDirectory, rung: str) -> RungResult:
     """Returns the result of a rung's first chunks. Raises: FileNotFoundError, ValueError."""
     path = directory.file(f"{rung}{FIRST_CHUNKS}.json")
     result = read_result(path, RungResult)
@@ -114,7 +114,7 @@ def _is_cold(stages: GepaStages, runner: CachedStageRunner | UncachedStageRunner
     return all(str(output.name) in runner.computed for output in outputs)
 
 
-def _series_of(results: RunResults, directory: RunFolder) -> Series:
+def _series_of(results: RunResults, directory: RunDirectory) -> Series:
     curves: dict[str, Any] = read_json(directory.file(CURVES_FILE))
     curves = {name: curves[name] for name in ("train_loss", "validation_bpb")}
     chunks = {rung.name: rung.chunks for rung in results.ladder if rung.name in (SLIDING, TTT)}

@@ -8,9 +8,14 @@ from pathlib import Path
 
 from golf.config.config import from_plain
 from golf.pipeline.bundle import counted_code
-from golf.pipeline.stages import RunFolder, pack_trained, run_stages, training_identity, with_code
+from golf.pipeline.identity import training_identity
+from golf.pipeline.pack_stage import pack_trained, with_code
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.stages import run_stages
 from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import AVERAGED, LIVE, PackedModel, PackResult, RunResults
+from golf.train.hooks import Hooks
 from golf.train.run_log import LOG_FILE, LogFile
 from tune.cache.cached_runner import CachedStageRunner
 from tune.cache.stage_graph import StageOutput
@@ -35,10 +40,11 @@ class GepaRunner:
 
     def __init__(self, settings: GepaSettings, spec: TrialSpec, execute: StageExecutor) -> None:
         self.settings, self.spec, self.execute = settings, spec, execute
-        self.config, self.dataset = settings.open(spec.trial)
-        self.directory = RunFolder(spec.directory)
+        config, dataset = settings.open(spec.trial)
+        self.directory = RunDirectory(spec.directory)
+        self.context = StageContext(config=config, dataset=dataset, directory=self.directory)
         self.stages = settings.stages(spec.trial)
-        self.code = counted_code(self.config)
+        self.code = counted_code(config)
         self.ranks: dict[str, ScreeningRank] = {}
         """Rung -> the trial's rank on its first chunks."""
 
@@ -55,7 +61,7 @@ class GepaRunner:
     def _train(self, start: Path | None, keep: Mapping[int, Path]) -> None:
         """Trains to the end. Args: start: state to continue from; keep: steps -> where the state after them is kept."""
         if self.spec.cache is not None:
-            identity = partial(training_identity, self.config, self.dataset)
+            identity = partial(training_identity, self.context.config, self.context.dataset)
             others = directories_alike(self.directory.file(PROVENANCE))
             link_latest_checkpoint(self.directory.path, others, start, keep, identity)
         self.execute(TrainRequest(spec=self.spec, start=start, keep=dict(keep)))
@@ -65,7 +71,7 @@ class GepaRunner:
         self._packed()
 
     def _packed(self) -> PackResult:
-        return pack_trained(self.config, self.dataset, self.directory, ProcessGroup(), self.code)
+        return pack_trained(self.context, self.code)
 
     def _is_promoted(self, screen: StageOutput) -> bool:
         """Whether the trial continues after the first chunks of a rung, compared with the sweep's other trials."""
@@ -83,7 +89,7 @@ class GepaRunner:
 
     def _score_first_chunks(self, outputs: Sequence[StageOutput]) -> None:
         rungs = tuple(output.name.kind for output in outputs)
-        self.execute(self._evaluation(rungs, self.settings.first_chunks(self.config)))
+        self.execute(self._evaluation(rungs, self.settings.first_chunks(self.context.config)))
 
     def _score(self, outputs: Sequence[StageOutput]) -> None:
         rungs = tuple(output.name.kind for output in outputs)
@@ -99,10 +105,8 @@ class GepaRunner:
 
     def _results(self, scored: bool) -> RunResults:
         """Results of all stages, read from the directory; the log, whoever computed its parts, is whole then."""
-        log = LogFile(self.directory.file(LOG_FILE), ProcessGroup())
-        return run_stages(
-            self.config, self.dataset, self.directory, ProcessGroup(), self.code, ignore, evaluate=scored, say=log
-        )
+        hooks = Hooks(log=LogFile(self.directory.file(LOG_FILE), ProcessGroup()))
+        return run_stages(self.context, self.code, hooks, evaluate=scored)
 
 
 @contextmanager
@@ -111,7 +115,8 @@ def stage_runner(spec: TrialSpec, stages: GepaStages) -> Iterator[StageRunner]:
     if spec.cache is None:
         yield UncachedStageRunner(spec.directory, seconds_of)
         return
-    store, trial = Store(spec.cache.store, budget_bytes=spec.cache.budget_bytes), spec.trial.trial
+    cache, trial = spec.cache, spec.trial.trial
+    store = Store(cache.store, budget_bytes=cache.budget_bytes, lease_config=cache.lease_config)
     store.pin(stages.needed(lambda key: store.find(key) is not None), trial)
     try:
         yield CachedStageRunner(store, spec.directory, trial, seconds_of)
@@ -133,7 +138,3 @@ def load_from_cache(settings: GepaSettings, spec: TrialSpec) -> tuple[Outcome, S
     if fits and not all(store.find(output.key) for output in (*stages.screens, *stages.rungs)):
         return None
     return GepaRunner(settings, spec, only_stored).run()
-
-
-def ignore(curve: str, step: int, value: float) -> None:
-    """Reports nothing: the point is known."""

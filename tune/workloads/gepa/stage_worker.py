@@ -6,11 +6,14 @@ from pathlib import Path
 
 from golf.compliance.points import check_to_plain
 from golf.compliance.run import cheap_check
-from golf.config.config import RunConfig
-from golf.data.dataset import Dataset
-from golf.pipeline.stages import RunFolder, measure, rung_identity, rungs_of, train_stage
-from golf.runtime.files import write_json
+from golf.pipeline.evaluation import measure, rungs_of
+from golf.pipeline.identity import rung_identity
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.train_stage import train_stage
+from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup
+from golf.train.hooks import Hooks
 from golf.train.run_log import LOG_FILE, LogFile, head_lines, rung_line
 from tune.workloads.base import RankContext, StageRequest
 from tune.workloads.gepa.settings import GepaSettings
@@ -47,50 +50,36 @@ class EvaluateRequest(StageRequest):
 def run_stage(settings: GepaSettings, request: StageRequest, context: RankContext) -> None:
     """Computes a training or an evaluation on this rank; its results are in the trial's directory afterwards."""
     config, dataset = settings.open(request.spec.trial)
-    directory, group = RunFolder(request.spec.directory), context.group
-    policy = request.spec.checkpoint_policy
-    log = LogFile(directory.file(LOG_FILE), group, begin=isinstance(request, TrainRequest))
+    directory = RunDirectory(request.spec.directory)
+    run = StageContext(config=config, dataset=dataset, directory=directory, group=context.group)
+    log = LogFile(directory.file(LOG_FILE), context.group, append=not isinstance(request, TrainRequest))
+    hooks = Hooks(
+        event=context.report,
+        log=log,
+        checkpoint_policy=request.spec.checkpoint_policy,
+        preemption=context.preemption,
+    )
     if isinstance(request, TrainRequest):
         for line in head_lines(config, dataset):
             log(line)
-        train_stage(
-            config,
-            dataset,
-            directory,
-            group,
-            context.report,
-            policy,
-            request.start,
-            request.keep,
-            context.preemption,
-            log,
-        )
+        train_stage(run, hooks, request.start, request.keep)
     elif isinstance(request, EvaluateRequest):
         for rung in request.rungs:
-            result = measure(
-                config,
-                dataset,
-                directory,
-                group,
-                context.report,
-                rung,
-                request.first_chunks,
-                policy,
-                context.preemption,
-            )
+            result = measure(run, rung, hooks, first_chunks=request.first_chunks)
             if request.first_chunks is None:
                 log(rung_line(result))
         if request.first_chunks is None and rungs_of(config)[-1] in request.rungs:
-            check(config, dataset, directory, group, request.code_bytes)
+            check(run, request.code_bytes)
     else:
         raise TypeError(f"GEPA has no stage {request.stage}")
 
 
-def check(config: RunConfig, dataset: Dataset, directory: RunFolder, group: ProcessGroup, code_bytes: int) -> None:
+def check(run: StageContext, code_bytes: int) -> None:
     """Checks the rules' points in the cheap form, where the evaluation ran."""
+    config, dataset, directory, group = run.config, run.dataset, run.directory, run.group
     path = directory.file(CHECK_FILE)
-    if group.first and not path.exists():
+    identity = rung_identity(config, dataset, rungs_of(config)[-1])
+    if group.first and not (path.exists() and read_json(path)["identity"] == identity):
         result = cheap_check(config, dataset, directory, ProcessGroup(device=group.device), code_bytes)
-        identity = rung_identity(config, dataset, rungs_of(config)[-1])
         write_json(path, {"identity": identity, "result": check_to_plain(result)})
     group.wait()

@@ -15,7 +15,7 @@ import torch
 from golf.config.config import RunConfig, ScheduleConfig
 from golf.config.identity import Stage, stage_arguments
 from golf.config.schedule import make_plan, rows_digest
-from golf.pipeline.stages import rungs_of
+from golf.pipeline.evaluation import rungs_of
 from golf.runtime.files import read_json
 from golf.runtime.results import AVERAGED, LADDER, LIVE, SLIDING, STATE, TENSORS, TTT, WEIGHTS, digest
 from tune.cache.fingerprint import source_digest, stage_key
