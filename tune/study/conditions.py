@@ -48,8 +48,7 @@ class Conditions:
 def configuration_key(config: Mapping[str, Any], workload: str) -> str:
     """Returns all fields of a configuration but the seed as canonical JSON: equal for the runs of one seed study.
 
-    Args:
-        config: JSON values. For GEPA, fields that are left out get their defaults; others are taken as they are.
+    Args: config: JSON values. For GEPA, fields that are left out get their defaults; others are taken as they are;
         workload: name of the workload.
     """
     if workload == GEPA and not _has_fields(config, _defaults()):
@@ -105,13 +104,9 @@ def conditions_of(entry: TrialEntry) -> Conditions:
 def check_unmixed(name: str, entries: Sequence[TrialEntry], coming: Conditions | None = None) -> dict[str, str | None]:
     """Returns the facts that all runs of a study share; None for what no run says.
 
-    Args:
-        name: of the study, for the message.
-        entries: its runs.
-        coming: conditions of the runs that this command would add.
-
-    Raises:
-        ValueError: naming the first field that differs, its values and their seeds, and further fields that differ.
+    Args: name: of the study, for the message; entries: its runs; coming: conditions of the runs that this command would
+        add.
+    Raises: ValueError naming the first field that differs, its values and their seeds, and further fields that differ.
     """
     runs = [(entry.seed, entry.state == TrialState.FAILED, conditions_of(entry)) for entry in entries]
     runs += [(None, True, coming)] if coming is not None else []

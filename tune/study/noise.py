@@ -90,8 +90,7 @@ def seeds_table(
 
     Assumptions and source as for `tune.study.sequential_test.power`.
 
-    Raises:
-        ValueError: for noise that is not above 0, or a gain that is not above the margin.
+    Raises: ValueError for noise that is not above 0, or a gain that is not above the margin.
     """
     if not sd_bpb > 0.0:
         raise ValueError(f"the noise must be above 0 to plan by, got {sd_bpb} BPB; give --noise-bpb")
