@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from golf.config.config import nearest
 from tune.records.entries import Series, TrialEntry, latest, trials_of
 from tune.records.ledger import Ledger
-from tune.study.conditions import check_unmixed, conditions_of, same_configuration_key
+from tune.study.conditions import check_unmixed, facts_of, same_configuration_key
 
 _SHOWN_NAMES = 12
 MIN_PREFIX = 4
@@ -161,7 +161,7 @@ def _why(entry: TrialEntry, is_in_study: bool, facts: Mapping[str, str | None]) 
     """Returns why an entry of the study's configuration does not count."""
     if is_in_study:
         return "an earlier attempt, run again since"
-    other_facts = conditions_of(entry).facts
+    other_facts = facts_of(entry)
     differ = [field for field in facts if other_facts.get(field) not in (None, facts[field])]
     return f'of "{entry.sweep}"' + (f"; other {', '.join(differ)}" if differ else "")
 
