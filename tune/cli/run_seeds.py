@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
-import msgspec
+from msgspec.structs import replace
 
 from golf.cli.terminal import python_line, quiet_when_closed
 from golf.compliance.points import brief
@@ -41,7 +40,7 @@ from tune.records.provenance import versions
 from tune.search.search import Search, SearchConfig
 from tune.search.space import Space
 from tune.study.baseline import Baseline, baseline_of, check_same_text
-from tune.study.conditions import GEPA, Conditions, check_unmixed, configuration_key
+from tune.study.conditions import GEPA, check_unmixed, configuration_key
 from tune.study.export import export_study
 from tune.study.noise import PUBLISHED, Noise, pooled_noise, seeds_table
 from tune.study.paired import compare
@@ -89,10 +88,7 @@ class SeedStudyCommand:
     def run(self) -> int:
         """Shows the study, or runs or continues it and reports what it shows. Returns: the exit status."""
         wanted, known = self.wanted_plan(), self.finished()
-        if known:  # other code or versions are refused only where something has to be run
-            check_unmixed(
-                self.name, known, replace(self.coming(), code=known[-1].code, environment=known[-1].environment)
-            )
+        self.check_known(known, will_run=False)
         plan = agreed_plan(self.name, self.earlier_plan(), wanted, len(self.ledger.trials(self.name)))
         if self.options.dry_run:
             search = self.search(plan, plan.seeds, known)
@@ -140,15 +136,15 @@ class SeedStudyCommand:
             sequential=sequential,
         )
 
-    def coming(self) -> Conditions:
-        """Returns the conditions of a run that this command would add."""
-        return Conditions(
-            configuration=self.configuration,
-            code=self.code,
-            data=self.dataset.digest,
-            device=None,
-            environment=versions(),
-        )
+    def check_known(self, known: Sequence[TrialEntry], will_run: bool) -> None:
+        """Raises: ValueError where the study's runs are not what this command runs.
+
+        Args: will_run: whether anything is run: only then other code and versions matter.
+        """
+        if known:
+            coming = replace(known[-1], config=to_plain(self.target.config), data=self.dataset.digest, device=None)
+            coming = replace(coming, code=self.code, environment=versions()) if will_run else coming
+            check_unmixed(self.name, known, coming)
 
     def finished(self) -> list[TrialEntry]:
         """Returns the runs that are not run again."""
@@ -173,7 +169,7 @@ class SeedStudyCommand:
             last, known = seeds, self.finished()
             search = self.search(plan, seeds, known)
             if search.num_trials > len(search.given):
-                check_unmixed(self.name, known, self.coming())
+                self.check_known(known, will_run=True)
                 passes = describe_text_passes(list(map(config_of, search.candidates())), self.dataset)
                 session.run(
                     Runs(
@@ -195,7 +191,7 @@ class SeedStudyCommand:
         if study is not None:
             history = [entry.verdict for entry in self.ledger.verdicts(self.name)]
             verdict = judge(study, plan, self.baseline, self.options.margin_nats, self.options.track, history)
-            verdict = msgspec.structs.replace(verdict, text=verdict_text(study, verdict))
+            verdict = replace(verdict, text=verdict_text(study, verdict))
             print(f"\n{verdict.text}\n")
             if not session.stopped:
                 self.keep(verdict, history)
@@ -213,7 +209,7 @@ class SeedStudyCommand:
     def keep(self, verdict: StudyVerdict, history: Sequence[StudyVerdict]) -> None:
         """Exports the study, checks what was exported, and writes a verdict that is new into the ledger."""
         folder = export_study(self.storage, self.name, verdict, self.dataset, Store(self.options.places.store))
-        verdict = msgspec.structs.replace(verdict, check=saved_check(folder))
+        verdict = replace(verdict, check=saved_check(folder))
         if not history or verdict != history[-1]:
             self.ledger.append(VerdictEntry(study=self.name, verdict=verdict))
         check = python_line("golf", "check", str(folder))

@@ -61,8 +61,7 @@ class Target:
 def find_target(options: TargetOptions, trials: Sequence[TrialEntry]) -> Target:
     """Returns the configuration that the command line names.
 
-    Raises:
-        ValueError: for one that is not there, or that is not GEPA's.
+    Raises: ValueError for one that is not there, or that is not GEPA's.
     """
     name = options.target
     if name is not None and (name in PRESETS or names_file(name)):
@@ -89,10 +88,7 @@ def _changed(config: RunConfig, options: TargetOptions) -> RunConfig:
 def study_name(begin: Sequence[str], options: TargetOptions, config: RunConfig) -> str:
     """Returns the name of a study: what is run and every change, so that two configurations have two names.
 
-    Args:
-        begin: its first parts.
-        options: with the changes.
-        config: with the changes applied.
+    Args: begin: its first parts; options: with the changes; config: with the changes applied.
     """
     parts, split = [_safe(part) for part in begin], options.split
     if split and split.endswith(".json"):
@@ -125,8 +121,7 @@ def _safe(text: str) -> str:
 def find_data(options: TargetOptions, target: Target, storage: Storage) -> Dataset:
     """Returns the dataset of a target: the one that the command line names, a trial's own, or the built-in one.
 
-    Raises:
-        ValueError: when a trial's own is not there, or another is given.
+    Raises: ValueError when a trial's own is not there, or another is given.
     """
     if target.data is None:
         return open_data(options.data, target.config, options.target, storage)

@@ -56,18 +56,11 @@ def paired_bootstrap(
     95 % held the truth 0.91 of the time, and 0.95 of independent ones. See `STREAM_CLAIM` for what this can claim.
     Source: Politis and Romano, "A circular block-resampling procedure" (1992), and JASA 89 (1994); Künsch (1989).
 
-    Args:
-        candidate_nats: [num_chunks] sums of NLL in nats in stream order.
-        baseline_nats: [num_chunks] the same of the baseline.
-        num_bytes: [num_chunks] scored bytes.
-        num_tokens: [num_chunks] scored tokens.
-        block: chunks drawn together, `block_length` by default.
-        replicates: number of redrawn streams.
-        seed: of the random draws.
-        level: confidence level of the intervals.
-
-    Raises:
-        ValueError: for shapes that differ, no chunk, a value that is not finite, or a block outside [1, num_chunks].
+    Args: candidate_nats: [num_chunks] sums of NLL in nats in stream order; baseline_nats: [num_chunks] the same of the
+        baseline; num_bytes: [num_chunks] scored bytes; num_tokens: [num_chunks] scored tokens; block: chunks drawn
+        together, `block_length` by default; replicates: number of redrawn streams; seed: of the random draws; level:
+        confidence level of the intervals.
+    Raises: ValueError for shapes that differ, no chunk, a value that is not finite, or a block outside [1, num_chunks].
     """
     parts = [np.asarray(part, dtype=np.float64) for part in (baseline_nats, candidate_nats, num_bytes, num_tokens)]
     if parts[0].ndim != 1 or parts[0].size == 0 or len({part.shape for part in parts}) != 1:
@@ -97,8 +90,7 @@ def block_length(series: ArrayLike) -> int:
     a run of insignificant ones. Source: Politis and White, Econometric Reviews 23 (2004), with the correction of
     Patton, Politis and White 28 (2009): (2 G^2 / (4/3 g^2))^(1/3) n^(1/3), flat-top window.
 
-    Args:
-        series: [n].
+    Args: series: [n].
 
     Returns: between 1 and min(3 sqrt(n), n/3).
     """
@@ -133,10 +125,7 @@ def _ring_sums(
 ) -> NDArray[np.float64]:
     """Returns the sums of each column over redrawn streams of the same length, [replicates, num_columns].
 
-    Args:
-        columns: [num_columns, num_chunks].
-        length: chunks of a block.
-        replicates: number of redrawn streams.
+    Args: columns: [num_columns, num_chunks]; length: chunks of a block; replicates: number of redrawn streams;
         generator: of the random starts.
     """
     total = columns.shape[1]

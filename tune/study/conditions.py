@@ -6,7 +6,6 @@
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
@@ -23,34 +22,10 @@ _FACTS = ("code", "data", "device")
 _ENVIRONMENT = "environment."
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """What a run computes, and what it runs on."""
-
-    configuration: str
-    """Its `configuration_key`."""
-    code: str
-    """Digest of the code that computes the stages."""
-    data: str
-    """Digest of the dataset."""
-    device: str | None
-    """Number and name of the devices; None before the run has come so far as to say."""
-    environment: Mapping[str, str]
-    """Versions of the packages."""
-
-    @property
-    def facts(self) -> dict[str, str | None]:
-        """ "code", "data", "device" and "environment.<package>"."""
-        versions = {f"{_ENVIRONMENT}{package}": version for package, version in self.environment.items()}
-        return {"code": self.code, "data": self.data, "device": self.device} | versions
-
-
 def configuration_key(config: Mapping[str, Any], workload: str) -> str:
     """Returns all fields of a configuration but the seed as canonical JSON: equal for the runs of one seed study.
 
-    Args:
-        config: JSON values. For GEPA, fields that are left out get their defaults; others are taken as they are.
-        workload: name of the workload.
+    Args: config: JSON values. For GEPA, fields that are left out get their defaults; others are taken as they are.
     """
     if workload == GEPA and not _has_fields(config, _defaults()):
         return _completed_key(msgspec.json.encode(config, order="sorted"))
@@ -64,13 +39,12 @@ def same_configuration_key(entry: TrialEntry) -> str:
 
 def _has_fields(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
     """Returns whether a configuration, and each of its sections, has every field that the defaults have."""
-    return all(
-        name in config
-        and not (
-            isinstance(config[name], dict) and isinstance(default, dict) and not _has_fields(config[name], default)
-        )
-        for name, default in defaults.items()
-    )
+    for name, default in defaults.items():
+        if name not in config:
+            return False
+        if isinstance(default, dict) and isinstance(config[name], dict) and not _has_fields(config[name], default):
+            return False
+    return True
 
 
 @cache
@@ -91,56 +65,42 @@ def _canonical(config: Mapping[str, Any]) -> str:
     return msgspec.json.encode(without_seed(config), order="sorted").decode()
 
 
-def conditions_of(entry: TrialEntry) -> Conditions:
-    """Returns the conditions under which a trial ran."""
-    return Conditions(
-        configuration=same_configuration_key(entry),
-        code=entry.code,
-        data=entry.data,
-        device=None if entry.device is None else str(entry.device),
-        environment=entry.environment,
-    )
+def facts_of(entry: TrialEntry) -> dict[str, str | None]:
+    """Returns "code", "data", "device" (None: the run does not say) and "environment.<package>" of a run."""
+    device = None if entry.device is None else str(entry.device)
+    versions = {f"{_ENVIRONMENT}{package}": version for package, version in entry.environment.items()}
+    return {"code": entry.code, "data": entry.data, "device": device, **versions}
 
 
-def check_unmixed(name: str, entries: Sequence[TrialEntry], coming: Conditions | None = None) -> dict[str, str | None]:
+def check_unmixed(name: str, entries: Sequence[TrialEntry], coming: TrialEntry | None = None) -> dict[str, str | None]:
     """Returns the facts that all runs of a study share; None for what no run says.
 
-    Args:
-        name: of the study, for the message.
-        entries: its runs.
-        coming: conditions of the runs that this command would add.
-
-    Raises:
-        ValueError: naming the first field that differs, its values and their seeds, and further fields that differ.
+    Args: name: of the study, for the message; entries: its runs; coming: a run that this command would add, which has
+        not come so far as to say its device.
+    Raises: ValueError naming the first field that differs, its values and their seeds, and further fields that differ.
     """
-    runs = [(entry.seed, entry.state == TrialState.FAILED, conditions_of(entry)) for entry in entries]
-    runs += [(None, True, coming)] if coming is not None else []
-    fields = [conditions.facts | flat(json.loads(conditions.configuration)) for _, _, conditions in runs]
+    runs = [*entries, coming] if coming is not None else list(entries)
+    fields = [facts_of(run) | flat(json.loads(same_configuration_key(run))) for run in runs]
     mixed: dict[str, dict[str, list[int | None]]] = {}
-    for field in dict.fromkeys(field for run in fields for field in run):
-        values: dict[str, list[int | None]] = {}
-        for (seed, may_lack_device, _), run in zip(runs, fields, strict=True):
-            if field != "device" or run[field] is not None or not may_lack_device:
-                values.setdefault(_shown(run, field), []).append(seed)
-        if len(values) > 1:
-            mixed[field] = values
+    for field in dict.fromkeys(field for values in fields for field in values):
+        seeds: dict[str, list[int | None]] = {}
+        for run, values in zip(runs, fields, strict=True):
+            if field != "device" or values[field] is not None or not (run is coming or run.state == TrialState.FAILED):
+                seeds.setdefault(_shown(values, field), []).append(None if run is coming else run.seed)
+        if len(seeds) > 1:
+            mixed[field] = seeds
     if mixed:
-        raise ValueError(_difference(name, mixed))
+        first, *others = sorted(mixed, key=lambda field: field.count("."))  # whole sections before fields inside one
+        differ = ", ".join(f"{value} ({_seeds(seeds)})" for value, seeds in mixed[first].items())
+        more = f" (and in {', '.join(others[:4])})" if others else ""
+        raise ValueError(
+            f'the runs of "{name}" differ in {first}: {differ}{more}; one study needs one of each: '
+            "another --name, or of a sweep SWEEP:TRIAL"
+        )
     common: dict[str, str | None] = dict.fromkeys(_FACTS)
-    for _, _, conditions in runs:
-        common |= {field: value for field, value in conditions.facts.items() if value is not None}
+    for run in runs:
+        common |= {field: value for field, value in facts_of(run).items() if value is not None}
     return common
-
-
-def _difference(name: str, mixed: Mapping[str, Mapping[str, Sequence[int | None]]]) -> str:
-    """Returns the message on fields that differ, a field of a whole section before those inside a section."""
-    first, *others = sorted(mixed, key=lambda field: field.count("."))
-    values = ", ".join(f"{value} ({_seeds(seeds)})" for value, seeds in mixed[first].items())
-    more = f" (and in {', '.join(others[:4])})" if others else ""
-    return (
-        f'the runs of "{name}" differ in {first}: {values}{more}; one study needs one of each: '
-        "another --name, or of a sweep SWEEP:TRIAL"
-    )
 
 
 def _shown(fields: Mapping[str, Any], field: str) -> str:

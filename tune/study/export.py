@@ -36,16 +36,9 @@ def export_study(
 ) -> Path:
     """Writes the folder of a study, over what an earlier export left there; returns its path.
 
-    Args:
-        storage: where its ledger and its trials' folders are.
-        name: of the study.
-        verdict: on the study.
-        dataset: what it ran on, where it is at hand: its shards are listed.
-        store: where artifacts may still be.
-
-    Raises:
-        ValueError: for a workload whose configurations no submission knows.
-        OSError: naming what cannot be written.
+    Args: storage: where its ledger and its trials' folders are; name: of the study; verdict: on the study; dataset:
+        what it ran on, where it is at hand: its shards are listed; store: where artifacts may still be.
+    Raises: ValueError for a workload whose configurations no submission knows; OSError naming what cannot be written.
     """
     ledger = Ledger(storage.ledger)
     entries = sorted((e for e in ledger.latest(name) if not e.repeat), key=lambda entry: entry.seed or 0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from golf.config.rules import P_CLAIM, P_LOOSE, SP1024_BYTES, SP1024_TOKENS
 from tune.records.entries import TrialEntry, latest
-from tune.study.conditions import conditions_of
+from tune.study.conditions import facts_of, same_configuration_key
 from tune.study.runs import nats_per_bpb
 from tune.study.sequential_test import PUBLISHED_SEED_SD, BaselineSize, seeds_needed
 from tune.study.stats import summarise
@@ -65,8 +65,7 @@ def pooled_noise(trials: Sequence[TrialEntry], preset: str) -> Noise | None:
             and entry.seed is not None
             and entry.bpb is not None
         ):
-            conditions = conditions_of(entry)
-            key = (conditions.configuration, tuple(sorted(conditions.facts.items())))
+            key = (same_configuration_key(entry), *sorted(facts_of(entry).items()))
             groups.setdefault(key, {}).setdefault(entry.seed, entry.bpb)
     samples = [list(group.values()) for group in groups.values() if len(group) > 1]
     if not samples:
@@ -90,8 +89,7 @@ def seeds_table(
 
     Assumptions and source as for `tune.study.sequential_test.power`.
 
-    Raises:
-        ValueError: for noise that is not above 0, or a gain that is not above the margin.
+    Raises: ValueError for noise that is not above 0, or a gain that is not above the margin.
     """
     if not sd_bpb > 0.0:
         raise ValueError(f"the noise must be above 0 to plan by, got {sd_bpb} BPB; give --noise-bpb")

@@ -68,13 +68,9 @@ class _Side:
 def compare(names: Sequence[str], ledger: Ledger, margin_nats: float = 0.0) -> list[PairedComparison]:
     """Compares every configuration or run after the first with the first.
 
-    Args:
-        names: as for `tune.study.runs.named`.
-        ledger: where they are looked up.
-        margin_nats: that the test of a gain has to exceed, in nats per token.
-
-    Raises:
-        ValueError: for fewer than two names, one that nothing has, a mixture, no finished run, or other chunks.
+    Args: names: as for `tune.study.runs.named`; ledger: where they are looked up; margin_nats: that the test of a gain
+        has to exceed, in nats per token.
+    Raises: ValueError for fewer than two names, one that nothing has, a mixture, no finished run, or other chunks.
     """
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(f"two or more different names are compared, the first is the baseline; got {' '.join(names)}")

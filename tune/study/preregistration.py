@@ -21,8 +21,7 @@ _NEW_NAME = "give another --name for another plan"
 def fixed_seeds(given: Sequence[int], num: int, avoid: Collection[int] = ()) -> tuple[int, ...]:
     """Returns `given` continued to `num` seeds, always by the same ones but those to avoid.
 
-    Raises:
-        ValueError: for a seed that comes twice or is negative, or more of them than `num`.
+    Raises: ValueError for a seed that comes twice or is negative, or more of them than `num`.
     """
     if len(set(given)) < len(given) or min(given, default=0) < 0:
         raise ValueError(f"seeds must be different whole numbers from 0 on, got {' '.join(map(str, given))}")
@@ -37,14 +36,9 @@ def fresh_seeds(
 ) -> tuple[int, ...]:
     """Returns the seeds of a sequential plan: none whose value was in the ledger before the plan was.
 
-    Args:
-        given: the first ones; None: the usual ones that are not known.
-        num: the maximum.
-        known: where a seed's value under this configuration is known from, other studies only.
-        earlier: the study's own plan.
-
-    Raises:
-        ValueError: naming a known seed; as `fixed_seeds`.
+    Args: given: the first ones; None: the usual ones that are not known; num: the maximum; known: where a seed's value
+        under this configuration is known from, other studies only; earlier: the study's own plan.
+    Raises: ValueError naming a known seed; as `fixed_seeds`.
     """
     first = () if given is None else tuple(given)
     if earlier is not None and earlier.sequential is not None and earlier.seeds[: len(first)] == first:
@@ -61,10 +55,8 @@ def fresh_seeds(
 def known_seeds(configuration: str, study: str, trials: Sequence[TrialEntry]) -> dict[int, str]:
     """Returns the seeds whose result under a configuration other studies and sweeps hold, and which one does.
 
-    Args:
-        configuration: its `tune.study.conditions.configuration_key`.
-        study: whose own runs do not count.
-        trials: all trials of the ledger.
+    Args: configuration: its `tune.study.conditions.configuration_key`; study: whose own runs do not count; trials: all
+        trials of the ledger.
     """
     return {
         entry.seed: entry.sweep
@@ -82,14 +74,9 @@ def agreed_plan(study: str, earlier: StudyPlan | None, wanted: StudyPlan, num_ru
     A study of a fixed number of seeds may get more of them (its verdict then says that values were seen before); a
     sequential one, and what the seeds have in common, must stay as it was.
 
-    Args:
-        study: its name.
-        earlier: its plan in the ledger.
-        wanted: the plan that the command asks for.
-        num_runs: runs of the study that the ledger holds.
-
-    Raises:
-        ValueError: naming what would change, from what to what.
+    Args: study: its name; earlier: its plan in the ledger; wanted: the plan that the command asks for; num_runs: runs
+        of the study that the ledger holds.
+    Raises: ValueError naming what would change, from what to what.
     """
     if earlier is None or not num_runs:
         if num_runs and wanted.sequential is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from golf.config.config import nearest
 from tune.records.entries import Series, TrialEntry, latest, trials_of
 from tune.records.ledger import Ledger
-from tune.study.conditions import check_unmixed, conditions_of, same_configuration_key
+from tune.study.conditions import check_unmixed, facts_of, same_configuration_key
 
 _SHOWN_NAMES = 12
 MIN_PREFIX = 4
@@ -103,10 +103,8 @@ class Study:
 def study_of(name: str, ledger: Ledger) -> Study:
     """Returns the study that a name refers to; see `named`.
 
-    Raises:
-        ValueError: when nothing has that name, naming the first field in which its runs differ, or for a workload
-            without seeds.
-        OSError: when chunk sums of a run cannot be read.
+    Raises: ValueError when nothing has that name, naming the first field in which its runs differ, or for a workload
+        without seeds; OSError when chunk sums of a run cannot be read.
     """
     trials = ledger.trials()
     entries = named(name, trials)
@@ -128,13 +126,9 @@ def study_of(name: str, ledger: Ledger) -> Study:
 def named(name: str, trials: Sequence[TrialEntry]) -> list[TrialEntry]:
     """Returns the last entries of the runs that a name refers to.
 
-    Args:
-        name: of a study or sweep: all its runs; SWEEP:TRIAL: all runs of that trial's configuration there; a trial's id
-            or the beginning of it: that one run.
-        trials: all trials of the ledger.
-
-    Raises:
-        ValueError: when nothing has that name.
+    Args: name: of a study or sweep: all its runs; SWEEP:TRIAL: all runs of that trial's configuration there; a trial's
+        id or the beginning of it: that one run; trials: all trials of the ledger.
+    Raises: ValueError when nothing has that name.
     """
     sweeps = {entry.sweep for entry in trials}
     sweep, colon, prefix = name.rpartition(":")
@@ -167,7 +161,7 @@ def _why(entry: TrialEntry, is_in_study: bool, facts: Mapping[str, str | None]) 
     """Returns why an entry of the study's configuration does not count."""
     if is_in_study:
         return "an earlier attempt, run again since"
-    other_facts = conditions_of(entry).facts
+    other_facts = facts_of(entry)
     differ = [field for field in facts if other_facts.get(field) not in (None, facts[field])]
     return f'of "{entry.sweep}"' + (f"; other {', '.join(differ)}" if differ else "")
 
@@ -184,8 +178,7 @@ def near(name: str, known: Collection[str]) -> str:
 def find_trial(prefix: str, trials: Sequence[TrialEntry], sweep: str | None = None) -> TrialEntry:
     """Returns the last entry of the trial whose id begins with `prefix`, a finished one first.
 
-    Raises:
-        ValueError: when there is none, or several.
+    Raises: ValueError when there is none, or several.
     """
     trials = trials_of(trials, sweep)
     matches = [entry for entry in trials if len(prefix) >= MIN_PREFIX and entry.trial.startswith(prefix)]

@@ -48,16 +48,10 @@ def power(
     depend; against a published mean the noncentral t itself. Source: Johnson, Kotz and Balakrishnan, Continuous
     Univariate Distributions 2 (1995), chapter 31.
 
-    Args:
-        gain: true gain.
-        sd: true deviation from seed to seed (`PUBLISHED_SEED_SD` where nothing better is known).
-        margin: that the gain has to exceed.
-        alpha: level of the test.
-        num_seeds: seeds of the candidate, two or more.
+    Args: gain: true gain; sd: true deviation from seed to seed (`PUBLISHED_SEED_SD` where nothing better is known);
+        margin: that the gain has to exceed; alpha: level of the test; num_seeds: seeds of the candidate, two or more;
         baseline: seeds of the baseline.
-
-    Raises:
-        ValueError: for fewer than two seeds on a side, sd not above 0, or alpha outside (0, 0.5).
+    Raises: ValueError for fewer than two seeds on a side, sd not above 0, or alpha outside (0, 0.5).
     """
     others = num_seeds if baseline == "equal" else baseline
     if num_seeds < 2 or (isinstance(others, int) and others < 2):
@@ -91,14 +85,10 @@ def seeds_needed(
 
     Assumptions, source and further arguments as for `power`.
 
-    Args:
-        target: power to reach, in (0, 1).
-        most: seeds beyond which nobody would go.
+    Args: target: power to reach, in (0, 1); most: seeds beyond which nobody would go.
 
     Returns: None when `most` are not enough: a gain near the margin, or a baseline of too few seeds.
-
-    Raises:
-        ValueError: as `power`, or for a target outside (0, 1).
+    Raises: ValueError as `power`, or for a target outside (0, 1).
     """
     if not 0.0 < target < 1.0:
         raise ValueError(f"target must be in (0, 1), got {target}")
@@ -125,17 +115,12 @@ def sequential_decision(
     up to 0.012 at a ratio of 1.5 and 0.021 at 3, no more than that of a single Welch test there. Sources: see the
     module.
 
-    Args:
-        candidate: values in the order of the plan; those after the last due look are not used.
-        baseline: values, or one published mean taken as exact.
-        margin: that the gain has to exceed.
-        alpha: largest probability of a false claim.
-        looks: numbers of candidate seeds at which to look; the last is the maximum.
-        no_gain_alpha: largest probability of a false denial.
-
-    Raises:
-        ValueError: for a plan that is not increasing from two or more, a baseline of a single seed's value, or an alpha
-            outside (0, 0.5).
+    Args: candidate: values in the order of the plan; those after the last due look are not used; baseline: values, or
+        one published mean taken as exact; margin: that the gain has to exceed; alpha: largest probability of a false
+        claim; looks: numbers of candidate seeds at which to look; the last is the maximum; no_gain_alpha: largest
+        probability of a false denial.
+    Raises: ValueError for a plan that is not increasing from two or more, a baseline of a single seed's value, or an
+        alpha outside (0, 0.5).
     """
     plan = tuple(looks)
     num_baseline = None if isinstance(baseline, (int, float)) else len(baseline)
@@ -171,13 +156,9 @@ def nominal_levels(num_baseline: int | None, looks: tuple[int, ...], alpha: floa
     turns R into (a R + b w) / sqrt(1 + w^2), a^2 = 1 - b^2 = I_old / I_new, and w is a t variable independent of the
     past. That chain is followed on a grid of the angle whose sine is R. Source: Jennison and Turnbull (1991).
 
-    Args:
-        num_baseline: seeds of the baseline, two or more; None for a mean taken as exact.
-        looks: numbers of candidate seeds.
-        alpha: to be spent in all.
-
-    Raises:
-        ValueError: as `sequential_decision`.
+    Args: num_baseline: seeds of the baseline, two or more; None for a mean taken as exact; looks: numbers of candidate
+        seeds; alpha: to be spent in all.
+    Raises: ValueError as `sequential_decision`.
     """
     if not looks or looks[0] < 2 or list(looks) != sorted(set(looks)):
         raise ValueError(f"looks must be increasing numbers of seeds from 2 on, got {looks}")
@@ -244,11 +225,8 @@ def _step(mass: NDArray[np.float64], sines: NDArray[np.float64], shared: float, 
 
     With w = tan(phi), a R + b w over sqrt(1 + w^2) is rho cos(phi - phi_0): above s between two values of phi.
 
-    Args:
-        mass: [num_bins] probability of each bin.
-        sines: [num_bins] sine in the middle of each bin.
-        shared: a^2, the share of the information that the last statistic has.
-        freedom: degrees of freedom of w.
+    Args: mass: [num_bins] probability of each bin; sines: [num_bins] sine in the middle of each bin; shared: a^2, the
+        share of the information that the last statistic has; freedom: degrees of freedom of w.
     """
     x, b = math.sqrt(shared) * sines[:, None], math.sqrt(1.0 - shared)
     rho, centre = np.hypot(x, b), np.arctan2(b, x)

@@ -1,8 +1,9 @@
 """Statistics of seeds: the mean, tests of a gain, the risk of the cap, the parts of the noise.
 
 Lower is better everywhere, and a gain is baseline minus candidate. Values may have any unit (BPB, nats per token); the
-margin has the same one. Each function names its assumption and its source. Where the values cannot carry a figure (one
-seed, no spread at all) the figure is None, never nan and never a guess.
+margin has the same one, `level` is the confidence level of intervals. Each function names its assumption and its
+source, and raises ValueError for an empty sample or a value that is not finite. Where the values cannot carry a figure
+(one seed, no spread at all) the figure is None, never nan and never a guess.
 """
 
 import math
@@ -18,13 +19,6 @@ def summarise(values: Sequence[float], level: float = 0.95) -> Summary:
     """Returns mean, spread and t interval of a sample.
 
     Assumes independent draws from one normal distribution. Source: Student, Biometrika 6 (1908).
-
-    Args:
-        values: one or more.
-        level: confidence level of the interval.
-
-    Raises:
-        ValueError: for no values, or one that is not finite.
     """
     mean, variance = _moments(values)
     if variance is None:
@@ -45,13 +39,9 @@ def welch_gain(candidate: Sequence[float], baseline: Sequence[float], margin: fl
 
     Assumes two independent normal samples; their variances may differ. With 3 seeds against 10 the size at p < 0.01 is
     0.016 at equal noise, up to 0.02 against a quieter baseline. `scipy.stats.ttest_ind` is the same test without a
-    margin, and warns where one side has no spread. Source: Welch, Biometrika 34 (1947), with the degrees of freedom of
-    Satterthwaite (1946).
-
-    Returns: the gain; test and interval are None when one side has a single value or neither side has any spread.
-
-    Raises:
-        ValueError: for an empty side, or a value that is not finite.
+    margin, and warns where one side has no spread. Test and interval are None when one side has a single value or
+    neither side has any spread. Source: Welch, Biometrika 34 (1947), with the degrees of freedom of Satterthwaite
+    (1946).
     """
     (mean, variance), (base_mean, base_variance) = _moments(candidate), _moments(baseline)
     gain = base_mean - mean
@@ -69,13 +59,8 @@ def one_sample_gain(
     """Returns the one-sided t test that `published_mean` - mean(candidate) exceeds `margin`.
 
     Assumes independent normal values, and takes the published mean as exact: its own noise is ignored, so that p is
-    too small by as much as that figure is uncertain. Use `welch_gain` where its seeds are known. Source: Student, as
-    for `summarise`.
-
-    Returns: the gain; test and interval are None for a single value or values without spread.
-
-    Raises:
-        ValueError: for no values, or one that is not finite.
+    too small by as much as that figure is uncertain. Use `welch_gain` where its seeds are known. Test and interval are
+    None for a single value or values without spread. Source: Student, as for `summarise`.
     """
     mean, variance = _moments(candidate)
     gain = published_mean - mean
@@ -92,14 +77,7 @@ def paired_by_seed(
     Assumes independent normal differences. Pairing helps only where a seed moves both the same way; two configurations
     that draw different random numbers from one seed are as good as unpaired. Source: Student (1908).
 
-    Args:
-        candidate: value by seed.
-        baseline: value by seed.
-        margin: that the gain has to exceed.
-        level: confidence level of the interval.
-
-    Raises:
-        ValueError: naming the seeds that are on one side only: none may be left out silently.
+    Raises: ValueError naming the seeds that are on one side only: none may be left out silently.
     """
     alone = sorted(set(candidate) ^ set(baseline))
     if alone:
@@ -113,17 +91,9 @@ def cap_probability(artifact_bytes: Sequence[int], cap: int) -> CapRisk:
     Assumes independent normal sizes: a further one lies at mean + sd * sqrt(1 + 1/n) * t with n - 1 degrees of freedom.
     Three sizes cannot show a heavy tail: take it as a lower bound where the codec jumps. Source: prediction interval
     of Fisher (1935); Hahn and Meeker, Statistical Intervals (1991), section 4.7.
-
-    Args:
-        artifact_bytes: size of each seed's artifact.
-        cap: in bytes.
-
-    Raises:
-        ValueError: for no sizes.
     """
     mean, variance = _moments(artifact_bytes)
-    largest, num = max(artifact_bytes), len(artifact_bytes)
-    probability = None
+    largest, num, probability = max(artifact_bytes), len(artifact_bytes), None
     if variance:
         probability = float(t.sf((cap - mean) / math.sqrt(variance * (1.0 + 1.0 / num)), num - 1))
     return CapRisk(largest_bytes=largest, margin_bytes=cap - largest, probability=probability)
@@ -135,8 +105,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     Those below alpha are significant together: the probability of any error is at most alpha. Assumes valid p values,
     nothing about their dependence. Source: Holm, Scand. J. Statist. 6 (1979).
 
-    Raises:
-        ValueError: for a p outside [0, 1].
+    Raises: ValueError for a p outside [0, 1].
     """
     if not all(0.0 <= p <= 1.0 for p in p_values):
         raise ValueError(f"p values must be in [0, 1], got {list(p_values)}")
@@ -155,13 +124,8 @@ def noise_split(by_seed: Sequence[float], repeats: Sequence[float], level: float
     part. Intervals of the deviations by chi-square, of the share by F. With fewer than ten values on a side they are
     wide. Source: Searle, Casella and McCulloch, Variance Components (1992), chapter 3.
 
-    Args:
-        by_seed: one value for each of several seeds.
-        repeats: values of one seed, none of them also in `by_seed`.
-        level: confidence level of the intervals.
-
-    Raises:
-        ValueError: with fewer than two values on a side.
+    Args: by_seed: one value for each of several seeds; repeats: values of one seed, none of them also in `by_seed`.
+    Raises: ValueError with fewer than two values on a side.
     """
     (_, over_seeds), (_, over_repeats) = _moments(by_seed), _moments(repeats)
     if over_seeds is None or over_repeats is None:

@@ -75,13 +75,9 @@ def power_text(
 ) -> str:
     """Returns as text how many seeds each gain needs.
 
-    Args:
-        noise: from seed to seed.
-        table: seeds for each gain.
-        margin_nats: that a gain has to exceed, in nats per token.
-        nats_per_bpb: nats per token that are 1 BPB.
-        stream: which validation stream that is of.
-        num_baseline: seeds of the baseline that was named; None without one.
+    Args: noise: from seed to seed; table: seeds for each gain; margin_nats: that a gain has to exceed, in nats per
+        token; nats_per_bpb: nats per token that are 1 BPB; stream: which validation stream that is of; num_baseline:
+        seeds of the baseline that was named; None without one.
     """
     freedom = "" if noise.degrees_of_freedom is None else f", {noise.degrees_of_freedom} degrees of freedom"
     margin = f"{margin_nats:.4f} nats/token = {margin_nats / nats_per_bpb:.5f} BPB"

@@ -25,16 +25,9 @@ def judge(
 ) -> StudyVerdict:
     """Returns the verdict on a study, without its text and check.
 
-    Args:
-        study: its runs.
-        plan: as the ledger holds it.
-        baseline: what it is compared with.
-        margin_nats: nats per token that a gain has to exceed.
-        track: whose seconds count.
-        history: earlier verdicts on the study.
-
-    Raises:
-        ValueError: when the baseline was scored on another stream, or is the study itself.
+    Args: study: its runs; plan: as the ledger holds it; baseline: what it is compared with; margin_nats: nats per token
+        that a gain has to exceed; track: whose seconds count; history: earlier verdicts on the study.
+    Raises: ValueError when the baseline was scored on another stream, or is the study itself.
     """
     if baseline is not None and baseline.study is not None:
         _check_baseline(study, baseline.study)

@@ -12,7 +12,7 @@ from golf.config.config import RunConfig, override_all, to_plain
 from tests.tune.made_ledger import Made
 from tests.tune.study.made_runs import BYTES, TOKENS, InLedger, changed, made_run, made_runs
 from tune.records.entries import Device, Series
-from tune.study.conditions import check_unmixed, conditions_of, configuration_key
+from tune.study.conditions import check_unmixed, configuration_key
 from tune.study.runs import best_trial, find_trial, named, stream_of, study_of
 
 OTHER_DEVICE = Device(count=1, name="H100", kind="cuda")
@@ -63,8 +63,8 @@ def test_a_mixture_with_what_is_to_come_is_refused() -> None:
     """Fault: GPU hours spent on seeds that cannot be put to those that are there."""
     entries = [run(0)[0], run(1)[0]]
     with pytest.raises(ValueError, match=r"code: c+ \(seeds 0, 1\), new \(this command\)"):
-        check_unmixed("s", entries, conditions_of(made_run("", 0, None, code="new")[0]))
-    check_unmixed("s", entries, conditions_of(made_run("", 0, None)[0]))
+        check_unmixed("s", entries, made_run("", 0, None, code="new")[0])
+    check_unmixed("s", entries, made_run("", 0, None)[0])
 
 
 def test_facts_that_no_run_says_are_unknown(in_ledger: InLedger) -> None:

@@ -91,32 +91,6 @@ def test_values_in_any_form_are_one_baseline(judged: Judged) -> None:
     assert any("exact" in note for note in mean.notes)
 
 
-@pytest.mark.parametrize(("published", "num_seeds"), [(False, 4), (True, 3)])
-def test_no_gain_is_claimed_as_seldom_as_it_says(published: bool, num_seeds: int, in_ledger: InLedger) -> None:
-    """Fault: anywhere from ledger to verdict, an error rate at p < 0.01 that is not that of the test itself."""
-    rounds = 2000
-    drawn = np.random.default_rng(num_seeds).normal(1.2, 0.0007, (rounds, 2 * num_seeds))
-    ledger = in_ledger([*made_runs("s", [1.2] * num_seeds), *made_runs("base", [1.3] * num_seeds)])
-    study, base = study_of("s", ledger), None if published else study_of("base", ledger)
-    claims = loose = 0
-    for values in drawn.tolist():
-        others = [1.2 + MARGIN_BPB] if published else [value + MARGIN_BPB for value in values[num_seeds:]]
-        baseline = Baseline(name="base", bpb=tuple(others), published=published, study=base)
-        verdict = judge(with_values(study, values[:num_seeds]), baseline=baseline)
-        claims += verdict.holds is True
-        loose += verdict.comparison is not None and verdict.comparison.loose is True
-    # Welch's test is a little off at so few seeds: its own rate, of the same size, is taken from scipy.
-    sides = (drawn[:, num_seeds:], drawn[:, :num_seeds])
-    if published:
-        p_values = stats.ttest_1samp(sides[1], 1.2, axis=1, alternative="less").pvalue
-    else:
-        p_values = stats.ttest_ind(*sides, axis=1, equal_var=False, alternative="greater").pvalue
-    assert claims == (p_values < 0.01).sum()
-    assert loose == (p_values < 0.25).sum()
-    assert claims / rounds < 0.01 + 4 * math.sqrt(0.01 * 0.99 / rounds)
-    assert abs(loose / rounds - 0.25) < 0.03
-
-
 @pytest.mark.parametrize("state", ["failed", "infeasible", "screened"])
 def test_a_seed_without_a_result_forbids_the_claim(state: str, judged: Judged) -> None:
     """Fault: the seeds that went well are published, the one that did not is forgotten."""
@@ -282,13 +256,12 @@ def test_looks_go_by_the_plan(in_ledger: InLedger) -> None:
     assert verdicts[0].missing == ()
 
 
-def test_looking_again_keeps_the_error_rate(in_ledger: InLedger) -> None:
+def test_looking_again_is_the_sequential_test(in_ledger: InLedger) -> None:
     """Fault: on the way from plan to verdict a look is lost, doubled or taken at other values than the test's own.
 
     The error rate of the test itself is simulated in `test_sequential_test`.
     """
-    rounds, looks, claims = 300, range(3, 8), 0
-    drawn = np.random.default_rng(5).normal(1.2, 0.0007, (rounds, 12))
+    looks, drawn = range(3, 8), np.random.default_rng(5).normal(1.2, 0.0007, (60, 12))
     base = study_of("s", in_ledger(made_runs("s", [1.2] * looks[-1])))
     for values in drawn.tolist():
         plan, study, num = sequential_plan(values[7:], looks), with_values(base, values[:7]), looks[0]
@@ -300,8 +273,6 @@ def test_looking_again_keeps_the_error_rate(in_ledger: InLedger) -> None:
         assert verdict.comparison is not None
         assert verdict.comparison.sequential == direct
         assert num == direct.looks[-1].num_seeds
-        claims += verdict.holds is True
-    assert claims / rounds < 0.01 + 4 * math.sqrt(0.01 * 0.99 / rounds)
 
 
 def test_the_verdict_fits_the_ledger(judged: Judged, tmp_path: Path) -> None:
