@@ -28,8 +28,8 @@ ARTIFACT_VERSION = 2
 """Version 1 had no rans, and is read as well."""
 ARTIFACT_HEADER = struct.Struct("<4sHBQQ32s")
 """Magic, version, codec's number, raw bytes, packed bytes, SHA-256 of the packed bytes."""
-ARTIFACT_CODECS = ("zstd", "lzma", "zlib", "rans")
-"""A codec's number is its place."""
+ARTIFACT_CODECS = {0: "zstd", 3: "rans"}
+"""Codecs by the number in the header; 1 and 2 are no longer read."""
 MODELLED_HEAD = struct.Struct("<II")
 """With rans: raw bytes and packed bytes of the head."""
 LARGEST_PAYLOAD = 2**28
@@ -105,7 +105,7 @@ def encode(
     else:
         packed = compress(b"".join([index, *heads, *(codes.tobytes() for codes in matrices)]), codec, level)
     check = hashlib.sha256(packed).digest()
-    number = ARTIFACT_CODECS.index(codec)
+    number = next(number for number, name in ARTIFACT_CODECS.items() if name == codec)
     return ARTIFACT_HEADER.pack(ARTIFACT_MAGIC, ARTIFACT_VERSION, number, raw_bytes, len(packed), check) + packed
 
 
@@ -229,8 +229,8 @@ def _check_header(data: bytes) -> tuple[str, int]:
     _, version, codec, raw_bytes, packed_bytes, check = ARTIFACT_HEADER.unpack_from(data)
     if not 1 <= version <= ARTIFACT_VERSION:
         raise ArtifactError(f"version {version} is none that this code reads (1 to {ARTIFACT_VERSION})")
-    if codec >= len(ARTIFACT_CODECS):
-        raise ArtifactError(f"codec number {codec} is unknown (known: 0 to {len(ARTIFACT_CODECS) - 1})")
+    if codec not in ARTIFACT_CODECS:
+        raise ArtifactError(f"codec number {codec} is unknown (known: {list(ARTIFACT_CODECS)})")
     if raw_bytes > LARGEST_PAYLOAD:
         raise ArtifactError(f"promises {raw_bytes:,} bytes unpacked, more than {LARGEST_PAYLOAD:,}")
     found = len(data) - ARTIFACT_HEADER.size

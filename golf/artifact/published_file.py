@@ -4,22 +4,20 @@ Nothing in a file is executed, no file unpacks to more than a limit, and what ca
 words of our own: those of PyTorch advise to load such a file unsafely.
 """
 
-import bz2
+import contextlib
 import io
-import lzma
 import pickle
 import re
 import struct
 import warnings
 import zipfile
-import zlib
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from golf.artifact.container import ARTIFACT_MAGIC
+from golf.artifact.streams import MARKED_STREAMS, RAW_LZMA2, StreamError, inflate
 
 try:
     import zstandard
@@ -29,9 +27,7 @@ except ModuleNotFoundError:
 LARGEST_BYTES = 1 << 30
 """Files that are larger, or unpack to more, are refused."""
 _MOST_LAYERS = 3
-"""Of compression around each other."""
-_LZMA_MEMORY = 256 << 20
-"""Bytes that unpacking lzma may take beside its output."""
+"""Layers of compression around each other."""
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError),
     *(pickle.UnpicklingError, struct.error, MemoryError, OverflowError, zipfile.BadZipFile),
@@ -80,74 +76,16 @@ def load_model_file(data: bytes) -> Any:
 
 
 def _unpacked(data: bytes) -> tuple[str, bytes] | None:
-    """The compressor's name and what it packed; None where no known one did."""
+    """Returns the compressor's name and what it packed; None where no known one did."""
     if data[:4] == b"\x28\xb5\x2f\xfd":
         return "zstd", _unzstd(data)
-    for name, fits, start in _STREAMS:
-        if fits(data):
-            return name, _inflated(name, start(), data)
-    if _is_lzma2(data):
-        try:
-            return "raw LZMA2", _inflated("raw LZMA2", _start_lzma2(), data)
-        except ValueError as error:
-            if "more than" in str(error):
-                raise
+    for stream in MARKED_STREAMS:
+        if stream.matches(data):
+            return stream.name, inflate(data, stream, LARGEST_BYTES)
+    if RAW_LZMA2.matches(data):
+        with contextlib.suppress(StreamError):
+            return RAW_LZMA2.name, inflate(data, RAW_LZMA2, LARGEST_BYTES)
     return None
-
-
-class _Inflater(Protocol):
-    """What the standard library's decompressors have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
-
-
-def _start_lzma2() -> _Inflater:
-    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 64 << 20}])
-
-
-def _is_zlib(data: bytes) -> bool:
-    """Whether zlib's two bytes begin the data, which one file of a thousand has by chance: then it must unpack, too."""
-    known = len(data) > 2 and data[0] & 15 == 8 and data[0] >> 4 <= 7 and not data[1] & 32
-    if not known or int.from_bytes(data[:2]) % 31 or data[8:9] == b"{":
-        return False
-    try:
-        return bool(data[0] == 0x78 or zlib.decompressobj().decompress(data[:256], 1 << 16) is not None)
-    except zlib.error:
-        return False
-
-
-def _is_lzma_alone(data: bytes) -> bool:
-    size = int.from_bytes(data[5:13], "little")
-    return data[:1] == b"\x5d" and data[1:3] == b"\0\0" and len(data) > 13 and (size == 2**64 - 1 or size < 1 << 40)
-
-
-def _is_lzma2(data: bytes) -> bool:
-    """Whether raw LZMA2 may begin so: a chunk that resets all, stored or compressed."""
-    return data[:1] == b"\x01" or (len(data) > 6 and data[0] >= 0xE0 and data[5] < 225)
-
-
-_STREAMS: tuple[tuple[str, Callable[[bytes], bool], Callable[[], _Inflater]], ...] = (
-    ("gzip", lambda data: data[:3] == b"\x1f\x8b\x08", lambda: zlib.decompressobj(31)),
-    ("lzma (xz)", lambda data: data[:6] == b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _LZMA_MEMORY)),
-    ("lzma", _is_lzma_alone, lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, _LZMA_MEMORY)),
-    ("bzip2", lambda data: data[:3] == b"BZh" and data[4:10] == b"1AY&SY", bz2.BZ2Decompressor),
-    ("zlib", _is_zlib, zlib.decompressobj),
-)
-"""Compressors that the standard library undoes: name, how their files begin, a decompressor."""
-
-
-def _inflated(name: str, inflater: _Inflater, data: bytes) -> bytes:
-    try:
-        raw = inflater.decompress(data, LARGEST_BYTES + 1)
-    except (zlib.error, lzma.LZMAError, OSError, EOFError, MemoryError) as error:
-        raise ValueError(f"compressed with {name}, and damaged ({error})") from error
-    _check_size(len(raw))
-    if not inflater.eof:
-        raise ValueError(f"compressed with {name}, and cut off before its end: get it again")
-    return raw
 
 
 def _unzstd(data: bytes) -> bytes:

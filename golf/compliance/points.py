@@ -43,6 +43,8 @@ POINTS: dict[int, tuple[str, str]] = {
     25: ("statistics", "all runs of the configuration are listed"),
 }
 """Section and title of each point."""
+Evidence = Mapping[str, Any]
+"""Measured values by name, as JSON holds them."""
 ONLY_RUNNING = "only running shows it, and somebody else's code is not run"
 """Why a point does not apply to a folder that is only read."""
 _WIDTH = 96
@@ -77,8 +79,8 @@ class PointResult:
     """What the point asks for; filled from POINTS."""
     state: str
     """PASSED, REMARK, FAILED or NOT_APPLICABLE."""
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    """Measured values by name, JSON."""
+    evidence: Evidence = field(default_factory=dict)
+    """Measured values by name."""
     why: str = ""
     """What failed and its remedy, or why the point does not apply."""
     causes: tuple[Cause, ...] = ()
@@ -111,27 +113,27 @@ class CheckResult:
         return tuple(failures(self.points))
 
 
-def passed(point: int, evidence: Mapping[str, Any]) -> PointResult:
+def passed(point: int, evidence: Evidence) -> PointResult:
     """Returns a point that holds."""
     return PointResult(point=point, state=PASSED, evidence=evidence)
 
 
-def failed(point: int, why: str, evidence: Mapping[str, Any] | None = None) -> PointResult:
+def failed(point: int, why: str, evidence: Evidence | None = None) -> PointResult:
     """Returns a point that does not hold, for one reason."""
     return PointResult(point=point, state=FAILED, evidence=evidence or {}, why=why, causes=(Cause(why),))
 
 
-def not_applicable(point: int, why: str, evidence: Mapping[str, Any] | None = None) -> PointResult:
+def not_applicable(point: int, why: str, evidence: Evidence | None = None) -> PointResult:
     """Returns a point that was not judged, and the reason."""
     return PointResult(point=point, state=NOT_APPLICABLE, evidence=evidence or {}, why=why)
 
 
-def judged(point: int, holds: bool, evidence: Mapping[str, Any], why: str = "") -> PointResult:
+def judged(point: int, holds: bool, evidence: Evidence, why: str = "") -> PointResult:
     """Returns a point that passed where it `holds`, else one that failed because of `why`."""
     return passed(point, evidence) if holds else failed(point, why, evidence)
 
 
-def weighed(point: int, evidence: Mapping[str, Any], causes: Sequence[Cause]) -> PointResult:
+def weighed(point: int, evidence: Evidence, causes: Sequence[Cause]) -> PointResult:
     """Returns a point in the worst state of its causes; without any it passed."""
     state = worst_of([cause.level for cause in causes] or [PASSED])
     why = "; ".join(map(str, causes))

@@ -4,8 +4,6 @@ Sizes are those of the largest seed, because that is the one that has to fit; ev
 """
 
 import re
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -172,20 +170,3 @@ def longest_seconds(study: StudyRecord) -> tuple[float | None, float | None]:
 def hardware(study: StudyRecord) -> str:
     """The devices of the seeds, which are one unless the study is faulty."""
     return "; ".join(dict.fromkeys(run.device for run in study.seeds if run.device is not None)) or "unknown"
-
-
-def rung_means(study: StudyRecord) -> list[tuple[str, list[float], list[float], list[float]]]:
-    """(name, BPB, nats per token, seconds) of each rung over the seeds that are done."""
-    found: dict[str, tuple[list[float], list[float], list[float]]] = {}
-    for run in study.done:
-        for rung in run.ladder:
-            bpb, nats, seconds = found.setdefault(rung.name, ([], [], []))
-            bpb.append(rung.bpb)
-            nats.append(rung.nats_per_token)
-            seconds.append(rung.seconds)
-    return [(name, *values) for name, values in found.items()]
-
-
-def deviation(values: Sequence[float]) -> float | None:
-    """Of a sample; None for one value."""
-    return statistics.stdev(values) if len(values) > 1 else None

@@ -1,15 +1,12 @@
-"""The rules in Markdown: of each point what this folder shows of it, and what running showed.
+"""The table of the rules in a README: for each point what this folder shows of it, and what running showed.
 
-A figure that the document has told already is not told again.
+A figure that the document holds already is not repeated.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from golf.compliance.points import FAILED, PASSED, POINTS, shown
-from golf.submission.entry import Submission
-from golf.submission.markdown import items, plain, table
+from golf.compliance.points import FAILED, PASSED, POINTS, CheckResult, Evidence, shown
 
 HERE = {
     1: "the folder's name and place",
@@ -45,44 +42,42 @@ TOLD_ABOVE = (3, 8, 9, 10)
 """Points whose evidence is in the table of seeds."""
 
 
-def rules(submission: Submission, before: str) -> str:
-    """Returns every point, its state where it was examined by running, and what this folder shows of it.
+@dataclass(frozen=True, kw_only=True)
+class RuleRow:
+    """A point of the rules."""
+
+    point: int
+    title: str
+    state: str
+    """The result of running a seed; empty for what no seed shows by itself."""
+    here: str
+    """Where this folder shows it, in Markdown."""
+    measured: str
+
+
+def rule_rows(check: CheckResult | None, text: str) -> list[RuleRow]:
+    """Returns a row for every point.
 
     Args:
-        before: the document so far.
+        check: that of the first seed that has one; None where none has.
+        text: the document so far.
     """
-    checks = [(run.seed, run.check) for run in submission.study.seeds if run.check is not None]
-    parts = [] if checks else ["No point of the rules was examined by running: the study carries no check."]
-    if checks:
-        counts = [(seed, check.passed, check.remarks, check.failed, check.not_applicable) for seed, check in checks]
-        rows = [[str(count) for count in row] for row in counts]
-        parts.append(table(["seed", "passed", "remarks", "failed", "not applicable"], rows))
-    failures = [
-        f"seed {seed}, point {point.point} ({plain(point.title)}): {plain(point.why)}; {plain(shown(point.evidence))}"
-        for seed, check in checks
-        for point in check.points
-        if point.state == FAILED
-    ]
-    failures += [f"seed {seed} was not checked: {plain(check.error)}" for seed, check in checks if check.error]
-    parts += [items(failures)] if failures else []
-    first = {point.point: point for point in checks[0][1].points} if checks else {}
-    rows, text = [], "\n".join([before, *parts])
-    for number, (_, title) in POINTS.items():
-        point = first.get(number)
-        state = "" if number in OF_ALL_SEEDS else "-" if point is None else point.state
-        evidence = ""
-        if point is not None and state == PASSED and number not in TOLD_ABOVE:
-            evidence = _fresh(point.evidence, text)
-        elif point is not None and state not in ("", PASSED, FAILED):
-            evidence = point.why
-        text += evidence
-        rows.append([str(number), plain(title), plain(state), HERE.get(number, ""), plain(evidence)])
-    whose = f"running seed {checks[0][0]}" if checks else "running"
-    parts.append(table(["", "point", whose, "in this folder", "measured"], rows, (1, 2, 3, 4)))
-    return "\n\n".join(parts)
+    results = {} if check is None else {result.point: result for result in check.points}
+    rows = []
+    for point, (_, title) in POINTS.items():
+        result, state, measured = results.get(point), "", ""
+        if point not in OF_ALL_SEEDS:
+            state = "-" if result is None else result.state
+        if result is not None and state == PASSED and point not in TOLD_ABOVE:
+            measured = _fresh(result.evidence, text)
+        elif result is not None and state not in ("", PASSED, FAILED):
+            measured = result.why
+        text += measured
+        rows.append(RuleRow(point=point, title=title, state=state, here=HERE[point], measured=measured))
+    return rows
 
 
-def _fresh(evidence: Mapping[str, Any], text: str) -> str:
+def _fresh(evidence: Evidence, text: str) -> str:
     """Returns the measured values whose figures the text does not hold yet."""
     known = set(figures(text))
     values = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in evidence.items()]

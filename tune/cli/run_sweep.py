@@ -133,7 +133,7 @@ class SweepCommand:
         self.preset = Path(parsed.preset).stem
         self.name = parsed.name or self.preset
         config = search_config(parsed)
-        self.dataset = open_data(parsed, self.base, self.storage)
+        self.dataset = open_data(parsed.data, self.base, parsed.preset, self.storage)
         screening = SuccessiveHalving(fraction=parsed.screen_fraction, top=parsed.top)
         self.screening = None if parsed.no_screening else screening
         planned = self.machines.planned_workers(assume_gpus=parsed.dollars_per_gpu_hour is not None)

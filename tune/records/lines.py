@@ -2,10 +2,9 @@
 
 A line is the JSON of a record whose last field is the CRC-32 of the bytes before it. Reading also accepts what an
 editor, git or a copying tool makes of such lines without changing a value: other line ends, a byte order mark, spaces
-around values, indented lines, the same line twice.
+around values, indented lines, other spellings of numbers and letters, the same line twice.
 """
 
-import contextlib
 import math
 import re
 import zlib
@@ -21,15 +20,17 @@ from tune.records.redaction import redact_all
 LEDGER_VERSION = 2
 SHOWN_CHARACTERS = 200
 _LARGEST = 1e300
-"""Magnitude of a number: a larger whole one is no float."""
+"""Bound on the magnitude of a number: a larger integer cannot be converted to a float."""
+_DIGITS = bytes(ord("0") if 48 <= byte <= 57 else byte for byte in range(256))
+"""Translation table that makes all digits zeros."""
+_MANY_DIGITS = b"0" * 290
+"""What a line with a larger integer contains then; the numbers of other lines need not be looked at one by one."""
 _CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"\}$')
 _VERSION = re.compile(rb'"ledger_version":(\d+)')
 _MARK = b"\xef\xbb\xbf"
 """The byte order mark that some editors put before UTF-8."""
 _BLANK = b" \t"
 _CONFLICT = re.compile(rb"(?:<{7}|={7}|>{7}|\|{7})(?: |$)")
-_SPACES = re.compile(rb'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
-"""A JSON string, or white space outside of one."""
 _MOST_RANGES = 12
 _decode = msgspec.json.Decoder(Record).decode
 
@@ -69,10 +70,14 @@ def encode_line(record: Record, time: str) -> bytes:
         time: when it is written, in UTC.
 
     Raises:
-        ValueError: naming the path of a number that is not finite or too large.
+        ValueError: naming the path of a value that a line cannot hold: a number that is not finite or too large, or
+            one of another type than the record's field.
     """
-    values = msgspec.to_builtins(msgspec.structs.replace(record, time=time, ledger_version=LEDGER_VERSION))
-    _check_finite(values, "")
+    try:
+        values = msgspec.to_builtins(msgspec.structs.replace(record, time=time, ledger_version=LEDGER_VERSION))
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"not a record that JSON can hold: {error}") from error
+    _check_values(values, "")
     payload = msgspec.json.encode(_encodable(redact_all(values)))
     line = payload[:-1] + b',"crc32":"%08x"}' % zlib.crc32(payload)
     decode_line(line)
@@ -102,7 +107,8 @@ def decode_line(line: bytes) -> Record:
         raise ValueError(f"not a record of this program: {error}") from error
     if record.ledger_version != LEDGER_VERSION:
         raise ValueError(f"ledger_version is {record.ledger_version}, this program reads {LEDGER_VERSION}")
-    _check_finite(msgspec.to_builtins(record), "")
+    if _MANY_DIGITS in line.translate(_DIGITS):
+        _check_values(msgspec.to_builtins(record), "")
     return record
 
 
@@ -135,10 +141,13 @@ def _read(line: bytes) -> tuple[bytes, Record]:
     try:
         return line, decode_line(line)
     except ValueError:
-        with contextlib.suppress(ValueError):
-            written = _SPACES.sub(lambda part: part[1] or b"", line)
-            return written, decode_line(written)
-        raise
+        try:
+            written = msgspec.json.encode(msgspec.json.decode(line))
+        except (ValueError, msgspec.MsgspecError, RecursionError):
+            written = line
+        if written == line:
+            raise
+    return written, decode_line(written)
 
 
 def _joined(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
@@ -204,14 +213,16 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(shown) + (", ..." if len(parts) > _MOST_RANGES else "")
 
 
-def _check_finite(value: Any, path: str) -> None:
-    """Raises ValueError naming the path of a number that JSON cannot hold exactly."""
+def _check_values(value: Any, path: str) -> None:
+    """Raises ValueError naming the path of a value that JSON cannot hold exactly."""
     if isinstance(value, dict):
         for name, item in value.items():
-            _check_finite(item, f"{path}.{name}" if path else str(name))
+            if not isinstance(name, str):
+                raise ValueError(f"{path or 'the record'} has the key {name!r}: keys in the ledger must be text")
+            _check_values(item, f"{path}.{name}" if path else name)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            _check_finite(item, f"{path}[{index}]")
+            _check_values(item, f"{path}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{path} is {value!r}: the ledger holds finite numbers only; leave the field out or use null")
     elif isinstance(value, (int, float)) and abs(value) >= _LARGEST:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 from golf.runtime.process_group import ProcessGroup
 from golf.train.checkpoint_policy import BY_COST, CheckpointPolicy
 from golf.train.loop import PreemptionCheck, never
+from tune.cache.lease import LeaseConfig
 from tune.cache.stage_graph import StageGraph
 from tune.records.entries import Failure, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
@@ -29,6 +30,8 @@ class CacheConfig:
     """Path or URI of the store."""
     budget_bytes: int | None = None
     """Size that the store is kept below; None: no limit."""
+    lease_config: LeaseConfig = LeaseConfig()
+    """How long other processes at work on a stage are waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,8 @@ class OpaqueWorkload(ABC):
             execute(request)
             computed = {RUN: _seconds_of(spec.directory, graph.outputs[0])}
         else:
-            store = Store(spec.cache.store, budget_bytes=spec.cache.budget_bytes)
+            cache = spec.cache
+            store = Store(cache.store, budget_bytes=cache.budget_bytes, lease_config=cache.lease_config)
             runner = CachedStageRunner(store, spec.directory, spec.trial.trial, _seconds_of)
             runner.obtain(graph.outputs, lambda outputs: execute(request), with_weights=True)
             computed = runner.computed

@@ -1,9 +1,8 @@
 """The one-sided test of a claimed gain: Welch's against values, Student's against one published mean.
 
-Values enter, a probability leaves, with nothing but arithmetic: seed studies have more tests, but what checks a folder
-must run where the trainer runs. Lower values are better.
-Source: Welch, Biometrika 34 (1947); Student, Biometrika 6 (1908); the continued fraction of the incomplete beta
-function, Abramowitz and Stegun 26.5.8, evaluated by Lentz's method.
+Lower values are better. SciPy has the distribution, but importing `scipy.special` takes 0.5 s, more than all the rest of
+the check of a record folder.
+Source: Welch, Biometrika 34 (1947); Student, Biometrika 6 (1908); the quadrature is that of Takahasi and Mori (1974).
 """
 
 import math
@@ -13,8 +12,8 @@ from typing import Any
 
 from golf.config.rules import P_CLAIM, P_LOOSE
 
-_SMALLEST = 1e-300
-_MOST_TERMS = 100_000
+_NODES, _REACH = 8_000, 3.5
+"""Nodes of the quadrature on each side, and where it ends: an angle has changed by 1e-22 of its range there."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,20 @@ def gain_test(values: Sequence[float], previous: Sequence[float], margin: float)
 
 
 def t_tail(statistic: float, freedom: float) -> float:
-    """The probability that Student's t with `freedom` degrees of freedom is above `statistic`."""
-    tail = 0.5 * _beta_share(freedom / 2, 0.5, freedom / (freedom + statistic * statistic))
-    return tail if statistic >= 0 else 1.0 - tail
+    """Returns the probability that Student's t with `freedom` degrees of freedom, 1 or more, is above `statistic`.
+
+    With t = sqrt(freedom) * cot(angle) it is the integral of sin(angle)^(freedom - 1) from 0 to the statistic's angle
+    over that from 0 to pi; double exponential quadrature keeps its relative accuracy far out in the tail.
+    """
+    end = math.atan2(math.sqrt(freedom), statistic)
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+    total = 0.0
+    for node in range(-_NODES, _NODES + 1):
+        stretched = math.pi / 2 * math.sinh(_REACH * node / _NODES)
+        angle = end / (1.0 + math.exp(-2.0 * stretched))
+        slope = math.cosh(_REACH * node / _NODES) / math.cosh(stretched) ** 2
+        total += slope * math.sin(angle) ** (freedom - 1.0)
+    return min(1.0, scale * end * math.pi / 4 * _REACH / _NODES * total)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -73,27 +83,3 @@ def _error(values: Sequence[float]) -> float | None:
     mean = _mean(values)
     squares = 0.0 if min(values) == max(values) else math.fsum((value - mean) ** 2 for value in values)
     return squares / (len(values) - 1) / len(values)
-
-
-def _beta_share(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function I_x(a, b)."""
-    if x in (0.0, 1.0):
-        return x
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly
-        return 1.0 - _beta_share(b, a, 1.0 - x)
-    front = a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    value, up, down = 1.0, 1.0, 0.0
-    for term in range(_MOST_TERMS):
-        m = term // 2
-        if term == 0:
-            part = 1.0
-        elif term % 2 == 0:
-            part = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        else:
-            part = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        down = 1.0 / (1.0 + part * down or _SMALLEST)
-        up = 1.0 + part / up or _SMALLEST
-        value *= up * down
-        if abs(up * down - 1.0) < 1e-15:
-            break
-    return math.exp(front) * (value - 1.0) / a

@@ -21,7 +21,7 @@ OTHER = RunConfig(
     seed=7,
     ttt=None,
     schedule=ScheduleConfig(steps=20, warmdown_start=5),
-    quant=QuantConfig(codec="zlib", level=6, float_elements=50),
+    quant=QuantConfig(codec="zstd", level=6, float_elements=50),
     model=ModelConfig(value_layers=(1, 2)),
 )
 SCRIPT = """

@@ -138,6 +138,7 @@ def rank_main(folder: Path) -> None:
             "world_size": group.world_size,
             "again": current_group(group.device) == group,
             "sum": added,
+            "broadcast": [list(group.broadcast(data)) for data in (b"", bytes([group.rank + 7]), bytes(range(256)))],
             "updates": updates(group),
             "trained": trained(group),
             "stopped": stopped(group),
@@ -201,6 +202,7 @@ def test_ranks_know_their_places_and_sum(two: list[dict[str, Any]]) -> None:
     assert [(seen["rank"], seen["first"], seen["world_size"]) for seen in two] == [(0, True, 2), (1, False, 2)]
     assert all(seen["again"] for seen in two)
     assert [seen["sum"].tolist() for seen in two] == [[3.0, 11.0], [3.0, 11.0]]
+    assert [seen["broadcast"] for seen in two] == [[[], [7], list(range(256))]] * 2
 
 
 def test_both_ranks_make_the_updates_of_one(two: list[dict[str, Any]]) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 from scipy.special import stdtr
 
-from tune.study.sequential_test import Baseline, Verdict, nominal_levels, power, seeds_needed, sequential_decision
+from golf.submission.study import Decision
+from tune.study.sequential_test import BaselineSize, nominal_levels, power, seeds_needed, sequential_decision
 
 Floats = NDArray[np.float64]
 LOOKS = tuple(range(3, 11))
@@ -82,7 +83,7 @@ def test_power_against_a_published_mean_by_integration(num: int) -> None:
 
 
 @pytest.mark.parametrize("baseline", ["equal", "published", 6])
-def test_seeds_needed_is_the_smallest(baseline: Baseline) -> None:
+def test_seeds_needed_is_the_smallest(baseline: BaselineSize) -> None:
     """Fault: one seed too few or too many."""
     found = seeds_needed(0.0045, 0.0007, 0.003, 0.01, 0.8, baseline)
     assert found is not None
@@ -186,15 +187,15 @@ def test_decisions_are_those_of_the_simulation(excess: float) -> None:
     for number in range(120):
         values, others = candidate[number].tolist(), (baseline[number] + 0.5).tolist()
         end = min(gains[number], denials[number])
-        expected = Verdict.GAIN if gains[number] < denials[number] else Verdict.NO_GAIN
+        expected = Decision.GAIN if gains[number] < denials[number] else Decision.NO_GAIN
         for due, look in enumerate(LOOKS):
             got = sequential_decision(values[:look], others, 0.5, 0.05, LOOKS, 0.1)
             if due < end:
                 spent = look == LOOKS[-1]
-                assert got.verdict == (Verdict.UNDECIDED if spent else Verdict.CONTINUE)
+                assert got.decision == (Decision.UNDECIDED if spent else Decision.CONTINUE)
                 assert got.next_look == (None if spent else look + 1)
             else:
-                assert (got.verdict, len(got.looks), got.next_look) == (expected, end + 1, None)
+                assert (got.decision, len(got.looks), got.next_look) == (expected, end + 1, None)
 
 
 def test_no_gain_is_rarely_a_mistake() -> None:
@@ -220,14 +221,14 @@ def test_the_unit_does_not_matter(values: list[int], others: list[int]) -> None:
     looks = (2, 4, 6)
     plain = sequential_decision([float(v) for v in values], [float(v) for v in others], 1.0, 0.2, looks)
     moved = sequential_decision([4.0 * v + 32 for v in values], [4.0 * v + 32 for v in others], 4.0, 0.2, looks)
-    assert (plain.verdict, plain.next_look) == (moved.verdict, moved.next_look)
+    assert (plain.decision, plain.next_look) == (moved.decision, moved.next_look)
 
 
 def test_values_without_spread_decide_nothing() -> None:
     """Fault: three equal values taken for certainty."""
     got = sequential_decision([0.1] * 4, [1.1] * 3, 0.0, looks=(3, 4))
-    assert got.verdict == Verdict.UNDECIDED
-    assert sequential_decision([0.1] * 3, 1.1, 0.0).verdict == Verdict.CONTINUE
+    assert got.decision == Decision.UNDECIDED
+    assert sequential_decision([0.1] * 3, 1.1, 0.0).decision == Decision.CONTINUE
 
 
 @pytest.mark.parametrize(

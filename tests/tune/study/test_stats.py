@@ -3,17 +3,17 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+from golf.submission.study import Gain
 from tune.study.stats import (
-    Gain,
     cap_probability,
     holm,
     noise_split,
@@ -36,7 +36,7 @@ def standard_errors(hits: int, rounds: int, expected: float) -> float:
 def figures(result: Any) -> list[float]:
     """All numbers of a result, flat."""
     flat: list[Any] = []
-    for item in astuple(result):
+    for item in msgspec.structs.astuple(result):
         flat += item if isinstance(item, tuple) else [item]
     return [item for item in flat if item is not None]
 
