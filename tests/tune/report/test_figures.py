@@ -43,7 +43,7 @@ def test_the_front_by_brute_force(points: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize("num", [1, 2, 39, 80, 1001, 30_000])
 def test_smoothing(num: int) -> None:
     """Fault: a running mean that leans to one side or belongs to another step, lost ends, a line too long to draw."""
-    steps, noise = 10.0 * np.arange(num), np.random.default_rng(0).normal(size=num)
+    steps, noise = np.arange(num, dtype=np.float64) * 10, np.random.default_rng(0).normal(size=num)
     half = span_of(num) // 2
     x, y = smoothed(steps, noise)
     assert x[-1] == steps[num - 1 - half]
@@ -65,9 +65,9 @@ def test_long_curves_make_small_pictures_and_keep_their_spikes() -> None:
     assert len(svg) < 200_000
     raw = next(line for line in figure.axes[0].lines if line.get_alpha() is not None)
     with style():
-        drawn = raw.get_path().cleaned(raw.get_transform(), simplify=True).vertices
+        drawn = np.asarray(raw.get_path().cleaned(raw.get_transform(), simplify=True).vertices)
     highest = raw.get_transform().transform((12_345, 3.9))[1]
-    assert np.max(drawn[:, 1]) == pytest.approx(highest, abs=1.0)
+    assert drawn[:, 1].max() == pytest.approx(highest, abs=1.0)
 
 
 def texts_of(figure: Figure) -> Iterator[tuple[str, Bbox]]:
@@ -140,6 +140,7 @@ def test_figures_of_studies_are_legible(tmp_path: Path) -> None:
 def test_crowded_labels_are_legible() -> None:
     """Fault: caps, marks, long names and far outliers that the ordinary case does not have."""
     dice = random.Random(0)
+    sized: list[tuple[int, float | None, str]]
     sized = [(15_000_000 + dice.randrange(10**6), 1.2 + dice.random() / 100, "finished") for _ in range(50)]
     sized += [(15_100_000, 9.5, "finished"), (17_000_000, None, "over the cap"), (1, None, "w" * 90)]
     trials = [SizedTrial(artifact_bytes=size, bpb=bpb, status=status) for size, bpb, status in sized]
@@ -191,9 +192,9 @@ def test_the_search_shows_every_trial() -> None:
     points = [{"lr": number / 10, "split": "ab"[number % 2]} for number in range(7)]
     trials = [SearchedTrial(point=p, bpb=b, status="failed") for p, b in zip(points, bpb, strict=True)]
     lr_panel, lr_stopped, split_panel, _ = draw_search(trials, ["lr", "split"]).axes
-    dots = np.concatenate([np.array(line.get_xydata()) for line in lr_panel.lines if len(line.get_xdata())])
-    assert sorted(dots[:, 0]) == pytest.approx([1.0, 1.1, 1.15, 1.2, 1.2])
-    assert np.isfinite(np.array(lr_stopped.lines[0].get_xydata())[:, 0]).sum() == 2
+    dots = np.concatenate([np.asarray(line.get_xdata(), dtype=float) for line in lr_panel.lines])
+    assert sorted(dots) == pytest.approx([1.0, 1.1, 1.15, 1.2, 1.2])
+    assert np.isfinite(np.asarray(lr_stopped.lines[0].get_xdata(), dtype=float)).sum() == 2
     rows = [row for line in split_panel.lines for row in np.round(np.asarray(line.get_ydata(), dtype=float))]
     assert sorted(rows) == [0, 0, 0, 1, 1]
 

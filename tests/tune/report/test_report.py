@@ -235,12 +235,9 @@ def test_sweeps_without_a_result(state: str, num: int, tmp_path: Path) -> None:
 
 def opaque(number: int) -> TrialEntry:
     """Returns a trial of a script that reports a score and nothing else."""
-    values = {"lr": number / 10, "seed": number}
-    return TrialEntry(
-        **{"sweep": "toy", "trial": f"{number:012x}", "name": "", "preset": "", "workload": "script"},
-        **{"parameters": values, "config": {}, "data": "d" * 64, "dataset": "none", "code": "c" * 64},
-        **{"started": 0.0, "ended": 1.0, "state": TrialState.DONE, "bpb": 1.0 + number, "nats_per_token": None},
-    )
+    entry, _ = made_trial("toy", number, "failed", {"lr": number / 10, "seed": number})
+    ended: dict[str, Any] = {"state": TrialState.DONE, "reason": None, "failure": None, "bpb": 1.0 + number}
+    return replace(entry, workload="script", trial=f"{number:012x}", name="", preset="", config={}, **ended)
 
 
 def test_a_workload_without_ladder_sizes_and_chunks(tmp_path: Path) -> None:
