@@ -116,8 +116,8 @@ class Session:
 
     def finish_mirror(self) -> None:
         """Copies all that is there at the end, where there is a mirror, and says whether it worked; call it last."""
-        if self._mirror is not None:
-            where = self.places.mirror
+        where = self.places.mirror
+        if self._mirror is not None and where is not None:
             fetch = f"copied to {where}; {python_line('tune', 'mirror', 'fetch', where)} FOLDER brings it back"
             print(self._mirror.close(_COPYING_SECONDS) or fetch)
 

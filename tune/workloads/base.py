@@ -125,18 +125,29 @@ class ScreeningOdds:
 class Workload(Protocol):
     """What the trials of a sweep run. Its objects are values: they are pickled to every process of a trial."""
 
-    name: str
-    """Names the kind of workload in every ledger entry."""
-    preset: str
-    """Names what is run, and the MLflow experiment."""
-    data: str
-    """Digest of the dataset."""
-    dataset: str
-    """Name of the dataset."""
-    world: WorldShape
-    """The machines of one trial, as far as they change results."""
-    world_sizes: tuple[int, ...]
-    """Numbers of ranks with which the results are the same up to rounding, the largest first."""
+    @property
+    def name(self) -> str:
+        """Names the kind of workload in every ledger entry."""
+
+    @property
+    def preset(self) -> str:
+        """Names what is run, and the MLflow experiment."""
+
+    @property
+    def data(self) -> str:
+        """Digest of the dataset."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+
+    @property
+    def world(self) -> WorldShape:
+        """Machines of one trial, as far as they change results."""
+
+    @property
+    def world_sizes(self) -> tuple[int, ...]:
+        """Numbers of ranks with which results are the same up to rounding, the largest first."""
 
     @property
     def code(self) -> str:

@@ -35,8 +35,8 @@ _SERIES, _OUTCOME = f"{RUN}.npz", f"{RUN}.json"
 class OpaqueWorkload(ABC):
     """A workload whose trials are one stage; see `tune.workloads.base.Workload`.
 
-    A subclass says what a trial is (`trial`) and computes it (`compute`). What it does not return - rungs, an artifact's
-    size, chunk sums - is left out of entries and reports.
+    A subclass says what a trial is (`trial`) and computes it (`compute`). What it does not return, such as rungs, the
+    size of an artifact or chunk sums, is left out of entries and reports.
     """
 
     name: str
@@ -82,6 +82,7 @@ class OpaqueWorkload(ABC):
 
     def screening_odds(self, num_trials: int) -> Mapping[str, ScreeningOdds] | None:
         """Returns None: trials are not screened."""
+        return None
 
     def run_trial(self, spec: TrialSpec, execute: StageExecutor) -> tuple[Outcome, Series]:
         """Runs the one stage, or takes its result from the store."""
