@@ -154,9 +154,7 @@ def stream_figure(results: Results, subjects: Sequence[Subject], read_series: Re
     elif len(sums) == 2:
         caption += f" The {subjects[1].role} was not scored over the same chunks: there is no paired difference."
     elif results.is_study:
-        caption += (
-            " Seeds of one configuration are not compared with each other; --baseline names what to compare with."
-        )
+        caption += " Seeds of one configuration are not compared; --baseline names something to compare with."
     else:
         caption += " There is no second finished trial to compare with."
     return spec(figure=draw_stream(runs if paired else runs[:1], sums[0][:, 2], paired), caption=caption)
@@ -170,9 +168,7 @@ def _chunk_sums(entry: TrialEntry, read_series: ReadSeries) -> Floats:
 
 def _paired_caption(paired: PairedDifference, num_chunks: int) -> str:
     """Returns what the lower panel shows and can claim."""
-    caption = (
-        " Below: the running difference to the dashed run, above 0 where the first is better; dots: single chunks."
-    )
+    caption = " Below: running difference to the dashed run, above 0 where the first is better; dots: single chunks."
     if paired.bpb_interval is None:
         return f"{caption} {num_chunks} chunks are too few for a block bootstrap (at least {MIN_CHUNKS}): no interval."
     block = f"{paired.block_chunks} chunk{'s' if paired.block_chunks > 1 else ''} a block"
@@ -283,8 +279,9 @@ def artifact_figure(results: Results) -> FigureSpec:
         room = float(cap - size.artifact_bytes)
         caption += f" {size.artifact_bytes:,} of {cap:,} bytes."
     caption += (
-        " Percentages: packed bytes against the order-0 entropy of the group's codes. Packed bytes hold the scales too, "
-        "and are shares of the compressed whole; they fall below the entropy where the codec finds order between codes."
+        " Percentages: packed bytes against the order-0 entropy of the group's codes. Packed bytes hold the scales "
+        "too, and are shares of the compressed whole; they fall below the entropy where the codec finds order between "
+        "codes."
     )
     return spec(figure=draw_bytes(groups, None if size is None else size.code_bytes, room), caption=caption)
 

@@ -65,9 +65,8 @@ def _likeness(entry: TrialEntry) -> str:
 
 
 def _group(name: str, entries: Sequence[TrialEntry]) -> Group:
-    done = sorted(
-        (entry for entry in entries if entry.done), key=lambda entry: (_seed(entry), entry.repeat, entry.trial)
-    )
+    done = [entry for entry in entries if entry.done]
+    done.sort(key=lambda entry: (-1 if entry.seed is None else entry.seed, entry.repeat, entry.trial))
     first = {entry.seed: entry for entry in reversed(done) if not entry.repeat}
     identities = {entry.identity for entry in first.values()}
     return Group(
@@ -76,10 +75,6 @@ def _group(name: str, entries: Sequence[TrialEntry]) -> Group:
         repeats=tuple(entry for entry in done if entry.identity not in identities),
         unfinished=tuple(entry for entry in entries if not entry.done),
     )
-
-
-def _seed(entry: TrialEntry) -> int:
-    return -1 if entry.seed is None else entry.seed
 
 
 def _group_name(results_name: str, entry: TrialEntry) -> str:

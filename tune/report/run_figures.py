@@ -51,7 +51,7 @@ def draw_ladders(ladders: Sequence[Ladder]) -> Figure:
     panels = figure.subplots(1, len(ladders), squeeze=False)[0]
     for axes, ladder, edges in zip(panels, ladders, _scales(ladders), strict=True):
         axes.set_ylim(*edges)
-        axes.set_title(clean(ladder.title, 40), fontweight="bold")
+        axes.set_title(clean(ladder.title, 24), fontweight="bold")
         _draw_ladder(axes, ladder)
     panels[0].set_ylabel("BPB (bits per byte)")
     return figure

@@ -214,7 +214,7 @@ def draw_search(trials: Sequence[SearchedTrial], fields: Sequence[str]) -> Figur
 
 def _set_field(axes: Axes, field: str, axis: _FieldAxis) -> None:
     """Names the field and its choices."""
-    axes.set_title(clean(field, 60))
+    axes.set_title(clean(field, 40))
     if axis.choices:
         axes.set_ylim(-0.5, len(axis.choices) - 0.5)
         every = math.ceil(len(axis.choices) / _MAX_ROWS)
@@ -227,15 +227,15 @@ def _set_field(axes: Axes, field: str, axis: _FieldAxis) -> None:
 
 def _draw_bpb(axes: Axes, bpb: Floats, heights: Floats, axis: _FieldAxis) -> None:
     """Draws the finished trials, the best of them highlighted, and the median of every choice."""
-    top = _largest_shown(bpb[np.isfinite(bpb)])
-    shown = np.minimum(bpb, top)
-    best = bpb <= np.nanquantile(bpb, _BEST_SHARE, method="lower")
-    axes.plot(shown[~best], heights[~best], **_FINISHED)
-    axes.plot(shown[best], heights[best], **_BEST)
-    axes.set_xlim(*limits(shown[np.isfinite(shown)]))
+    done = np.isfinite(bpb)
+    top = _largest_shown(bpb[done])
+    best = done & (bpb <= np.nanquantile(bpb, _BEST_SHARE, method="lower"))
+    for is_shown, marker in ((done & ~best, _FINISHED), (best, _BEST)):
+        axes.plot(np.minimum(bpb[is_shown], top), heights[is_shown], **marker)
+    axes.set_xlim(*limits(np.minimum(bpb[done], top)))
     if axis.choices:
         for row in range(len(axis.choices)):
-            of_choice = bpb[(axis.positions == row) & np.isfinite(bpb)]
+            of_choice = bpb[(axis.positions == row) & done]
             if len(of_choice) >= _LEAST_FOR_MEDIAN:
                 axes.vlines(min(np.median(of_choice), top), row - 0.4, row + 0.4, color=ORANGE, linewidth=2.0)
 

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from golf.submission.study import Summary
 from tune.report.canvas import BLUE, GREY, INK, ORANGE, count_axis, legend, new_figure, style
 from tune.report.text import clean, signed
-from tune.study.stats import Summary
 
 MAX_ROWS = 12
 """Configurations in one figure, at most."""

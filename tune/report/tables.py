@@ -86,12 +86,9 @@ def overview_table(results: Results) -> Table:
 
 def front_table(results: Results) -> Table:
     """Returns the Pareto front of BPB and bytes, from left to right as in its figure."""
-    sized = [(entry, entry.artifact_bytes) for entry in results.trials if entry.done]
-    points = [(float(size), score_of(entry), entry) for entry, size in sized if size is not None]
-    front = [points[index] for index in front_of([(size, bpb) for size, bpb, _ in points])]
-    rows = tuple(
-        (f"{bpb:.4f}", f"{size:,.0f}", _room(entry), entry.trial, name_of(entry)) for size, bpb, entry in front
-    )
+    sized = [(entry.artifact_bytes, entry) for entry in results.trials if entry.done and entry.artifact_bytes]
+    front = [sized[index] for index in front_of([(size, score_of(entry)) for size, entry in sized])]
+    rows = tuple((f"{score_of(e):.4f}", f"{size:,}", _room(e), e.trial, name_of(e)) for size, e in front)
     columns = ("BPB", "bytes", "to the cap", "trial", "name")
     return Table(title="The Pareto front", columns=columns, rows=rows, number_columns=frozenset(range(3)))
 
@@ -116,9 +113,9 @@ def seeds_table(results: Results) -> Table:
         columns=columns,
         rows=tuple(map(_seeds_row, groups)),
         number_columns=frozenset(range(3, 10)),
-        note="Computed from the trials' entries. Interval: t interval of the mean, for independent normal values. Bytes: "
-        "of all artifacts, those over the cap too. P(over): probability that a further seed exceeds the cap, by the "
-        "normal prediction interval, which knows no heavy tail.",
+        note="Computed from the trials' entries. Interval: t interval of the mean, for independent normal values. "
+        "Bytes: of all artifacts, those over the cap too. P(over): probability that a further seed exceeds the cap, by "
+        "the normal prediction interval, which knows no heavy tail.",
     )
 
 
@@ -154,8 +151,8 @@ def verdict_parts(entry: VerdictEntry | None) -> list[Text | Table]:
         f"As it was written to the ledger at {entry.time}. Gains are baseline minus candidate; p is one-sided, that a "
         f"gain exceeds its margin; claim: p < {P_CLAIM}, loose: p < {P_LOOSE}."
     )
+    columns: tuple[str, ...] = ("field", "value")
     parts: list[Text | Table] = [Text(title="The verdict", text=entry.verdict.text)] if entry.verdict.text else []
-    columns = ("field", "value")
     parts.append(Table(title="The verdict in fields", columns=columns, rows=tuple(rows), note=note, folded=True))
     for name, items in lists.items():
         flat_items = [flat(item) for item in items]
@@ -191,8 +188,8 @@ def trials_table(results: Results) -> Table:
         columns=tuple(title for title, _ in columns),
         rows=tuple(tuple(cell_of(entry) for _, cell_of in columns) for entry in results.ordered),
         number_columns=frozenset(range(3, len(columns) - 1)),
-        note="Best first. BPB is the score that counts. Seconds alone: what the trial costs by itself; computed: what was "
-        "computed for it, without what other trials had computed before.",
+        note="Best first. BPB is the score that counts. Seconds alone: what the trial costs by itself; computed: what "
+        "was computed for it, without what other trials had computed before.",
     )
 
 
@@ -209,14 +206,10 @@ def causes_table(entries: Sequence[TrialEntry]) -> Table:
     causes: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         if not entry.done:
-            reason = entry.reason or "unknown"
-            cause = (
-                str(entry.failure.kind) if entry.failure else re.sub(r"\d[\d,.]*", "\u2026", reason.partition(": ")[0])
-            )
+            reason = re.sub(r"\d[\d,.]*", "\u2026", (entry.reason or "unknown").partition(": ")[0])
+            cause = entry.failure.kind if entry.failure else reason
             causes.setdefault((STATE_NAMES[entry.state], cause), []).append(entry.trial)
-    rows = tuple(
-        (state, cause, str(len(trials)), ", ".join(trials)) for (state, cause), trials in sorted(causes.items())
-    )
+    rows = tuple((*key, str(len(trials)), ", ".join(trials)) for key, trials in sorted(causes.items()))
     columns = ("ended", "cause", "trials", "which")
     return Table(title="Why trials have no result", columns=columns, rows=rows, number_columns=frozenset({2}))
 
@@ -272,14 +265,10 @@ def _room(entry: TrialEntry) -> str:
 
 def _text(value: Any) -> str:
     """Returns a JSON value as a cell; a float with seven digits."""
-    if (
-        isinstance(value, (list, tuple))
-        and value
-        and not any(isinstance(item, (list, tuple, Mapping)) for item in value)
-    ):
-        return ("; " if any(isinstance(item, str) for item in value) else ", ").join(map(_text, value))
-    if value is None or value == []:
+    if value is None or value in ([], ()):
         return NONE
+    if isinstance(value, (list, tuple)) and not any(isinstance(item, (list, tuple, Mapping)) for item in value):
+        return ("; " if any(isinstance(item, str) for item in value) else ", ").join(map(_text, value))
     if isinstance(value, float):
         return f"{value:.7g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
