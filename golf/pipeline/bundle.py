@@ -1,7 +1,7 @@
 """The counted code: one self-contained `train_gpt.py` made from the modules that train and score.
 
-The modules' top-level statements are joined in import order; their names are unique, so that nothing changes its
-meaning. python-minifier then shortens what only people read. The same configuration gives the same bytes, whatever
+The modules' top-level statements are joined in import order; their names are unique, so that no meaning changes.
+python-minifier then shortens what only people read. The same configuration makes the same bytes, whatever
 its seed: the seeds of a study ran one file, which takes the seed as an argument.
 """
 
@@ -70,7 +70,7 @@ COUNTED = (
 
 
 def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool = True) -> str:
-    """The source of `train_gpt.py` for `config`, its seed left out.
+    """Returns the source of `train_gpt.py` for `config`, its seed left out.
 
     Args: minified: as it is shipped and counted; False: as it is before, for readers.
     Raises: ValueError when two modules share a top-level name or one imports from a later or uncounted one, or when
@@ -83,12 +83,12 @@ def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool
 
 
 def counted_code(config: RunConfig) -> bytes:
-    """The counted code as it is shipped."""
+    """Returns the counted code as it is shipped."""
     return bundle(config).encode()
 
 
 def code_bytes(config: RunConfig) -> int:
-    """Its size."""
+    """Returns the size of the counted code."""
     return len(counted_code(config))
 
 
@@ -190,7 +190,7 @@ def _defined(node: ast.stmt) -> list[str]:
 
 
 def _differences(plain: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `plain` that `base` does not already have."""
+    """Returns the fields of `plain` that `base` does not already have."""
     found = {}
     for name, value in plain.items():
         if isinstance(value, dict) and isinstance(base[name], dict):
