@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from golf.config.config import RunConfig, override_all
 from golf.runtime.files import read_json
-from tests.tune.cache.test_cached_runner import figures, shared_spec
 from tests.tune.workloads.gepa.test_runner import here, spec_of
+from tests.tune.workloads.gepa.test_sharing import figures, shared_spec
 from tune.records.journal import Ledger
 from tune.search.space import Trial
 from tune.search.successive_halving import SuccessiveHalving, screening_rank, stride_error

@@ -9,6 +9,7 @@ import pytest
 
 from golf.submission.study_file import read_study
 from tests.tune.study.test_runs import BYTES, TOKENS, entry
+from tests.tune.toy_stages import record_of
 from tune.cache.fingerprint import stage_key
 from tune.cache.store import Store
 from tune.records.journal import Ledger
@@ -90,7 +91,7 @@ def test_artifacts_come_from_the_store_or_are_said_to_be_gone(storage: Storage, 
     made.mkdir()
     (made / "artifact.golf").write_bytes(bytes([1]) * 300)
     store = Store(storage.store)
-    store.publish(KEY, made, {"seconds": 1.0})
+    store.publish(KEY, made, ["artifact.golf"], record_of())
     study = read_study(export_study(storage, "s", verdict(storage), store=store))
     assert study.seeds[0].artifact is not None
     assert study.seeds[0].artifact.sha256 == hashlib.sha256(bytes([1]) * 300).hexdigest()
