@@ -16,8 +16,8 @@ from tune.cache.backend import LocalStorage
 from tune.cache.entry import Entry
 from tune.cache.gc import SHORT, collect, find_garbage, size_text
 from tune.cache.store import Store
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.records.reading import ranges
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from golf.compliance.points import brief
 from golf.runtime.results import LADDER
-from tune.records.ledger import STAMPS, canonical
 from tune.records.layout import Storage
+from tune.records.ledger import STAMPS, canonical
 from tune.records.text import flat
 
 Points = Mapping[str, Iterable[Sequence[float]]]
