@@ -126,9 +126,14 @@ class ArtifactSize(msgspec.Struct, frozen=True, kw_only=True):
         return self.model_bytes + self.code_bytes
 
     @property
+    def margin_bytes(self) -> int:
+        """Bytes left below the cap; negative above it."""
+        return self.cap_bytes - self.artifact_bytes
+
+    @property
     def over_bytes(self) -> int:
         """Bytes above the cap; 0 where it fits."""
-        return max(0, self.artifact_bytes - self.cap_bytes)
+        return max(0, -self.margin_bytes)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from tune.records.entries import (
     sha256,
     trials_of,
 )
-from tune.records.lines import DamagedLine, Lines, damage_report, encode_line, read_lines
+from tune.records.lines import DamagedLine, Lines, damage_report, decode_line, encode_line, read_lines
 
 SERIES = "series"
 """The folder of curves and chunk sums, beside the ledger."""
@@ -48,7 +48,7 @@ class Ledger:
             record: the trial, plan, verdict or screening score.
             series: a trial's curves and chunk sums, written before its line.
 
-        Returns: the record as it was written, with the digest of its series.
+        Returns: the record as it was written: with the digest of its series and the time, without secrets.
 
         Raises:
             ValueError: naming the path of a value that no line can hold.
@@ -67,7 +67,7 @@ class Ledger:
                 f"cannot append to {self.path}: {reason}; its earlier lines are untouched, this entry is not in it"
             )
             raise OSError(error.errno, message) from error
-        return record
+        return decode_line(line)
 
     def records(self) -> list[Record]:
         """Returns all intact records in file order.

@@ -1,7 +1,6 @@
-"""Reaching MLflow: its settings, its database opened by one at a time, its errors in a line.
+"""Access to MLflow: its addresses and settings, its database opened by one process at a time, its errors in a line.
 
-An address enters; what leaves is a client or what to tell the user. No global MLflow state is used beyond its settings,
-so that two sweeps in one process do not mix. Must know nothing of runs.
+No global state of MLflow's is used beyond its settings, so that two sweeps in one process do not mix.
 """
 
 import contextlib
@@ -26,25 +25,25 @@ from golf.cli.terminal import expanded
 from tune.records.ledger import locked
 from tune.records.redaction import redact
 
-AWAY = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
-"""What an MLflow call raises; the errors of `requests` are OSErrors."""
+MLFLOW_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+"""Errors that a call of MLflow may raise; those of `requests` are OSErrors."""
 _ARTIFACTS = "mlartifacts"
-"""The folder beside a database in which its runs keep files."""
+"""The folder beside a database with the files of its runs."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
-"""Error codes that speak of one entry and not of all MLflow."""
+"""Error codes that are about one entry and not about all of MLflow."""
 _opening = threading.Lock()
 
 
 def default_uri(storage: Path) -> str:
-    """The address of the MLflow database in the folder `storage`."""
+    """Returns the address of the MLflow database in the folder `storage`."""
     return sqlite_uri(storage.absolute() / "mlflow.db")
 
 
 def sqlite_uri(database: Path) -> str:
-    """The address of a database file, of which the path is absolute.
+    """Returns the address of a database file with an absolute path.
 
     SQLAlchemy ends the path at a "?" and decodes percents, so these two are quoted. MLflow makes the parent folder of
-    a path that it takes from the address as it stands; with the driver named it leaves that to us.
+    a path that it takes from the address undecoded; with the driver named it leaves that to us.
     """
     path = str(database)
     quoted = path.replace("%", "%25").replace("?", "%3F")
@@ -52,12 +51,12 @@ def sqlite_uri(database: Path) -> str:
 
 
 def database_path(uri: str) -> Path | None:
-    """The file of an sqlite address, else None."""
+    """Returns the file of an SQLite address, else None."""
     return Path(make_url(uri).database or "mlflow.db") if re.match(r"sqlite(\+\w+)?:", uri) else None
 
 
 def absolute_uri(uri: str) -> str:
-    """An address of MLflow's in which a path is absolute, "~" as the home folder; another one stays as it is."""
+    """Returns an address of MLflow's with its path made absolute, "~" as the home folder; others are not changed."""
     database = database_path(uri)
     if database is not None:
         return uri if str(database) == ":memory:" else sqlite_uri(expanded(database).absolute())
@@ -67,22 +66,24 @@ def absolute_uri(uri: str) -> str:
 
 
 def artifact_root(database: Path) -> str:
-    """The address of the folder in which the runs of a database keep files."""
+    """Returns the address of the folder with the files of a database's runs."""
     return (database.absolute().parent / _ARTIFACTS).as_uri()
 
 
 def local_folder(address: str) -> Path | None:
-    """The folder at an address of MLflow's, None where it is not on this machine."""
+    """Returns the folder at an address of MLflow's; None where it is not on this machine."""
     return Path(local_file_uri_to_path(address)) if address.startswith(("file:", "/")) else None
 
 
-def bring_places_home(database: Path, mark: tuple[str, str]) -> None:
-    """Let runs whose files were beside another database keep them beside this one.
+def relocate_files(database: Path, mark: tuple[str, str]) -> None:
+    """Moves the file addresses of runs beside this database, where they point beside another.
 
     MLflow stores whole addresses: in a storage folder that was copied, moved or fetched they lead to the original. It
-    also remembers by a run's id alone where its files go, though a copied run has the same.
+    also remembers by a run's id alone where its files go, though a copied run has the same id.
 
-    Args: mark: name and value of the tag that this program's experiments have; others' are left as they are.
+    Args:
+        database: its file.
+        mark: name and value of the tag that this program's experiments have; others' are not changed.
     """
     private._artifact_repos_cache.clear()
     home = artifact_root(database)
@@ -99,17 +100,17 @@ def bring_places_home(database: Path, mark: tuple[str, str]) -> None:
 
 
 def connect(uri: str) -> Any:
-    """An MLflow client; makes the tables of a new database. Raises: one of `AWAY`."""
+    """Returns an MLflow client; makes the tables of a new database. Raises: one of `MLFLOW_ERRORS`."""
     _prepare()
-    with opened_alone(uri):
+    with exclusive_access(uri):
         return MlflowClient(tracking_uri=uri)
 
 
 @contextlib.contextmanager
-def opened_alone(uri: str) -> Iterator[None]:
-    """Keep other threads, and for sqlite other processes, from making the same table, experiment or run.
+def exclusive_access(uri: str) -> Iterator[None]:
+    """Keeps other threads, and for SQLite other processes, from making the same table, experiment or run.
 
-    Two processes that make the tables of one new sqlite file at once break it.
+    Two processes that make the tables of one new SQLite file at once break it.
     """
     with _opening, contextlib.ExitStack() as stack:
         database = database_path(uri)
@@ -120,24 +121,30 @@ def opened_alone(uri: str) -> Iterator[None]:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether MLflow is there and would not take this one thing."""
+    """Returns whether MLflow answers and refuses this one entry."""
     return isinstance(error, MlflowException) and error.error_code in _REFUSALS
 
 
-def complaint(uri: str, error: Exception, what: str | None = None) -> str:
-    """One line for the user, without a secret that `uri` may hold."""
+def problem_line(uri: str, error: Exception, refused: str | None = None) -> str:
+    """Returns one line for the user, without a secret that `uri` may hold.
+
+    Args:
+        uri: of MLflow.
+        error: of a call.
+        refused: what was not taken; None where MLflow does not answer at all.
+    """
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
-    told = cause if isinstance(cause, (OSError, sqlite3.Error)) else error
-    reason = (str(told).strip() or type(told).__name__).splitlines()[0][:200]
-    fault = "does not answer" if what is None else f"refused {what}"
+    cause = cause if isinstance(cause, (OSError, sqlite3.Error)) else error
+    reason = (str(cause).strip() or type(cause).__name__).splitlines()[0][:200]
+    fault = "does not answer" if refused is None else f"refused {refused}"
     line = f"MLflow at {uri} {fault} ({reason}); the runs are kept in the ledger and sent at the next start"
     return redact(line, uri)
 
 
 def _prepare() -> None:
-    """Short waits, no chatter, no reports to MLflow's makers; a user's own MLFLOW_ settings stand."""
+    """Sets short waits, no chatter and no reports to MLflow's makers; a user's own MLFLOW_ settings are not changed."""
     for setting, value in (
         (mlflow_settings.MLFLOW_HTTP_REQUEST_TIMEOUT, 10),
         (mlflow_settings.MLFLOW_HTTP_REQUEST_MAX_RETRIES, 1),

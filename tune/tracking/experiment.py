@@ -1,8 +1,7 @@
-"""One experiment in MLflow: runs of trials and of seed studies found or made, filled, linked.
+"""One experiment in MLflow: its runs of trials and seed studies are found or made, filled and linked.
 
-Methods take entries and live points, and return whether something was sent to MLflow. Each may raise what
-`tune.tracking.connection.AWAY` names. Runs are found by their tags `sweep` and `trial`, never by a remembered id, so
-that another process or another day finds the same ones. No number is ever read back.
+Runs are found by their tags `sweep` and `trial`, never by a remembered id, so that another process or another day finds
+the same ones. No number is ever read back. Every method may raise what `tune.tracking.connection.MLFLOW_ERRORS` names.
 """
 
 import math
@@ -16,26 +15,30 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
+from tune.records.entries import Series, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.records.redaction import redact
-from tune.study.verdict import VERDICT
+from tune.search.space import Trial
 from tune.tracking.connection import (
     artifact_root,
-    bring_places_home,
     connect,
     database_path,
+    exclusive_access,
     local_folder,
-    opened_alone,
+    relocate_files,
 )
 from tune.tracking.run_fields import (
+    CURVES,
     NOTE,
+    STUDY,
+    TRIAL,
     VALUE_CHARACTERS,
-    Points,
+    Curves,
     curves_of,
     dataset_of,
     digest_of,
     files_of,
-    identity_of,
     key_of,
     metrics_of,
     milliseconds,
@@ -45,10 +48,9 @@ from tune.tracking.run_fields import (
     text_of,
     title_of,
 )
-from tune.tracking.study_run import figures_of, shared_parameters, spoken_of, study_tags
+from tune.tracking.study_run import shared_parameters, study_metrics, study_tags, verdict_time
 from tune.tracking.views import PRIMARY_METRIC, experiment_tags, quoted, view_tag
 
-RUN_STATUS = {"done": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
 REPORT = "report"
 """Kind of a run that only carries a sweep's report, and the folder of its files."""
 _REPORT_OF = "report_of"
@@ -58,73 +60,60 @@ _MISSING = "files_missing"
 _PARENT = "mlflow.parentRunId"
 _BATCH_METRICS, _BATCH_PARAMS = 1000, 100
 """MLflow's limits for one call."""
-_PASSING_TAGS = frozenset({"cause", _MISSING, NOTE})
-"""Tags that a later entry of the same trial may lack: they go when it comes."""
+_PASSING_TAGS = frozenset({"reason", "failure", _MISSING, NOTE})
+"""Tags that a later entry of the same trial may lack: they are removed then."""
 
 
 @dataclass(frozen=True)
-class Start:
+class TrialStart:
     """A trial that begins."""
 
     sweep: str
-    trial: str
-    name: str | None
-    parameters: Mapping[str, Any]
-    tags: Mapping[str, str]
-    """With `study`, the trial is a child of that study's run."""
+    trial: Trial
+    preset: str
+    is_seed: bool = False
+    """Whether `sweep` is a seed study, so that the trial is a child of the study's run."""
 
 
 class Experiment:
     """The experiment `name`, made when missing."""
 
     def __init__(self, uri: str, name: str, storage: Storage | None) -> None:
-        """Args: storage: where the entries' files lie (None: where an sqlite database lies, else nowhere)."""
+        """Args: storage: with the ledger and the trials' files (None: where an SQLite database is, else nowhere)."""
         self.uri, database = uri, database_path(uri)
         self.storage = Storage(database.parent) if storage is None and database is not None else storage
         self.client = connect(uri)
-        with opened_alone(uri):
+        with exclusive_access(uri):
             if database is not None:
-                bring_places_home(database, PRIMARY_METRIC)
+                relocate_files(database, PRIMARY_METRIC)
             self.experiment_id = self._find_or_create_experiment(name, database)
-        self._runs: dict[tuple[str, str], str | None] = {}
+        self._run_ids: dict[tuple[str, str], str | None] = {}
         self._new: set[str] = set()
         self._sent: dict[str, dict[str, set[tuple[int, float]]]] = defaultdict(dict)
         self._viewed: set[str] = set()
 
     def _find_or_create_experiment(self, name: str, database: Path | None) -> str:
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             location = None if database is None else artifact_root(database)  # else where the server says
             try:
                 self.client.create_experiment(name, artifact_location=location, tags=experiment_tags())
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            found = self.client.get_experiment_by_name(name)
-        if found.lifecycle_stage != "active":
+            experiment = self.client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage != "active":
             raise MlflowException(f'experiment "{name}" is deleted there; restore it or give another name')
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
-    def complete(self) -> dict[tuple[str, str], Any]:
-        """(sweep, trial) -> run, of every complete run; its tag `entry` is the digest of the entry that it holds."""
+    def complete_runs(self) -> dict[tuple[str, str], Any]:
+        """Returns (sweep, trial) -> run, of every complete run; its tag `entry` is the digest of its entry."""
         runs = self._search("tags.complete = 'true'")
         return {(run.data.tags.get("sweep", ""), run.data.tags.get("trial", "")): run for run in runs}
 
-    def refill(self, run: Any, entry: Mapping[str, Any]) -> None:
-        """Keep the files of the entry that its complete run lacks: they were not there, or the storage was fetched."""
-        place, missing = local_folder(run.info.artifact_uri), run.data.tags.get(_MISSING)
-        if run.info.lifecycle_stage != "active" or (place is None and missing is None):
-            return
-        paths, gone = files_of(entry, self.storage)
-        for path in paths:
-            if place is None or not (place / path.name).is_file():
-                self.client.log_artifact(run.info.run_id, str(path))
-        if missing is not None and not gone:
-            self.client.delete_tag(run.info.run_id, _MISSING)
-
-    def show(self, sweep: str, searched: Iterable[str], study: bool) -> None:
-        """Keep the view of a sweep in the experiment; one that is there already is written again only if changed."""
-        key, value = view_tag(sweep, list(searched), study)
+    def show_view(self, sweep: str, searched: Iterable[str], is_study: bool) -> None:
+        """Keeps the view of a sweep in the experiment; an equal one is not written again."""
+        key, value = view_tag(sweep, list(searched), is_study)
         for last in (False, True):
             if self.client.get_experiment(self.experiment_id).tags.get(key) == value:
                 return
@@ -134,162 +123,190 @@ class Experiment:
                 if last:
                     raise
 
-    def start(self, start: Start) -> str | None:
-        """Show the trial as running; its run's id, None where the user deleted the run."""
-        study = start.tags.get("study")
-        parent = {} if study is None else self._parent_tag(study)
-        if start.sweep not in self._viewed:
-            self._viewed.add(start.sweep)
-            searched = [name for name in start.tags.get("searched", "").split(", ") if name]
-            self.show(start.sweep, searched, study is not None)
-        title = title_of(start.name, start.trial, study)
-        run = self._trial_run(start.sweep, start.trial, title, time.time())
-        active = run.info.lifecycle_stage == "active"
-        if active:
-            self._describe(run, start.parameters, {**start.tags, **parent, "status": "running", "complete": "false"})
+    def start(self, start: TrialStart) -> str | None:
+        """Shows a trial as running. Returns its run's id; None where the user deleted the run."""
+        sweep, trial = start.sweep, start.trial
+        if sweep not in self._viewed:
+            self._viewed.add(sweep)
+            self.show_view(sweep, trial.parameters, start.is_seed)
+        title = title_of(trial.name, trial.trial, sweep if start.is_seed else None)
+        tags = {
+            "preset": start.preset,
+            "searched": ", ".join(trial.parameters),
+            "state": "running",
+            "complete": "false",
+        }
+        if start.is_seed:
+            study = self._study_run(sweep, time.time())
+            tags |= {"study": sweep} | ({_PARENT: study.info.run_id} if _is_active(study) else {})
+        run = self._trial_run(sweep, trial.trial, title, time.time())
+        if _is_active(run):
+            self._describe(run, parameters_of(trial), tags)
             self.client.update_run(run.info.run_id, "RUNNING", title)
-        run_id = str(run.info.run_id) if active else None
-        self._runs[start.sweep, start.trial] = run_id
+        run_id = str(run.info.run_id) if _is_active(run) else None
+        self._run_ids[sweep, trial.trial] = run_id
         return run_id
 
-    def progress(self, start: Start, curves: Points) -> None:
-        """Add points to a started trial's curves."""
-        who = start.sweep, start.trial
-        run_id = self._runs[who] if who in self._runs else self.start(start)
+    def add_points(self, start: TrialStart, curves: Curves) -> None:
+        """Adds points to the curves of a trial that was started."""
+        identity = start.sweep, start.trial.trial
+        run_id = self._run_ids[identity] if identity in self._run_ids else self.start(start)
         if run_id is not None:
             self._send(run_id, self._unsent(run_id, curves))
 
-    def finish(self, entry: Mapping[str, Any]) -> bool:
-        """Complete the trial's run; False when it already was, or when the user deleted it."""
-        sweep, trial = identity_of(entry)
-        ended = float(entry.get("ended") or time.time())
-        title = title_of(entry.get("name"), trial, (entry.get("tags") or {}).get("study"))
-        run = self._trial_run(sweep, trial, title, float(entry.get("started") or ended))
+    def finish(self, entry: TrialEntry) -> bool:
+        """Completes a trial's run. Returns False when it already was, or when the user deleted it."""
+        title = title_of(entry.name, entry.trial, entry.tags.get(STUDY))
+        run = self._trial_run(entry.sweep, entry.trial, title, entry.started)
         if not _is_due(run, entry):
             return False
-        run_id, curves = run.info.run_id, curves_of(entry)
-        paths, gone = files_of(entry, self.storage)
-        self._describe(run, parameters_of(entry), tags_of(entry) | ({_MISSING: ", ".join(gone)} if gone else {}))
-        self._send(run_id, [Metric(*result) for result in results_of(metrics_of(entry), curves, ended)])
+        run_id, series = run.info.run_id, self._series(entry)
+        curves = curves_of(entry, series or Series())
+        paths, missing = files_of(entry, self.storage)
+        missing += [CURVES] if series is None else []
+        self._describe(run, parameters_of(entry), tags_of(entry) | ({_MISSING: ", ".join(missing)} if missing else {}))
+        self._send(run_id, [Metric(*result) for result in results_of(metrics_of(entry), curves, entry.ended)])
         self._send(run_id, self._unsent(run_id, curves))
-        self._read(run_id, entry)
+        self._log_dataset(run_id, entry)
         for path in paths:
             self.client.log_artifact(run_id, str(path))
-        self._complete(run_id, entry, title, RUN_STATUS.get(entry.get("status", ""), "FINISHED"), ended)
+        status = "FAILED" if entry.state == TrialState.FAILED else "FINISHED"
+        self._complete(run_id, entry, title, status, entry.ended)
         self._sent.pop(run_id, None)
         return True
 
-    def judge(self, verdict: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> bool:
-        """Complete a seed study's run and make the study's trials its children; False when it already was, or deleted.
+    def refill(self, run: Any, entry: TrialEntry) -> None:
+        """Sends the files that a complete run lacks: they were not there, or its storage was fetched without them."""
+        folder, missing = local_folder(run.info.artifact_uri), run.data.tags.get(_MISSING, "")
+        if not _is_active(run) or (folder is None and not missing):
+            return
+        paths, still_missing = files_of(entry, self.storage)
+        for path in paths:
+            if folder is None or not (folder / path.name).is_file():
+                self.client.log_artifact(run.info.run_id, str(path))
+        series = self._series(entry) if CURVES in missing.split(", ") else Series()
+        still_missing += [CURVES] if series is None else []
+        if series:
+            self._send(run.info.run_id, self._unsent(run.info.run_id, curves_of(entry, series)))
+        if missing and not still_missing:
+            self.client.delete_tag(run.info.run_id, _MISSING)
 
-        Args: trials: the study's entries, for what their configurations share.
+    def finish_study(self, entry: VerdictEntry, trials: Sequence[TrialEntry]) -> bool:
+        """Completes the run of a seed study and makes the study's trials its children.
+
+        Args:
+            entry: the verdict on the study.
+            trials: the study's, for what their configurations share.
+
+        Returns: False when it already was, or when the user deleted it.
         """
-        study = str(verdict.get("study", ""))
-        begun = min((float(trial["started"]) for trial in trials if trial.get("started")), default=time.time())
-        ended = max((float(trial["ended"]) for trial in trials if trial.get("ended")), default=begun)
-        run = self._study_run(study, begun)
-        if not _is_due(run, verdict):
+        study = entry.study
+        started = min((trial.started for trial in trials), default=time.time())
+        ended = max((trial.ended for trial in trials), default=started)
+        run = self._study_run(study, started)
+        if not _is_due(run, entry):
             return False
-        run_id, figures = run.info.run_id, figures_of(verdict)
-        self._describe(run, shared_parameters(trials), study_tags(verdict))
-        self._read(run_id, trials[-1] if trials else {})
-        stale = {name: math.nan for name in run.data.metrics if name not in map(key_of, figures)}
-        # A metric cannot be taken back: what this verdict does not say is no number. A later verdict has a later time.
-        when = milliseconds(spoken_of(verdict) or ended)
-        self._send(run_id, [Metric(key_of(name), value, when, 0) for name, value in (figures | stale).items()])
+        run_id, metrics = run.info.run_id, study_metrics(entry.verdict)
+        self._describe(run, shared_parameters(trials), study_tags(entry, trials))
+        if trials:
+            self._log_dataset(run_id, trials[-1])
+        # A metric cannot be taken back: what this verdict does not have becomes NaN. A later verdict has a later time.
+        stale = {name: math.nan for name in run.data.metrics if name not in map(key_of, metrics)}
+        when = milliseconds(verdict_time(entry) or ended)
+        self._send(run_id, [Metric(key_of(name), value, when, 0) for name, value in (metrics | stale).items()])
         for child in self._search(f"tags.sweep = {quoted(study)}"):
-            if child.data.tags.get("kind") == "trial" and child.data.tags.get(_PARENT) != run_id:
-                self.client.log_batch(child.info.run_id, tags=[RunTag(_PARENT, run_id), RunTag("study", study)])
-        self._complete(run_id, verdict, study, "FINISHED", ended)
+            if child.data.tags.get("kind") == TRIAL and child.data.tags.get(_PARENT) != run_id:
+                self.client.log_batch(child.info.run_id, tags=[RunTag(_PARENT, run_id), RunTag(STUDY, study)])
+        self._complete(run_id, entry, study, "FINISHED", ended)
         return True
 
     def attach(self, sweep: str, paths: Iterable[Path]) -> None:
-        """Keep files in the folder `report` of a study's run, or of a run that only carries a sweep's report."""
-        run = self._find(sweep, VERDICT) or self._report_run(sweep)
+        """Keeps files in the folder `report` of a study's run, or of a run that only carries a sweep's report."""
+        run = self._find(sweep, STUDY) or self._report_run(sweep)
         for path in paths:
             self.client.log_artifact(run.info.run_id, str(path), REPORT)
         if run.info.status == "RUNNING" and run.data.tags.get("kind") == REPORT:
             self.client.set_terminated(run.info.run_id)
 
     def _report_run(self, sweep: str) -> Any:
-        """The run that carries a sweep's report; the sweep's table and charts, which its tag selects, leave it out."""
-        tags = {"kind": REPORT, _REPORT_OF: sweep, "status": "done", NOTE: f"Report on {sweep}"}
-        with opened_alone(self.uri):
-            found = [run for run in self._search(f"tags.kind = '{REPORT}'") if _reported(run) == sweep]
-            run = min(found, key=lambda run: (run.info.lifecycle_stage != "active", run.info.run_id), default=None)
-            if run is None:
-                return self.client.create_run(self.experiment_id, milliseconds(time.time()), tags, report_run(sweep))
-        for old in ("sweep", "complete"):  # of versions before these tags
-            if old in run.data.tags:
-                self.client.delete_tag(run.info.run_id, old)
-        self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        return run
+        """Returns the run that carries a sweep's report; the view, a filter by the tag `sweep`, leaves it out."""
+        with exclusive_access(self.uri):
+            runs = [run for run in self._search(f"tags.kind = '{REPORT}'") if run.data.tags.get(_REPORT_OF) == sweep]
+            if runs:
+                return min(runs, key=_preference)
+            tags = {"kind": REPORT, _REPORT_OF: sweep, "state": TrialState.DONE.value, NOTE: f"Report on {sweep}"}
+            return self.client.create_run(self.experiment_id, milliseconds(time.time()), tags, report_run(sweep))
+
+    def _series(self, entry: TrialEntry) -> Series | None:
+        """Returns the trial's curves; None where their file is missing or damaged."""
+        if self.storage is None:
+            return None if entry.series else Series()
+        try:
+            return Ledger(self.storage.ledger).series(entry)
+        except (OSError, ValueError):
+            return None
 
     def _trial_run(self, sweep: str, trial: str, title: str, started: float) -> Any:
-        return self._find_or_create(sweep, "trial", title, started, {"trial": trial})
+        return self._find_or_create(sweep, TRIAL, title, started, {"trial": trial})
 
     def _study_run(self, study: str, started: float) -> Any:
-        return self._find_or_create(study, VERDICT, study, started, {"study": study})
-
-    def _parent_tag(self, study: str) -> dict[str, str]:
-        run = self._study_run(study, time.time())
-        return {_PARENT: run.info.run_id} if run.info.lifecycle_stage == "active" else {}
+        return self._find_or_create(study, STUDY, study, started, {STUDY: study})
 
     def _find_or_create(self, sweep: str, kind: str, name: str, started: float, tags: Mapping[str, str]) -> Any:
-        with opened_alone(self.uri):
+        with exclusive_access(self.uri):
             run = self._find(sweep, kind, tags.get("trial"))
             if run is None:
-                tags = {"sweep": sweep, "kind": kind, "status": "running", "complete": "false", **tags}
+                tags = {"sweep": sweep, "kind": kind, "state": "running", "complete": "false", **tags}
                 run = self.client.create_run(self.experiment_id, milliseconds(started), tags, name)
                 self._new.add(run.info.run_id)
         return run
 
     def _find(self, sweep: str, kind: str, trial: str | None = None) -> Any:
-        """The run, or None. Were there two, every caller would take the same one."""
+        """Returns the run, or None. Were there two, every caller would take the same one."""
         condition = f"tags.kind = '{kind}'" if trial is None else f"tags.trial = '{trial}'"
         runs = [run for run in self._search(condition) if run.data.tags.get("sweep") == sweep]
-        return min(runs, key=lambda run: (run.info.lifecycle_stage != "active", run.info.run_id), default=None)
+        return min(runs, key=_preference, default=None)
 
     def _search(self, condition: str) -> list[Any]:
-        """All runs that meet the condition, deleted ones too."""
-        found: list[Any] = []
+        """Returns all runs that meet the condition, deleted ones too."""
+        runs: list[Any] = []
         token = None
         while True:
-            runs = self.client.search_runs([self.experiment_id], condition, ViewType.ALL, page_token=token)
-            found += runs
-            token = runs.token
+            page = self.client.search_runs([self.experiment_id], condition, ViewType.ALL, page_token=token)
+            runs += page
+            token = page.token
             if not token:
-                return found
+                return runs
 
-    def _read(self, run_id: str, entry: Mapping[str, Any]) -> None:
-        """Note the dataset that the run read; the same one again changes nothing."""
+    def _log_dataset(self, run_id: str, entry: TrialEntry) -> None:
+        """Adds the dataset to the run; the same one again changes nothing."""
         dataset = dataset_of(entry)
         if dataset is not None:
             name, digest, source = dataset
             inputs = DatasetInput(Dataset(name, digest, "local", source), [InputTag("mlflow.data.context", "training")])
             self.client.log_inputs(run_id, [inputs])
 
-    def _complete(self, run_id: str, entry: Mapping[str, Any], name: str, status: str, ended: float) -> None:
+    def _complete(self, run_id: str, entry: TrialEntry | VerdictEntry, name: str, status: str, ended: float) -> None:
         self.client.update_run(run_id, name=name)
         self.client.set_terminated(run_id, status, milliseconds(ended))
         # Last, so that a run cut short anywhere above is sent again.
         self.client.log_batch(run_id, tags=[RunTag("entry", digest_of(entry)), RunTag("complete", "true")])
 
     def _describe(self, run: Any, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Set tags, and the parameters that the run has not yet: MLflow refuses to change one."""
+        """Sets tags, and the parameters that the run has not yet: MLflow refuses to change one."""
         for name in _PASSING_TAGS.intersection(run.data.tags) - tags.keys():
             self.client.delete_tag(run.info.run_id, name)
         missing = {
             key_of(name): text_of(value) for name, value in parameters.items() if key_of(name) not in run.data.params
         }
-        parts = [Param(name, value) for name, value in missing.items()]
-        labels = [RunTag(key_of(name), redact(str(value))[:VALUE_CHARACTERS]) for name, value in tags.items()]
-        self.client.log_batch(run.info.run_id, params=parts[:_BATCH_PARAMS], tags=labels)
-        for begin in range(_BATCH_PARAMS, len(parts), _BATCH_PARAMS):
-            self.client.log_batch(run.info.run_id, params=parts[begin : begin + _BATCH_PARAMS])
+        params = [Param(name, value) for name, value in missing.items()]
+        labels = [RunTag(key_of(name), redact(value)[:VALUE_CHARACTERS]) for name, value in tags.items()]
+        self.client.log_batch(run.info.run_id, params=params[:_BATCH_PARAMS], tags=labels)
+        for begin in range(_BATCH_PARAMS, len(params), _BATCH_PARAMS):
+            self.client.log_batch(run.info.run_id, params=params[begin : begin + _BATCH_PARAMS])
 
-    def _unsent(self, run_id: str, curves: Points) -> list[Metric]:
-        """The points that the run does not hold: a resumed trial passes steps again, at other times."""
+    def _unsent(self, run_id: str, curves: Curves) -> list[Metric]:
+        """Returns the points that the run does not hold: a resumed trial passes steps again, at other times."""
         metrics: list[Any] = []
         for name, points in curves.items():
             key = key_of(name)
@@ -309,20 +326,21 @@ class Experiment:
 
 
 def report_run(sweep: str) -> str:
-    """The name of the run that carries the report of a sweep, which has no run of its own."""
+    """Returns the name of the run that carries the report of a sweep, which has no run of its own."""
     return f"{sweep}: report"
 
 
-def _reported(run: Any) -> str | None:
-    """The sweep whose report a run carries."""
-    told: str | None = run.data.tags.get(_REPORT_OF, run.data.tags.get("sweep"))
-    return told
+def _is_active(run: Any) -> bool:
+    """Whether the user did not delete the run."""
+    return bool(run.info.lifecycle_stage == "active")
 
 
-def _is_due(run: Any, entry: Mapping[str, Any]) -> bool:
+def _preference(run: Any) -> tuple[bool, str]:
+    """Sort key by which one of several equal runs is taken."""
+    return not _is_active(run), run.info.run_id
+
+
+def _is_due(run: Any, entry: TrialEntry | VerdictEntry) -> bool:
     """Whether the run is there and does not hold the entry yet."""
     known = run.data.tags
-    return bool(
-        run.info.lifecycle_stage == "active"
-        and (known.get("complete"), known.get("entry")) != ("true", digest_of(entry))
-    )
+    return _is_active(run) and (known.get("complete"), known.get("entry")) != ("true", digest_of(entry))

@@ -1,9 +1,8 @@
-"""What MLflow's pages show first: the experiment's description, a saved view per sweep, addresses of pages.
+"""What MLflow's pages show first: the experiment's description, a saved view for each sweep, addresses of pages.
 
-Names enter, experiment tags and addresses leave. MLflow's table shows no metric until a user picks columns, and draws
-a chart for every metric there is. A saved view, MLflow's own (menu "Views" of the runs page; an experiment tag), holds
-columns, filter, order and charts instead. Sorted by a metric, not by time: only then are parents and children rows of
-equal rank, whose curves are all drawn. Nothing here knows a run's values.
+MLflow's table shows no metric until a user picks columns, and draws a chart for every metric there is. A saved view,
+MLflow's own (menu "Views" of the runs page; an experiment tag), holds columns, filter, order and charts instead. It is
+sorted by a metric, not by time: only then are parents and children rows of equal rank, whose curves are all drawn.
 """
 
 import json
@@ -23,11 +22,12 @@ One run per trial; `bpb` (bits per byte, lower is better) is its last rung. **Vi
 
 A view holds the sweep's columns and, by the second button above the table, its charts.
 
-- `ladder_bpb` by step: 0 live weights, 1 EMA, 2 quantised (the artifact read back), 3 sliding windows, 4 test-time \
-training. `train_loss` is in nats per token by optimiser step, `ttt_bpb` the running BPB by chunk.
+- `ladder_bpb` by step: the ladder's rungs from below, 0 live weights, 1 EMA, 2 quantised (the artifact read back), \
+3 sliding windows, 4 test-time training. `train_loss` is in nats per token by optimiser step, `ttt_bpb` the running \
+BPB by chunk.
 - `artifact_bytes` counts model and code; `margin_bytes` is what is left below the cap, negative above it.
 - `points_failed` counts the points of the rules on which a run fails; the tag `check` names them.
-- Filters: `tags.feasible = 'true'`, `tags.sweep = '...'`, `tags.kind = 'trial'`, `tags.status = 'screened'`. Fields \
+- Filters: `tags.feasible = 'true'`, `tags.sweep = '...'`, `tags.kind = 'trial'`, `tags.state = 'screened'`. Fields \
 of the configuration are parameters such as `schedule.steps`; the tag `searched` names those that were varied.
 - A seed study is a parent run (its verdict) with the seeds as children.
 
@@ -40,11 +40,11 @@ _SECTIONS = (
     ("fields", "Searched fields", 1, 380),
     ("differences", "Differences", 1, 420),
 )
-"""Identity, heading, charts a row, height in pixels."""
+"""Identity, heading, charts in a row, height in pixels."""
 
 
 def experiment_tags() -> dict[str, str]:
-    """Tags of a new experiment."""
+    """Returns the tags of a new experiment."""
     return {
         NOTE: _HOW_TO_READ,
         "mlflow.experimentKind": "custom_model_development",
@@ -53,14 +53,17 @@ def experiment_tags() -> dict[str, str]:
 
 
 def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str]:
-    """Key and value of the experiment tag that holds the view of one sweep or seed study.
+    """Returns key and value of the experiment tag that holds the view of one sweep or seed study.
 
-    Args: searched: parameters to show as columns; study: whether it is of seeds.
+    Args:
+        sweep: its name.
+        searched: parameters to show as columns.
+        study: whether it is a seed study.
     """
     summary = ["bpb.mean", "bpb.standard_deviation", "gain_bpb.gain", "gain_bpb.p"] if study else []
     columns = [
         *(f"metrics.`{name}`" for name in ("bpb", *summary, "artifact_bytes", MARGIN, POINTS_FAILED)),
-        *(f"tags.`{name}`" for name in ("status", "feasible")),
+        *(f"tags.`{name}`" for name in ("state", "feasible")),
         *(f"params.`{key_of(name)}`" for name in searched),
     ]
     state = {
@@ -84,30 +87,30 @@ def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str
 
 
 def view_key(sweep: str) -> str:
-    """The view's name in addresses."""
+    """Returns the view's name in addresses."""
     return key_of(sweep)
 
 
 def runs_url(server: str, experiment_id: str, sweep: str | None = None, *, charts: bool = False) -> str:
-    """The page of an experiment's runs; with `sweep` in its view, as a table or as charts."""
+    """Returns the page of an experiment's runs; with `sweep` in its view, as a table or as charts."""
     parts = [_MODE, *([f"viewStateShareKey={quote(view_key(sweep), safe='')}"] if sweep else [])]
     parts += ["compareRunsMode=CHART"] if charts else []
     return f"{server}/#/experiments/{experiment_id}/runs?{'&'.join(parts)}"
 
 
 def compare_url(server: str, experiment_id: str, run_ids: Sequence[str]) -> str:
-    """The page that compares runs."""
+    """Returns the page that compares runs."""
     runs, experiments = (quote(json.dumps(list(ids))) for ids in (run_ids, [experiment_id]))
     return f"{server}/#/compare-runs?runs={runs}&experiments={experiments}&{_MODE}"
 
 
 def run_url(server: str, experiment_id: str, run_id: str) -> str:
-    """The page of one run."""
+    """Returns the page of one run."""
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?{_MODE}"
 
 
 def _charts(searched: Sequence[str]) -> list[dict[str, Any]]:
-    """The charts of a view, by section."""
+    """Returns the charts of a view, section by section."""
     axes = {
         side: {"key": name, "type": "METRIC", "dataAccessKey": name}
         for side, name in (("xaxis", "artifact_bytes"), ("yaxis", "bpb"))
@@ -145,5 +148,5 @@ def _line(section: str, metric: str) -> dict[str, Any]:
 
 
 def quoted(text: str) -> str:
-    """`text` in a filter of MLflow's, which knows no escapes."""
+    """Returns `text` for a filter of MLflow's, which has no escapes."""
     return f'"{text}"' if "'" in text else f"'{text}'"

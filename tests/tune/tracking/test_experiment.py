@@ -8,8 +8,23 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.tune.tracking.test_tracker import BEGIN, trial
+from golf.submission.study import CapRisk, NoiseSplit
+from tests.tune.tracking.made_trials import (
+    BEGIN,
+    CURVES,
+    all_runs,
+    curve,
+    empty_database,
+    expected_curve,
+    folder_of,
+    seed,
+    started,
+    trial,
+    verdict,
+)
+from tune.records.entries import PlanEntry, StudyPlan
 from tune.records.ledger import Ledger
+from tune.tracking.experiment import TrialStart
 from tune.tracking.tracker import Tracker, attach, default_uri, sync
 from tune.tracking.views import view_tag
 
@@ -18,35 +33,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:D
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database made once: its tables take seconds."""
-    address = default_uri(tmp_path_factory.mktemp("storage"))
-    assert sync([], address, "first").problem is None
-    return address
-
-
-def seed(number: int, **changes: Any) -> dict[str, Any]:
-    """A trial of the study "three"."""
-    config = {"schedule": {"steps": 100}, "seed": number, "cap_bytes": 1000}
-    return trial(number, sweep="three", config=config, parameters={"seed": number}, data="ab" * 32, **changes)
-
-
-def verdict(mean: float, **changes: Any) -> dict[str, Any]:
-    """The study's verdict."""
-    bpb = {"mean": mean, "interval": [mean - 0.5, mean + 0.5], "num_values": 3, "standard_deviation": None}
-    return {"kind": "seeds", "study": "three", "bpb": bpb, "holds": None, "faults": [], "track": "record", **changes}
-
-
-def all_runs(uri: str, experiment: str) -> list[Any]:
-    """Every run."""
-    client = MlflowClient(uri)
-    return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id]))
+    """A database made once."""
+    return empty_database(tmp_path_factory.mktemp("storage"))
 
 
 def family(uri: str, experiment: str) -> tuple[Any, list[Any]]:
     """The study's run and the others; fails on two of it."""
-    found = all_runs(uri, experiment)
-    (parent,) = [run for run in found if run.data.tags["kind"] == "seeds"]
-    return parent, [run for run in found if run is not parent]
+    runs = all_runs(uri, experiment)
+    (parent,) = [run for run in runs if run.data.tags["kind"] == "study"]
+    return parent, [run for run in runs if run is not parent]
 
 
 def state(uri: str, experiment: str) -> list[Any]:
@@ -79,14 +74,10 @@ def test_seeds_that_ran_before_their_verdict_become_its_children(uri: str) -> No
     children = {
         run.data.tags["trial"] for run in others if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
     }
-    assert children == {entry["trial"] for entry in seeds}
+    assert children == {entry.trial for entry in seeds}
     assert parent.data.params == {"schedule.steps": "100", "cap_bytes": "1000"}
-    assert parent.data.metrics == {
-        "bpb.mean": 1.5,
-        "bpb.interval.low": 1.0,
-        "bpb.interval.high": 2.0,
-        "bpb.num_values": 3.0,
-    }
+    interval = {"bpb.interval.low": 1.0, "bpb.interval.high": 2.0, "bpb.level": 0.95}
+    assert parent.data.metrics == {"bpb.mean": 1.5, "bpb.num_values": 3.0, **interval}
     assert (parent.info.run_name, parent.info.status, parent.data.tags["track"]) == ("three", "FINISHED", "record")
     assert (parent.info.start_time, parent.info.end_time) == (round(BEGIN * 1000), round(BEGIN * 1000) + 60_000)
 
@@ -95,7 +86,7 @@ def test_seeds_are_children_while_they_run(uri: str) -> None:
     """Fault: until the verdict a study's seeds cannot be told from a sweep's trials, or each opens a parent."""
     tracker = Tracker(uri, "live")
     for number in (42, 1337):
-        tracker.start_trial("three", seed(number)["trial"], {"seed": number}, {"study": "three", "searched": "seed"})
+        tracker.start(TrialStart("three", started(seed(number)), "tiny", is_seed=True))
     tracker.finish(seed(42))
     tracker.close(20)
     assert tracker.problem is None
@@ -111,19 +102,19 @@ def test_sending_a_study_again_changes_nothing(uri: str, tmp_path: Path) -> None
     ledger = Ledger(tmp_path / "ledger.jsonl")
     for entry in (seed(42), seed(1337), verdict(1.5)):
         ledger.append(entry)
-    assert sync(ledger.entries(), uri, "again").sent == 3
+    assert sync(ledger.records(), uri, "again").sent == 3
     before = state(uri, "again")
-    assert sync(ledger.entries(), uri, "again").already == 3
+    assert sync(ledger.records(), uri, "again").already == 3
     assert state(uri, "again") == before
     for run in all_runs(uri, "again"):
         MlflowClient(uri).set_tag(run.info.run_id, "complete", "false")
-    assert sync(ledger.entries(), uri, "again").sent == 3
+    assert sync(ledger.records(), uri, "again").sent == 3
     assert state(uri, "again") == before
 
 
 def test_the_last_verdict_counts(uri: str) -> None:
-    """Fault: a figure of an earlier verdict, which the last one does not hold, still stands there."""
-    first = verdict(1.5, gain_bpb={"gain": 0.25, "p": 0.001}, time="2026-01-01T00:00:00Z")
+    """Fault: a number of an earlier verdict, which the last one does not have, is still shown."""
+    first = verdict(1.5, p=0.001, time="2026-01-01T00:00:00Z")
     second = verdict(1.25, time="2026-01-02T00:00:00Z")
     assert sync([seed(42), first], uri, "twice").sent == 2
     assert sync([seed(42), first, second], uri, "twice").sent == 1
@@ -131,6 +122,33 @@ def test_the_last_verdict_counts(uri: str) -> None:
     assert metrics["bpb.mean"] == 1.25
     assert math.isnan(metrics["gain_bpb.gain"])
     assert math.isnan(metrics["gain_bpb.p"])
+
+
+def test_a_verdict_in_words_and_numbers(uri: str) -> None:
+    """Fault: a statistic is lost, or the description claims what the verdict does not."""
+    noise = NoiseSplit(
+        repeat_sd=0.001, repeat_interval=(0, 1), seeds_sd=0.002, seeds_interval=(0, 1), seed_only_sd=0.0017, level=0.95
+    )
+    cap = CapRisk(largest_bytes=900, margin_bytes=100, probability=0.012)
+    facts: dict[str, str | None] = {"device": "8 x H100", "code": None}
+    faults, notes = ("two devices",), ("one seed",)
+    entry = verdict(1.5, p=0.001, faults=faults, notes=notes, facts=facts, noise_bpb=noise, cap=cap)
+    assert sync([seed(42), entry], uri, "words").problem is None
+    run, _ = family(uri, "words")
+    expected = {"gain_bpb.p": 0.001, "gain_nats.gain": 0.25, "noise_bpb.repeat_sd": 0.001, "cap.margin_bytes": 100}
+    assert expected.items() <= run.data.metrics.items()
+    tags = {"holds": "false", "baseline": "old", "device": "8 x H100", "track": "record", "preset": "tiny"}
+    assert tags.items() <= run.data.tags.items()
+    assert "code" not in run.data.tags
+    text = run.data.tags["mlflow.note.content"]
+    for part in (
+        "Seed study of 3 seeds: **1.5000 BPB**, 95 % interval 1.0000 to 2.0000",
+        "Gain over old: **+0.2500 BPB**; p = 0.001 for a gain of more than 0.0050 BPB",
+        "The claim does **not** hold.",
+        "Largest artifact 900 bytes, 100 below the cap; a further seed exceeds it with probability 0.012",
+        "- Forbids a claim: two devices\n- one seed",
+    ):
+        assert part in text
 
 
 def test_a_study_that_the_user_deleted_stays_deleted(uri: str) -> None:
@@ -146,10 +164,10 @@ def test_a_run_names_its_dataset(uri: str) -> None:
     entries = [trial(1, data="ab" * 32, dataset="words"), trial(2)]
     assert sync(entries, uri, "data").problem is None
     inputs = {run.data.tags["trial"]: run.inputs.dataset_inputs for run in all_runs(uri, "data")}
-    (only,) = inputs[entries[0]["trial"]]
+    (only,) = inputs[entries[0].trial]
     assert (only.dataset.name, only.dataset.digest) == ("words", "ab" * 18)
     assert "ab" * 32 in only.dataset.source
-    assert inputs[entries[1]["trial"]] == []
+    assert inputs[entries[1].trial] == []
 
 
 def test_reports_hang_on_the_study_or_on_a_run_of_their_own(uri: str, tmp_path: Path) -> None:
@@ -162,48 +180,35 @@ def test_reports_hang_on_the_study_or_on_a_run_of_their_own(uri: str, tmp_path: 
         assert attach(uri, "reports", "three", [page]) is None
         assert attach(uri, "reports", "night", [page]) is None
     runs = {(tags.get("sweep"), tags["kind"]): run for run in all_runs(uri, "reports") if (tags := run.data.tags)}
-    assert sorted(runs, key=str) == [("night", "trial"), ("three", "seeds"), ("three", "trial"), (None, "report")]
+    assert sorted(runs, key=str) == [("night", "trial"), ("three", "study"), ("three", "trial"), (None, "report")]
     report = runs[None, "report"]
     assert (report.info.run_name, report.info.status) == ("night: report", "FINISHED")
-    assert report.data.tags["status"] == "done"
+    assert report.data.tags["state"] == "done"
     client = MlflowClient(uri)
-    for who in (("three", "seeds"), (None, "report")):
+    for who in (("three", "study"), (None, "report")):
         local = client.download_artifacts(runs[who].info.run_id, "report/report.html")
         assert Path(local).read_text() == "two"
     experiment = client.get_experiment_by_name("reports").experiment_id
     assert len(client.search_runs([experiment], "tags.feasible = 'true'")) == 2
+    _, view = view_tag("night", [], False)
+    (row,) = client.search_runs([experiment], json.loads(json.loads(view)["state"])["searchFilter"])
+    assert row.data.tags["kind"] == "trial", "the report is in its sweep's table"
     assert sync([trial(1), seed(42), verdict(1.5)], uri, "reports").already == 3
 
 
-def test_a_report_run_of_an_older_version_is_ended_and_leaves_the_table(uri: str, tmp_path: Path) -> None:
-    """Fault: the run of a report stays "running" for ever, and stands in its sweep's table and legends."""
-    page = tmp_path / "report.html"
-    page.write_text("new")
-    sync([trial(1)], uri, "old-report")
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("old-report").experiment_id
-    tags = {"sweep": "night", "kind": "report", "status": "running", "complete": "false"}
-    client.create_run(experiment, 0, tags, "night: report")
-    assert attach(uri, "old-report", "night", [page]) is None
-    (report,) = (run for run in all_runs(uri, "old-report") if run.data.tags["kind"] == "report")
-    assert (report.info.status, report.data.tags["status"]) == ("FINISHED", "done")
-    _, view = view_tag("night", [], False)
-    (row,) = client.search_runs([experiment], json.loads(json.loads(view)["state"])["searchFilter"])
-    assert row.data.tags["kind"] == "trial"
-
-
-def test_a_report_without_mlflow_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_report_without_mlflow_is_one_line(tmp_path: Path) -> None:
     """Fault: a dead MLflow breaks the making of a report."""
     (tmp_path / "mlflow.db").write_bytes(b"no database " * 500)
-    told = attach(default_uri(tmp_path), "reports", "night", [])
-    assert told is not None
-    assert "\n" not in told
+    problem = attach(default_uri(tmp_path), "reports", "night", [])
+    assert problem is not None
+    assert "\n" not in problem
 
 
 def test_a_sweep_keeps_one_view(uri: str) -> None:
     """Fault: the view of a sweep is missing, lacks a searched field, or one sweep's sync changes another's."""
     sync([trial(1), trial(2, parameters={"model.width": 3})], uri, "views")
-    sync([seed(42), verdict(1.5)], uri, "views")
+    plan = PlanEntry(study="three", plan=StudyPlan(configuration="c", data="d", seeds=(42,)))
+    sync([seed(42), plan], uri, "views")
     tags = MlflowClient(uri).get_experiment_by_name("views").tags
     views = {key: value for key, value in tags.items() if key.startswith("mlflow.sharedViewState.")}
     expected = [
@@ -211,3 +216,23 @@ def test_a_sweep_keeps_one_view(uri: str) -> None:
         view_tag("three", ["seed"], True),
     ]
     assert views == dict(expected)
+
+
+def test_curves_that_were_missing_are_sent_when_they_are_there(uri: str, tmp_path: Path) -> None:
+    """Fault: a lost or damaged series file stops the sync, or the run never gets its curves."""
+    path = Ledger(folder_of(uri) / "ledger.jsonl").series_path(str(trial(1).series))
+    data = path.read_bytes()
+    for damage in (b"", data[:-1] + b"x"):
+        path.write_bytes(damage)
+        assert sync([trial(1)], uri, "curves").problem is None
+    path.unlink()
+    assert sync([trial(1)], uri, "curves").already == 1
+    (run,) = all_runs(uri, "curves")
+    assert (run.data.tags["files_missing"], run.data.metrics["bpb"]) == ("curves", 2.25)
+    assert curve(uri, run, "train_loss") == []
+    path.write_bytes(data)
+    assert sync([trial(1)], uri, "curves").already == 1
+    (run,) = all_runs(uri, "curves")
+    assert "files_missing" not in run.data.tags
+    for name in CURVES:
+        assert curve(uri, run, name) == expected_curve(name)

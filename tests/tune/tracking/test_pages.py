@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from mlflow import MlflowClient
 
 from benchmarks.browser import CHROMIUM, DRIVER, Browser, free_port, mlflow_server, open_browser
 from golf.runtime.results import LADDER
+from golf.submission.study import StudyVerdict, Summary
+from tune.records.entries import ArtifactSize, RungScore, Series, TrialEntry, TrialState, VerdictEntry
+from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.tracking.tracker import runs_page, sync
 from tune.tracking.views import compare_url, run_url, runs_url
@@ -51,50 +55,60 @@ return [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => (plot.d
 NAME = "attributes.Run Name"
 
 
-def trial(number: int, sweep: str, files: Path, status: str = "done", **parameters: Any) -> dict[str, Any]:
-    """A trial whose figures are unlike those of every other."""
-    size = 900 + 10 * number + (200 if status == "infeasible" else 0)
-    rungs = {f"bpb_{rung}": 1.5 + 0.01 * number + 0.001 * place for place, rung in enumerate(LADDER)}
-    measured = status == "done"
-    artifact = files / f"{number}" / "artifact.golf"
-    artifact.parent.mkdir()
-    artifact.write_bytes(b"weights")
-    curves = {"train_loss": [[step, BEGIN + step, 6 / (1 + step) + number] for step in range(8)]}
-    if measured:
-        curves["ttt_bpb"] = [[chunk, BEGIN + 20 + chunk, 1.6 + 0.1 * number - 0.01 * chunk] for chunk in range(5)]
-    return {
-        "kind": "trial",
-        "sweep": sweep,
-        "trial": f"{number:012x}",
-        "name": " ".join(f"{name.split('.')[-1]}={value}" for name, value in parameters.items()),
-        "preset": "tiny",
-        "status": status,
-        "cause": f"over the cap by {size - CAP} bytes" if status == "infeasible" else None,
-        "parameters": parameters,
-        "config": {"cap_bytes": CAP, "schedule": {"steps": 100}, "model": {f"field{n}": n for n in range(50)}},
-        "data": DATA,
-        "dataset": "words",
-        "metrics": {"artifact_bytes": size, **({"bpb": rungs["bpb_ttt"], **rungs} if measured else {})},
-        "curves": curves,
-        "tags": {"device": "cpu", **({"study": sweep} if "seed" in parameters else {})},
-        "files": {"artifact": str(artifact)},
-        "started": BEGIN + 60 * number,
-        "ended": BEGIN + 60 * number + 30,
+def trial(number: int, sweep: str, state: TrialState = TrialState.DONE, **parameters: Any) -> tuple[TrialEntry, Series]:
+    """A trial whose numbers are unlike those of every other."""
+    size = 900 + 10 * number + (200 if state == TrialState.INFEASIBLE else 0)
+    rungs = tuple(
+        RungScore(name=name, bpb=1.5 + 0.01 * number + 0.001 * place, nats_per_token=2.0, seconds=1.0)
+        for place, name in enumerate(LADDER)
+    )
+    curves: dict[str, list[list[float]]] = {
+        "train_loss": [[step, BEGIN + step, 6 / (1 + step) + number] for step in range(8)]
     }
+    is_done = state == TrialState.DONE
+    if is_done:
+        curves["ttt_bpb"] = [[chunk, BEGIN + 20 + chunk, 1.6 + 0.1 * number - 0.01 * chunk] for chunk in range(5)]
+    entry = TrialEntry(
+        sweep=sweep,
+        trial=f"{number:012x}",
+        name=" ".join(f"{name.split('.')[-1]}={value}" for name, value in parameters.items()),
+        preset="tiny",
+        workload="gepa",
+        state=state,
+        reason=None if is_done else f"over the cap by {size - CAP} bytes",
+        parameters=parameters,
+        config={"cap_bytes": CAP, "schedule": {"steps": 100}, "model": {f"field{n}": n for n in range(50)}},
+        data=DATA,
+        dataset="words",
+        code="c0de",
+        bpb=rungs[-1].bpb if is_done else None,
+        rungs=rungs if is_done else (),
+        size=ArtifactSize(model_bytes=size - 100, code_bytes=100, cap_bytes=CAP),
+        tags={"study": sweep} if "seed" in parameters else {},
+        files={"artifact": "artifact.golf"},
+        started=BEGIN + 60 * number,
+        ended=BEGIN + 60 * number + 30,
+    )
+    return entry, Series(curves)
 
 
-def ledger_of(folder: Path) -> list[dict[str, Any]]:
-    """A small ledger: a sweep of three trials, one over the cap, and a study of three seeds with its verdict."""
-    ledger = Ledger(folder / "ledger.jsonl")
-    sweep = [("done", 200), ("done", 300), ("infeasible", 400)]
-    for number, (status, steps) in enumerate(sweep):
-        ledger.append(trial(number, "night", folder, status, **{"schedule.steps": steps, "split": "int6"}))
-    for number, seed in enumerate((42, 1337, 2025), start=3):
-        ledger.append(trial(number, "night-seeds", folder, seed=seed))
-    bpb = {"mean": 1.543, "standard_deviation": 0.01, "interval": [1.51, 1.57], "level": 0.95, "num_values": 3}
-    facts = {"data": DATA, "device": "cpu"}
-    ledger.append({"kind": "seeds", "study": "night-seeds", "preset": "tiny", "facts": facts, "bpb": bpb, "rows": []})
-    return ledger.entries()
+def made_ledger(storage: Storage) -> list[tuple[TrialEntry, Series]]:
+    """Writes a small ledger: a sweep of three trials, one over the cap, and a study of three seeds with its verdict."""
+    done, over = TrialState.DONE, TrialState.INFEASIBLE
+    sweep = enumerate([(done, 200), (done, 300), (over, 400)])
+    made = [trial(n, "night", state, **{"schedule.steps": steps, "split": "int6"}) for n, (state, steps) in sweep]
+    made += [trial(n, "night-seeds", seed=seed) for n, seed in enumerate((42, 1337, 2025), start=3)]
+    ledger = Ledger(storage.ledger)
+    for entry, series in made:
+        artifact = storage.trial(entry.sweep, entry.trial) / "artifact.golf"
+        artifact.parent.mkdir(parents=True)
+        artifact.write_bytes(b"weights")
+        ledger.append(entry, series)
+    bpb = Summary(num_values=3, mean=1.543, standard_deviation=0.01, interval=(1.51, 1.57), level=0.95)
+    facts: dict[str, str | None] = {"data": DATA, "device": "cpu"}
+    verdict = StudyVerdict(track="record", seeds=(42, 1337, 2025), facts=facts, bpb=bpb)
+    ledger.append(VerdictEntry(study="night-seeds", verdict=verdict))
+    return made
 
 
 @contextlib.contextmanager
@@ -129,25 +143,29 @@ class Pages:
     browser: Browser
     address: str
     experiment: str
-    entries: Sequence[dict[str, Any]]
+    made: Sequence[tuple[TrialEntry, Series]]
+
+    def name(self, number: int) -> str:
+        """Name of a trial."""
+        return self.made[number][0].name
 
     def runs(self, *numbers: int) -> list[str]:
         """Ids of the runs of some trials."""
-        found = MlflowClient(self.address).search_runs([self.experiment])
-        by_trial = {run.data.tags.get("trial"): run.info.run_id for run in found}
+        runs = MlflowClient(self.address).search_runs([self.experiment])
+        by_trial = {run.data.tags.get("trial"): run.info.run_id for run in runs}
         return [by_trial[f"{number:012x}"] for number in numbers]
 
     def parent(self) -> str:
         """Id of the study's run."""
-        (run,) = MlflowClient(self.address).search_runs([self.experiment], "tags.kind = 'seeds'")
+        (run,) = MlflowClient(self.address).search_runs([self.experiment], "tags.kind = 'study'")
         return str(run.info.run_id)
 
     def curve(self, number: int, name: str) -> list[list[float]]:
         """Steps and values of a trial's curve in the ledger; for its ladder, rung by rung."""
-        entry = self.entries[number]
+        entry, series = self.made[number]
         if name == "ladder_bpb":
-            return [[*range(len(LADDER))], [entry["metrics"][f"bpb_{rung}"] for rung in LADDER]]
-        return [[point[0] for point in entry["curves"][name]], [point[2] for point in entry["curves"][name]]]
+            return [[*range(len(LADDER))], [rung.bpb for rung in entry.rungs]]
+        return [series.curves[name][:, 0].tolist(), series.curves[name][:, 2].tolist()]
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +188,13 @@ def pages(
             if request.param == "postgresql":
                 uri = stack.enter_context(postgres(short))
             stack.enter_context(mlflow_server(uri, folder, port))
-            address, entries = f"http://127.0.0.1:{port}", ledger_of(folder)
-            result = sync(entries, address, "tiny")
+            address, storage = f"http://127.0.0.1:{port}", Storage(folder)
+            made = made_ledger(storage)
+            result = sync(Ledger(storage.ledger).records(), address, "tiny", storage)
             assert (result.sent, result.failed, result.problem) == (7, 0, None)
             browser.visit(address)
             experiment = MlflowClient(address).get_experiment_by_name("tiny").experiment_id
-            yield Pages(browser, address, experiment, entries)
+            yield Pages(browser, address, experiment, made)
     finally:
         shutil.rmtree(short, ignore_errors=True)
 
@@ -192,12 +211,11 @@ def test_the_table_shows_names_scores_and_searched_fields(pages: Pages) -> None:
     pages.browser.open(runs_page(pages.address, "tiny", "night").removeprefix("in a browser: "))
     script = f"const rows = (() => {{{ROWS}}})(); return rows.length == 3 && rows[0]['metrics.bpb'] && rows"
     rows = pages.browser.until(script)
-    best, second, over = pages.entries[:3]
-    assert [row[NAME] for row in rows] == [best["name"], second["name"], over["name"]]
-    assert [float(row["metrics.bpb"]) for row in rows[:2]] == [best["metrics"]["bpb"], second["metrics"]["bpb"]]
+    assert [row[NAME] for row in rows] == [pages.name(number) for number in range(3)]
+    assert [float(row["metrics.bpb"]) for row in rows[:2]] == [pages.made[number][0].bpb for number in range(2)]
     assert [row["metrics.margin_bytes"] for row in rows] == ["100", "90", "-120"]
     assert [row["params.schedule.steps"] for row in rows] == ["200", "300", "400"]
-    assert [row["tags.status"] for row in rows] == ["done", "done", "infeasible"]
+    assert [row["tags.state"] for row in rows] == ["done", "done", "infeasible"]
 
 
 def test_the_filter_for_feasible_runs(pages: Pages) -> None:
@@ -206,7 +224,7 @@ def test_the_filter_for_feasible_runs(pages: Pages) -> None:
     pages.browser.until(f"return (() => {{{ROWS}}})().length == 3")
     pages.browser.type_into("input[placeholder^='metrics.rmse']", "tags.feasible = 'true' and tags.sweep = 'night'")
     rows = pages.browser.until(f"const rows = (() => {{{ROWS}}})(); return rows.length == 2 && rows")
-    assert [row[NAME] for row in rows] == [pages.entries[0]["name"], pages.entries[1]["name"]]
+    assert [row[NAME] for row in rows] == [pages.name(0), pages.name(1)]
 
 
 def test_the_charts_draw_ladder_and_curves(pages: Pages) -> None:
@@ -214,8 +232,8 @@ def test_the_charts_draw_ladder_and_curves(pages: Pages) -> None:
     pages.browser.open(runs_url(pages.address, pages.experiment, "night", charts=True))
     for number in (0, 1):
         for curve in ("ladder_bpb", "train_loss", "ttt_bpb"):
-            drawn(pages.browser, pages.entries[number]["name"], pages.curve(number, curve))
-    drawn(pages.browser, pages.entries[2]["name"], pages.curve(2, "train_loss"))
+            drawn(pages.browser, pages.name(number), pages.curve(number, curve))
+    drawn(pages.browser, pages.name(2), pages.curve(2, "train_loss"))
 
 
 def test_two_configurations_compared(pages: Pages) -> None:
@@ -223,14 +241,14 @@ def test_two_configurations_compared(pages: Pages) -> None:
     pages.browser.open(compare_url(pages.address, pages.experiment, pages.runs(0, 1)))
     text = pages.browser.until("const t = document.body.innerText; return t.includes('bpb_ttt') && t")
     for number in (0, 1):
-        for rung in LADDER:
-            assert f"{pages.entries[number]['metrics'][f'bpb_{rung}']:.3f}".rstrip("0") in text
+        for rung in pages.made[number][0].rungs:
+            assert f"{rung.bpb:.3f}".rstrip("0") in text
     compared = pages.browser.driver.current_url
     for curve in ("ladder_bpb", "train_loss"):
         pages.browser.open(compared)
         pages.browser.click("a[href*='/metric']", curve)
         for number in (0, 1):
-            drawn(pages.browser, pages.entries[number]["name"], pages.curve(number, curve))
+            drawn(pages.browser, pages.name(number), pages.curve(number, curve))
 
 
 def test_a_study_opens_to_its_seeds(pages: Pages) -> None:
@@ -262,7 +280,7 @@ def test_a_run_says_what_it_is(pages: Pages) -> None:
 def test_addresses_are_encoded(pages: Pages) -> None:
     """Fault: a sweep's name with a space or a slash opens no view."""
     name = "two words/50 %"
-    assert sync([{**pages.entries[0], "sweep": name}], pages.address, "odd").problem is None
+    assert sync([msgspec.structs.replace(pages.made[0][0], sweep=name)], pages.address, "odd").problem is None
     experiment = MlflowClient(pages.address).get_experiment_by_name("odd").experiment_id
     pages.browser.open(runs_url(pages.address, experiment, name))
     rows = pages.browser.until(f"const rows = (() => {{{ROWS}}})(); return rows.length == 1 && rows")

@@ -4,16 +4,15 @@ import contextlib
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from tests.tune.tracking.test_tracker import trial
+from tests.tune.tracking.made_trials import SERIES, curve, empty_database, expected_curve, trial
 from tune.cli.mirror import main as mirror
 from tune.cli.report import main as report
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.tracking.connection import absolute_uri, database_path, local_folder
 from tune.tracking.tracker import default_uri, runs_page, sync
 
@@ -22,35 +21,32 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:D
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database made once: its tables take seconds."""
+    """A database made once."""
     folder = tmp_path_factory.mktemp("empty")
-    assert sync([], default_uri(folder), "first").problem is None
+    empty_database(folder)
     return folder / "mlflow.db"
 
 
-def finish(storage: Storage, number: int) -> dict[str, Any]:
-    """Leave what a finished trial leaves, and send it to MLflow."""
-    entry = trial(number)
-    folder = storage.trial(entry["sweep"], entry["trial"])
-    folder.mkdir(parents=True)
-    (folder / "artifact.golf").write_text(f"weights {number}")
-    entry["files"] = {"artifact": storage.relative(folder / "artifact.golf")}
-    Ledger(storage.ledger).append(entry)
-    assert sync(Ledger(storage.ledger).entries(), default_uri(storage.root), "tiny").problem is None
-    return entry
+def finish(storage: Storage, number: int) -> None:
+    """Leaves what a finished trial leaves, and sends it to MLflow."""
+    artifact = storage.trial("night", trial(number).trial) / "artifact.golf"
+    artifact.parent.mkdir(parents=True)
+    artifact.write_text(f"weights {number}")
+    Ledger(storage.ledger).append(trial(number, files={"artifact": storage.relative(artifact)}), SERIES)
+    assert sync(Ledger(storage.ledger).records(), default_uri(storage.root), "tiny").problem is None
 
 
-def kept(storage: Storage) -> dict[str, str]:
+def artifacts(storage: Storage) -> dict[str, str]:
     """The artifact of every run, as MLflow hands it out; it must come from this storage."""
     client = MlflowClient(default_uri(storage.root))
-    found = {}
+    texts = {}
     for run in client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.kind = 'trial'"):
         assert run.info.artifact_uri.startswith((storage.root / "mlartifacts").as_uri() + "/")
         assert "files_missing" not in run.data.tags
-        place = local_folder(run.info.artifact_uri)
-        assert place is not None
-        found[run.data.tags["trial"]] = (place / "artifact.golf").read_text()
-    return found
+        folder = local_folder(run.info.artifact_uri)
+        assert folder is not None
+        texts[run.data.tags["trial"]] = (folder / "artifact.golf").read_text()
+    return texts
 
 
 def names(folder: Path) -> list[str]:
@@ -75,8 +71,8 @@ def test_a_copied_storage_leaves_the_original_alone(empty: Path, tmp_path: Path)
     copy = Storage(tmp_path / "copy")
     finish(copy, 2)
     assert names(storage.root) == before
-    assert sorted(kept(copy).values()) == ["weights 1", "weights 2"]
-    assert list(kept(storage).values()) == ["weights 1"]
+    assert sorted(artifacts(copy).values()) == ["weights 1", "weights 2"]
+    assert list(artifacts(storage).values()) == ["weights 1"]
 
 
 def test_experiments_of_others_stay_where_they_are(empty: Path, tmp_path: Path) -> None:
@@ -95,7 +91,7 @@ def test_a_moved_storage_keeps_its_files(empty: Path, tmp_path: Path) -> None:
     storage = made(tmp_path / "before", empty)
     moved = Storage(storage.root.rename(tmp_path / "af%41ter ?"))
     finish(moved, 2)
-    assert sorted(kept(moved).values()) == ["weights 1", "weights 2"]
+    assert sorted(artifacts(moved).values()) == ["weights 1", "weights 2"]
     assert not storage.root.exists()
 
 
@@ -103,42 +99,46 @@ def test_a_fetched_mirror_has_the_files_and_reports(
     empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: the fetched database names files that stayed on a cluster which is gone."""
-    storage, there = made(tmp_path / "cluster", empty), str(tmp_path / "mirror")
+    storage, copy = made(tmp_path / "cluster", empty), str(tmp_path / "mirror")
     assert report(["night", "--storage", str(storage.root)]) == 0
-    assert mirror(["copy", str(storage.root), there]) == 0
+    assert mirror(["copy", str(storage.root), copy]) == 0
     shutil.rmtree(storage.root)
     laptop = Storage(tmp_path / "my laptop")
     capsys.readouterr()
-    assert mirror(["fetch", there, str(laptop.root)]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert list(kept(laptop).values()) == ["weights 1"]
-    (line,) = (line for line in told if line.startswith("in a browser: "))
-    client = MlflowClient(shlex.split(line)[-1])
-    (run,) = client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.kind = 'report'")
+    assert mirror(["fetch", copy, str(laptop.root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert list(artifacts(laptop).values()) == ["weights 1"]
+    (line,) = (line for line in lines if line.startswith("in a browser: "))
+    uri = shlex.split(line)[-1]
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tiny").experiment_id
+    (run,) = client.search_runs([experiment], "tags.kind = 'trial'")
+    assert curve(uri, run, "train_loss") == expected_curve("train_loss")
+    (run,) = client.search_runs([experiment], "tags.kind = 'report'")
     assert "report/report.html" in {file.path for file in client.list_artifacts(run.info.run_id, "report")}
 
 
 def test_files_that_were_missing_are_sent_when_they_are_there(empty: Path, tmp_path: Path) -> None:
     """Fault: a run that was sent without its files never gets them."""
     storage = made(tmp_path / "storage", empty)
-    entry = trial(3, files={"artifact": "***/storage/sweeps/night/trials/000000000003/artifact.golf"})
+    entry = trial(3, files={"artifact": "***/storage/sweeps/night/trials/3/artifact.golf"})
     uri, client = default_uri(storage.root), MlflowClient(default_uri(storage.root))
     assert sync([entry], uri, "tiny").sent == 1
     experiment = client.get_experiment_by_name("tiny").experiment_id
     (run,) = client.search_runs([experiment], "tags.files_missing = 'artifact'")
-    assert run.data.tags["trial"] == entry["trial"]
-    folder = storage.trial("night", entry["trial"])
+    assert run.data.tags["trial"] == entry.trial
+    folder = storage.trial("night", entry.trial)
     folder.mkdir(parents=True)
     (folder / "artifact.golf").write_text("weights 3")
     assert sync([entry], uri, "tiny").already == 1
-    assert kept(storage)[entry["trial"]] == "weights 3"
+    assert artifacts(storage)[entry.trial] == "weights 3"
 
 
 @pytest.mark.parametrize("name", ["que?ry", "half%41off", "a b", "ha#sh", "ünï", "per%", "a@b:c&d=e;f+g", "quo'te\"s"])
 def test_a_folder_of_any_name(empty: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: the database or the files lie elsewhere than is printed, or a folder is made that nobody asked for."""
     storage = made(tmp_path / name / "st", empty)
-    assert kept(storage)
+    assert artifacts(storage)
     printed = shlex.split(runs_page(default_uri(storage.root), "tiny").splitlines()[0])[-1]
     assert database_path(printed) == storage.root / "mlflow.db"
     assert MlflowClient(printed).get_experiment_by_name("tiny") is not None

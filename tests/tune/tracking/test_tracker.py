@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,104 +19,96 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from benchmarks.browser import free_port, mlflow_server
-from tune.records.ledger import Ledger
+from tests.tune.tracking.made_trials import (
+    BEGIN,
+    CURVES,
+    all_runs,
+    curve,
+    empty_database,
+    expected_curve,
+    folder_of,
+    runs_by_trial,
+    started,
+    trial,
+)
+from tune.records.entries import ArtifactSize, Failure, FailureKind, Series, TrialEntry, TrialState
 from tune.records.layout import Storage
-from tune.tracking.experiment import Experiment
-from tune.tracking.tracker import Tracker, default_uri, sync
+from tune.records.ledger import Ledger
+from tune.tracking.experiment import Experiment, TrialStart
+from tune.tracking.tracker import SyncResult, Tracker, default_uri, sync
 from tune.tracking.views import view_tag
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
 
 ROOT = Path(__file__).parents[3]
-BEGIN = 1_700_000_000.0
 
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database made once: its tables take seconds."""
-    address = default_uri(tmp_path_factory.mktemp("storage"))
-    assert sync([], address, "first").problem is None
-    return address
-
-
-def trial(number: int, **changes: Any) -> dict[str, Any]:
-    """An entry for the ledger."""
-    entry = {
-        "kind": "trial",
-        "sweep": "night",
-        "trial": f"{number:012x}",
-        "status": "done",
-        "cause": None,
-        "preset": "tiny",
-        "name": f"steps={100 + number}",
-        "config": {"schedule": {"steps": 100 + number, "qat_threshold": None}, "model": {"value_layers": [1, 2]}},
-        "parameters": {"schedule.steps": 100 + number, "split": "mixed"},
-        "metrics": {"bpb": 1.25 + number, "artifact_bytes": 123},
-        "curves": {
-            "train_loss": [[step, BEGIN + 0.37 * step, 5 / (1 + step)] for step in range(30)],
-            "ttt_bpb": [[0, BEGIN + 50.5, 1.5], [1, BEGIN + 51.25, 1.25]],
-        },
-        "tags": {"git_commit": "abc123", "device": "cpu", "versions": "torch 2"},
-        "files": {},
-        "started": BEGIN,
-        "ended": BEGIN + 60,
-        "key": "k",
-    }
-    return {**entry, **changes}
-
-
-def runs(uri: str, experiment: str) -> dict[str, Any]:
-    """Runs by trial; fails on two runs of one trial."""
-    client = MlflowClient(uri)
-    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    by_trial = {run.data.tags["trial"]: run for run in found}
-    assert len(by_trial) == len(found), "a trial has two runs"
-    return by_trial
-
-
-def curve(uri: str, run: Any, name: str) -> list[tuple[int, int, float]]:
-    """All that MLflow holds under `name`: (step, unix milliseconds, value)."""
-    history = MlflowClient(uri).get_metric_history(run.info.run_id, name)
-    return sorted((metric.step, metric.timestamp, metric.value) for metric in history)
-
-
-def expected_curve(entry: dict[str, Any], name: str) -> list[tuple[int, int, float]]:
-    """`name` as the ledger has it, in MLflow's units."""
-    return [(step, round(when * 1000), value) for step, when, value in entry["curves"][name]]
+    """A database made once."""
+    return empty_database(tmp_path_factory.mktemp("storage"))
 
 
 def test_a_run_holds_the_whole_entry(uri: str, tmp_path: Path) -> None:
     """Fault: a part of the ledger's entry (a curve's times, a nested field, a file) does not reach MLflow."""
-    artifact = tmp_path / "artifact.golf"
+    storage = Storage(tmp_path)
+    artifact = storage.trial("night", trial(1).trial) / "artifact.golf"
+    artifact.parent.mkdir(parents=True)
     artifact.write_bytes(b"bytes")
-    long_curve = [[step, BEGIN + step, 1 / (1 + step)] for step in range(2300)]
-    curves = {**trial(1)["curves"], "train_loss": long_curve}
-    files = {"artifact": str(artifact), "config": str(tmp_path / "gone.json")}
-    entry = trial(1, curves=curves, files=files, config={f"part{n}": {"value": n} for n in range(230)})
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.append(entry)
-    assert (sync(ledger.entries(), uri, "whole").sent, len(ledger.entries())) == (1, 1)
-    run = runs(uri, "whole")[entry["trial"]]
-    assert run.info.run_name == "steps=101"
-    assert (run.info.status, run.info.start_time, run.info.end_time) == (
+    curves = {**CURVES, "train_loss": [[step, BEGIN + step, 1 / (1 + step)] for step in range(2300)]}
+    files = {"artifact": "sweeps/night/trials/000000000001/artifact.golf", "config": "elsewhere/gone.json"}
+    config = {f"part{n}": {"value": n} for n in range(230)}
+    Ledger(storage.ledger).append(trial(1, files=files, config=config, series=None), Series(curves))
+    assert sync(Ledger(storage.ledger).records(), uri, "whole", storage).sent == 1
+    run = runs_by_trial(uri, "whole")[trial(1).trial]
+    times = (run.info.start_time, run.info.end_time)
+    assert (run.info.run_name, run.info.status, times) == (
+        "steps=101",
         "FINISHED",
-        1_700_000_000_000,
-        1_700_000_060_000,
+        (BEGIN * 1000, BEGIN * 1000 + 60_000),
     )
-    expected = {"sweep": "night", "status": "done", "feasible": "true", "preset": "tiny", "git_commit": "abc123"}
+    expected = {"sweep": "night", "state": "done", "feasible": "true", "preset": "tiny", "git_commit": "abc123"}
+    expected |= {"workload": "gepa", "device": "1 x a CPU", "code": "c0de", "files_missing": "config"}
     assert expected.items() <= run.data.tags.items()
-    assert run.data.params == {f"part{n}.value": str(n) for n in range(230)} | {
-        "schedule.steps": "101",
-        "split": "mixed",
-    }
-    assert run.data.metrics["bpb"] == 2.25
-    for name in entry["curves"]:
-        assert curve(uri, run, name) == expected_curve(entry, name)
+    parameters = {f"part{n}.value": str(n) for n in range(230)}
+    assert run.data.params == parameters | {"schedule.steps": "101", "split": "mixed"}
+    metrics = {"bpb": 2.25, "bpb_live": 2.5, "artifact_bytes": 923, "model_bytes": 900, "code_bytes": 23}
+    metrics |= {"margin_bytes": 77, "train_seconds": 40, "live_seconds": 3, "seconds": 43, "computed_seconds": 3}
+    ends = {"ladder_bpb": 2.5, "train_loss": 1 / 2300, "ttt_bpb": 1.25}
+    assert run.data.metrics == metrics | ends
+    for name in curves:
+        assert curve(uri, run, name) == expected_curve(name, curves)
     client = MlflowClient(uri)
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["artifact.golf"]
-    beside_the_database = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-    assert run.info.artifact_uri.startswith(beside_the_database.as_uri())
+    assert run.info.artifact_uri.startswith((folder_of(uri) / "mlartifacts").as_uri())
     assert Path(client.download_artifacts(run.info.run_id, "artifact.golf")).read_bytes() == b"bytes"
+
+
+def test_a_workload_without_ladder_artifact_and_curves(uri: str) -> None:
+    """Fault: a trial of another training script stops the sync, or has numbers in MLflow that nobody measured."""
+    entry = TrialEntry(
+        sweep="scripts",
+        trial="0" * 12,
+        name="lr=0.1",
+        preset="train.py",
+        workload="script",
+        parameters={"lr": 0.1},
+        config={"lr": 0.1},
+        data="",
+        dataset="",
+        code="",
+        started=BEGIN,
+        ended=BEGIN + 9,
+        state=TrialState.DONE,
+        bpb=1.5,
+        metrics={"accuracy": 0.5, "bpb": 99.0},
+    )
+    assert sync([entry], uri, "scripts") == SyncResult(1, 0, 0, None)
+    (run,) = all_runs(uri, "scripts")
+    assert run.data.metrics == {"bpb": 1.5, "accuracy": 0.5}
+    assert run.data.params == {"lr": "0.1"}
+    assert run.data.tags["mlflow.note.content"] == "**1.5000 BPB**, done  \nVaried: `lr = 0.1`"
+    assert not {"device", "check", "files_missing"} & run.data.tags.keys()
 
 
 def test_sending_again_changes_nothing(uri: str) -> None:
@@ -123,65 +116,70 @@ def test_sending_again_changes_nothing(uri: str) -> None:
     entries = [trial(number) for number in range(3)]
     assert (sync(entries, uri, "again").sent, sync(entries, uri, "again").already) == (3, 3)
     client = MlflowClient(uri)
-    for run in runs(uri, "again").values():
+    for run in runs_by_trial(uri, "again").values():
         client.set_tag(run.info.run_id, "complete", "false")
-    before = {name: (run.data.metrics, run.data.params) for name, run in runs(uri, "again").items()}
+    before = {name: (run.data.metrics, run.data.params) for name, run in runs_by_trial(uri, "again").items()}
     third = sync(entries * 2, uri, "again")
     assert (third.sent, third.already, third.failed, third.problem) == (3, 0, 0, None)
-    after = runs(uri, "again")
+    after = runs_by_trial(uri, "again")
     assert {name: (run.data.metrics, run.data.params) for name, run in after.items()} == before
     for entry in entries:
-        run = after[entry["trial"]]
-        assert curve(uri, run, "train_loss") == expected_curve(entry, "train_loss")
+        run = after[entry.trial]
+        assert curve(uri, run, "train_loss") == expected_curve("train_loss")
         assert len(curve(uri, run, "bpb")) == 1
 
 
 def test_a_retried_trial_keeps_its_run(uri: str) -> None:
     """Fault: the retry of a failed trial opens a second run, or the failure stays in sight after the success."""
-    failed = trial(7, status="failed", cause="worker died", metrics={"bpb": 9.0}, curves={}, ended=BEGIN + 5)
+    failure = Failure(kind=FailureKind.KILLED, message="worker died")
+    failed = trial(7, state=TrialState.FAILED, failure=failure, reason=str(failure), bpb=None, rungs=(), series=None)
     sync([failed], uri, "retried")
-    run = runs(uri, "retried")[failed["trial"]]
-    assert (run.info.status, run.data.tags["cause"], run.data.tags["feasible"]) == ("FAILED", "worker died", "false")
+    run = runs_by_trial(uri, "retried")[failed.trial]
+    tags = [run.data.tags[name] for name in ("state", "reason", "failure", "feasible")]
+    assert (run.info.status, tags) == ("FAILED", ["failed", "killed: worker died", "killed", "false"])
     assert sync([failed, trial(7)], uri, "retried").sent == 1
-    run = runs(uri, "retried")[failed["trial"]]
+    run = runs_by_trial(uri, "retried")[failed.trial]
     assert (run.info.status, run.data.tags["feasible"], run.data.metrics["bpb"]) == ("FINISHED", "true", 8.25)
-    assert "cause" not in run.data.tags
+    assert not {"reason", "failure"} & run.data.tags.keys()
     assert "worker died" not in run.data.tags["mlflow.note.content"]
 
 
 def test_an_infeasible_trial_is_finished_and_marked(uri: str) -> None:
     """Fault: a trial over the cap looks like a crash, or like a valid result."""
-    entry = trial(8, status="infeasible", cause="12 bytes over", metrics={"overflow_bytes": 12})
+    size = ArtifactSize(model_bytes=1000, code_bytes=12, cap_bytes=1000)
+    entry = trial(8, state=TrialState.INFEASIBLE, reason="12 bytes over", size=size, bpb=None, rungs=())
     sync([entry], uri, "infeasible")
-    run = runs(uri, "infeasible")[entry["trial"]]
+    run = runs_by_trial(uri, "infeasible")[entry.trial]
     assert (run.info.status, run.data.tags["feasible"]) == ("FINISHED", "false")
-    assert run.data.metrics["overflow_bytes"] == 12
+    assert run.data.metrics["margin_bytes"] == -12
+    assert "12 over the cap" in run.data.tags["mlflow.note.content"]
 
 
 def test_live_points_and_the_entry_agree(uri: str) -> None:
-    """Fault: points shown live stand twice after the entry came, or after a resumed trial passed steps again."""
-    entry = trial(2)
-    points = entry["curves"]["train_loss"]
+    """Fault: points shown live are there twice after the entry came, or after a resumed trial passed steps again."""
+    entry, points = trial(2), CURVES["train_loss"]
+    start = TrialStart("night", started(entry), "tiny")
     first = Tracker(uri, "live")
-    first.start_trial("night", entry["trial"], entry["parameters"], {"device": "cpu"})
+    first.start(start)
     for step, when, value in points[:20]:
-        first.progress(entry["trial"], {"train_loss": value, "broken": float("nan")}, step, when)
+        first.add_point(entry.trial, "train_loss", int(step), when, value)
+        first.add_point(entry.trial, "broken", int(step), when, float("nan"))
     first.close(20)
-    run = runs(uri, "live")[entry["trial"]]
+    run = runs_by_trial(uri, "live")[entry.trial]
     assert (run.info.status, run.data.params["schedule.steps"]) == ("RUNNING", "102")
-    assert curve(uri, run, "train_loss") == expected_curve(entry, "train_loss")[:20]
+    assert curve(uri, run, "train_loss") == expected_curve("train_loss")[:20]
 
     resumed = Tracker(uri, "live")
-    resumed.start_trial("night", entry["trial"], entry["parameters"], {"device": "cpu"}, entry["name"])
+    resumed.start(start)
     for step, when, value in points[10:25]:
-        resumed.progress(entry["trial"], {"train_loss": value}, step, when + (1000 if step < 20 else 0))
+        resumed.add_point(entry.trial, "train_loss", int(step), when + (1000 if step < 20 else 0), value)
     resumed.finish(entry)
     resumed.finish(entry)
     resumed.close(20)
     assert resumed.problem is None
-    run = runs(uri, "live")[entry["trial"]]
-    assert (run.info.status, run.info.run_name) == ("FINISHED", entry["name"])
-    assert curve(uri, run, "train_loss") == expected_curve(entry, "train_loss")
+    run = runs_by_trial(uri, "live")[entry.trial]
+    assert (run.info.status, run.info.run_name) == ("FINISHED", entry.name)
+    assert curve(uri, run, "train_loss") == expected_curve("train_loss")
     assert "broken" not in run.data.metrics
     assert sync([entry], uri, "live").already == 1
 
@@ -190,10 +188,10 @@ def test_a_run_that_the_user_deleted_stays_deleted(uri: str) -> None:
     """Fault: the next sync brings back what the user threw away."""
     entry = trial(3)
     sync([entry], uri, "deleted")
-    MlflowClient(uri).delete_run(runs(uri, "deleted")[entry["trial"]].info.run_id)
+    MlflowClient(uri).delete_run(runs_by_trial(uri, "deleted")[entry.trial].info.run_id)
     changed = trial(3, ended=BEGIN + 61)
     assert sync([changed], uri, "deleted").already == 1
-    assert runs(uri, "deleted") == {}
+    assert runs_by_trial(uri, "deleted") == {}
 
 
 def test_one_refused_entry_does_not_hold_up_the_others(uri: str) -> None:
@@ -227,8 +225,8 @@ def test_mlflow_away_costs_the_caller_nothing(kind: str, tmp_path: Path, monkeyp
         begin = time.monotonic()
         tracker = Tracker(address, "away")
         for number in range(50):
-            tracker.start_trial("night", f"{number}", {}, {})
-            tracker.progress(f"{number}", {"train_loss": 1.0}, 1, BEGIN)
+            tracker.start(TrialStart("night", started(trial(number)), "tiny"))
+            tracker.add_point(trial(number).trial, "train_loss", 1, BEGIN, 1.0)
             tracker.finish(trial(number))
         assert time.monotonic() - begin < 0.5
         tracker.close(10)
@@ -247,7 +245,7 @@ def test_the_tracker_returns_when_mlflow_is_back(tmp_path: Path, uri: str) -> No
     folder.write_bytes(b"a file where the folder should be")
     address = default_uri(folder)
     tracker = Tracker(address, "back", retry_seconds=0.0)
-    tracker.start_trial("night", trial(4)["trial"], {}, {})
+    tracker.start(TrialStart("night", started(trial(4)), "tiny"))
     deadline = time.monotonic() + 10
     while tracker.problem is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -255,10 +253,10 @@ def test_the_tracker_returns_when_mlflow_is_back(tmp_path: Path, uri: str) -> No
     folder.unlink()
     folder.mkdir()
     (folder / "mlflow.db").write_bytes(Path(uri.removeprefix("sqlite:///")).read_bytes())
-    tracker.progress(trial(4)["trial"], {"train_loss": 2.0}, 1, BEGIN)
+    tracker.add_point(trial(4).trial, "train_loss", 1, BEGIN, 2.0)
     tracker.close(20)
     assert tracker.problem is None
-    assert curve(address, runs(address, "back")[trial(4)["trial"]], "train_loss") == [(1, 1_700_000_000_000, 2.0)]
+    assert curve(address, runs_by_trial(address, "back")[trial(4).trial], "train_loss") == [(1, 1_700_000_000_000, 2.0)]
 
 
 @pytest.mark.parametrize("theirs", ["optimizer.embedding_lr", "split"])
@@ -272,13 +270,13 @@ def test_a_view_that_another_sweep_wrote_in_between(
 
     def late(*arguments: str) -> None:
         if not refused:
-            other.show("night", [theirs], False)
+            other.show_view("night", [theirs], False)
             refused.append(arguments)
             raise MlflowException("UNIQUE constraint failed: experiment_tags.key, experiment_tags.experiment_id")
         write(*arguments)
 
     monkeypatch.setattr(ours.client, "set_experiment_tag", late)
-    ours.show("night", ["split"], False)
+    ours.show_view("night", ["split"], False)
     assert len(refused) == 1
     key, value = view_tag("night", ["split"], False)
     assert MlflowClient(uri).get_experiment(ours.experiment_id).tags[key] == value
@@ -288,19 +286,20 @@ def test_a_view_that_another_sweep_wrote_in_between(
 
     monkeypatch.setattr(ours.client, "set_experiment_tag", never)
     with pytest.raises(MlflowException, match="full"):
-        ours.show("night", ["seed"], False)
+        ours.show_view("night", ["seed"], False)
 
 
 TRACK = """
-import sys, time
-from tune.tracking.tracker import Tracker
+import sys
+from tune.search.space import Trial
+from tune.tracking.tracker import Tracker, TrialStart
 print("ready", flush=True)
 sys.stdin.readline()
 tracker = Tracker(sys.argv[1], "fresh")
 for number in range(4):
-    tracker.start_trial("night", sys.argv[2] + str(number), {}, {})
-    tracker.start_trial("night", "shared" + str(number), {}, {})
-    tracker.progress("shared" + str(number), {"train_loss": 1.0 + int(sys.argv[2])}, int(sys.argv[2]), 1e9)
+    for name in (sys.argv[2] + str(number), "shared" + str(number)):
+        tracker.start(TrialStart("night", Trial(trial=name, parameters={}, name="", config={}), "tiny"))
+    tracker.add_point("shared" + str(number), "train_loss", int(sys.argv[2]), 1e9, 1.0 + int(sys.argv[2]))
 tracker.close(60)
 assert tracker.problem is None, tracker.problem
 """
@@ -320,47 +319,48 @@ def test_two_sweeps_on_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
     outputs = [sweep.communicate()[0] for sweep in sweeps]
     assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
     assert outputs == [b"", b""], "MLflow's own chatter is not silenced"
-    found = runs(address, "fresh")
+    found = runs_by_trial(address, "fresh")
     assert Counter(name[:-1] for name in found) == {"1": 4, "2": 4, "shared": 4}
     assert len(curve(address, found["shared0"], "train_loss")) == 2
 
 
 def test_a_server_killed_in_the_middle(uri: str, tmp_path: Path) -> None:
     """Fault: trials are lost or sent twice when the server dies while they are sent and comes back later."""
-    database = tmp_path / "mlflow.db"
-    database.write_bytes(Path(uri.removeprefix("sqlite:///")).read_bytes())
-    artifact = tmp_path / "artifact.golf"
-    artifact.write_bytes(b"bytes")
-    entries = [trial(number, files={"artifact": str(artifact)}) for number in range(12)]
+    shutil.copytree(folder_of(uri), tmp_path / "storage")
+    storage = Storage(tmp_path / "storage")
+    entries = [trial(number, files={"artifact": f"{number}/artifact.golf"}) for number in range(12)]
+    for entry in entries:
+        storage.trial("night", entry.trial).mkdir(parents=True)
+        (storage.trial("night", entry.trial) / "artifact.golf").write_bytes(b"bytes")
     port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    with mlflow_server(f"sqlite:///{database}", tmp_path, port) as group:
-        assert sync(entries[:1], address, "server").problem is None
+    database, address = default_uri(storage.root), f"http://127.0.0.1:{port}"
+    with mlflow_server(database, tmp_path, port) as group:
+        assert sync(entries[:1], address, "server", storage).problem is None
         client = MlflowClient(address)
         experiment = client.get_experiment_by_name("server").experiment_id
-        tracker = Tracker(address, "server")
+        tracker = Tracker(address, "server", storage)
         for entry in entries:
-            tracker.start_trial("night", entry["trial"], entry["parameters"], entry["tags"])
-            for step, when, value in entry["curves"]["train_loss"]:
-                tracker.progress(entry["trial"], {"train_loss": value}, step, when)
+            tracker.start(TrialStart("night", started(entry), "tiny"))
+            for step, when, value in CURVES["train_loss"]:
+                tracker.add_point(entry.trial, "train_loss", int(step), when, value)
             tracker.finish(entry)
         while len(client.search_runs([experiment], "tags.complete = 'true'")) < 3:
             time.sleep(0.01)
         os.killpg(group, signal.SIGKILL)
         tracker.close(30)
         assert tracker.problem is not None
-    with mlflow_server(f"sqlite:///{database}", tmp_path, port):
-        second = sync(entries, address, "server")
-        third = sync(entries, address, "server")
-        found = runs(address, "server")
-        histories = [curve(address, found[entry["trial"]], "train_loss") for entry in entries]
-        files = [client.list_artifacts(run.info.run_id)[0].path for run in found.values()]
+    with mlflow_server(database, tmp_path, port):
+        second = sync(entries, address, "server", storage)
+        third = sync(entries, address, "server", storage)
+        runs = runs_by_trial(address, "server")
+        histories = [curve(address, runs[entry.trial], "train_loss") for entry in entries]
+        files = [client.list_artifacts(run.info.run_id)[0].path for run in runs.values()]
     assert 1 <= second.sent <= 9
     assert (second.failed, second.problem) == (0, None)
     assert (third.sent, third.already) == (0, 12)
-    assert histories == [expected_curve(entry, "train_loss") for entry in entries]
+    assert histories == [expected_curve("train_loss")] * 12
     assert files == ["artifact.golf"] * 12
-    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
 
 
 def test_nothing_of_a_slow_send_outlives_close(uri: str) -> None:
@@ -375,4 +375,4 @@ def test_nothing_of_a_slow_send_outlives_close(uri: str) -> None:
     deadline = time.monotonic() + 10
     while any(thread.name == "mlflow-tracker" for thread in threading.enumerate()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert 0 < len(runs(uri, "slow")) < 200
+    assert 0 < len(runs_by_trial(uri, "slow")) < 200
