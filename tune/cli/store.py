@@ -18,7 +18,7 @@ from tune.cache.gc import SHORT, collect, find_garbage, size_text
 from tune.cache.store import Store
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
-from tune.records.reading import ranges
+from tune.records.lines import ranges
 
 
 def storage_of(parsed: argparse.Namespace) -> Storage:
@@ -141,8 +141,8 @@ def needed_keys(ledgers: Iterable[Path]) -> set[str]:
         if not path.is_file():
             raise ValueError(f"there is no ledger at {path}, so all would be collected; name it with --ledger")
         ledger = Ledger(path)
-        for entry in ledger.entries():
-            needed |= set(entry.get("keys") or ())
+        for entry in ledger.trials():
+            needed |= set(entry.keys)
         if ledger.damaged:
             lines = ranges([line.line_number for line in ledger.damaged])
             raise ValueError(
