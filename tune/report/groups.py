@@ -42,11 +42,6 @@ class Subject:
     """What it is in the report: "best", "runner-up", "baseline" or "3 seeds"."""
     entries: tuple[TrialEntry, ...]
 
-    @property
-    def is_baseline(self) -> bool:
-        """Whether others are compared with it."""
-        return self.role.startswith("baseline")
-
 
 def groups_of(results: Results) -> list[Group]:
     """Returns the groups with a finished trial, least mean BPB first."""

@@ -5,6 +5,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -16,18 +17,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from msgspec.structs import replace
 
-from golf.submission.study import Summary
-from tests.tune.made_ledger import Made, made_study, made_sweep, write_ledger
+from tests.tune.made_ledger import Made, made_study, made_sweep, made_trial, write_ledger
+from tune.records.entries import ArtifactSize, TrialEntry
 from tune.report.canvas import limits, new_figure, style, svg_file, svg_of
 from tune.report.curve_figures import Training, draw_trainings, smoothed, span_of
 from tune.report.data import ReportData
 from tune.report.figure_specs import FigureSpec, figure_specs_of
-from tune.report.run_figures import Ladder, draw_ladders
-from tune.report.search_figures import SearchedTrial, SizedTrial, draw_search, draw_sizes, front_of
-from tune.report.seed_figures import GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds
+from tune.report.groups import Group
+from tune.report.run_figures import draw_ladders
+from tune.report.search_figures import draw_search, draw_sizes, front_of
+from tune.report.seed_figures import draw_bytes, draw_seeds
 from tune.report.text import clean, signed
-from tune.study.stats import summarise
 
 POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
 MIXED = ("done", "done", "screened", "infeasible", "done", "screened", "failed")
@@ -45,7 +47,7 @@ def test_smoothing(num: int) -> None:
     """Fault: a running mean that leans to one side or belongs to another step, lost ends, a line too long to draw."""
     steps, noise = np.arange(num, dtype=np.float64) * 10, np.random.default_rng(0).normal(size=num)
     half = span_of(num) // 2
-    x, y = smoothed(steps, noise)
+    x, y = smoothed(np.column_stack([steps, noise])).T
     assert x[-1] == steps[num - 1 - half]
     assert len(x) <= 400
     for step, mean in zip(x, y, strict=True):
@@ -58,8 +60,7 @@ def test_long_curves_make_small_pictures_and_keep_their_spikes() -> None:
     steps = np.arange(30_000.0)
     loss = 3 + np.random.default_rng(0).normal(size=30_000) / 50
     loss[12_345] = 3.9
-    training = Training(label="best", steps=steps, loss_nats=loss, validation=[], warmdown_start=None)
-    figure = draw_trainings([training])
+    figure = draw_trainings([Training("best", np.column_stack([steps, loss]), np.empty((0, 2)))])
     figure.axes[0].set_ylim(2.5, 4.0)
     svg = svg_of(figure)
     assert len(svg) < 200_000
@@ -137,32 +138,39 @@ def test_figures_of_studies_are_legible(tmp_path: Path) -> None:
     assert any(text.startswith("baseline, seed 42, ") for text in texts["stream"])
 
 
+def trial(number: int, **changes: Any) -> TrialEntry:
+    """Returns a trial; finished where the changes have a BPB."""
+    entry, _ = made_trial("s", number, "done" if changes.get("bpb") else "infeasible", {})
+    return replace(entry, **changes)
+
+
+def sized(number: int, num_bytes: int, bpb: float | None = None) -> TrialEntry:
+    """Returns a trial with an artifact of so many bytes."""
+    return trial(number, bpb=bpb, size=ArtifactSize(model_bytes=num_bytes, code_bytes=0, cap_bytes=16_000_000))
+
+
 def test_crowded_labels_are_legible() -> None:
     """Fault: caps, marks, long names and far outliers that the ordinary case does not have."""
     dice = random.Random(0)
-    sized: list[tuple[int, float | None, str]]
-    sized = [(15_000_000 + dice.randrange(10**6), 1.2 + dice.random() / 100, "finished") for _ in range(50)]
-    sized += [(15_100_000, 9.5, "finished"), (17_000_000, None, "over the cap"), (1, None, "w" * 90)]
-    trials = [SizedTrial(artifact_bytes=size, bpb=bpb, status=status) for size, bpb, status in sized]
+    trials = [sized(n, 15_000_000 + dice.randrange(10**6), 1.2 + dice.random() / 100) for n in range(50)]
+    trials += [sized(50, 15_100_000, 9.5), sized(51, 17_000_000), sized(52, 1)]
     assert_legible(draw_sizes(trials, [16_000_000, 16_777_216], True))
     assert_legible(draw_sizes(trials[-2:], [16_000_000], True))
-    rows = [
-        SeedRow(title="n" * 300, seeds=[1.12, 1.13, 1.121], repeats=[1.125], summary=summarise([1.12, 1.13, 1.121])),
-        SeedRow(title="one", seeds=[1.2], repeats=[], summary=Summary(num_values=1, mean=1.2, level=0.95)),
-    ]
-    assert_legible(draw_seeds(rows, [Mark(1.12, "baseline " + "b" * 30), Mark(1.1201, "less the margin")]))
-    ladders = [Ladder(title="w" * 90, rungs={"a": 1.0, "b": 1.01}), Ladder(title="x", rungs={"a": 3.0, "b": 2.99})]
-    assert_legible(draw_ladders(ladders))
-    assert_legible(draw_bytes([GroupBytes(name="g" * 99, packed=3.0, entropy=2.0)], 60_000, 15_900_000))
-    groups = [GroupBytes(name="mlp", packed=9e6, entropy=9.5e6), GroupBytes(name="header", packed=600, entropy=0)]
-    assert_legible(draw_bytes(groups, None, -1_000_000))
+    seeds = tuple(trial(n, bpb=bpb) for n, bpb in enumerate([1.12, 1.13, 1.121]))
+    group = Group(name="n" * 300, seeds=seeds, repeats=seeds[:1], unfinished=())
+    alone = Group(name="one", seeds=(trial(5, bpb=1.2),), repeats=(), unfinished=seeds[1:])
+    assert_legible(draw_seeds([group, alone], [(1.12, "baseline " + "b" * 30), (1.1201, "less the margin")]))
+    assert_legible(draw_ladders({"w" * 90: {"a": 1.0, "b": 1.01}, "x": {"a": 3.0, "b": 2.99}}))
+    groups = {"g" * 99: {"packed_bytes": 3.0, "entropy_bytes": 2.0}, "x": {"packed_bytes": 1.0, "entropy_bytes": 2.0}}
+    for size in (60, 16_900_000):
+        assert_legible(draw_bytes(replace(sized(1, size), byte_groups=groups)))
+    assert_legible(draw_bytes(trial(1, byte_groups=groups, size=None, config={})))
     fields = {"w" * 50: "v" * 50, "$y$": 0, "many": "m"}
     points = [{**fields, "x": n, "$y$": n % 3, "many": f"m{n}", "log": 10.0 ** (n - 20)} for n in range(30)]
-    searched = [SearchedTrial(point=point, bpb=1.0 + n, status="finished") for n, point in enumerate(points)]
-    assert_legible(draw_search(searched, list(points[0])))
-    stopped = [SearchedTrial(point=point, bpb=None, status="w" * 90) for point in points]
-    assert_legible(draw_search(stopped, list(points[0])))
-    assert_legible(draw_search([*searched, *stopped], list(points[0])))
+    done = [trial(n, bpb=1.0 + n, parameters=point) for n, point in enumerate(points)]
+    stopped = [trial(n, parameters=point) for n, point in enumerate(points)]
+    for searched in (done, stopped, [*done, *stopped]):
+        assert_legible(draw_search(searched, list(points[0])))
 
 
 def test_figures_show_their_values(tmp_path: Path) -> None:
@@ -190,7 +198,7 @@ def test_the_search_shows_every_trial() -> None:
     """Fault: a trial that failed, or one far above the others, is missing from a panel or drawn at another value."""
     bpb = [1.0, 1.1, 1.2, 1.15, 9.0, None, None]
     points = [{"lr": number / 10, "split": "ab"[number % 2]} for number in range(7)]
-    trials = [SearchedTrial(point=p, bpb=b, status="failed") for p, b in zip(points, bpb, strict=True)]
+    trials = [trial(n, bpb=b, parameters=p) for n, (b, p) in enumerate(zip(bpb, points, strict=True))]
     lr_panel, lr_stopped, split_panel, _ = draw_search(trials, ["lr", "split"]).axes
     dots = np.concatenate([np.asarray(line.get_xdata(), dtype=float) for line in lr_panel.lines])
     assert sorted(dots) == pytest.approx([1.0, 1.1, 1.15, 1.2, 1.2])

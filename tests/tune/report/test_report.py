@@ -305,9 +305,9 @@ def test_what_goes_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     write_ledger(tmp_path / "ledger.jsonl", [*made_sweep("demo", 3), *made_sweep("none", 2, ("failed",))])
     for arguments, message in (
         (["dmeo"], 'did you mean "demo"?'),
-        (["demo", "--baseline", "nnoe"], "no trial, sweep or study"),
+        (["demo", "--baseline", "nnoe"], 'no study, sweep or trial "nnoe"; did you mean "none"?'),
         (["demo", "--baseline", "none"], "no finished trial"),
-        (["demo", "--baseline", ""], "no trial, sweep or study"),
+        (["demo", "--baseline", ""], "no study, sweep or trial"),
     ):
         assert main([*arguments, *storage]) == 2
         error = capsys.readouterr().err
@@ -349,10 +349,9 @@ def test_any_name_has_a_folder_of_its_own(name: str, tmp_path: Path) -> None:
 
 def test_a_baseline_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     """Fault: a baseline trial by the beginning of its id not found; several that begin so taken for one."""
-    entries = [entry for entry, _ in made_sweep("s", 20)]
+    entries = [replace(entry, trial=f"{number:04x}abcdabcd") for number, (entry, _) in enumerate(made_sweep("s", 20))]
+    entries += [replace(entries[0], trial="ffff00000000"), replace(entries[0], trial="ffff11111111")]
     data = ReportData(write_ledger(tmp_path / "ledger.jsonl", entries))
-    for entry in entries:
-        assert data.find(entry.trial[:8]).trials[0].trial == entry.trial
-    (first, num), *_ = Counter(entry.trial[0] for entry in entries).most_common(1)
-    with pytest.raises(ValueError, match=f"beginning of {num} trials"):
-        data.find(first)
+    assert [data.find(entry.trial[:5]).trials[0].trial for entry in entries] == [entry.trial for entry in entries]
+    with pytest.raises(ValueError, match="begins several trials"):
+        data.find("ffff")
