@@ -96,7 +96,7 @@ def planted(tiny: RunConfig, data: Path, values: Sequence[float], num_looks: int
     runs, dataset = [], open_dataset(data)
     for seed, value in zip(fixed_seeds(SEEDS, num_looks), values, strict=False):
         config = to_plain(override_all(tiny, {"seed": seed}))
-        facts = {"data": dataset.digest, "code": code_digest(), "environment": versions()}
+        facts: dict[str, Any] = {"data": dataset.digest, "code": code_digest(), "environment": versions()}
         made = made_run("tiny-seeds", seed, value, config=config, trial=digest(config, dataset.digest)[:12], **facts)
         runs.append(made)
     return runs
@@ -208,9 +208,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
 def test_wrong_arguments_are_one_line(
-    arguments: list[str], told: str, filled: Path, data: Path, tiny: RunConfig, tmp_path: Path, capsys: Any
+    arguments: list[str], message: str, filled: Path, data: Path, tiny: RunConfig, tmp_path: Path, capsys: Any
 ) -> None:
     """Fault: a traceback, or Ray started for what cannot run."""
     write_json(tmp_path / "demo.json", to_plain(tiny))
@@ -222,7 +222,7 @@ def test_wrong_arguments_are_one_line(
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert errors[0].startswith("error: ")
-    assert told in errors[0]
+    assert message in errors[0]
 
 
 def test_what_argparse_refuses_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ STREAM_CLAIM = (
 )
 """What a paired comparison on one stream can and cannot claim, for reports."""
 MIN_CHUNKS = 20
-"""Chunks below which a block bootstrap gives no interval: a handful of blocks shows no spread of its own."""
+"""Chunks below which there is no interval: a handful of blocks shows no spread of its own."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tune.study.sequential_test import PUBLISHED_SEED_SD, BaselineSize, seeds_ne
 from tune.study.stats import summarise
 
 FINEWEB_BYTES_PER_TOKEN = SP1024_BYTES / SP1024_TOKENS
-"""Of the competition's validation stream, with its tokenizer of 1,024 pieces."""
+"""Bytes per token of the competition's validation stream, with its tokenizer of 1,024 pieces."""
 TARGETS = (0.8, 0.95)
 """Probabilities of showing the gain."""
 LEVELS = (P_CLAIM, P_LOOSE)

@@ -1,7 +1,7 @@
 """Configurations compared on one validation stream, run by run and seed by seed.
 
-A block bootstrap over the stream's chunks gives the difference of two trained models; only several seeds on each side
-give a test of the configurations. Chunks that differ in tokens or bytes are refused.
+A block bootstrap over the stream's chunks estimates the difference of two trained models; only several seeds on each
+side are a test of the configurations. Chunks that differ in tokens or bytes are refused.
 """
 
 from collections.abc import Mapping, Sequence

@@ -63,8 +63,8 @@ def test_a_sequential_plan_stays(named: str, change: dict[str, Any]) -> None:
 def test_a_sequential_plan_comes_before_the_values() -> None:
     """Fault: a plan of looks made for values that are known."""
     fixed = replace(PLAN, sequential=None)
-    for earlier, told in ((None, "3 runs"), (fixed, "fixed number")):
-        with pytest.raises(ValueError, match=told):
+    for earlier, message in ((None, "3 runs"), (fixed, "fixed number")):
+        with pytest.raises(ValueError, match=message):
             agreed_plan("s", earlier, PLAN, 3)
 
 

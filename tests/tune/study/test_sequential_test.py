@@ -20,41 +20,41 @@ ROUNDS = 60_000
 
 
 def monte_carlo(expected: float, rounds: int = ROUNDS) -> float:
-    """Four standard errors of a share."""
+    """Returns four standard errors of a share."""
     return 4 * math.sqrt(expected * (1 - expected) / rounds)
 
 
 def draws(gain: float, num_baseline: int, ratio: float, seed: int) -> tuple[Floats, Floats]:
-    """Candidates (ROUNDS, 10) of deviation `ratio`, and baselines (ROUNDS, num_baseline) of deviation 1."""
+    """Returns candidates [ROUNDS, 10] of deviation `ratio`, and baselines [ROUNDS, num_baseline] of deviation 1."""
     generator = np.random.default_rng(seed)
     return generator.normal(0.0, ratio, (ROUNDS, LOOKS[-1])), generator.normal(gain, 1.0, (ROUNDS, num_baseline))
 
 
 def welch_p(candidate: Floats, baseline: Floats) -> Floats:
-    """(ROUNDS,) one-sided p values."""
+    """Returns [ROUNDS] one-sided p values of Welch's test."""
     return stats.ttest_ind(baseline, candidate, axis=1, equal_var=False, alternative="greater").pvalue
 
 
 def pooled_p(candidate: Floats, baseline: Floats) -> Floats:
-    """(ROUNDS,) one-sided p values with pooled variance."""
+    """Returns [ROUNDS] one-sided p values with pooled variance."""
     return stats.ttest_ind(baseline, candidate, axis=1, alternative="greater").pvalue
 
 
 def larger_p(candidate: Floats, baseline: Floats, turned: bool = False) -> Floats:
-    """(ROUNDS,) larger one of both p values, of a gain or, turned, of no gain."""
+    """Returns [ROUNDS] the larger one of both p values, of a gain or, turned, of no gain."""
     sign = -1.0 if turned else 1.0
     return np.maximum(welch_p(sign * candidate, sign * baseline), pooled_p(sign * candidate, sign * baseline))
 
 
 def first_below(p_values: list[Floats], levels: tuple[float, ...]) -> NDArray[np.int64]:
-    """(ROUNDS,) index of the first look whose p is at most its level; the number of looks where there is none."""
+    """Returns [ROUNDS] the index of the first look whose p is at most its level; the number of looks for none."""
     hits = np.array(p_values) <= np.array(levels)[:, None]
     return np.where(hits.any(axis=0), hits.argmax(axis=0), len(levels))
 
 
 @cache
 def p_by_look(gain: float, num_baseline: int, ratio: float) -> list[Floats]:
-    """The p value at each look: the larger one of Welch's and the pooled test."""
+    """Returns the p value at each look: the larger one of Welch's and the pooled test."""
     candidate, baseline = draws(gain, num_baseline, ratio, 17)
     return [larger_p(candidate[:, :look], baseline) for look in LOOKS]
 
@@ -85,10 +85,10 @@ def test_power_against_a_published_mean_by_integration(num: int) -> None:
 @pytest.mark.parametrize("baseline", ["equal", "published", 6])
 def test_seeds_needed_is_the_smallest(baseline: BaselineSize) -> None:
     """Fault: one seed too few or too many."""
-    found = seeds_needed(0.0045, 0.0007, 0.003, 0.01, 0.8, baseline)
-    assert found is not None
-    assert power(0.0045, 0.0007, 0.003, 0.01, found, baseline) >= 0.8
-    assert power(0.0045, 0.0007, 0.003, 0.01, found - 1, baseline) < 0.8
+    num = seeds_needed(0.0045, 0.0007, 0.003, 0.01, 0.8, baseline)
+    assert num is not None
+    assert power(0.0045, 0.0007, 0.003, 0.01, num, baseline) >= 0.8
+    assert power(0.0045, 0.0007, 0.003, 0.01, num - 1, baseline) < 0.8
 
 
 def test_no_number_of_seeds_is_enough() -> None:

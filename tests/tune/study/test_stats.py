@@ -28,7 +28,7 @@ VALUES = st.lists(st.integers(-1000, 1000).map(lambda value: 1.2 + value / 2**14
 
 
 def figures(result: Any) -> list[float]:
-    """All numbers of a result, flat."""
+    """Returns all numbers of a result."""
     flat: list[Any] = []
     for item in msgspec.structs.astuple(result):
         flat += item if isinstance(item, tuple) else [item]
