@@ -1,7 +1,6 @@
 """The commands that the documents, the help texts and the messages show are commands that work."""
 
 import contextlib
-import importlib.util
 import re
 import shlex
 import shutil
@@ -9,11 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from golf.cli.main import main, parse
+from tune.cli import run_sweep, seed_options
 from tune.cli.report import parse as parse_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,16 +60,6 @@ def parses(words: list[str]) -> bool:
     return True
 
 
-def load(name: str) -> ModuleType:
-    """A script at the top as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_readme_shows_commands() -> None:
     """Fault: the tests below look at nothing."""
     assert len(commands("-m golf")) >= 4
@@ -109,7 +98,7 @@ def sweep_commands() -> list[list[str]]:
 
 def test_sweep_commands_parse() -> None:
     """Fault: a document or the Makefile starts a sweep with an option that is not there."""
-    parse_sweep = load("run_sweep").parse
+    parse_sweep = run_sweep.make_parser().parse_args
     for words in (["demo", "--dry-run"], *sweep_commands()):
         with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
             parse_sweep(placeholders_filled([word for word in words if not word.startswith("$(")]))
@@ -125,15 +114,12 @@ def test_report_commands_parse() -> None:
 
 def test_seeds_commands_parse() -> None:
     """Fault: the README or the examples of --help start a seed study with an option that is not there."""
-    seeds = load("run_seeds")
-    shown = [
-        *commands("run_seeds.py"),
-        *(words.split() for words in re.findall(r"run_seeds\.py (.*?)  ", seeds.EXAMPLES)),
-    ]
+    examples = re.findall(r"run_seeds\.py (.*?)  ", seed_options.EXAMPLES)
+    shown = [*commands("run_seeds.py"), *(words.split() for words in examples)]
     assert len(shown) >= 10
     for words in shown:
         if words:
-            seeds.parse(words)
+            seed_options.make_parser().parse_args(words)
 
 
 @pytest.mark.parametrize("script", ["run_sweep.py", "run_seeds.py"])

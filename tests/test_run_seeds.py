@@ -1,27 +1,30 @@
 """The command itself: a real study, then again; decisions, comparisons and power without running anything."""
 
-import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from golf.config.config import RunConfig, override_all, to_plain
+from golf.config.rules import MARGIN_NATS, P_CLAIM
 from golf.data.dataset import open_dataset
 from golf.runtime.files import write_json
 from golf.runtime.results import digest
 from golf.submission.study_file import read_study
-from run_seeds import main
-from tests.tune.study.test_runs import entry, study_entries
-from tune.cluster.sweep import entries_of
-from tune.records.ledger import Ledger
+from tests.tune.made_ledger import Made, write_ledger
+from tests.tune.study.made_runs import changed, made_run, made_runs
+from tune.cli.run_seeds import main
+from tune.records.entries import PlanEntry, SequentialPlan, StudyPlan
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.records.provenance import versions
-from tune.study.preregistration import PLAN, Plan, Sequential, entry_of, fixed_seeds
-from tune.study.runs import config_key
+from tune.study.conditions import GEPA, configuration_key
+from tune.study.preregistration import SEEDS, fixed_seeds
+from tune.study.sequential_test import NO_GAIN_ALPHA
 from tune.workloads.gepa.stages import code_digest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,26 +50,28 @@ def test_a_study_and_the_same_again(
     code, said = run([*arguments, "--concurrent", "2"])
     assert code == 0, said
     assert "Traceback" not in said
-    entries = {json.dumps(one["parameters"], sort_keys=True): one for one in entries_of("study", storage)}
-    points = ['{"repeat": 1, "seed": 1}', '{"repeat": 2, "seed": 1}', '{"seed": 1}', '{"seed": 2}']
-    assert sorted(entries) == points
-    assert len({one["trial"] for one in entries.values()}) == 4
-    for point, one in entries.items():
-        assert one["status"] == "done", one["cause"]
-        assert one["tags"]["study"] == "study"
+    ledger = Ledger(storage.ledger)
+    entries = {(entry.seed, entry.repeat): entry for entry in ledger.latest("study")}
+    assert sorted(entries) == [(1, 0), (1, 1), (1, 2), (2, 0)]
+    assert len({entry.trial for entry in entries.values()}) == 4
+    for (_, repeat), entry in entries.items():
+        assert entry.done, entry.reason
+        assert entry.tags["study"] == "study"
         # On one CPU a seed run again gives the same bits, and must have been computed to be worth anything.
-        assert ("keys" in one) == ("repeat" not in point)
-        assert one["metrics"]["train_seconds"] > 0
-    assert entries[points[0]]["metrics"]["bpb"] == entries[points[2]]["metrics"]["bpb"]
-    assert entries[points[0]]["files"]["artifact"] != entries[points[2]]["files"]["artifact"]
-    (verdict,) = Ledger(storage.ledger).find(kind="seeds", study="study")
-    assert (verdict["claim"], verdict["holds"]) == (True, False)  # two seeds are no claim
-    assert [row["bpb"] for row in verdict["rows"]] == [entries[point]["metrics"]["bpb"] for point in points[2:]]
-    assert verdict["noise_bpb"]["repeat_sd"] == 0.0
-    left = read_study(storage.study("study"))
-    assert [(run.seed, run.last.bpb) for run in left.seeds] == [(row["seed"], row["bpb"]) for row in verdict["rows"]]
-    assert [one.repeat for one in left.statistics.others] == [1, 2]
-    assert all(run.artifact is not None and run.code_sha256 is not None for run in left.seeds)
+        assert bool(entry.keys) == (repeat == 0)
+        assert entry.seconds["train"] > 0
+    assert entries[1, 0].bpb == entries[1, 1].bpb
+    assert entries[1, 0].files["artifact"] != entries[1, 1].files["artifact"]
+    (verdict,) = [entry.verdict for entry in ledger.verdicts("study")]
+    assert verdict.comparison is not None
+    assert (verdict.comparison.claim, verdict.holds) == (True, False)  # two seeds are no claim
+    assert verdict.noise_bpb is not None
+    assert verdict.noise_bpb.repeat_sd == 0.0
+    assert verdict.check is not None
+    exported = read_study(storage.study("study"))
+    assert [(run.seed, run.last.bpb) for run in exported.seeds] == [(n, entries[n, 0].bpb) for n in (1, 2)]
+    assert [run.repeat for run in exported.verdict.others] == [1, 2]
+    assert all(run.artifact is not None and run.code_sha256 is not None for run in exported.seeds)
     lines = storage.ledger.read_text()
 
     assert main(arguments) == 0  # no Ray is up in this process: nothing may be run
@@ -74,7 +79,7 @@ def test_a_study_and_the_same_again(
     again = capsys.readouterr().out
     assert said.split("\nstudy study of tiny")[1].split("every number")[0] in again
 
-    trial = entries[points[3]]["trial"]
+    trial = entries[2, 0].trial
     assert main([trial[:8], "--storage", str(storage.root), "--seeds", "2", "--dry-run", "--data", str(data)]) == 0
     assert re.search(rf"\b{trial}\b", capsys.readouterr().out)
     assert main([trial[:8], "--storage", str(storage.root), "--dry-run"]) == 2
@@ -86,23 +91,23 @@ def test_a_study_and_the_same_again(
     assert storage.ledger.read_text() == lines
 
 
-def planted(tiny: RunConfig, data: Path, values: list[float], looks: int) -> list[dict[str, Any]]:
-    """Entries of the first seeds of a study of `tiny`, as this program and machine would write them."""
-    found, dataset = [], open_dataset(data)
-    facts = {"data": dataset.digest, "code": code_digest(), "environment": versions()}
-    for seed, value in zip(fixed_seeds((42, 1337, 2025), looks), values, strict=False):
-        config = override_all(tiny, {"seed": seed})
-        trial = digest(to_plain(config), dataset.digest)[:12]
-        found.append(entry("tiny-seeds", seed, value) | facts | {"config": to_plain(config), "trial": trial})
-    return found
+def planted(tiny: RunConfig, data: Path, values: Sequence[float], num_looks: int) -> list[Made]:
+    """Returns runs of the first seeds of a study of `tiny`, as this program and machine would write them."""
+    runs, dataset = [], open_dataset(data)
+    for seed, value in zip(fixed_seeds(SEEDS, num_looks), values, strict=False):
+        config = to_plain(override_all(tiny, {"seed": seed}))
+        facts: dict[str, Any] = {"data": dataset.digest, "code": code_digest(), "environment": versions()}
+        made = made_run("tiny-seeds", seed, value, config=config, trial=digest(config, dataset.digest)[:12], **facts)
+        runs.append(made)
+    return runs
 
 
 @pytest.mark.parametrize(
-    ("values", "told", "seen"),
-    [([2.0, 2.001, 2.0005], "is shown by the planned test", 3), ([2.1, 2.101, 2.1004], "is denied by the planned", 3)],
+    ("values", "decision"),
+    [([2.0, 2.001, 2.0005], "is shown by the planned test"), ([2.1, 2.101, 2.1004], "is denied by the planned")],
 )
 def test_until_decided_by_what_is_there(
-    values: list[float], told: str, seen: int, tiny: RunConfig, data: Path, tmp_path: Path, capsys: Any
+    values: list[float], decision: str, tiny: RunConfig, data: Path, tmp_path: Path, capsys: Any
 ) -> None:
     """Fault: seeds run after the decision, a decision by other values than the plan's, a plan that may change."""
     write_json(tmp_path / "tiny.json", to_plain(tiny))
@@ -111,36 +116,46 @@ def test_until_decided_by_what_is_there(
     arguments += ["--until-decided", "--max-seeds", "6", "--baseline", "2.05", "2.0504", "2.0497"]
     assert main([*arguments, "--dry-run"]) == 0
     assert not ledger.path.exists()
-    seeds = fixed_seeds((42, 1337, 2025), 6)
-    test = Sequential((3, 4, 5, 6), "2.05 2.0504 2.0497 BPB", (2.05, 2.0504, 2.0497), False)
-    plan = Plan(digest(config_key(tiny)), open_dataset(data).digest, seeds, sequential=test)
-    for one in (entry_of("tiny-seeds", plan), *planted(tiny, data, values, 6)):
-        ledger.append(one)
+    test = SequentialPlan(
+        looks=(3, 4, 5, 6),
+        baseline="2.05 2.0504 2.0497 BPB",
+        baseline_bpb=(2.05, 2.0504, 2.0497),
+        published=False,
+        margin_nats=MARGIN_NATS,
+        alpha=P_CLAIM,
+        no_gain_alpha=NO_GAIN_ALPHA,
+    )
+    plan = StudyPlan(
+        configuration=digest(configuration_key(to_plain(tiny), GEPA)),
+        data=open_dataset(data).digest,
+        seeds=fixed_seeds(SEEDS, 6),
+        sequential=test,
+    )
+    ledger.append(PlanEntry(study="tiny-seeds", plan=plan))
+    for entry, series in planted(tiny, data, values, 6):
+        ledger.append(entry, series)
     capsys.readouterr()
     assert main(arguments) == 0
-    assert told in capsys.readouterr().out
-    (verdict,) = ledger.find(kind="seeds")
-    assert len(verdict["sequential"]["looks"]) == seen - 2
-    assert verdict["missing"] == []
+    assert decision in capsys.readouterr().out
+    (verdict,) = [entry.verdict for entry in ledger.verdicts("tiny-seeds")]
+    assert verdict.comparison is not None
+    assert verdict.comparison.sequential is not None
+    assert len(verdict.comparison.sequential.looks) == 1
+    assert verdict.missing == ()
     for change in (["--max-seeds", "7"], ["--margin-nats", "0"], ["--baseline", "2.05", "2.04"], ["--seeds", "5"]):
         assert main([*arguments, *change]) == 2
         assert "this command asks for" in capsys.readouterr().err
-    assert len(ledger.find(kind=PLAN)) == 1
+    assert len(ledger.plans("tiny-seeds")) == 1
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage folder whose ledger holds studies and a sweep."""
     root = tmp_path_factory.mktemp("filled")
-    entries = [*study_entries("one", [1.21, 1.2103, 1.2096]), *study_entries("two", [1.2051, 1.2049, 1.2058])]
-    for one in entries[3:]:
-        one["config"]["schedule"]["steps"] = 6000
-    for one in [
-        *entries,
-        entry("sweep", 5, 1.3, set={"schedule.steps": 5000}),
-        entry("sweep", 6, 1.2, set={"schedule.steps": 8000}),
-    ]:
-        Ledger(root / "ledger.jsonl").append(one | {"preset": "demo"})
+    runs = made_runs("one", [1.21, 1.2103, 1.2096])
+    runs += made_runs("two", [1.2051, 1.2049, 1.2058], fields={"schedule.steps": 6000})
+    runs += [made_run("sweep", seed, 1.2, fields={"schedule.steps": steps}) for seed, steps in ((5, 5000), (6, 8000))]
+    write_ledger(root / "ledger.jsonl", [changed(run, preset="demo") for run in runs])
     return root
 
 
@@ -149,20 +164,20 @@ def test_power_and_comparison_run_nothing(filled: Path, capsys: pytest.CaptureFi
     places = ["--storage", str(filled)]
     before = sorted(filled.rglob("*"))
     assert main(["demo", "--power", "--gain-nats", "0.01", "--baseline", "one", *places]) == 0
-    said = capsys.readouterr().out
-    assert "4 degrees of freedom" in said
-    assert len(re.findall(r"^ *0\.0100 ", said, re.MULTILINE)) == 2
+    output = capsys.readouterr().out
+    assert "4 degrees of freedom" in output
+    assert len(re.findall(r"^ *0\.0100 ", output, re.MULTILINE)) == 2
     assert main(["--compare", "one", "two", "sweep:" + trial_of(filled, 6), *places]) == 0
-    said = capsys.readouterr().out
-    assert "mean of 3" in said
-    assert "noise of training" in said
+    output = capsys.readouterr().out
+    assert "mean of 3" in output
+    assert "noise of training" in output
     assert sorted(filled.rglob("*")) == before
 
 
 def trial_of(root: Path, seed: int) -> str:
-    """The beginning of the id of the sweep's trial of a seed."""
-    found = Ledger(root / "ledger.jsonl").find(sweep="sweep", parameters={"seed": seed})
-    return str(found[0]["trial"][:6])
+    """Returns the beginning of the id of the sweep's trial of a seed."""
+    (entry,) = [entry for entry in Ledger(root / "ledger.jsonl").trials("sweep") if entry.seed == seed]
+    return entry.trial[:6]
 
 
 WRONG = [
@@ -193,9 +208,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
 def test_wrong_arguments_are_one_line(
-    arguments: list[str], told: str, filled: Path, data: Path, tiny: RunConfig, tmp_path: Path, capsys: Any
+    arguments: list[str], message: str, filled: Path, data: Path, tiny: RunConfig, tmp_path: Path, capsys: Any
 ) -> None:
     """Fault: a traceback, or Ray started for what cannot run."""
     write_json(tmp_path / "demo.json", to_plain(tiny))
@@ -207,7 +222,7 @@ def test_wrong_arguments_are_one_line(
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert errors[0].startswith("error: ")
-    assert told in errors[0]
+    assert message in errors[0]
 
 
 def test_what_argparse_refuses_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:

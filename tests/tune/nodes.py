@@ -3,6 +3,7 @@
 Arguments: the configuration's file, the dataset, a folder. One JSON object is printed last.
 """
 
+import inspect
 import json
 import os
 import signal
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -21,16 +23,20 @@ import ray
 from ray.cluster_utils import Cluster
 
 from golf.config.config import RunConfig, from_plain
-from golf.data.dataset import open_dataset
 from golf.runtime.files import read_json
-from tests.tune.cluster.test_spot_watcher import Metadata
+from golf.train.checkpoint_policy import CheckpointPolicy
+from tests.tune.cluster.metadata import Metadata
+from tests.tune.workloads.gepa.helpers import workload_of
 from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
 from tune.cluster.retry_policy import RetryPolicy
-from tune.cluster.sweep import SweepSettings, entries_of, run_sweep
+from tune.cluster.sweep import SweepConfig, run_sweep
+from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
-from tune.search.search import Search
+from tune.records.ledger import Ledger
+from tune.search.search import Search, SearchConfig
 from tune.search.space import Trial
-from tune.workloads.gepa.outcome import LOG
+from tune.workloads.base import CacheConfig
+from tune.workloads.trial_process import FAILURE_LOG
 
 SMALL = {"object_store_memory": 80_000_000}
 NOTICED, FURTHER = 2, 2
@@ -52,7 +58,7 @@ class Seen:
         if curve == "train_loss":
             self.steps.append((step, value))
 
-    def ended(self, entry: Mapping[str, Any]) -> None:
+    def ended(self, entry: TrialEntry) -> None:
         """Nothing."""
 
 
@@ -84,9 +90,12 @@ def further(storage: Storage, number: int) -> bool:
     return len(found) == number and saved_step(storage) >= found[-1][1] + FURTHER
 
 
-def wait_for(reached: Callable[[], bool]) -> None:
-    """Until it is so."""
+def wait_for(reached: Callable[[], bool], seconds: float = 240.0) -> None:
+    """Waits until it is so. Raises: TimeoutError."""
+    deadline = time.monotonic() + seconds
     while not reached():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {seconds:.0f} s: {inspect.getsource(reached).strip()}")
         time.sleep(0.05)
 
 
@@ -147,18 +156,26 @@ def main(config: Path, data: Path, folder: Path) -> dict[str, Any]:
         os.kill(pid_of(0, storage), signal.SIGTERM)
 
     threading.Thread(target=lose_nodes, daemon=True).start()
-    search = Search(base, {"seed": [1]}, "grid", None, 0, open_dataset(data).digest, [])
-    retry_policy = RetryPolicy(2, patience_seconds=3.0)
-    settings = SweepSettings("s", "tiny", data, Workers(4), 1, save_seconds=0.1, retry_policy=retry_policy)
-    run_sweep(settings, search, storage, [seen])
+    workload = replace(workload_of(base, data), world=Workers(4).world)
+    search = Search(SearchConfig(spaces=({"seed": [1]},), strategy="grid"), workload.trial)
+    sweep = SweepConfig(
+        name="s",
+        workers=Workers(4),
+        checkpoint_policy=CheckpointPolicy(seconds=0.1),
+        retry_policy=RetryPolicy(2, patience_seconds=3.0),
+        cache=CacheConfig(store=str(storage.store)),
+    )
+    run_sweep(sweep, workload, search, storage, [seen])
     times["ended"] = time.monotonic() - began
     told = watcher.communicate(timeout=60)[0]
-    [entry] = entries_of("s", storage)
+    [entry] = Ledger(storage.ledger).latest("s")
+    loss = Ledger(storage.ledger).series(entry).curves["train_loss"][:, 2].tolist()
     ray.shutdown()
     cluster.shutdown()
     times["down"] = time.monotonic() - began
-    log = "\n".join(path.read_text() for path in storage.trial("s", entry["trial"]).glob(LOG))
-    return {"entry": entry, "steps": seen.steps, "told": told, "times": times, "log": log}
+    log = "\n".join(path.read_text() for path in storage.trial("s", entry.trial).glob(FAILURE_LOG))
+    told_of = {"loss": loss, "world_history": entry.world_history, "device": str(entry.device)}
+    return told_of | {"steps": seen.steps, "told": told, "times": times, "log": log}
 
 
 if __name__ == "__main__":

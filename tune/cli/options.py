@@ -117,12 +117,16 @@ def add_machines(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--timeout-seconds", type=above("seconds"), default=RetryPolicy.timeout_seconds, help=hung)
 
 
-def open_data(parsed: argparse.Namespace, base: RunConfig, storage: Storage) -> Dataset:
-    """Returns the dataset; the built-in one is made when it is missing. Raises: ValueError without training shards."""
-    if parsed.data is None:
-        check_built_in(base, parsed.preset)
+def open_data(folder: Path | None, base: RunConfig, preset: str | None, storage: Storage) -> Dataset:
+    """Returns the dataset in a folder; without one the built-in corpus, which is made when it is missing.
+
+    Raises:
+        ValueError: without training shards, or for a configuration that the built-in corpus is too small for.
+    """
+    if folder is None:
+        check_built_in(base, preset)
         prepare_text(documents(), storage.data / CORPUS_NAME, CORPUS_NAME)
-    dataset = open_dataset((parsed.data or storage.data / CORPUS_NAME).resolve(), base.model.vocab_size)
+    dataset = open_dataset((folder or storage.data / CORPUS_NAME).resolve(), base.model.vocab_size)
     if dataset.train is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); add them or give another --data")
     return dataset

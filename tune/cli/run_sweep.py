@@ -80,8 +80,15 @@ def add_plan(parser: Parser) -> None:
     in_all = "GPUs in all, for the wall clock (those of one trial)"
     plan.add_argument("--gpus", type=whole(least=1), metavar="N", help=in_all)
     plan.add_argument("--step-seconds", type=above("seconds"), metavar="S", help="of one optimiser step")
-    stage = {"type": seconds_of, "nargs": "+", "action": "extend", "default": [], "metavar": "STAGE=S"}
-    plan.add_argument("--stage-seconds", **stage, help="of pack, sliding, ttt, ...")
+    plan.add_argument(
+        "--stage-seconds",
+        type=seconds_of,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="STAGE=S",
+        help="of pack, sliding, ttt, ...",
+    )
 
 
 def add_search(parser: Parser) -> None:
@@ -90,10 +97,12 @@ def add_search(parser: Parser) -> None:
     search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
     trials = f"at most so many trials ({DEMO_TRIALS} for demo, all of a grid, else {DEFAULT_TRIALS})"
     search.add_argument("--trials", type=int, help=trials)
-    many = {"action": "extend", "nargs": "+", "default": []}
     choices = 'choices of fields; "split" is a quantisation split; python -m golf fields lists all'
-    search.add_argument("--space", **many, metavar="FIELD=A,B,...", help=choices)
-    search.add_argument("--set", **many, metavar="FIELD=VALUE", help="fields of every trial")
+    for option, metavar, text in (
+        ("--space", "FIELD=A,B,...", choices),
+        ("--set", "FIELD=VALUE", "fields of every trial"),
+    ):
+        search.add_argument(option, action="extend", nargs="+", default=[], metavar=metavar, help=text)
     seed = "seed of the search; seed=N in --set is the model's"
     search.add_argument("--seed", type=whole(most=2**32 - 1), default=0, help=seed)
     search.add_argument("--no-screening", action="store_true", help="evaluate every trial that fits in full")
@@ -133,7 +142,7 @@ class SweepCommand:
         self.preset = Path(parsed.preset).stem
         self.name = parsed.name or self.preset
         config = search_config(parsed)
-        self.dataset = open_data(parsed, self.base, self.storage)
+        self.dataset = open_data(parsed.data, self.base, parsed.preset, self.storage)
         screening = SuccessiveHalving(fraction=parsed.screen_fraction, top=parsed.top)
         self.screening = None if parsed.no_screening else screening
         planned = self.machines.planned_workers(assume_gpus=parsed.dollars_per_gpu_hour is not None)

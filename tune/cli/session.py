@@ -13,7 +13,7 @@ from tune.cli.options import Machines, Places
 from tune.cluster.ray_cluster import Workers, start_ray, stop_ray, trials_at_once
 from tune.cluster.remote_job import explained
 from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
-from tune.records.entries import TrialEntry, WorldShape
+from tune.records.entries import Record, TrialEntry, WorldShape
 from tune.records.ledger import Ledger, warn_of_damage
 from tune.search.search import Search
 from tune.tracking.tracker import SweepTracker, Tracker, sync
@@ -116,13 +116,13 @@ class Session:
 
     def finish_mirror(self) -> None:
         """Copies all that is there at the end, where there is a mirror, and says whether it worked; call it last."""
-        if self._mirror is not None:
-            where = self.places.mirror
+        where = self.places.mirror
+        if self._mirror is not None and where is not None:
             fetch = f"copied to {where}; {python_line('tune', 'mirror', 'fetch', where)} FOLDER brings it back"
             print(self._mirror.close(_COPYING_SECONDS) or fetch)
 
     def send(self, name: str) -> str | None:
         """Completes a sweep's or study's runs in MLflow. Returns: what to tell the user if that failed."""
         ledger = Ledger(self.storage.ledger)
-        records = [*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)]
+        records: list[Record] = [*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)]
         return sync(records, self.uri, self.preset, self.storage).problem

@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 _GAP = 2
 """Spaces between columns."""
-_NO_TERMINAL = 250
+_NO_TERMINAL = 10_000
 """Characters of a line where there is no terminal: a file or a pipe has room for all columns."""
 _LAST_WIDTH = 24
 """Characters of the last column, a name, for which other columns are left out; the rest of it may be cut."""

@@ -1,27 +1,27 @@
-"""The document of a sweep or seed study, and its files.
+"""The document of a sweep or seed study, and its files below the storage folder.
 
-A name and the ledger enter, files leave, below the storage folder: report.html, which is one file and opens offline,
-and report.md with its figures beside it. No number comes from anywhere but the ledger, and the same ledger gives the
-same files.
+report.html is one file that opens offline; report.md has its figures beside it. Every number comes from the ledger, and
+the same ledger gives the same files.
 """
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from golf.runtime.files import write_bytes
+from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
 from tune.report.canvas import svg_file
-from tune.report.data import Book, Results
+from tune.report.data import ReportData, Results
 from tune.report.figure_specs import FigureSpec, figure_specs_of
+from tune.report.groups import groups_of
 from tune.report.page import Document, html_of, markdown_of
 from tune.report.tables import (
     Table,
     Text,
     damage_table,
     front_table,
-    mixtures,
-    outdated,
     overview_table,
     seeds_table,
     tables_of,
@@ -31,61 +31,109 @@ from tune.report.tables import (
 HTML, MARKDOWN = "html", "md"
 FORMATS = (HTML, MARKDOWN)
 PROGRAM = "python -m tune report"
+_DIGITS = 12
+"""Shown digits of a digest."""
+_MAX_LINES = 20
+"""Numbers of damaged lines in a warning, at most."""
 
 
-def document_of(book: Book, results: Results, baseline: Results | None, command: str) -> Document:
-    """The report before it is printed.
+def document_of(data: ReportData, results: Results, baseline: Results | None, command: str) -> Document:
+    """Returns the report before it is written as HTML or Markdown.
 
-    Args: command: what makes it again.
+    Args: command: the command line that makes it again.
     """
-    warnings = [*mixtures(results.trials), *outdated(results)]
-    if book.damaged:
-        lines = ", ".join(str(line.line_number) for line in book.damaged[:20])
-        more = ", ..." if len(book.damaged) > 20 else ""
-        warnings.append(f"Lines of the ledger that are damaged and not in this report: {lines}{more}.")
-    beside = {
+    tables_after = {
         "bytes": [] if results.is_study else [front_table(results)],
         "seeds": [seeds_table(results)],
     }
     parts: list[Table | Text | FigureSpec] = [overview_table(results), *verdict_parts(results.verdict)]
-    for exhibit in figure_specs_of(results, baseline):
-        parts += [exhibit, *(table for table in beside.get(exhibit.name, []) if table.rows)]
-    damage = damage_table(book.damaged)
-    parts += [*tables_of(results), *([damage] if damage.rows else [])]
-    source = (
-        f"Made from {book.path}, of which {results.num_entries} entries of {book.num_entries} are of this name "
-        f"(SHA-256 of theirs: {results.digest}). All figures are in them or computed from them. Made by:",
-    )
+    for spec in figure_specs_of(results, baseline, data.series):
+        parts += [spec, *(table for table in tables_after.get(spec.name, []) if table.rows)]
+    parts += [*tables_of(results), *([damage_table(data.damaged)] if data.damaged else [])]
     kind = "Seed study" if results.is_study else "Sweep"
-    return Document(f"{kind} {results.name}", tuple(warnings), tuple(parts), source, command)
+    return Document(
+        title=f"{kind} {results.name}",
+        warnings=(*mixtures(results.trials), *outdated(results), *_losses(data)),
+        parts=tuple(parts),
+        source=f"Made from {data.path}: {results.num_entries} of its {data.num_entries} entries are of this name "
+        f"(SHA-256: {results.digest}). All numbers are in them or computed from them. Made by:",
+        command=command,
+    )
+
+
+def mixtures(entries: Sequence[TrialEntry]) -> list[str]:
+    """Returns warnings of what must be the same for BPB to be comparable, and is not."""
+    warnings = []
+    for values, what in (
+        ({entry.data for entry in entries}, "datasets"),
+        ({entry.code for entry in entries}, "versions of the code"),
+    ):
+        if len(values) > 1:
+            shown = ", ".join(sorted(value[:_DIGITS] for value in values))
+            warnings.append(f"The trials ran on {len(values)} different {what} ({shown}): compare their BPB with care.")
+    return warnings
+
+
+def outdated(results: Results) -> list[str]:
+    """Returns a warning where the verdict judged other runs than the ledger now holds under this name."""
+    summary = None if results.verdict is None else results.verdict.verdict.bpb
+    means = [group.mean_bpb for group in groups_of(results) if group.seeds]
+    if summary is None or not means or any(math.isclose(mean, summary.mean, abs_tol=1e-9) for mean in means):
+        return []
+    return [
+        f"The verdict is of other runs than those shown: its mean is {summary.mean:.5f} BPB, theirs {means[0]:.5f}."
+    ]
+
+
+def _losses(data: ReportData) -> list[str]:
+    """Returns warnings of what the ledger held once and this report lacks."""
+    warnings = []
+    if data.damaged:
+        lines = ", ".join(str(line.line_number) for line in data.damaged[:_MAX_LINES])
+        more = ", ..." if len(data.damaged) > _MAX_LINES else ""
+        warnings.append(f"Lines of the ledger that are damaged and not in this report: {lines}{more}.")
+    if data.unread_series:
+        reason = next(iter(data.unread_series.values()))
+        warnings.append(f"Curves of {len(data.unread_series)} trials could not be read and are not drawn: {reason}.")
+    return warnings
 
 
 def write_report(
     storage: Storage, name: str, baseline: str | None = None, formats: Sequence[str] = FORMATS
 ) -> list[Path]:
-    """Write the report of the sweep or study `name`; each file appears whole.
+    """Writes the report of the sweep or study `name`; each file appears whole.
 
-    Args: storage: `root` may be relative; baseline: a trial, sweep or study to compare with; formats: some of FORMATS.
+    Args:
+        storage: its root may be relative.
+        name: of the sweep or study.
+        baseline: a trial, sweep or study to compare with.
+        formats: some of FORMATS.
+
     Returns: the files, the report first.
-    Raises: ValueError for a name that the ledger does not have; OSError.
+
+    Raises:
+        ValueError: for a name that the ledger does not have.
+        OSError: when the ledger cannot be read or a file cannot be written.
     """
-    book = Book(storage.ledger)
-    results = book.results(name)
-    beside = book.baseline_of(results, baseline)
-    words = [name, "--storage", str(storage.root), *(["--baseline", baseline] if baseline is not None else [])]
+    data = ReportData(storage.ledger)
+    results = data.results(name)
+    words = ["--storage", str(storage.root), *(["--baseline", baseline] if baseline is not None else [])]
     # A name that begins with a dash would be taken for an option.
-    command = f"{PROGRAM} {shlex.join([*words[1:], '--', name] if name.startswith('-') else words)}"
-    document = document_of(book, results, beside, command)
-    folder, written = storage.report(name), []
+    command = f"{PROGRAM} {shlex.join([*words, '--', name] if name.startswith('-') else [name, *words])}"
+    document = document_of(data, results, data.baseline_of(results, baseline), command)
+    directory, written = storage.report(name), []
     if HTML in formats:
-        written.append(folder / "report.html")
+        written.append(directory / "report.html")
         write_bytes(written[-1], html_of(document).encode())
     if MARKDOWN in formats:
-        exhibits = [part for part in document.parts if isinstance(part, FigureSpec)]
-        pictures = [(folder / f"{one.name}.svg", one.svg) for one in exhibits if one.svg is not None]
-        for path, svg in pictures:
+        pictures = {
+            directory / f"{part.name}.svg": part.svg
+            for part in document.parts
+            if isinstance(part, FigureSpec) and part.svg is not None
+        }
+        for path, svg in pictures.items():
             write_bytes(path, svg_file(svg))
         # The page comes last, so that it never names a figure that is not there yet.
-        write_bytes(folder / "report.md", markdown_of(document).encode())
-        written += [folder / "report.md", *(path for path, _ in pictures)]
+        write_bytes(directory / "report.md", markdown_of(document).encode())
+        written += [directory / "report.md", *pictures]
     return written

@@ -1,62 +1,54 @@
-"""What a study is compared with: seeds in the ledger, values given, or one published mean.
+"""What a study is compared with: runs in the ledger, values given, or one published mean, in BPB.
 
-Words of a command line and ledger entries enter, values in BPB leave. What is on another validation stream is refused:
-its bits per byte are of other bytes.
+Runs on another validation stream are refused: their bits per byte are of other bytes.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tune.study.runs import Entry, Stream, Study, study_of
+from tune.records.ledger import Ledger
+from tune.study.runs import Stream, Study, study_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Baseline:
     """Values to compare with."""
 
     name: str
-    """As it was asked for."""
+    """The baseline as it was asked for."""
     bpb: tuple[float, ...]
-    seeds: tuple[int, ...] | None
-    """Of the values, where they come from the ledger."""
-    published: bool
+    published: bool = False
     """Whether it is one published mean, taken as exact."""
-    study: Study | None
+    study: Study | None = None
     """All its runs, where they come from the ledger."""
 
 
-def baseline_of(
-    words: Sequence[str],
-    entries: Sequence[Entry],
-    nats_per_bpb: float,
-    in_nats: bool = False,
-) -> Baseline:
-    """The baseline that the words name.
+def baseline_of(names: Sequence[str], ledger: Ledger, nats_per_bpb: float, in_nats: bool = False) -> Baseline:
+    """Returns the baseline that a command line names.
 
-    Args: words: one name (as for `tune.study.runs.named`), several values, or one published mean; entries: the
-        whole ledger; nats_per_bpb: of the validation stream; in_nats: whether values are in nats per token instead of
+    Args: names: one name (as for `tune.study.runs.named`), several values, or one published mean; ledger: where a name
+        is looked up; nats_per_bpb: of the validation stream; in_nats: whether values are in nats per token instead of
         BPB.
     Raises: ValueError for a mixture of names and values, a name that nothing has, or a baseline without a result.
     """
-    values = [_number(word) for word in words]
+    values = [_number(name) for name in names]
     if all(value is not None for value in values):
         bpb = tuple(value / (nats_per_bpb if in_nats else 1.0) for value in values if value is not None)
         if not all(0.0 < value < 100.0 for value in bpb):
-            raise ValueError(f"a baseline's values must be above 0 and below 100 BPB, got {' '.join(words)}")
-        name = " ".join(words) + (" nats/token" if in_nats else " BPB")
-        return Baseline(name, bpb, None, len(bpb) == 1, None)
-    if len(words) != 1:
-        raise ValueError(f"a baseline is one name or some values, got {' '.join(words)}")
-    study = study_of(words[0], entries)
+            raise ValueError(f"a baseline's values must be above 0 and below 100 BPB, got {' '.join(names)}")
+        unit = "nats/token" if in_nats else "BPB"
+        return Baseline(name=f"{' '.join(names)} {unit}", bpb=bpb, published=len(bpb) == 1)
+    if len(names) != 1:
+        raise ValueError(f"a baseline is one name or some values, got {' '.join(names)}")
+    study = study_of(names[0], ledger)
     if not study.counted:
-        raise ValueError(f'baseline "{words[0]}" has no finished run; run it first')
-    values_bpb = values_by_seed(study)
-    return Baseline(words[0], tuple(values_bpb.values()), tuple(values_bpb), False, study)
+        raise ValueError(f'baseline "{names[0]}" has no finished run; run it first')
+    return Baseline(name=names[0], bpb=tuple(study.values.values()), study=study)
 
 
 def differences(study: Study, other: Study) -> tuple[str, ...]:
-    """What two studies do not have in common beside their configurations: names of facts."""
+    """Returns the names of the facts, beside the configuration, in which two studies differ."""
     fields = {**study.facts, **other.facts}
     return tuple(field for field in fields if other.facts.get(field) != study.facts.get(field))
 
@@ -64,9 +56,9 @@ def differences(study: Study, other: Study) -> tuple[str, ...]:
 def check_same_text(name: str, size: tuple[int, int], other_name: str, other: tuple[int, int]) -> None:
     """Raises: ValueError unless both were scored on as many tokens and bytes."""
     if size != other:
-        shown = [f"{tokens:,} tokens of {num_bytes:,} bytes" for tokens, num_bytes in (size, other)]
+        sizes = [f"{tokens:,} tokens of {num_bytes:,} bytes" for tokens, num_bytes in (size, other)]
         raise ValueError(
-            f'"{name}" and "{other_name}" are not scored on the same validation stream: {shown[0]} against {shown[1]}; '
+            f'"{name}" and "{other_name}" are not scored on the same validation stream: {sizes[0]} against {sizes[1]}; '
             "run one of them on the other's data"
         )
 
@@ -81,11 +73,6 @@ def check_same_chunks(name: str, stream: Stream, other_name: str, other: Stream)
         )
 
 
-def values_by_seed(study: Study) -> Mapping[int, float]:
-    """BPB of the seeds that have a result."""
-    return {row.seed: row.bpb for row in study.counted if row.bpb is not None}
-
-
-def _number(word: str) -> float | None:
-    """The value in a word; a trial's id may consist of digits, a value has a point or is short."""
-    return float(word) if re.fullmatch(r"\d*\.\d+|\d{1,2}", word) else None
+def _number(text: str) -> float | None:
+    """Returns the value in a text; a trial's id may consist of digits, a value has a point or is short."""
+    return float(text) if re.fullmatch(r"\d*\.\d+|\d{1,2}", text) else None

@@ -1,7 +1,7 @@
-"""Two models on one validation stream, compared by a block bootstrap over its chunks.
+"""The difference of two models on one validation stream, by a block bootstrap over its chunks.
 
-Sums per chunk enter, the difference in BPB and in nats per token leaves with its interval. What this claims is narrow,
-and `STREAM_CLAIM` says it in words that belong beside every figure from here. The same seed gives the same interval.
+What such an interval claims is narrow; `STREAM_CLAIM` says it and belongs beside every figure from here. The same seed
+gives the same interval.
 """
 
 import math
@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tune.study.stats import Interval
+from golf.submission.study import Interval
 
 STREAM_CLAIM = (
     "The interval holds the noise of this validation stream: how far the difference of these two trained models would "
@@ -20,7 +20,7 @@ STREAM_CLAIM = (
 )
 """What a paired comparison on one stream can and cannot claim, for reports."""
 MIN_CHUNKS = 20
-"""Chunks below which a block bootstrap gives no interval: a handful of blocks shows no spread of its own."""
+"""Chunks below which there is no interval: a handful of blocks shows no spread of its own."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class PairedDifference:
     nats_interval: Interval | None
     """None, like `bpb_interval`, below `MIN_CHUNKS` chunks."""
     level: float
+    """Confidence level of the intervals."""
     block_chunks: int
     """Chunks that were drawn together."""
 
@@ -47,7 +48,7 @@ def paired_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> PairedDifference:
-    """Difference of two models on one validation stream, with a block bootstrap interval over its chunks.
+    """Returns the difference of two models on one validation stream, with a block bootstrap interval over its chunks.
 
     Assumes that the differences along the stream are stationary, with a memory that is short against the stream. Blocks
     of neighbouring chunks are drawn with replacement from the stream closed to a ring, so that every chunk is drawn
@@ -55,13 +56,15 @@ def paired_bootstrap(
     95 % held the truth 0.91 of the time, and 0.95 of independent ones. See `STREAM_CLAIM` for what this can claim.
     Source: Politis and Romano, "A circular block-resampling procedure" (1992), and JASA 89 (1994); Künsch (1989).
 
-    Args: candidate_nats, baseline_nats: (num_chunks,) sums of NLL in nats in stream order; num_bytes, num_tokens:
-        (num_chunks,) scored bytes and tokens; block: chunks drawn together, `block_length` by default.
+    Args: candidate_nats: [num_chunks] sums of NLL in nats in stream order; baseline_nats: [num_chunks] the same of the
+        baseline; num_bytes: [num_chunks] scored bytes; num_tokens: [num_chunks] scored tokens; block: chunks drawn
+        together, `block_length` by default; replicates: number of redrawn streams; seed: of the random draws; level:
+        confidence level of the intervals.
     Raises: ValueError for shapes that differ, no chunk, a value that is not finite, or a block outside [1, num_chunks].
     """
     parts = [np.asarray(part, dtype=np.float64) for part in (baseline_nats, candidate_nats, num_bytes, num_tokens)]
     if parts[0].ndim != 1 or parts[0].size == 0 or len({part.shape for part in parts}) != 1:
-        raise ValueError(f"the four must be (num_chunks,) alike, got {[part.shape for part in parts]}")
+        raise ValueError(f"nats, bytes and tokens must be [num_chunks] alike, got {[part.shape for part in parts]}")
     if not all(np.isfinite(part).all() for part in parts) or min(parts[2].sum(), parts[3].sum()) <= 0:
         raise ValueError("nats must be finite, and bytes and tokens above 0 in sum")
     nats, total = parts[0] - parts[1], len(parts[0])
@@ -81,13 +84,14 @@ def paired_bootstrap(
 
 
 def block_length(series: ArrayLike) -> int:
-    """Block length, in elements, at which a circular block bootstrap of the mean errs least.
+    """Returns the block length, in elements, at which a circular block bootstrap of the mean errs least.
 
     Assumes a stationary series whose autocorrelation fades: it is taken as over after the first lag that is followed by
     a run of insignificant ones. Source: Politis and White, Econometric Reviews 23 (2004), with the correction of
     Patton, Politis and White 28 (2009): (2 G^2 / (4/3 g^2))^(1/3) n^(1/3), flat-top window.
 
-    Args: series: (n,).
+    Args: series: [n].
+
     Returns: between 1 and min(3 sqrt(n), n/3).
     """
     values = np.asarray(series, dtype=np.float64)
@@ -110,7 +114,7 @@ def block_length(series: ArrayLike) -> int:
 
 
 def _memory(correlations: NDArray[np.float64], run: int, num: int) -> int:
-    """The last lag, at least 1, before the first `run` lags that are all insignificant."""
+    """Returns the last lag, at least 1, before the first `run` lags that are all insignificant."""
     large = np.flatnonzero(np.abs(correlations[1:]) >= 2.0 * math.sqrt(math.log10(num) / num)) + 1
     lags = [0, *large.tolist(), len(correlations) + run]
     return max(1, next(lag for lag, following in pairwise(lags) if following - lag > run))
@@ -119,15 +123,15 @@ def _memory(correlations: NDArray[np.float64], run: int, num: int) -> int:
 def _ring_sums(
     columns: NDArray[np.float64], length: int, replicates: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Sums of each column over redrawn streams of the same length.
+    """Returns the sums of each column over redrawn streams of the same length, [replicates, num_columns].
 
-    Args: columns: (num_columns, num_chunks).
-    Returns: (replicates, num_columns).
+    Args: columns: [num_columns, num_chunks]; length: chunks of a block; replicates: number of redrawn streams;
+        generator: of the random starts.
     """
     total = columns.shape[1]
     sums = np.concatenate([np.zeros((len(columns), 1)), np.cumsum(np.tile(columns, 2), axis=1)], axis=1)
-    whole, rest = divmod(total, length)
-    lengths = np.array([length] * whole + [rest] * (rest > 0))
+    num_blocks, rest = divmod(total, length)
+    lengths = np.array([length] * num_blocks + [rest] * (rest > 0))
     drawn = np.empty((replicates, len(columns)))
     for replicate in range(replicates):
         starts = generator.integers(total, size=len(lengths))

@@ -1,198 +1,201 @@
-"""What a finished seed study leaves for a submission: a folder with study.json, the seeds' artifacts and their logs.
+"""The folder that a finished seed study leaves for a submission: study.json, the seeds' artifacts and their logs.
 
-The ledger and the trials' files enter, the folder leaves; the ledger is the source of every number. An artifact that no
-longer lies in its trial's folder comes from the store, or the record says that it is gone. study.json is written last,
-so that it never names what is not there. No run of the configuration is left out.
+The ledger is the source of every number. An artifact that is no longer in its trial's folder is taken from the store,
+or the record says that it is gone. study.json is written last, so that it never names what is not there.
 """
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from golf.config.config import RunConfig, from_plain, to_plain
+from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, hash_file
-from golf.runtime.files import write_bytes, write_json
-from golf.runtime.results import LADDER
-from golf.submission.fields import STUDY_FILE
-from golf.submission.study_file import STUDY_FORMAT
+from golf.runtime.files import write_bytes
+from golf.runtime.results import RungResult
+from golf.submission.study import CurvePoint, SeedRecord, StudyData, StudyFile, StudyRecord, StudyVerdict
+from golf.submission.study_file import write_study
 from golf.train.run_log import LOG_FILE
 from tune.cache.backend import StoreError
 from tune.cache.entries import Damaged
 from tune.cache.store import Store
-from tune.records.ledger import STAMPS, Ledger
+from tune.records.entries import Series, TrialEntry
 from tune.records.layout import Storage
-from tune.records.queries import latest
-from tune.search.space import SEED
-from tune.study.runs import Entry, repeat_of, run_of, seed_of, stream_of
-from tune.study.verdict import TEXT
+from tune.records.ledger import Ledger
+from tune.study.conditions import GEPA
+from tune.study.runs import evaluation_seconds, stream_of, training_seconds
 
 ARTIFACT = "artifact.golf"
+_COMMIT = "git_commit"
+"""Tag of the commit that a trial ran from."""
 
 
 def export_study(
-    storage: Storage, name: str, verdict: Entry, dataset: Dataset | None = None, store: Store | None = None
+    storage: Storage, name: str, verdict: StudyVerdict, dataset: Dataset | None = None, store: Store | None = None
 ) -> Path:
-    """Write the folder of the study `name`, over what an earlier export left there.
+    """Writes the folder of a study, over what an earlier export left there; returns its path.
 
-    Args: verdict: on the study, as its entry; dataset: what it ran on, where it is at hand: its shards are listed;
-        store: where artifacts may still be.
-    Returns: the folder.
-    Raises: OSError naming what cannot be written.
+    Args: storage: where its ledger and its trials' folders are; name: of the study; verdict: on the study; dataset:
+        what it ran on, where it is at hand: its shards are listed; store: where artifacts may still be.
+    Raises: ValueError for a workload whose configurations no submission knows; OSError naming what cannot be written.
     """
-    entries = Ledger(storage.ledger).entries()
-    runs = sorted((entry for entry in latest(entries, name) if not repeat_of(entry)), key=seed_of)
+    ledger = Ledger(storage.ledger)
+    entries = sorted((e for e in ledger.latest(name) if not e.repeat), key=lambda entry: entry.seed or 0)
+    if entries[0].workload != GEPA:
+        raise ValueError(f'study "{name}" is of workload {entries[0].workload}: only {GEPA} has submissions')
     folder = storage.study(name)
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = [_seed_record(entry, folder, storage, store) for entry in runs]
-    verdict = {field: value for field, value in verdict.items() if field not in (*STAMPS, "kind", "rows")}
-    record = {
-        "format": STUDY_FORMAT,
-        "study": name,
-        "preset": str(runs[0].get("preset") or ""),
-        "track": verdict["track"],
-        "config": _configuration(runs[0]),
-        "data": _data_record(runs, dataset),
-        "seeds": seeds,
-        "verdict": {TEXT: "", **verdict},
-    }
-    write_json(folder / STUDY_FILE, record)
-    _remove_others(folder, {seed[part]["file"] for seed in seeds for part in ("artifact", "log") if seed[part]})
+    runs = [(entry, ledger.series(entry)) for entry in entries]
+    exporter = _Exporter(storage, folder, store)
+    seeds = tuple(exporter.seed_record(entry, series) for entry, series in runs)
+    record = StudyRecord(
+        name=name,
+        preset=entries[0].preset,
+        track=verdict.track,
+        config=replace(from_plain(RunConfig, entries[0].config), seed=RunConfig().seed),
+        data=_data_record(runs, dataset),
+        seeds=seeds,
+        verdict=verdict,
+    )
+    write_study(folder, record)
+    named = {file.name for seed in seeds for file in (seed.artifact, seed.log) if file is not None}
+    for path in (*folder.glob("artifact_seed*.golf"), *folder.glob("log_seed*.txt")):
+        if path.name not in named:  # an earlier export had it
+            path.unlink()
     return folder
 
 
-def _seed_record(entry: Entry, folder: Path, storage: Storage, store: Store | None) -> dict[str, Any]:
-    """All that the ledger says of a seed, and its artifact put beside."""
-    run, metrics, tags = run_of(entry), dict(entry.get("metrics") or {}), dict(entry.get("tags") or {})
-    artifact, note = _bring_artifact(entry, folder, storage, store)
-    return {
-        "seed": run.seed,
-        "trial": run.trial,
-        "status": run.status,
-        "cause": run.cause,
-        "bpb": run.bpb,
-        "nats": run.nats,
-        "model_bytes": metrics.get("model_bytes"),
-        "code_bytes": metrics.get("code_bytes"),
-        "code_sha256": tags.get("code_sha256"),
-        "stages_sha256": entry.get("code"),
-        "train_seconds": run.train_seconds,
-        "evaluation_seconds": run.evaluation_seconds,
-        "cold": run.cold,
-        "artifact": artifact,
-        "artifact_note": note,
-        "log": _bring_log(entry, folder, storage),
-        "tags": tags,
-        "versions": dict(entry.get("environment") or {}),
-        "metrics": metrics,
-        "ladder": _ladder(metrics, entry.get("chunks") or {}),
-        "byte_groups": entry.get("ledger") or {},
-        "curves": entry.get("curves") or {},
-        "started": entry.get("started"),
-        "ended": entry.get("ended"),
-        "check": entry.get("check"),
-    }
+def _data_record(runs: Sequence[tuple[TrialEntry, Series]], dataset: Dataset | None) -> StudyData:
+    """Returns what the runs were trained and scored on."""
+    entry = runs[0][0]
+    streams = (stream_of(entry, series) for entry, series in runs if entry.done)
+    tokens, num_bytes = next((stream.size for stream in streams if stream is not None), (None, None))
+    known = dataset if dataset is not None and dataset.digest == entry.data else None
+    return StudyData(
+        digest=entry.data,
+        name=entry.dataset if known is None else known.name,
+        files=None if known is None else dict(known.files),
+        train_tokens=None if known is None or known.train is None else known.train.num_tokens,
+        validation_tokens=tokens,
+        validation_bytes=num_bytes,
+    )
 
 
-def _ladder(metrics: Mapping[str, Any], chunks: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rungs that have a score, from below."""
-    return [
-        {
-            "name": rung,
-            "bpb": metrics[f"bpb_{rung}"],
-            "nats_per_token": metrics[f"nats_{rung}"],
-            "seconds": metrics[f"{rung}_seconds"],
-            "chunks": chunks.get(rung, []),
-        }
-        for rung in LADDER
-        if f"bpb_{rung}" in metrics
-    ]
+class _Exporter:
+    """Makes records of seeds, and puts their files into a study's folder."""
 
+    def __init__(self, storage: Storage, folder: Path, store: Store | None) -> None:
+        self.storage, self.folder, self.store = storage, folder, store
 
-def _bring_artifact(
-    entry: Entry, folder: Path, storage: Storage, store: Store | None
-) -> tuple[dict[str, Any] | None, str | None]:
-    """Have a seed's artifact in the folder; what it is, or why it is not there."""
-    size = (entry.get("metrics") or {}).get("model_bytes")
-    if size is None:
-        return None, f"none was packed: {entry.get('status')}, {entry.get('cause')}"
-    target = folder / f"artifact_seed{seed_of(entry)}.golf"
-    part = target.with_name(f".{target.name}.part")
-    source = storage.trial(str(entry["sweep"]), str(entry["trial"])) / ARTIFACT
-    part.unlink(missing_ok=True)
-    if source.is_file() and source.stat().st_size == size:
-        _link_or_copy(source, part)
-    else:
-        why = f"has {source.stat().st_size} bytes, not {size}" if source.is_file() else "is not there"
+    def seed_record(self, entry: TrialEntry, series: Series) -> SeedRecord:
+        """Returns all that the ledger says of a seed."""
+        artifact, note = self._artifact(entry)
+        return SeedRecord(
+            seed=entry.seed or 0,
+            trial=entry.trial,
+            state=entry.state,
+            reason=entry.reason,
+            ladder=_ladder(entry, series),
+            curves={
+                name: tuple(CurvePoint(int(step), time, value) for step, time, value in curve.tolist())
+                for name, curve in series.curves.items()
+            },
+            byte_groups=entry.byte_groups,
+            model_bytes=None if entry.size is None else entry.size.model_bytes,
+            code_bytes=None if entry.size is None else entry.size.code_bytes,
+            code_sha256=entry.code_sha256,
+            stages_sha256=entry.code,
+            train_seconds=training_seconds(entry),
+            evaluation_seconds=evaluation_seconds(entry),
+            seconds=entry.seconds,
+            metrics=entry.metrics,
+            cold=entry.cold,
+            device=None if entry.device is None else str(entry.device),
+            versions=entry.environment,
+            commit=entry.tags.get(_COMMIT),
+            tags=entry.tags,
+            world_history=entry.world_history,
+            artifact=artifact,
+            artifact_note=note,
+            log=self._log(entry),
+            started=entry.started,
+            ended=entry.ended,
+            check=entry.check,
+        )
+
+    def _artifact(self, entry: TrialEntry) -> tuple[StudyFile | None, str | None]:
+        """Puts a seed's artifact into the folder; returns it, or why there is none."""
+        if entry.size is None:
+            return None, f"none was packed: {entry.state}, {entry.reason}"
+        size = entry.size.model_bytes
+        target = self.folder / f"artifact_seed{entry.seed}.golf"
+        part = target.with_name(f".{target.name}.part")
+        part.unlink(missing_ok=True)
+        source = self.storage.trial(entry.sweep, entry.trial) / ARTIFACT
+        if source.is_file() and source.stat().st_size == size:
+            _link_or_copy(source, part)
+        else:
+            why = f"has {source.stat().st_size} bytes, not {size}" if source.is_file() else "is not there"
+            problem = self._fetch(entry, part)
+            if problem is not None:
+                return None, f"{source.name} of trial {entry.trial} {why}, and {problem}"
+        num_bytes = part.stat().st_size
+        if num_bytes != size:
+            part.unlink()
+            return None, f"what the store has of trial {entry.trial} has {num_bytes} bytes, not {size}"
+        os.replace(part, target)
+        return _file(target), None
+
+    def _fetch(self, entry: TrialEntry, target: Path) -> str | None:
+        """Writes the artifact that the store has under the trial's keys; returns why it has not."""
+        if self.store is None:
+            return "no store was named"
         try:
-            stored = "" if _fetched(entry, store, part) else "the store has none"
+            for key in entry.keys:
+                stored = self.store.find(key)
+                if stored is not None and ARTIFACT in stored.files:
+                    target.write_bytes(self.store.read(stored, ARTIFACT))
+                    return None
         except (Damaged, StoreError) as error:
-            stored = str(error)
-        if stored:
-            return None, f"{source.name} of trial {entry['trial']} {why}, and {stored}"
-    if part.stat().st_size != size:
-        found = part.stat().st_size
-        part.unlink()
-        return None, f"what the store has of trial {entry['trial']} has {found} bytes, not {size}"
-    os.replace(part, target)
-    return {"file": target.name, "bytes": size, "sha256": hash_file(target)}, None
+            return str(error)
+        return "the store has none"
+
+    def _log(self, entry: TrialEntry) -> StudyFile | None:
+        """Puts the log of a seed's run into the folder; returns it, or None where it is gone."""
+        source = self.storage.trial(entry.sweep, entry.trial) / LOG_FILE
+        target = self.folder / f"log_seed{entry.seed}.txt"
+        if source.is_file():
+            write_bytes(target, source.read_bytes())
+        return _file(target) if target.is_file() else None
 
 
-def _bring_log(entry: Entry, folder: Path, storage: Storage) -> dict[str, Any] | None:
-    """Have the log that a seed's run wrote in the folder; what it is, or None where it is gone."""
-    source = storage.trial(str(entry["sweep"]), str(entry["trial"])) / LOG_FILE
-    target = folder / f"log_seed{seed_of(entry)}.txt"
-    if source.is_file():
-        write_bytes(target, source.read_bytes())
-    elif not target.is_file():
-        return None
-    return {"file": target.name, "bytes": target.stat().st_size, "sha256": hash_file(target)}
+def _ladder(entry: TrialEntry, series: Series) -> tuple[RungResult, ...]:
+    """Returns the rungs that have a score, from below, with the chunk sums that were kept."""
+    return tuple(
+        RungResult(
+            name=rung.name,
+            bpb=rung.bpb,
+            nats_per_token=rung.nats_per_token,
+            seconds=rung.seconds,
+            chunks=tuple((nats, int(tokens), int(size)) for nats, tokens, size in _chunks(series, rung.name)),
+        )
+        for rung in entry.rungs
+    )
+
+
+def _chunks(series: Series, rung: str) -> list[list[float]]:
+    chunks = series.chunks.get(rung)
+    return [] if chunks is None else chunks.tolist()
+
+
+def _file(path: Path) -> StudyFile:
+    return StudyFile(name=path.name, num_bytes=path.stat().st_size, sha256=hash_file(path))
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """One file under two names where the file system can; artifacts are replaced, never written into."""
+    """Gives a file a second name where the file system can; artifacts are replaced, never written into."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _fetched(entry: Entry, store: Store | None, target: Path) -> bool:
-    """Whether the store had the artifact of the trial's keys, which is now `target`."""
-    if store is None:
-        return False
-    for key in entry.get("keys") or []:
-        found = store.find(key)
-        if found is not None and ARTIFACT in found.files:
-            target.write_bytes(store.read(found, ARTIFACT))
-            return True
-    return False
-
-
-def _configuration(entry: Entry) -> dict[str, Any]:
-    """All fields but the seed, defaults filled in."""
-    plain = to_plain(from_plain(RunConfig, entry.get("config") or {}))
-    return {name: value for name, value in plain.items() if name != SEED}
-
-
-def _data_record(runs: Sequence[Entry], dataset: Dataset | None) -> dict[str, Any]:
-    """What the runs were trained and scored on."""
-    digest = runs[0].get("data")
-    known = dataset if dataset is not None and dataset.digest == digest else None
-    sizes = next((stream.size for entry in runs if (stream := stream_of(entry)) is not None), (None, None))
-    return {
-        "digest": digest,
-        "name": runs[0].get("dataset") if known is None else known.name,
-        "files": None if known is None else dict(known.files),
-        "train_tokens": None if known is None or known.train is None else known.train.num_tokens,
-        "validation_tokens": sizes[0],
-        "validation_bytes": sizes[1],
-    }
-
-
-def _remove_others(folder: Path, kept: set[str]) -> None:
-    """Remove artifacts and logs of seeds that an earlier export named and this does not."""
-    for path in (*folder.glob("artifact_seed*.golf"), *folder.glob("log_seed*.txt")):
-        if path.name not in kept:
-            path.unlink()

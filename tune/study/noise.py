@@ -1,88 +1,91 @@
 """Noise from seed to seed as the ledger shows it, and how many seeds a gain needs.
 
-Ledger entries enter, a pooled standard deviation with its degrees of freedom leaves, and a table of numbers of seeds.
 Values of one configuration count once however many sweeps hold them, and repeats of a seed are no seeds.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from golf.config.rules import P_CLAIM, P_LOOSE
-from tune.records.queries import latest, trials_of
-from tune.study.runs import Entry, configuration_of, repeat_of, run_of, seed_of, stream_of
-from tune.study.sequential_test import PUBLISHED_SEED_SD, Baseline, seeds_needed
+from golf.config.rules import P_CLAIM, P_LOOSE, SP1024_BYTES, SP1024_TOKENS
+from tune.records.entries import TrialEntry, latest
+from tune.study.conditions import facts_of, same_configuration_key
+from tune.study.runs import nats_per_bpb
+from tune.study.sequential_test import PUBLISHED_SEED_SD, BaselineSize, seeds_needed
 from tune.study.stats import summarise
 
-FINEWEB_BYTES_PER_TOKEN = 151_080_891 / 62_021_846
-"""Of the competition's validation stream, with its tokenizer of 1,024 pieces."""
+FINEWEB_BYTES_PER_TOKEN = SP1024_BYTES / SP1024_TOKENS
+"""Bytes per token of the competition's validation stream, with its tokenizer of 1,024 pieces."""
 TARGETS = (0.8, 0.95)
 """Probabilities of showing the gain."""
 LEVELS = (P_CLAIM, P_LOOSE)
+"""Levels of the test."""
 _GAINS = (1.2, 1.5, 2.0, 3.0, 5.0)
 """Gains of the table where none is asked for, in margins; without a margin in standard deviations."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Noise:
     """How far values of different seeds lie apart."""
 
     sd_bpb: float
-    degrees_of_freedom: int | None
+    """Standard deviation from seed to seed."""
+    degrees_of_freedom: int | None = None
     """None for a figure that is given."""
     source: str
-    """Where it comes from, in words."""
+    """Where it comes from."""
 
 
-@dataclass(frozen=True)
-class Needed:
+@dataclass(frozen=True, kw_only=True)
+class SeedsNeeded:
     """Seeds that one gain needs."""
 
     gain_bpb: float
-    num_seeds: dict[tuple[float, Baseline], tuple[int | None, ...]]
+    num_seeds: dict[tuple[float, BaselineSize], tuple[int | None, ...]]
     """(level, baseline) -> seeds for each of TARGETS; None: more than 100."""
 
 
-PUBLISHED = Noise(PUBLISHED_SEED_SD, None, "the median of 284 published triples")
+PUBLISHED = Noise(sd_bpb=PUBLISHED_SEED_SD, source="the median of 284 published triples")
 
 
-def pooled(entries: Sequence[Entry], preset: str) -> Noise | None:
-    """The standard deviation pooled over all configurations of a preset with two or more finished seeds.
+def pooled_noise(trials: Sequence[TrialEntry], preset: str) -> Noise | None:
+    """Returns the standard deviation pooled over all configurations of a preset with two or more finished seeds.
 
     Assumes that they share one variance. Only runs of the same code, data, device and versions are put together.
     Source: Snedecor and Cochran, Statistical Methods, section 6.7 (pooled variance).
 
     Returns: None when no configuration has two seeds.
     """
-    by_configuration: dict[tuple[object, ...], dict[int, Entry]] = {}
-    for entry in latest(entries):
-        done = run_of(entry).bpb is not None and not repeat_of(entry)
-        if done and entry.get("preset") == preset:
-            device, versions = (entry.get("tags") or {}).get("device"), str(entry.get("environment"))
-            key = (configuration_of(entry), entry.get("code"), entry.get("data"), device, versions)
-            by_configuration.setdefault(key, {}).setdefault(seed_of(entry), entry)
-    groups = [list(group.values()) for group in by_configuration.values() if len(group) > 1]
-    if not groups:
+    groups: dict[Hashable, dict[int, float]] = {}
+    for entry in latest(trials):
+        if (
+            entry.done
+            and not entry.repeat
+            and entry.preset == preset
+            and entry.seed is not None
+            and entry.bpb is not None
+        ):
+            key = (same_configuration_key(entry), *sorted(facts_of(entry).items()))
+            groups.setdefault(key, {}).setdefault(entry.seed, entry.bpb)
+    samples = [list(group.values()) for group in groups.values() if len(group) > 1]
+    if not samples:
         return None
-    squares = freedom = 0.0
-    for group in groups:
-        values = [float(entry["metrics"]["bpb"]) for entry in group]
-        squares += (summarise(values).standard_deviation or 0.0) ** 2 * (len(values) - 1)
-        freedom += len(values) - 1
-    words = f"{len(groups)} configuration{'s' if len(groups) > 1 else ''} of {preset} in the ledger"
-    return Noise(math.sqrt(squares / freedom), int(freedom), words)
+    squares = sum((summarise(values).standard_deviation or 0.0) ** 2 * (len(values) - 1) for values in samples)
+    freedom = sum(len(values) - 1 for values in samples)
+    source = f"{len(samples)} configuration{'s' if len(samples) > 1 else ''} of {preset} in the ledger"
+    return Noise(sd_bpb=math.sqrt(squares / freedom), degrees_of_freedom=freedom, source=source)
 
 
-def ledger_nats_per_bpb(entries: Sequence[Entry], preset: str) -> float | None:
-    """Nats per token that are 1 BPB on the stream that a preset was scored on last; None before any was."""
-    streams = [stream_of(entry) for entry in trials_of(entries) if entry.get("preset") == preset]
-    return next((stream.nats_per_bpb for stream in reversed(streams) if stream is not None), None)
+def latest_nats_per_bpb(trials: Sequence[TrialEntry], preset: str) -> float | None:
+    """Returns the nats per token that are 1 BPB on the stream that a preset was scored on last; None before any was."""
+    factors = [nats_per_bpb(entry) for entry in trials if entry.preset == preset]
+    return next((factor for factor in reversed(factors) if factor is not None), None)
 
 
-def needed(
+def seeds_table(
     sd_bpb: float, margin_bpb: float, gains_bpb: Sequence[float] = (), num_baseline: int | None = None
-) -> list[Needed]:
-    """Seeds that each gain needs, against as many baseline seeds, one published mean, or `num_baseline` seeds.
+) -> list[SeedsNeeded]:
+    """Returns the seeds that each gain needs: against as many baseline seeds, one published mean, or `num_baseline`.
 
     Assumptions and source as for `tune.study.sequential_test.power`.
 
@@ -96,15 +99,18 @@ def needed(
                 f"a gain of {gain:.5f} BPB is not above the margin of {margin_bpb:.5f} BPB, so that no number of seeds "
                 "can show it; give a larger gain or a smaller --margin-nats"
             )
-    baselines: list[Baseline] = ["equal", "published", *([] if num_baseline is None else [num_baseline])]
-    table = []
-    for gain in gains_bpb or [(margin_bpb if margin_bpb > 0 else sd_bpb) * factor for factor in _GAINS]:
-        cells = {
-            (level, baseline): tuple(
-                seeds_needed(gain, sd_bpb, margin_bpb, level, target, baseline) for target in TARGETS
-            )
-            for level in LEVELS
-            for baseline in baselines
-        }
-        table.append(Needed(gain, cells))
-    return table
+    baselines: list[BaselineSize] = ["equal", "published", *([] if num_baseline is None else [num_baseline])]
+    gains = gains_bpb or [(margin_bpb if margin_bpb > 0 else sd_bpb) * factor for factor in _GAINS]
+    return [
+        SeedsNeeded(
+            gain_bpb=gain,
+            num_seeds={
+                (level, baseline): tuple(
+                    seeds_needed(gain, sd_bpb, margin_bpb, level, target, baseline) for target in TARGETS
+                )
+                for level in LEVELS
+                for baseline in baselines
+            },
+        )
+        for gain in gains
+    ]

@@ -1,8 +1,7 @@
 """Configurations compared on one validation stream, run by run and seed by seed.
 
-Ledger entries enter, frozen comparisons leave. A block bootstrap over the stream's chunks gives the difference of two
-trained models; only several seeds on each side give a test of the configurations. Chunks that differ in tokens or
-bytes are refused.
+A block bootstrap over the stream's chunks estimates the difference of two trained models; only several seeds on each
+side are a test of the configurations. Chunks that differ in tokens or bytes are refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tune.records.queries import trials_of
-from tune.study.baseline import check_same_chunks, differences, values_by_seed
+from golf.submission.study import Gain
+from tune.records.ledger import Ledger
+from tune.study.baseline import check_same_chunks, differences
 from tune.study.bootstrap import PairedDifference, paired_bootstrap
-from tune.study.runs import Entry, Stream, Study, group, named, repeat_of, rung_of, seed_of, stream_of
-from tune.study.stats import Gain, holm, paired_by_seed, welch_gain
+from tune.study.runs import Stream, Study, counted_rung, stream_of, study_of
+from tune.study.stats import holm, paired_by_seed, welch_gain
 
 
 @dataclass(frozen=True)
@@ -28,105 +28,124 @@ class Pair:
     """Positive where the candidate is better."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True)
+class PairedComparison:
     """A candidate against the baseline."""
 
     candidate: str
     baseline: str
     pairs: tuple[Pair, ...]
     gain_nats: Gain | None
-    """Of the configurations, by seed; None with a single seed on a side."""
+    """Gain of the configuration, by seed; None with a single seed on a side."""
     gain_bpb: Gain | None
+    """The same in BPB."""
     test: str
     """Which test that is, and why."""
-    p_holm: float | None
+    p_holm: float | None = None
     """p adjusted for all candidates compared; None without a test or with one candidate."""
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class _Run:
+    """A finished run with its chunk sums."""
+
+    rung: str
+    """The rung whose score counts."""
+    stream: Stream
+    nats: NDArray[np.float64]
+    """[num_chunks] sums of NLL."""
+
+
+@dataclass(frozen=True)
 class _Side:
+    """A study with the finished run of each seed."""
+
     study: Study
-    runs: dict[int, Entry]
-    """The finished run of each seed."""
+    runs: Mapping[int, _Run]
 
 
-def compare(words: Sequence[str], entries: Sequence[Entry], margin_nats: float = 0.0) -> list[Comparison]:
-    """Every configuration or run after the first against the first.
+def compare(names: Sequence[str], ledger: Ledger, margin_nats: float = 0.0) -> list[PairedComparison]:
+    """Compares every configuration or run after the first with the first.
 
-    Args: words: names as for `tune.study.runs.named`; entries: the whole ledger; margin_nats: that the test of a gain
-        has to exceed, per token.
+    Args: names: as for `tune.study.runs.named`; ledger: where they are looked up; margin_nats: that the test of a gain
+        has to exceed, in nats per token.
     Raises: ValueError for fewer than two names, one that nothing has, a mixture, no finished run, or other chunks.
     """
-    if len(words) < 2 or len(set(words)) < len(words):
-        raise ValueError(f"two or more different names are compared, the first is the baseline; got {' '.join(words)}")
-    baseline, *candidates = (_side(word, entries) for word in words)
-    found = [_against(candidate, baseline, margin_nats) for candidate in candidates]
-    tested = [n for n, one in enumerate(found) if one.gain_nats is not None and one.gain_nats.p is not None]
-    if len(found) > 1:
-        adjusted = holm([found[n].gain_nats.p for n in tested])  # type: ignore[union-attr,misc]
-        for n, p in zip(tested, adjusted, strict=True):
-            found[n] = replace(found[n], p_holm=p)
-    return found
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"two or more different names are compared, the first is the baseline; got {' '.join(names)}")
+    baseline, *candidates = (_side(name, ledger) for name in names)
+    comparisons = [_against(candidate, baseline, margin_nats) for candidate in candidates]
+    p_values = [None if one.gain_nats is None else one.gain_nats.p for one in comparisons]
+    if len(comparisons) > 1:
+        adjusted = iter(holm([p for p in p_values if p is not None]))
+        return [
+            comparison if p is None else replace(comparison, p_holm=next(adjusted))
+            for comparison, p in zip(comparisons, p_values, strict=True)
+        ]
+    return comparisons
 
 
-def _side(word: str, entries: Sequence[Entry]) -> _Side:
-    mine = named(word, entries)
-    study = group(word, mine, trials_of(entries))
-    runs = {seed_of(entry): entry for entry in mine if stream_of(entry) is not None and not repeat_of(entry)}
-    if not runs and len(mine) == 1 and stream_of(mine[0]) is not None:
-        runs = {seed_of(mine[0]): mine[0]}  # a repeat that was named itself
+def _side(name: str, ledger: Ledger) -> _Side:
+    """Returns the study of a name with its runs' chunk sums."""
+    study = study_of(name, ledger)
+    runs: dict[int, _Run] = {}
+    named_itself = study.entries if len(study.entries) == 1 else ()  # such as a repeat
+    for entry in study.counted or named_itself:
+        series, rung = ledger.series(entry), counted_rung(entry)
+        stream = stream_of(entry, series) if entry.done else None
+        if entry.seed is not None and rung is not None and stream is not None:
+            runs[entry.seed] = _Run(rung, stream, series.chunks[rung][:, 0])
     if not runs:
-        raise ValueError(f'"{word}" has no finished run to compare; its runs: {_statuses(study)}')
+        states = ", ".join(f"seed {entry.seed} {entry.state}" for entry in study.entries)
+        raise ValueError(f'"{name}" has no finished run with chunk sums to compare; its runs: {states}')
     return _Side(study, runs)
 
 
-def _statuses(study: Study) -> str:
-    return ", ".join(f"seed {run.seed} {run.status}" for run in (*study.rows, *study.repeats))
-
-
-def _against(candidate: _Side, baseline: _Side, margin_nats: float) -> Comparison:
-    """One candidate against the baseline."""
-    stream = _stream(next(iter(candidate.runs.values())))
+def _against(candidate: _Side, baseline: _Side, margin_nats: float) -> PairedComparison:
+    """Compares one candidate with the baseline."""
+    stream = next(iter(candidate.runs.values())).stream
     for side in (candidate, baseline):
         for run in side.runs.values():
-            check_same_chunks(candidate.study.name, stream, side.study.name, _stream(run))
+            check_same_chunks(candidate.study.name, stream, side.study.name, run.stream)
     gain, test = _by_seed(candidate.study, baseline.study, margin_nats / stream.nats_per_bpb)
-    differ = differences(candidate.study, baseline.study)
-    notes = [f"{candidate.study.name} differs from {baseline.study.name} in {', '.join(differ)}"] if differ else []
-    for study in (candidate.study, baseline.study):
-        notes += [f"seed {row.seed} of {study.name} does not count: {row.status}" for row in study.rows if not row.bpb]
-    rungs = {rung_of(run) for side in (candidate, baseline) for run in side.runs.values()}
-    notes += [f"the figures are of different rungs: {' and '.join(sorted(map(str, rungs)))}"] if len(rungs) > 1 else []
-    return Comparison(
+    return PairedComparison(
         candidate=candidate.study.name,
         baseline=baseline.study.name,
-        pairs=tuple(_pairs(candidate.runs, baseline.runs, stream)),
+        pairs=tuple(_pairs(candidate.runs, baseline.runs)),
         gain_nats=None if gain is None else gain.scaled(stream.nats_per_bpb),
         gain_bpb=gain,
         test=test,
-        p_holm=None,
-        notes=tuple(notes),
+        notes=tuple(_notes(candidate, baseline)),
     )
 
 
-def _pairs(runs: Mapping[int, Entry], others: Mapping[int, Entry], stream: Stream) -> list[Pair]:
-    """The common seeds one by one and their mean; of single runs these two whatever their seeds."""
-    common = [seed for seed in runs if seed in others]
+def _notes(candidate: _Side, baseline: _Side) -> list[str]:
+    """Returns what a reader of the comparison has to know."""
+    differ = differences(candidate.study, baseline.study)
+    notes = [f"{candidate.study.name} differs from {baseline.study.name} in {', '.join(differ)}"] if differ else []
+    for study in (candidate.study, baseline.study):
+        notes += [f"seed {row.seed} of {study.name} does not count: {row.state}" for row in study.rows if not row.done]
+    rungs = {run.rung for side in (candidate, baseline) for run in side.runs.values()}
+    return notes + ([f"the figures are of different rungs: {' and '.join(sorted(rungs))}"] if len(rungs) > 1 else [])
+
+
+def _pairs(runs: Mapping[int, _Run], others: Mapping[int, _Run]) -> list[Pair]:
+    """Returns the common seeds one by one and their mean; of single runs these two whatever their seeds."""
+    common = sorted(seed for seed in runs if seed in others)
     if not common and len(runs) == len(others) == 1:
         (seed, run), (other_seed, other) = *runs.items(), *others.items()
-        return [Pair(f"{seed} against {other_seed}", _bootstrap(_nats(run), _nats(other), stream))]
-    pairs = [Pair(str(seed), _bootstrap(_nats(runs[seed]), _nats(others[seed]), stream)) for seed in sorted(common)]
+        return [Pair(f"{seed} against {other_seed}", _bootstrap(run.nats, other.nats, run.stream))]
+    pairs = [Pair(str(seed), _bootstrap(runs[seed].nats, others[seed].nats, runs[seed].stream)) for seed in common]
     if len(common) > 1:
-        mean, other_mean = (np.mean([_nats(side[seed]) for seed in common], axis=0) for side in (runs, others))
-        pairs.append(Pair(f"mean of {len(common)}", _bootstrap(mean, other_mean, stream)))
+        mean, other_mean = (np.mean([side[seed].nats for seed in common], axis=0) for side in (runs, others))
+        pairs.append(Pair(f"mean of {len(common)}", _bootstrap(mean, other_mean, runs[common[0]].stream)))
     return pairs
 
 
 def _by_seed(candidate: Study, baseline: Study, margin: float) -> tuple[Gain | None, str]:
-    """The test of the configurations in BPB, and which it is: paired where both ran the same seeds."""
-    values, others = values_by_seed(candidate), values_by_seed(baseline)
+    """Returns the test of the configurations in BPB, and which it is: paired where both ran the same seeds."""
+    values, others = candidate.values, baseline.values
     alone = sorted(set(values) ^ set(others))
     if min(len(values), len(others)) < 2:
         return None, "none: one seed says nothing of the configurations; run several of each"
@@ -134,17 +153,6 @@ def _by_seed(candidate: Study, baseline: Study, margin: float) -> tuple[Gain | N
         return paired_by_seed(values, others, margin), f"paired t test of {len(values)} seeds"
     reason = f"seeds {', '.join(map(str, alone))} ran on one side only"
     return welch_gain(list(values.values()), list(others.values()), margin), f"Welch's test, unpaired because {reason}"
-
-
-def _stream(entry: Entry) -> Stream:
-    stream = stream_of(entry)
-    assert stream is not None, entry.get("trial")
-    return stream
-
-
-def _nats(entry: Entry) -> NDArray[np.float64]:
-    """Sums of NLL by chunk of the rung that counts."""
-    return np.array([chunk[0] for chunk in entry["chunks"][rung_of(entry)]], dtype=np.float64)
 
 
 def _bootstrap(nats: NDArray[np.float64], other: NDArray[np.float64], stream: Stream) -> PairedDifference:

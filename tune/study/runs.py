@@ -1,62 +1,24 @@
 """A seed study: the runs of one configuration under several seeds, and everything else that ran under it.
 
-Ledger entries enter, a frozen `Study` leaves. Its runs must be one thing: code, environment, data, device and every
-field of the configuration but the seed are the same, or the study is refused with the field and both values. No run is
-ever left out: one without a result stays in the rows, one outside the study is listed with the reason. Nothing here
-judges, reads or writes.
+Its runs share code, environment, data, device and every field of the configuration but the seed, or the study is
+refused with the field and both values. No run is ever left out: one without a result stays in the rows, one outside the
+study is listed with the reason.
 """
 
-import contextlib
 import difflib
-import json
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass
 
-from golf.compliance.points import FAILED as POINT_FAILED
-from golf.config.config import RunConfig, from_plain, nearest, to_plain
-from golf.runtime.results import SLIDING, TTT
-from tune.records.queries import latest, trials_of
-from tune.records.text import flat
-from tune.search.space import REPEAT, SEED
-from tune.workloads.gepa.outcome import DONE, FAILED
+from golf.config.config import nearest
+from tune.records.entries import Series, TrialEntry, latest, trials_of
+from tune.records.ledger import Ledger
+from tune.study.conditions import check_unmixed, facts_of, same_configuration_key
 
-Entry = Mapping[str, Any]
-"""A ledger entry."""
 _SHOWN_NAMES = 12
 MIN_PREFIX = 4
 """Characters by which a trial may be named."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a configuration, in the figures that a verdict needs."""
-
-    sweep: str
-    trial: str
-    seed: int
-    repeat: int
-    """0; from 1 on a run of the same seed again."""
-    status: str
-    """"done", "infeasible" (over the cap), "screened" or "failed"."""
-    cause: str | None
-    bpb: float | None
-    """Of the last rung; None unless it is done."""
-    nats: float | None
-    """Per token, of the same rung."""
-    artifact_bytes: int | None
-    train_seconds: float | None
-    """With those of packing where it reads training data."""
-    evaluation_seconds: float | None
-    """Of the last rung alone, whose figure counts; the rungs below are for information."""
-    cold: bool | None
-    """Whether all of it was computed for this run, nothing taken from the store; None where nothing was computed."""
-    ranks: str | None = None
-    """Who computed it, where nodes were lost on the way; None: all ran as asked."""
-    points_failed: tuple[int, ...] | None = None
-    """Points of the rules (`golf.compliance.points`) on which the run fails; None: it was not checked."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +26,9 @@ class Stream:
     """The scored validation stream, chunk by chunk."""
 
     tokens: tuple[int, ...]
+    """Tokens of each chunk."""
     num_bytes: tuple[int, ...]
+    """Bytes of each chunk's text."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,97 +45,129 @@ class Stream:
 class Other:
     """A run under the study's configuration that is not in the study."""
 
-    run: Run
+    entry: TrialEntry
     why: str
     """Why it does not count."""
     num_configurations: int
-    """Of its sweep: where there are several, the configuration may have been chosen by this very run."""
+    """Configurations of its sweep: where there are several, one may have been chosen by this very run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
-    """The runs of one configuration, checked to be one thing."""
+    """The runs of one configuration, checked to differ in their seed only."""
 
     name: str
-    preset: str
-    configuration: str
-    """All fields but the seed, as canonical JSON."""
-    facts: dict[str, str | None]
-    """"code", "data", "device" and "environment.<package>" of all its runs; None: the ledger does not say."""
-    cap_bytes: int | None
-    rows: tuple[Run, ...]
+    facts: Mapping[str, str | None]
+    """"code", "data", "device" and "environment.<package>" of all its runs; None: no run says."""
+    rows: tuple[TrialEntry, ...]
     """The last entry of each seed, whatever became of it, by seed."""
-    repeats: tuple[Run, ...]
-    """Runs of one seed again."""
+    repeats: tuple[TrialEntry, ...]
+    """Further runs of one seed."""
     stream: Stream | None
-    """None where no run is done."""
+    """None where no run is done, or where chunk sums were not kept."""
     others: tuple[Other, ...]
     """Everything else in the ledger under this configuration."""
 
     @property
-    def counted(self) -> tuple[Run, ...]:
+    def entries(self) -> tuple[TrialEntry, ...]:
+        """All its runs."""
+        return self.rows + self.repeats
+
+    @property
+    def preset(self) -> str:
+        """The preset of its runs."""
+        return self.entries[0].preset
+
+    @property
+    def cap_bytes(self) -> int | None:
+        """The byte cap of its runs."""
+        return self.entries[0].cap_bytes
+
+    @property
+    def counted(self) -> tuple[TrialEntry, ...]:
         """The rows that have a result."""
-        return tuple(row for row in self.rows if row.bpb is not None)
+        return tuple(row for row in self.rows if row.done)
+
+    @property
+    def values(self) -> dict[int, float]:
+        """BPB of each seed that has a result."""
+        return {row.seed: row.bpb for row in self.counted if row.seed is not None and row.bpb is not None}
+
+    @property
+    def nats_per_bpb(self) -> float | None:
+        """Nats per token that are 1 BPB on the validation stream; None where no run says."""
+        factors = (nats_per_bpb(entry) for entry in self.entries)
+        return next((factor for factor in factors if factor is not None), None)
 
 
-def study_of(name: str, entries: Sequence[Entry]) -> Study:
-    """The study that `name` stands for; see `named`.
+def study_of(name: str, ledger: Ledger) -> Study:
+    """Returns the study that a name refers to; see `named`.
 
-    Args: entries: the whole ledger.
-    Raises: ValueError when nothing has that name, or naming the first thing in which its runs differ.
+    Raises: ValueError when nothing has that name, naming the first field in which its runs differ, or for a workload
+        without seeds; OSError when chunk sums of a run cannot be read.
     """
-    return group(name, named(name, entries), trials_of(entries))
+    trials = ledger.trials()
+    entries = named(name, trials)
+    if any(entry.seed is None for entry in entries):
+        raise ValueError(f'the runs of "{name}" have no seed: workload {entries[0].workload} has no seed studies')
+    facts = check_unmixed(name, entries)
+    streams = (stream_of(entry, ledger.series(entry)) for entry in entries if entry.done)
+    by_seed = sorted(entries, key=lambda entry: (entry.seed or 0, entry.repeat))
+    return Study(
+        name=name,
+        facts=facts,
+        rows=tuple(entry for entry in by_seed if not entry.repeat),
+        repeats=tuple(entry for entry in by_seed if entry.repeat),
+        stream=next((stream for stream in streams if stream is not None), None),
+        others=_others(entries, trials, facts),
+    )
 
 
-def named(name: str, entries: Sequence[Entry]) -> list[Entry]:
-    """The last entries of the runs that a name stands for.
+def named(name: str, trials: Sequence[TrialEntry]) -> list[TrialEntry]:
+    """Returns the last entries of the runs that a name refers to.
 
     Args: name: of a study or sweep: all its runs; SWEEP:TRIAL: all runs of that trial's configuration there; a trial's
-        id or the beginning of it: that one run.
+        id or the beginning of it: that one run; trials: all trials of the ledger.
     Raises: ValueError when nothing has that name.
     """
-    trials = trials_of(entries)
-    sweeps = {str(entry.get("sweep")) for entry in trials}
+    sweeps = {entry.sweep for entry in trials}
     sweep, colon, prefix = name.rpartition(":")
     if name in sweeps:
         return latest(trials, name)
     if colon and sweep in sweeps:
-        key = configuration_of(find_trial(prefix, entries, sweep))
-        return latest(e for e in trials_of(trials, sweep) if configuration_of(e) == key)
-    if any(len(name) >= MIN_PREFIX and str(entry.get("trial")).startswith(name) for entry in trials):
-        return [find_trial(name, entries)]
+        key = same_configuration_key(find_trial(prefix, trials, sweep))
+        return [entry for entry in latest(trials, sweep) if same_configuration_key(entry) == key]
+    if any(len(name) >= MIN_PREFIX and entry.trial.startswith(name) for entry in trials):
+        return [find_trial(name, trials)]
     raise ValueError(f'the ledger has no study, sweep or trial "{name}"{near(name, sweeps)}')
 
 
-def group(name: str, mine: Sequence[Entry], trials: Sequence[Entry]) -> Study:
-    """Entries that shall be one configuration's, as a study; `trials` are all of the ledger."""
-    facts, configuration = check_unmixed(name, mine), configuration_of(mine[0])
-    runs = [run_of(entry) for entry in mine]
-    counted = {id(entry) for entry in mine}
-    configurations: dict[Any, set[str]] = {}
-    for entry in trials:
-        configurations.setdefault(entry.get("sweep"), set()).add(configuration_of(entry))
-    others = [
-        Other(run_of(entry), _why(entry, mine, facts), len(configurations[entry.get("sweep")]))
-        for entry in trials
-        if id(entry) not in counted and configuration_of(entry) == configuration
-    ]
-    streams = [stream for entry in mine if (stream := stream_of(entry)) is not None]
-    return Study(
-        name=name,
-        preset=str(mine[0].get("preset", "")),
-        configuration=configuration,
-        facts=facts,
-        cap_bytes=json.loads(configuration).get("cap_bytes"),
-        rows=tuple(sorted((run for run in runs if not run.repeat), key=lambda run: run.seed)),
-        repeats=tuple(sorted((run for run in runs if run.repeat), key=lambda run: (run.seed, run.repeat))),
-        stream=streams[0] if streams else None,
-        others=tuple(others),
+def _others(
+    entries: Sequence[TrialEntry], trials: Sequence[TrialEntry], facts: Mapping[str, str | None]
+) -> tuple[Other, ...]:
+    """Returns all further entries under the configuration of `entries`, earlier attempts of its trials included."""
+    keys = [same_configuration_key(entry) for entry in trials]
+    num_configurations = Counter(sweep for sweep, _ in {(e.sweep, key) for e, key in zip(trials, keys, strict=True)})
+    own = same_configuration_key(entries[0])
+    identities = {entry.identity for entry in entries}
+    return tuple(
+        Other(entry, _why(entry, entry.identity in identities, facts), num_configurations[entry.sweep])
+        for entry, key in zip(trials, keys, strict=True)
+        if key == own and entry not in entries
     )
 
 
+def _why(entry: TrialEntry, is_in_study: bool, facts: Mapping[str, str | None]) -> str:
+    """Returns why an entry of the study's configuration does not count."""
+    if is_in_study:
+        return "an earlier attempt, run again since"
+    other_facts = facts_of(entry)
+    differ = [field for field in facts if other_facts.get(field) not in (None, facts[field])]
+    return f'of "{entry.sweep}"' + (f"; other {', '.join(differ)}" if differ else "")
+
+
 def near(name: str, known: Collection[str]) -> str:
-    """End of an error message: the nearest right name; all names where they are few."""
+    """Returns the end of an error message: the nearest right name, or all names where they are few."""
     if not known:
         return ": the ledger holds no trial yet"
     return nearest(
@@ -179,186 +175,66 @@ def near(name: str, known: Collection[str]) -> str:
     )
 
 
-def find_trial(prefix: str, entries: Sequence[Entry], sweep: str | None = None) -> Entry:
-    """The last entry of the trial whose id begins with `prefix`, a finished one first.
+def find_trial(prefix: str, trials: Sequence[TrialEntry], sweep: str | None = None) -> TrialEntry:
+    """Returns the last entry of the trial whose id begins with `prefix`, a finished one first.
 
     Raises: ValueError when there is none, or several.
     """
-    trials = trials_of(entries, sweep)
-    found = [entry for entry in trials if len(prefix) >= MIN_PREFIX and str(entry.get("trial")).startswith(prefix)]
-    ids = {str(entry["trial"]): entry for entry in found}
+    trials = trials_of(trials, sweep)
+    matches = [entry for entry in trials if len(prefix) >= MIN_PREFIX and entry.trial.startswith(prefix)]
+    ids = {entry.trial for entry in matches}
     where = f' of sweep "{sweep}"' if sweep is not None else ""
     if not ids:
-        raise ValueError(f'the ledger has no trial "{prefix}"{where}{near(prefix, {str(e["trial"]) for e in trials})}')
+        raise ValueError(f'the ledger has no trial "{prefix}"{where}{near(prefix, {entry.trial for entry in trials})}')
     if len(ids) > 1:
         raise ValueError(f'"{prefix}" begins several trials{where}: {", ".join(sorted(ids))}; give more characters')
-    done = [entry for entry in found if entry.get("status") == DONE]
-    return (done or found)[-1]
+    return ([entry for entry in matches if entry.done] or matches)[-1]
 
 
-def best_trial(sweep: str, entries: Sequence[Entry]) -> Entry:
-    """The entry of a sweep's best trial under the cap. Raises: ValueError when it has none."""
-    trials = trials_of(entries)
-    if not any(entry.get("sweep") == sweep for entry in trials):
-        raise ValueError(f'the ledger has no sweep "{sweep}"{near(sweep, {str(e.get("sweep")) for e in trials})}')
-    done = [entry for entry in latest(trials, sweep) if entry.get("status") == DONE]
+def best_trial(sweep: str, trials: Sequence[TrialEntry]) -> TrialEntry:
+    """Returns the entry of a sweep's best trial under the cap. Raises: ValueError when it has none."""
+    sweeps = {entry.sweep for entry in trials}
+    if sweep not in sweeps:
+        raise ValueError(f'the ledger has no sweep "{sweep}"{near(sweep, sweeps)}')
+    done = [(entry.bpb, entry) for entry in latest(trials, sweep) if entry.done and entry.bpb is not None]
     if not done:
         raise ValueError(f'sweep "{sweep}" has no finished trial under its cap; run it to an end first')
-    return min(done, key=lambda entry: entry["metrics"]["bpb"])
+    return min(done, key=lambda pair: pair[0])[1]
 
 
-def check_unmixed(name: str, entries: Sequence[Entry], coming: Entry | None = None) -> dict[str, str | None]:
-    """What all runs have in common beside the configuration; see `Study.facts`.
-
-    Args: coming: an entry as this command would add, without its result.
-    Raises: ValueError naming the first field that differs, both values and their seeds, and all fields that do.
-    """
-    told = [(entry, _facts(entry)) for entry in (*entries, *([coming] if coming is not None else []))]
-    mixed: dict[str, dict[str, list[int | None]]] = {}
-    for field in dict.fromkeys(field for _, facts in told for field in facts):
-        values: dict[str, list[int | None]] = {}
-        for entry, facts in told:
-            # A failed or coming run may not have come to say what it ran on.
-            silent = entry is coming or entry.get("status") == FAILED
-            if field != "device" or facts[field] is not None or not silent:
-                values.setdefault(_text(facts, field), []).append(None if entry is coming else seed_of(entry))
-        if len(values) > 1:
-            mixed[field] = values
-    if mixed:
-        mixed = {field: mixed[field] for field in sorted(mixed, key=lambda field: field.count("."))}
-        field, values = next(iter(mixed.items()))
-        shown = ", ".join(f"{value} ({_seeds(seeds)})" for value, seeds in values.items())
-        more = f" (and in {', '.join(list(mixed)[1:5])})" if len(mixed) > 1 else ""
-        raise ValueError(
-            f'the runs of "{name}" differ in {field}: {shown}{more}; one study needs one of each: '
-            "another --name, or of a sweep SWEEP:TRIAL"
-        )
-    common: dict[str, str | None] = {}
-    for _, facts in told:
-        common |= {field: value for field, value in facts.items() if _is_fact(field) and value is not None}
-    return {"code": None, "data": None, "device": None} | common
-
-
-def run_of(entry: Entry) -> Run:
-    """The figures of a ledger entry."""
-    metrics, done = entry.get("metrics") or {}, entry.get("status") == DONE
-    rung = rung_of(entry)
-    return Run(
-        sweep=str(entry.get("sweep", "")),
-        trial=str(entry.get("trial", "")),
-        seed=seed_of(entry),
-        repeat=repeat_of(entry),
-        status=str(entry.get("status", "")),
-        cause=entry.get("cause"),
-        bpb=metrics.get("bpb") if done else None,
-        nats=metrics.get("nats") if done else None,
-        artifact_bytes=metrics.get("artifact_bytes"),
-        train_seconds=_training_seconds(entry, metrics),
-        evaluation_seconds=metrics.get(f"{rung}_seconds") if rung else None,
-        cold=_cold(entry),
-        ranks=(entry.get("tags") or {}).get("ranks"),
-        points_failed=_points_failed(entry.get("check")),
-    )
-
-
-def _points_failed(check: Mapping[str, Any] | None) -> tuple[int, ...] | None:
-    """The failed points of a run's check; None where there is none, or where it broke down."""
-    if not check or "error" in check:
+def nats_per_bpb(entry: TrialEntry) -> float | None:
+    """Returns the nats per token that are 1 BPB on the stream of a finished run; None for another one."""
+    if not entry.done or not entry.bpb or entry.nats_per_token is None:
         return None
-    return tuple(int(row["point"]) for row in check["points"] if row["state"] == POINT_FAILED)
+    return entry.nats_per_token / entry.bpb
 
 
-def _training_seconds(entry: Entry, metrics: Mapping[str, Any]) -> float | None:
-    """Seconds of training; where packing reads training data, it is part of it by the competition's rules."""
-    quant, seconds = (entry.get("config") or {}).get("quant") or {}, metrics.get("train_seconds")
-    calibrated = any(isinstance(group, Mapping) and group.get("method") == "gptq" for group in quant.values())
-    return seconds + metrics.get("pack_seconds", 0.0) if calibrated and seconds is not None else seconds
+def counted_rung(entry: TrialEntry) -> str | None:
+    """Returns the rung whose score counts; None where none was scored."""
+    return entry.rungs[-1].name if entry.rungs else None
 
 
-def seed_of(entry: Entry) -> int:
-    """The model's seed."""
-    parameters, config = entry.get("parameters") or {}, entry.get("config") or {}
-    return int(parameters.get(SEED, config.get(SEED, RunConfig().seed)))
-
-
-def repeat_of(entry: Entry) -> int:
-    """0, or the number of the run of the same seed again."""
-    return int((entry.get("parameters") or {}).get(REPEAT, 0))
-
-
-def rung_of(entry: Entry) -> str | None:
-    """The rung whose figure counts, None where none was scored."""
-    chunks = entry.get("chunks") or {}
-    return next((rung for rung in (TTT, SLIDING) if rung in chunks), None)
-
-
-def stream_of(entry: Entry) -> Stream | None:
-    """The stream that a finished run was scored on; None for another one."""
-    rung = rung_of(entry)
-    if rung is None or entry.get("status") != DONE:
+def stream_of(entry: TrialEntry, series: Series) -> Stream | None:
+    """Returns the stream that a run was scored on; None where its chunk sums were not kept."""
+    chunks = series.chunks.get(counted_rung(entry) or "")
+    if chunks is None:
         return None
-    chunks = entry["chunks"][rung]
-    return Stream(tuple(int(chunk[1]) for chunk in chunks), tuple(int(chunk[2]) for chunk in chunks))
+    return Stream(tuple(chunks[:, 1].astype(int).tolist()), tuple(chunks[:, 2].astype(int).tolist()))
 
 
-def configuration_of(entry: Entry) -> str:
-    """All fields of the configuration but the seed, defaults filled in, as canonical JSON."""
-    return _normalised(json.dumps(entry.get("config") or {}, sort_keys=True))
+def training_seconds(entry: TrialEntry) -> float | None:
+    """Returns the seconds of training; by the competition's rules with packing where that reads training data."""
+    seconds = entry.seconds.get("train")
+    groups = (entry.config.get("quant") or {}).values()
+    calibrated = any(isinstance(group, Mapping) and group.get("method") == "gptq" for group in groups)
+    return seconds + entry.seconds.get("pack", 0.0) if calibrated and seconds is not None else seconds
 
 
-def config_key(config: RunConfig) -> str:
-    """The same for a configuration itself."""
-    return _normalised(json.dumps(to_plain(config), sort_keys=True))
+def evaluation_seconds(entry: TrialEntry) -> float | None:
+    """Returns the seconds of the rung whose score counts; the rungs below are for information."""
+    return entry.rungs[-1].seconds if entry.rungs else None
 
 
-@lru_cache(maxsize=4096)
-def _normalised(text: str) -> str:
-    plain = json.loads(text)
-    with contextlib.suppress(ValueError):  # a field that this version does not know: equal only to what has it too
-        plain = to_plain(replace(from_plain(RunConfig, plain), seed=RunConfig().seed))
-    return json.dumps({name: value for name, value in plain.items() if name != SEED}, sort_keys=True)
-
-
-def _facts(entry: Entry) -> dict[str, Any]:
-    """What must be the same for all runs of a study, by the name that an error shows."""
-    facts = {name: entry.get(name) for name in ("code", "data")}
-    facts["device"] = (entry.get("tags") or {}).get("device")
-    facts |= {f"environment.{package}": version for package, version in (entry.get("environment") or {}).items()}
-    return facts | flat(json.loads(configuration_of(entry)))
-
-
-def _is_fact(field: str) -> bool:
-    return field in ("code", "data", "device") or field.startswith("environment.")
-
-
-def _text(facts: Mapping[str, Any], field: str) -> str:
-    value = facts.get(field)
-    if value is None and _is_fact(field):
-        return "unknown"
-    if field not in facts:
-        return "given" if any(other.startswith(f"{field}.") for other in facts) else "not there"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _seeds(seeds: Sequence[int | None]) -> str:
-    """Seeds in words; None is the command's own."""
-    some = sorted({seed for seed in seeds if seed is not None})
-    words = [f"seed{'s' if len(some) > 1 else ''} {', '.join(map(str, some))}"] if some else []
-    return " and ".join(words + (["this command"] if None in seeds else []))
-
-
-def _cold(entry: Entry) -> bool | None:
-    metrics = entry.get("metrics") or {}
-    if not metrics:
-        return None
-    now, alone = metrics.get("seconds_now"), metrics.get("seconds")
-    return not entry.get("keys") or now is None or alone is None or math.isclose(now, alone, rel_tol=1e-6, abs_tol=1e-6)
-
-
-def _why(entry: Entry, mine: Sequence[Entry], facts: Mapping[str, str | None]) -> str:
-    """Why an entry of the study's configuration is not in the study."""
-    if any((entry.get("sweep"), entry.get("trial")) == (own.get("sweep"), own.get("trial")) for own in mine):
-        return "an earlier attempt, run again since"
-    theirs = _facts(entry)
-    differ = [field for field in facts if theirs.get(field) not in (None, facts[field])]
-    return f'of "{entry.get("sweep")}"' + (f"; other {', '.join(differ)}" if differ else "")
+def failed_points(entry: TrialEntry) -> tuple[int, ...] | None:
+    """Returns the points of the rules on which a run fails; None where it was not checked, or not to the end."""
+    return None if entry.check is None or entry.check.error is not None else entry.check.failed_points

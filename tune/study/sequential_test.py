@@ -1,18 +1,15 @@
 """How many seeds: power before spending, and a decision after each seed that stays valid under repeated looks.
 
-Gains, noise and values by seed enter, in any one unit, lower values being better; probabilities, numbers of seeds and
-verdicts leave. The sequential test is a group-sequential one: alpha is spent in proportion to information (Lan and
-DeMets, Biometrika 70, 1983; the linear member of Kim and DeMets, 1987), the nominal level of each look comes from the
-exact joint law of repeated t statistics (Jennison and Turnbull, Biometrika 78, 1991), and each look compares its p
-value with that level (Pocock, Biometrika 64, 1977). A test for unlimited looks (an e-process) was the alternative: at
-3 to 10 seeds, alpha 0.01, 6 baseline seeds and a true gain 2 sd above the margin it decides 0.49 of the time, this one
-0.66. The plan must not be changed after values were seen.
+Gains, noise and values are in any one unit, lower values being better. The sequential test is a group-sequential one:
+alpha is spent in proportion to information (Lan and DeMets, Biometrika 70, 1983; the linear member of Kim and DeMets,
+1987), the nominal level of each look comes from the exact joint law of repeated t statistics (Jennison and Turnbull,
+Biometrika 78, 1991), and each look compares its p value with that level (Pocock, Biometrika 64, 1977). A test for
+unlimited looks (an e-process) was the alternative: at 3 to 10 seeds, alpha 0.01, 6 baseline seeds and a true gain 2 sd
+above the margin it decides 0.49 of the time, this one 0.66. The plan must not be changed after values were seen.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from typing import Literal
 
@@ -22,62 +19,29 @@ from scipy.optimize import brentq
 from scipy.special import roots_jacobi, stdtr
 from scipy.stats import nct, t
 
-from tune.study.stats import Gain, one_sample_gain, summarise, welch_gain
+from golf.submission.study import Decision, Gain, Look, SequentialResult
+from tune.study.stats import one_sample_gain, summarise, welch_gain
 
 PUBLISHED_SEED_SD = 0.00068
 """BPB; median of the 3-seed standard deviations of 284 published triples (three quarters are below 0.0011)."""
+NO_GAIN_ALPHA = 0.05
+"""Probability of denying a gain that is there."""
 
-Baseline = int | Literal["equal", "published"]
+BaselineSize = int | Literal["equal", "published"]
 """What a candidate is compared with: this many seeds, as many as its own, or one published mean taken as exact."""
 
 _NODES = 64
-"""Of the quadrature over the ratio of two sample variances."""
+"""Nodes of the quadrature over the ratio of two sample variances."""
 _BINS = 400
-"""Of the null law's grid; with more, levels of 0.001 move by less than 1 %."""
+"""Bins of the null law's grid; with more, levels of 0.001 move by less than 1 %."""
+_Tail = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Probability that an angle is above each of the given ones."""
 
 
-class Verdict(StrEnum):
-    """What the seeds so far say."""
-
-    GAIN = "gain"
-    """The gain exceeds the margin."""
-    NO_GAIN = "no gain"
-    """The gain is below the margin: further seeds are futile."""
-    CONTINUE = "continue"
-    UNDECIDED = "undecided"
-    """All seeds of the plan are spent."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """One look at the values."""
-
-    num_seeds: int
-    """Of the candidate."""
-    gain: Gain
-    """As Welch's test has it, or the t test against a published mean; its interval makes no allowance for the looks."""
-    p_gain: float | None
-    """The larger p of Welch's and the pooled test; None without any spread."""
-    gain_level: float
-    """Nominal level: a `p_gain` of at most this decides for a gain."""
-    p_no_gain: float | None
-    """The same in the other direction."""
-    no_gain_level: float
-
-
-@dataclass(frozen=True)
-class Sequential:
-    """The verdict, with every look that led to it."""
-
-    verdict: Verdict
-    looks: tuple[Look, ...]
-    """Up to the deciding one; later values do not change a verdict."""
-    next_look: int | None
-    """Candidate seeds at the next look; None when it is decided or the plan is spent."""
-
-
-def power(gain: float, sd: float, margin: float, alpha: float, num_seeds: int, baseline: Baseline = "equal") -> float:
-    """Probability that the one-sided test of "the gain exceeds the margin" gives p < alpha.
+def power(
+    gain: float, sd: float, margin: float, alpha: float, num_seeds: int, baseline: BaselineSize = "equal"
+) -> float:
+    """Returns the probability that the one-sided test of "the gain exceeds the margin" gives p < alpha.
 
     Assumes normal values with the same true standard deviation on both sides. Against seeds this is the power of
     Welch's test, the noncentral t averaged over the ratio of the two sample variances, on which its degrees of freedom
@@ -85,7 +49,8 @@ def power(gain: float, sd: float, margin: float, alpha: float, num_seeds: int, b
     Univariate Distributions 2 (1995), chapter 31.
 
     Args: gain: true gain; sd: true deviation from seed to seed (`PUBLISHED_SEED_SD` where nothing better is known);
-        num_seeds: of the candidate, two or more.
+        margin: that the gain has to exceed; alpha: level of the test; num_seeds: seeds of the candidate, two or more;
+        baseline: seeds of the baseline.
     Raises: ValueError for fewer than two seeds on a side, sd not above 0, or alpha outside (0, 0.5).
     """
     others = num_seeds if baseline == "equal" else baseline
@@ -99,7 +64,7 @@ def power(gain: float, sd: float, margin: float, alpha: float, num_seeds: int, b
         return float(nct.sf(t.isf(alpha, freedom), freedom, excess * math.sqrt(num_seeds)))
     one, two = num_seeds - 1, others - 1
     nodes, weights = roots_jacobi(_NODES, two / 2 - 1, one / 2 - 1)
-    share = (1.0 + nodes) / 2.0  # of the candidate in the sum of squares: Beta(one / 2, two / 2)
+    share = (1.0 + nodes) / 2.0  # the candidate's share in the sum of squares is Beta(one / 2, two / 2)
     part, other = share / (one * num_seeds), (1.0 - share) / (two * others)
     critical = t.isf(alpha, (part + other) ** 2 / (part**2 / one + other**2 / two))
     variance = 1.0 / num_seeds + 1.0 / others
@@ -108,13 +73,20 @@ def power(gain: float, sd: float, margin: float, alpha: float, num_seeds: int, b
 
 
 def seeds_needed(
-    gain: float, sd: float, margin: float, alpha: float, target: float, baseline: Baseline = "equal", most: int = 100
+    gain: float,
+    sd: float,
+    margin: float,
+    alpha: float,
+    target: float,
+    baseline: BaselineSize = "equal",
+    most: int = 100,
 ) -> int | None:
-    """The smallest number of candidate seeds, two or more, with which `power` reaches `target`.
+    """Returns the smallest number of candidate seeds, two or more, with which `power` reaches `target`.
 
-    Assumptions and source as for `power`.
+    Assumptions, source and further arguments as for `power`.
 
     Args: target: power to reach, in (0, 1); most: seeds beyond which nobody would go.
+
     Returns: None when `most` are not enough: a gain near the margin, or a baseline of too few seeds.
     Raises: ValueError as `power`, or for a target outside (0, 1).
     """
@@ -130,9 +102,9 @@ def sequential_decision(
     margin: float,
     alpha: float = 0.01,
     looks: Sequence[int] = range(3, 11),
-    no_gain_alpha: float = 0.05,
-) -> Sequential:
-    """Decide after each look whether the gain exceeds the margin, is below it, or more seeds are needed.
+    no_gain_alpha: float = NO_GAIN_ALPHA,
+) -> SequentialResult:
+    """Decides after each look whether the gain exceeds the margin, is below it, or more seeds are needed.
 
     Whatever the number of looks, a gain is claimed with probability at most `alpha` where there is none above the
     margin, and denied with at most `no_gain_alpha` where there is one. Neither bound relies on stopping at the other.
@@ -144,7 +116,9 @@ def sequential_decision(
     module.
 
     Args: candidate: values in the order of the plan; those after the last due look are not used; baseline: values, or
-        one published mean taken as exact; looks: numbers of candidate seeds at which to look, the last is the maximum.
+        one published mean taken as exact; margin: that the gain has to exceed; alpha: largest probability of a false
+        claim; looks: numbers of candidate seeds at which to look; the last is the maximum; no_gain_alpha: largest
+        probability of a false denial.
     Raises: ValueError for a plan that is not increasing from two or more, a baseline of a single seed's value, or an
         alpha outside (0, 0.5).
     """
@@ -155,28 +129,35 @@ def sequential_decision(
     made: list[Look] = []
     for num_seeds, gain_level, no_gain_level in zip(plan, gain_levels, no_gain_levels, strict=True):
         if num_seeds > len(candidate):
-            return Sequential(Verdict.CONTINUE, tuple(made), num_seeds)
+            return SequentialResult(decision=Decision.CONTINUE, looks=tuple(made), next_look=num_seeds)
         gain, p_values = _compare(candidate[:num_seeds], baseline, margin)
-        p_gain = max(p_values, default=None)
-        p_no_gain = max((1.0 - p for p in p_values), default=None)
-        made.append(Look(num_seeds, gain, p_gain, gain_level, p_no_gain, no_gain_level))
-        if p_gain is not None and p_gain <= gain_level:
-            return Sequential(Verdict.GAIN, tuple(made), None)
-        if p_no_gain is not None and p_no_gain <= no_gain_level:
-            return Sequential(Verdict.NO_GAIN, tuple(made), None)
-    return Sequential(Verdict.UNDECIDED, tuple(made), None)
+        look = Look(
+            num_seeds=num_seeds,
+            gain=gain,
+            p_gain=max(p_values, default=None),
+            gain_level=gain_level,
+            p_no_gain=max((1.0 - p for p in p_values), default=None),
+            no_gain_level=no_gain_level,
+        )
+        made.append(look)
+        if look.p_gain is not None and look.p_gain <= gain_level:
+            return SequentialResult(decision=Decision.GAIN, looks=tuple(made))
+        if look.p_no_gain is not None and look.p_no_gain <= no_gain_level:
+            return SequentialResult(decision=Decision.NO_GAIN, looks=tuple(made))
+    return SequentialResult(decision=Decision.UNDECIDED, looks=tuple(made))
 
 
 @lru_cache(maxsize=256)
 def nominal_levels(num_baseline: int | None, looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
-    """Level for the p value of each look, so that a first p below its level has probability `alpha` in all.
+    """Returns the level for the p value of each look, so that a first p below its level has probability `alpha` in all.
 
     Look k spends alpha * (I_k - I_(k-1)) / I_last, with I = 1 / (1/candidates + 1/baseline). Under the null the t
     statistics of growing samples are a Markov chain: with R the statistic over the root of all squares, a further value
     turns R into (a R + b w) / sqrt(1 + w^2), a^2 = 1 - b^2 = I_old / I_new, and w is a t variable independent of the
     past. That chain is followed on a grid of the angle whose sine is R. Source: Jennison and Turnbull (1991).
 
-    Args: num_baseline: seeds of the baseline, two or more; None for a mean taken as exact.
+    Args: num_baseline: seeds of the baseline, two or more; None for a mean taken as exact; looks: numbers of candidate
+        seeds; alpha: to be spent in all.
     Raises: ValueError as `sequential_decision`.
     """
     if not looks or looks[0] < 2 or list(looks) != sorted(set(looks)):
@@ -189,24 +170,25 @@ def nominal_levels(num_baseline: int | None, looks: tuple[int, ...], alpha: floa
     sines = np.sin((edges[1:] + edges[:-1]) / 2)
     levels: list[float] = []
     spent = 0.0
-    above: Callable[[NDArray[np.float64]], NDArray[np.float64]] = _t_tail(_freedom(looks[0], num_baseline))
+    tail_of: _Tail = _t_tail(_freedom(looks[0], num_baseline))
     for num_seeds in range(looks[0], looks[-1] + 1):
-        tail = above(edges)
+        tail = tail_of(edges)
+        information, freedom = _information(num_seeds, num_baseline), _freedom(num_seeds, num_baseline)
         if num_seeds in looks:
-            due = alpha * _information(num_seeds, num_baseline) / _information(looks[-1], num_baseline) - spent
+            due = alpha * information / _information(looks[-1], num_baseline) - spent
             spent += due
-            bound = _solve(above, due)
-            levels.append(float(_t_tail(_freedom(num_seeds, num_baseline))(np.array([bound]))[0]))
+            bound = _angle_above(tail_of, due)
+            levels.append(float(_t_tail(freedom)(np.array([bound]))[0]))
             tail = np.where(edges < bound, np.maximum(tail - due, 0.0), 0.0)
-        kept = _information(num_seeds, num_baseline) / _information(num_seeds + 1, num_baseline)
-        above = _step(-np.diff(tail), sines, kept, _freedom(num_seeds, num_baseline) + 1)
+        shared = information / _information(num_seeds + 1, num_baseline)
+        tail_of = _step(-np.diff(tail), sines, shared, freedom + 1)
     return tuple(levels)
 
 
 def _compare(
     candidate: Sequence[float], baseline: Sequence[float] | float, margin: float
 ) -> tuple[Gain, tuple[float, ...]]:
-    """The gain at one look, and the p values that a verdict has to satisfy together; none without spread."""
+    """Returns the gain at one look, and the p values that a decision has to satisfy together; none without spread."""
     if isinstance(baseline, (int, float)):
         gain = one_sample_gain(candidate, baseline, margin)
         return gain, () if gain.p is None else (gain.p,)
@@ -220,17 +202,17 @@ def _compare(
 
 
 def _information(num_seeds: int, num_baseline: int | None) -> float:
-    """One over the variance of the gain, at a deviation of 1."""
+    """Returns one over the variance of the gain, at a deviation of 1."""
     return float(num_seeds) if num_baseline is None else 1.0 / (1.0 / num_seeds + 1.0 / num_baseline)
 
 
 def _freedom(num_seeds: int, num_baseline: int | None) -> int:
-    """Degrees of freedom of the t statistic."""
+    """Returns the degrees of freedom of the t statistic."""
     return num_seeds - 1 if num_baseline is None else num_seeds + num_baseline - 2
 
 
-def _t_tail(freedom: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Probability that the angle of a t statistic is above another."""
+def _t_tail(freedom: int) -> _Tail:
+    """Returns the tail of the angle of a t statistic."""
 
     def above(angles: NDArray[np.float64]) -> NDArray[np.float64]:
         return stdtr(freedom, -math.sqrt(freedom) * np.tan(_inside(angles)))
@@ -238,14 +220,15 @@ def _t_tail(freedom: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]
     return above
 
 
-def _step(
-    mass: NDArray[np.float64], sines: NDArray[np.float64], kept: float, freedom: int
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Probability that the next angle is above another, from the masses at sines of the last one.
+def _step(mass: NDArray[np.float64], sines: NDArray[np.float64], shared: float, freedom: int) -> _Tail:
+    """Returns the tail of the next angle, from the masses at sines of the last one.
 
     With w = tan(phi), a R + b w over sqrt(1 + w^2) is rho cos(phi - phi_0): above s between two values of phi.
+
+    Args: mass: [num_bins] probability of each bin; sines: [num_bins] sine in the middle of each bin; shared: a^2, the
+        share of the information that the last statistic has; freedom: degrees of freedom of w.
     """
-    x, b = math.sqrt(kept) * sines[:, None], math.sqrt(1.0 - kept)
+    x, b = math.sqrt(shared) * sines[:, None], math.sqrt(1.0 - shared)
     rho, centre = np.hypot(x, b), np.arctan2(b, x)
 
     def below(phi: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -259,10 +242,10 @@ def _step(
 
 
 def _inside(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Angles just short of a right one, where the tangent is finite and its sign is safe."""
+    """Returns angles just short of a right one, where the tangent is finite and its sign is safe."""
     return np.clip(angles, -math.pi / 2 + 1e-12, math.pi / 2 - 1e-12)
 
 
-def _solve(above: Callable[[NDArray[np.float64]], NDArray[np.float64]], due: float) -> float:
-    """The angle above which the probability is `due`."""
-    return float(brentq(lambda angle: float(above(np.array([angle]))[0]) - due, -1.57, 1.57, xtol=1e-12))
+def _angle_above(tail: _Tail, probability: float) -> float:
+    """Returns the angle above which the probability is the given one."""
+    return float(brentq(lambda angle: float(tail(np.array([angle]))[0]) - probability, -1.57, 1.57, xtol=1e-12))

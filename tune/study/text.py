@@ -1,168 +1,165 @@
-"""Verdicts, comparisons and powers as text for a terminal: aligned, with units, every assumption beside its figure.
-
-Frozen results enter, text leaves. Nothing is computed here that is not also in what enters.
-"""
+"""Verdicts, comparisons and powers as text for a terminal, in columns, every assumption beside its figure."""
 
 import textwrap
 from collections.abc import Sequence
 
+from tabulate import tabulate
+
 from golf.config.rules import P_CLAIM, P_LOOSE, TRACK_SECONDS
+from golf.submission.study import Comparison, Decision, Gain, Interval, SequentialResult, StudyVerdict, Summary
+from tune.records.entries import TrialEntry
 from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM
-from tune.study.noise import LEVELS, TARGETS, Needed, Noise
-from tune.study.paired import Comparison
-from tune.study.runs import Run
-from tune.study.sequential_test import Sequential as Looks
-from tune.study.sequential_test import Verdict as Decision
-from tune.study.stats import Gain, Interval, Summary
-from tune.study.verdict import Verdict
+from tune.study.noise import LEVELS, TARGETS, Noise, SeedsNeeded
+from tune.study.paired import PairedComparison
+from tune.study.runs import Study, evaluation_seconds, training_seconds
 
 WIDTH = 118
 _LABEL = 11
+_BASELINES = {"equal": "as many", "published": "a mean"}
+_COMPUTED = {None: "-", True: "cold", False: "shared"}
 
 
-def verdict_text(verdict: Verdict) -> str:
-    """The whole verdict."""
-    blocks = [_head(verdict), _rows(verdict), _figures(verdict)]
-    if verdict.baseline is not None:
-        blocks.append(_test(verdict))
-    if verdict.others:
-        blocks.append(_others(verdict))
-    said = [_labelled("fault" if not n else "", fault) for n, fault in enumerate(verdict.faults)]
-    said += [_labelled("note" if not n else "", note) for n, note in enumerate(verdict.notes)]
-    blocks += ["\n".join(said)] if said else []
+def verdict_text(study: Study, verdict: StudyVerdict) -> str:
+    """Returns a verdict as text, with a line for each run of the study."""
+    blocks = [_head(study), _runs_table(study, verdict.missing), _figures(study, verdict)]
+    if verdict.comparison is not None:
+        blocks.append(_comparison(verdict.comparison))
+    if study.others:
+        blocks.append(_others_table(study))
+    remarks = [*_labelled_lines("fault", verdict.faults), *_labelled_lines("note", verdict.notes)]
+    blocks += ["\n".join(remarks)] if remarks else []
     return "\n\n".join([*blocks, textwrap.fill(conclusion(verdict), WIDTH, subsequent_indent=" " * 9)])
 
 
-def conclusion(verdict: Verdict) -> str:
-    """What it comes to, in one sentence."""
-    if verdict.baseline is None:
+def conclusion(verdict: StudyVerdict) -> str:
+    """Returns what a verdict comes to, in one sentence."""
+    first_fault = "" if not verdict.faults else verdict.faults[0]
+    if len(verdict.faults) > 1:
+        first_fault += f" (and {len(verdict.faults) - 1} more above)"
+    comparison = verdict.comparison
+    if comparison is None:
         if verdict.faults:
-            return f"verdict: not complete: {verdict.faults[0]}" + _and_more(len(verdict.faults) - 1)
-        return f"verdict: {len(verdict.rows)} seeds, all under the cap; no gain is claimed (--baseline names one)"
-    if verdict.gain_nats is None:
-        return "verdict: no claim: no seed has a result"
-    gain = f"a gain of more than {verdict.gain_nats.margin:.4f} nats/token over {verdict.baseline.name}"
-    if verdict.sequential is not None:
+            return f"verdict: not complete: {first_fault}"
+        return f"verdict: {len(verdict.seeds)} seeds, all under the cap; no gain is claimed (--baseline names one)"
+    gain = f"a gain of more than {comparison.gain_nats.margin:.4f} nats/token over {comparison.baseline}"
+    if comparison.sequential is not None:
         shown = {
             Decision.GAIN: f"{gain} is shown by the planned test",
             Decision.NO_GAIN: f"{gain} is denied by the planned test: further seeds are futile",
             Decision.CONTINUE: f"{gain} is not decided yet",
             Decision.UNDECIDED: f"{gain} is not decided, and all seeds of the plan are spent",
-        }[verdict.sequential.verdict]
-    elif verdict.claim is None:
+        }[comparison.sequential.decision]
+    elif comparison.claim is None:
         shown = f"{gain} cannot be tested: one value or no spread"
-    elif verdict.claim:
+    elif comparison.claim:
         shown = f"{gain} is shown at p < {P_CLAIM}"
     else:
-        shown = f"{gain} is not shown at p < {P_CLAIM}" + (
-            f", but at the looser p < {P_LOOSE}" if verdict.loose else ""
-        )
-    if verdict.faults:
-        shown += f"; nothing may be claimed: {verdict.faults[0]}" + _and_more(len(verdict.faults) - 1)
-    return f"verdict: {shown}"
+        looser = f", but at the looser p < {P_LOOSE}" if comparison.loose else ""
+        shown = f"{gain} is not shown at p < {P_CLAIM}{looser}"
+    return f"verdict: {shown}" + (f"; nothing may be claimed: {first_fault}" if verdict.faults else "")
 
 
-def comparison_text(comparisons: Sequence[Comparison]) -> str:
-    """All comparisons with one baseline."""
-    blocks = []
-    for one in comparisons:
-        rows = [["seed", "BPB better by", "95 % interval", "nats/token", "95 % interval", "block"]]
-        for pair in one.pairs:
-            gain = pair.difference
-            figures = [f"{gain.bpb:+.5f}", _span(gain.bpb_interval), f"{gain.nats_per_token:+.5f}"]
-            rows.append([pair.seeds, *figures, _span(gain.nats_interval), f"{gain.block_chunks} chunks"])
-        lines = [f"{one.candidate} against {one.baseline}, on one validation stream"]
-        lines += [aligned(rows, (0,))] if one.pairs else [_labelled("stream", "no seed ran on both sides")]
-        if one.pairs and one.pairs[0].difference.bpb_interval is None:
-            lines.append(_labelled("", f"no intervals: they need {MIN_CHUNKS} chunks or more"))
-        lines.append(_labelled("test", one.test))
-        if one.gain_nats is not None and one.gain_bpb is not None:
-            gains = _gains(one.gain_bpb, one.gain_nats)
-            lines += [_labelled("" if n else "gain", text) for n, text in enumerate(gains)]
-            holm = "" if one.p_holm is None else f"; {_p(one.p_holm)} with Holm's correction for {len(comparisons)}"
-            lines.append(_labelled("", f"exceeds {one.gain_nats.margin:.4f} nats/token: {_p(one.gain_nats.p)}{holm}"))
-        lines += [_labelled("note", note) for note in one.notes]
-        blocks.append("\n".join(lines))
+def comparison_text(comparisons: Sequence[PairedComparison]) -> str:
+    """Returns all comparisons with one baseline as text."""
+    blocks = [_paired_block(comparison, len(comparisons)) for comparison in comparisons]
     return "\n\n".join([*blocks, textwrap.fill(STREAM_CLAIM, WIDTH)])
 
 
 def power_text(
     noise: Noise,
-    table: Sequence[Needed],
+    table: Sequence[SeedsNeeded],
     margin_nats: float,
     nats_per_bpb: float,
     stream: str,
     num_baseline: int | None,
 ) -> str:
-    """How many seeds each gain needs."""
+    """Returns as text how many seeds each gain needs.
+
+    Args: noise: from seed to seed; table: seeds for each gain; margin_nats: that a gain has to exceed, in nats per
+        token; nats_per_bpb: nats per token that are 1 BPB; stream: which validation stream that is of; num_baseline:
+        seeds of the baseline that was named; None without one.
+    """
     freedom = "" if noise.degrees_of_freedom is None else f", {noise.degrees_of_freedom} degrees of freedom"
     margin = f"{margin_nats:.4f} nats/token = {margin_nats / nats_per_bpb:.5f} BPB"
-    lines = [
-        _labelled("noise", f"{noise.sd_bpb:.5f} BPB from seed to seed: {noise.source}{freedom}"),
-        _labelled("margin", f"{margin} ({nats_per_bpb:.4f} nats/token to 1 BPB: {stream})"),
-        _labelled(
-            "seeds", f"for a probability of {' / '.join(f'{t * 100:.0f} %' for t in TARGETS)} that p is below the level"
-        ),
-    ]
-    against = {"equal": "as many", "published": "a mean"}
-    head = [["true gain", "", *(f"p < {level}" for level in LEVELS for _ in range(2 + (num_baseline is not None)))]]
-    bases = list(table[0].num_seeds)
-    head.append(["nats/token", "BPB", *(str(against.get(str(base), f"{base} seeds")) for _, base in bases)])
+    targets = " / ".join(f"{target * 100:.0f} %" for target in TARGETS)
+    columns = list(table[0].num_seeds)
     rows = [
-        [f"{one.gain_bpb * nats_per_bpb:.4f}", f"{one.gain_bpb:.5f}", *(_cell(one.num_seeds[base]) for base in bases)]
-        for one in table
+        ["true gain", "", *(f"p < {level}" for level in LEVELS for _ in range(len(columns) // len(LEVELS)))],
+        ["nats/token", "BPB", *(_BASELINES.get(str(base), f"{base} seeds") for _, base in columns)],
     ]
-    lines += [aligned([*head, *rows], ()), ""]
-    told = "columns: against as many baseline seeds, or a published mean taken as exact"
-    told += "" if num_baseline is None else f", or the baseline's {num_baseline}"
-    told += "; normal values of equal deviation assumed"
+    for row in table:
+        cells = [
+            " / ".join("> 100" if num is None else str(num) for num in row.num_seeds[column]) for column in columns
+        ]
+        rows.append([f"{row.gain_bpb * nats_per_bpb:.4f}", f"{row.gain_bpb:.5f}", *cells])
+    remarks = "columns: against as many baseline seeds, or a published mean taken as exact"
+    remarks += "" if num_baseline is None else f", or the baseline's {num_baseline}"
+    remarks += "; normal values of equal deviation assumed"
     if noise.degrees_of_freedom is not None and noise.degrees_of_freedom < 10:
-        told += f"; {noise.degrees_of_freedom} degrees of freedom leave the noise itself uncertain"
-    return "\n".join([*lines[:-1], textwrap.fill(told, WIDTH)])
-
-
-def aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """Rows of cells in columns, those in `left` to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        remarks += f"; {noise.degrees_of_freedom} degrees of freedom leave the noise itself uncertain"
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+        [
+            _labelled("noise", f"{noise.sd_bpb:.5f} BPB from seed to seed: {noise.source}{freedom}"),
+            _labelled("margin", f"{margin} ({nats_per_bpb:.4f} nats/token to 1 BPB: {stream})"),
+            _labelled("seeds", f"for a probability of {targets} that p is below the level"),
+            _columns(rows, "r" * (2 + len(columns))),
+            textwrap.fill(remarks, WIDTH),
+        ]
     )
 
 
-def _head(verdict: Verdict) -> str:
-    code, data = ((verdict.facts.get(name) or "unknown")[:12] for name in ("code", "data"))
-    device = verdict.facts.get("device") or "an unknown device"
-    torch = verdict.facts.get("environment.torch") or "unknown"
-    return f"study {verdict.study} of {verdict.preset}, on {device}\ncode {code}, data {data}, torch {torch}"
+def _columns(rows: Sequence[Sequence[str]], alignment: str) -> str:
+    """Returns rows in columns: "l" for one to the left, "r" for one to the right."""
+    sides = ["left" if side == "l" else "right" for side in alignment]
+    text = tabulate(rows, tablefmt="plain", colalign=sides, disable_numparse=True)
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def _rows(verdict: Verdict) -> str:
-    """A line per seed and repeat, with or without a result."""
+def _head(study: Study) -> str:
+    code, data = ((study.facts.get(name) or "unknown")[:12] for name in ("code", "data"))
+    device = study.facts.get("device") or "an unknown device"
+    torch = study.facts.get("environment.torch") or "unknown"
+    return f"study {study.name} of {study.preset}, on {device}\ncode {code}, data {data}, torch {torch}"
+
+
+def _runs_table(study: Study, missing: Sequence[int]) -> str:
+    """Returns a line for each seed and repeat, with or without a result."""
     rows = [
         ["seed", "status", "BPB", "nats/token", "bytes", "to the cap", "train s", "evaluate s", "computed", "trial"]
     ]
-    for run in (*verdict.rows, *verdict.repeats):
-        seed = f"{run.seed}" + (f" repeat {run.repeat}" if run.repeat else "")
-        room = (
-            None if run.artifact_bytes is None or verdict.cap_bytes is None else verdict.cap_bytes - run.artifact_bytes
+    for run in study.entries:
+        size, cap = run.artifact_bytes, study.cap_bytes
+        rows.append(
+            [
+                _seed(run),
+                str(run.state),
+                _figure(_bpb(run), ".5f"),
+                _figure(run.nats_per_token if run.done else None, ".5f"),
+                _figure(size, ",d"),
+                _figure(None if size is None or cap is None else cap - size, "+,d"),
+                _figure(training_seconds(run), ".1f"),
+                _figure(evaluation_seconds(run), ".1f"),
+                _COMPUTED[run.cold],
+                run.trial,
+            ]
         )
-        seconds = [_figure(run.train_seconds, ".1f"), _figure(run.evaluation_seconds, ".1f")]
-        figures = [_figure(run.bpb, ".5f"), _figure(run.nats, ".5f"), _figure(run.artifact_bytes, ",d")]
-        rows.append([seed, run.status, *figures, _figure(room, "+,d"), *seconds, _computed(run), run.trial])
-    rows += [[str(seed), "not run", *["-"] * 8] for seed in verdict.missing]
-    return aligned(rows, (0, 1, 8, 9))
+    rows += [[str(seed), "not run", *["-"] * 8] for seed in missing]
+    return _columns(rows, "llrrrrrrll")
 
 
-def _figures(verdict: Verdict) -> str:
-    """Mean, spread, cap, seconds, same-seed noise."""
-    lines: list[str] = []
-    for summary, unit in ((verdict.bpb, "BPB"), (verdict.nats, "nats/token")):
-        if summary is not None:
-            lines.append(_labelled("mean" if not lines else "", _summary(summary, unit)))
+def _others_table(study: Study) -> str:
+    """Returns everything else that ran under this configuration."""
+    rows = [["seed", "status", "BPB", "trial", "why it is not in the study"]]
+    for other in study.others:
+        run = other.entry
+        rows.append([_seed(run), str(run.state), _figure(_bpb(run), ".5f"), run.trial, other.why])
+    return "also run under this configuration, all of it:\n" + _columns(rows, "llrll")
+
+
+def _figures(study: Study, verdict: StudyVerdict) -> str:
+    """Returns mean, spread, cap, seconds and same-seed noise."""
+    means = [_summary(s, unit) for s, unit in ((verdict.bpb, "BPB"), (verdict.nats, "nats/token")) if s is not None]
+    lines = _labelled_lines("mean", means)
     if verdict.cap is not None and verdict.cap_bytes is not None:
         margin = verdict.cap.margin_bytes
         room = f"{margin:,} bytes below" if margin >= 0 else f"{-margin:,} bytes over"
@@ -173,78 +170,92 @@ def _figures(verdict: Verdict) -> str:
         lines.append(_labelled("cap", text))
     limit = TRACK_SECONDS[verdict.track]
     text = "no limit" if limit is None else f"{limit:.0f} s for training and {limit:.0f} s for evaluation"
-    for what, seconds in (
-        ("training", [run.train_seconds for run in verdict.rows if run.train_seconds is not None]),
-        ("evaluation", [run.evaluation_seconds for run in verdict.rows if run.evaluation_seconds is not None]),
-    ):
-        text += f"; longest {what} {max(seconds):.1f} s" if seconds else ""
+    for part, seconds_of in (("training", training_seconds), ("evaluation", evaluation_seconds)):
+        seconds = [value for value in map(seconds_of, study.rows) if value is not None]
+        text += f"; longest {part} {max(seconds):.1f} s" if seconds else ""
     lines.append(_labelled("seconds", f"{verdict.track} track: {text}"))
-    if verdict.noise_bpb is not None:
-        noise = verdict.noise_bpb
-        same = (
-            f"{noise.repeat_sd:.5f} {_span(noise.repeat_interval)} BPB over {_done(verdict.repeats)} runs of one seed"
-        )
-        lines.append(
-            _labelled("noise", f"same seed: sd {same}" + ("" if noise.repeat_sd else ", bit for bit the same"))
-        )
-        seeds = f"{noise.seeds_sd:.5f} {_span(noise.seeds_interval)} BPB over {_done(verdict.rows)} seeds"
-        lines.append(_labelled("", f"seed to seed: sd {seeds}, of which the seed itself {noise.seed_only_sd:.5f}"))
-    return "\n".join(lines)
+    return "\n".join([*lines, *_noise_lines(study, verdict)])
 
 
-def _test(verdict: Verdict) -> str:
-    """The comparison with the baseline."""
-    baseline, gain = verdict.baseline, verdict.gain_nats
-    assert baseline is not None
-    kind = "one published mean" if baseline.published else f"{len(baseline.bpb)} values"
-    lines = [_labelled("baseline", f"{baseline.name}: {kind}, {sum(baseline.bpb) / len(baseline.bpb):.5f} BPB")]
-    if gain is None or verdict.gain_bpb is None:
-        return lines[0]
-    lines += [_labelled("gain" if not n else "", text) for n, text in enumerate(_gains(verdict.gain_bpb, gain))]
-    test = "t test" if baseline.published else "Welch's test"
-    margin = f"{gain.margin:.4f} nats/token ({verdict.gain_bpb.margin:.5f} BPB)"
+def _noise_lines(study: Study, verdict: StudyVerdict) -> list[str]:
+    noise = verdict.noise_bpb
+    if noise is None:
+        return []
+    num_repeats = sum(run.done for run in study.repeats)
+    repeats = f"{noise.repeat_sd:.5f} {_span(noise.repeat_interval)} BPB over {num_repeats} runs of one seed"
+    seeds = f"{noise.seeds_sd:.5f} {_span(noise.seeds_interval)} BPB over {len(study.counted)} seeds"
+    return _labelled_lines(
+        "noise",
+        [
+            f"same seed: sd {repeats}" + ("" if noise.repeat_sd else ", bit for bit the same"),
+            f"seed to seed: sd {seeds}, of which the seed itself {noise.seed_only_sd:.5f}",
+        ],
+    )
+
+
+def _comparison(comparison: Comparison) -> str:
+    """Returns the comparison with the baseline."""
+    values, gain = comparison.values, comparison.gain_nats
+    kind = "one published mean" if comparison.published else f"{len(values)} values"
+    lines = [_labelled("baseline", f"{comparison.baseline}: {kind}, {sum(values) / len(values):.5f} BPB")]
+    lines += _labelled_lines("gain", _gains(comparison.gain_bpb, gain))
+    margin = f"{gain.margin:.4f} nats/token ({comparison.gain_bpb.margin:.5f} BPB)"
     if gain.p is None or gain.degrees_of_freedom is None:
         lines.append(_labelled("test", f"none that the gain exceeds {margin}: one value or no spread"))
     else:
+        test = "t test" if comparison.published else "Welch's test"
         freedom = f"{gain.degrees_of_freedom:.1f} degrees of freedom"
-        lines.append(_labelled("test", f"one-sided {test} that the gain exceeds {margin}, {freedom}"))
-        answers = (f"p < {level}: {'yes' if shown else 'no'}" for level, shown in _levels(verdict))
-        lines.append(_labelled("", "    ".join([_p(gain.p), *answers])))
-    if verdict.sequential is not None:
-        lines.append(_looks(verdict.sequential))
+        levels = ((P_CLAIM, comparison.claim), (P_LOOSE, comparison.loose))
+        answers = (f"p < {level}: {'yes' if shown else 'no'}" for level, shown in levels)
+        text = f"one-sided {test} that the gain exceeds {margin}, {freedom}"
+        lines += _labelled_lines("test", [text, "    ".join([_p(gain.p), *answers])])
+    if comparison.sequential is not None:
+        lines.append(_looks(comparison.sequential))
     return "\n".join(lines)
 
 
-def _levels(verdict: Verdict) -> tuple[tuple[float, bool | None], ...]:
-    return (P_CLAIM, verdict.claim), (P_LOOSE, verdict.loose)
-
-
-def _looks(looks: Looks) -> str:
-    """The looks of the planned test so far."""
+def _looks(result: SequentialResult) -> str:
+    """Returns the looks of the planned test so far."""
     source = "(Lan and DeMets 1983; Jennison and Turnbull 1991)"
-    lines = [
-        _labelled("looks", f"the planned test, valid under repeated looks {source}; its levels replace those above")
-    ]
+    text = f"the planned test, valid under repeated looks {source}; its levels replace those above"
+    if not result.looks:
+        return _labelled("looks", text)
     rows = [["seeds", "gain", "p gain", "level", "p no gain", "level"]]
-    for look in looks.looks:
-        p_values = [
-            f"{look.num_seeds}",
-            f"{look.gain.gain:.5f} BPB",
-            _figure(look.p_gain, ".4f"),
-            f"{look.gain_level:.4f}",
-        ]
-        rows.append([*p_values, _figure(look.p_no_gain, ".4f"), f"{look.no_gain_level:.4f}"])
-    return "\n".join([*lines, textwrap.indent(aligned(rows, ()), " " * _LABEL)] if looks.looks else lines)
+    for look in result.looks:
+        p_values = [_figure(look.p_gain, ".4f"), f"{look.gain_level:.4f}", _figure(look.p_no_gain, ".4f")]
+        rows.append([str(look.num_seeds), f"{look.gain.gain:.5f} BPB", *p_values, f"{look.no_gain_level:.4f}"])
+    return "\n".join([_labelled("looks", text), textwrap.indent(_columns(rows, "rrrrrr"), " " * _LABEL)])
 
 
-def _others(verdict: Verdict) -> str:
-    """Everything else that ran under this configuration."""
-    rows = [["seed", "status", "BPB", "trial", "why it is not in the study"]]
-    for other in verdict.others:
-        run = other.run
-        seed = f"{run.seed}" + (f" repeat {run.repeat}" if run.repeat else "")
-        rows.append([seed, run.status, _figure(run.bpb, ".5f"), run.trial, other.why])
-    return "also run under this configuration, all of it:\n" + aligned(rows, (0, 1, 3, 4))
+def _paired_block(comparison: PairedComparison, num_comparisons: int) -> str:
+    """Returns one comparison on a validation stream."""
+    rows = [["seed", "BPB better by", "95 % interval", "nats/token", "95 % interval", "block"]]
+    for pair in comparison.pairs:
+        gain = pair.difference
+        figures = [f"{gain.bpb:+.5f}", _span(gain.bpb_interval), f"{gain.nats_per_token:+.5f}"]
+        rows.append([pair.seeds, *figures, _span(gain.nats_interval), f"{gain.block_chunks} chunks"])
+    lines = [f"{comparison.candidate} against {comparison.baseline}, on one validation stream"]
+    lines += [_columns(rows, "lrrrrr")] if comparison.pairs else [_labelled("stream", "no seed ran on both sides")]
+    if comparison.pairs and comparison.pairs[0].difference.bpb_interval is None:
+        lines.append(_labelled("", f"no intervals: they need {MIN_CHUNKS} chunks or more"))
+    lines.append(_labelled("test", comparison.test))
+    if comparison.gain_nats is not None and comparison.gain_bpb is not None:
+        lines += _labelled_lines("gain", _gains(comparison.gain_bpb, comparison.gain_nats))
+        margin, p = comparison.gain_nats.margin, _p(comparison.gain_nats.p)
+        holm = "" if comparison.p_holm is None else f"; {_p(comparison.p_holm)} with Holm's correction"
+        holm += f" for {num_comparisons}" if holm else ""
+        lines.append(_labelled("", f"exceeds {margin:.4f} nats/token: {p}{holm}"))
+    return "\n".join([*lines, *_labelled_lines("note", comparison.notes)])
+
+
+def _labelled(label: str, text: str) -> str:
+    """Returns a line with its label in front, wrapped below itself."""
+    return textwrap.fill(text, WIDTH, initial_indent=label.ljust(_LABEL), subsequent_indent=" " * _LABEL)
+
+
+def _labelled_lines(label: str, texts: Sequence[str]) -> list[str]:
+    """Returns lines of which the first has a label."""
+    return [_labelled("" if number else label, text) for number, text in enumerate(texts)]
 
 
 def _gains(bpb: Gain, nats: Gain) -> list[str]:
@@ -262,11 +273,6 @@ def _summary(summary: Summary, unit: str) -> str:
     return f"{text}, {spread}, {summary.level * 100:.0f} % interval of the mean {_span(summary.interval)}"
 
 
-def _labelled(label: str, text: str) -> str:
-    """A line with its label in front, wrapped below itself."""
-    return textwrap.fill(text, WIDTH, initial_indent=label.ljust(_LABEL), subsequent_indent=" " * _LABEL)
-
-
 def _span(interval: Interval | None) -> str:
     return "unknown" if interval is None else f"[{interval[0]:.5f}, {interval[1]:.5f}]"
 
@@ -275,21 +281,13 @@ def _p(p: float | None) -> str:
     return "p unknown" if p is None else f"p = {p:.2g}" if p >= 1e-12 else "p < 1e-12"
 
 
-def _cell(num_seeds: Sequence[int | None]) -> str:
-    return " / ".join("> 100" if num is None else str(num) for num in num_seeds)
+def _seed(entry: TrialEntry) -> str:
+    return f"{entry.seed}" + (f" repeat {entry.repeat}" if entry.repeat else "")
+
+
+def _bpb(entry: TrialEntry) -> float | None:
+    return entry.bpb if entry.done else None
 
 
 def _figure(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _computed(run: Run) -> str:
-    return "-" if run.cold is None else "cold" if run.cold else "shared"
-
-
-def _done(runs: Sequence[Run]) -> int:
-    return sum(run.bpb is not None for run in runs)
-
-
-def _and_more(num: int) -> str:
-    return f" (and {num} more above)" if num > 0 else ""

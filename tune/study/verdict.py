@@ -1,203 +1,172 @@
 """The verdict on a seed study: what its seeds show, and every reason why they may not show it.
 
-A `Study`, its plan and a baseline enter, a frozen `Verdict` leaves, for the ledger. Faults are what forbids a claim
-whatever p is: a seed without a result, over the cap or over the track's seconds, too few seeds. Notes are what a reader
-has to know. The statistics are those of `tune.study.stats` and `tune.study.sequential_test`; none are made here.
+Faults are what forbids a claim whatever p is: a seed without a result, over the cap or over the track's seconds, too
+few seeds. Notes are what a reader has to know.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, P_CLAIM, P_LOOSE, RECORD, RECORD_DEVICE, TRACK_SECONDS
-from tune.study.baseline import Baseline, check_same_text, differences, values_by_seed
-from tune.study.preregistration import Plan
-from tune.study.runs import Entry, Other, Run, Study
-from tune.study.sequential_test import Sequential as Looks
-from tune.study.sequential_test import Verdict as Decision
+from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, RECORD, RECORD_DEVICE, TRACK_SECONDS
+from golf.submission.study import CapRisk, Comparison, Gain, NoiseSplit, OtherRun, SequentialResult, StudyVerdict
+from tune.records.entries import StudyPlan
+from tune.study.baseline import Baseline, check_same_text, differences
+from tune.study.runs import Study, evaluation_seconds, failed_points, training_seconds
 from tune.study.sequential_test import sequential_decision
-from tune.study.stats import (
-    CapRisk,
-    Gain,
-    NoiseSplit,
-    Summary,
-    cap_probability,
-    noise_split,
-    one_sample_gain,
-    summarise,
-    welch_gain,
-)
-
-TEXT = "text"
-"""Field of a verdict's entry: all of it in words, as it was printed."""
-VERDICT = "seeds"
-"""Kind of a verdict's entry in the ledger."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All that a study says."""
-
-    study: str
-    preset: str
-    facts: dict[str, str | None]
-    """Code, data, device and versions that all its runs share; None: unknown."""
-    rows: tuple[Run, ...]
-    missing: tuple[int, ...]
-    """Seeds of the plan that have no run yet."""
-    repeats: tuple[Run, ...]
-    others: tuple[Other, ...]
-    nats_per_bpb: float | None
-    """ln 2 * bytes per token of the validation stream."""
-    bpb: Summary | None
-    """Of the seeds with a result; None without any."""
-    nats: Summary | None
-    cap_bytes: int | None
-    cap: CapRisk | None
-    """Over all seeds that were packed, those over the cap too."""
-    track: str
-    baseline: Baseline | None
-    gain_nats: Gain | None
-    """By Welch's test against seeds, by the t test against a published mean."""
-    gain_bpb: Gain | None
-    claim: bool | None
-    """Whether p < 0.01; None without a test."""
-    loose: bool | None
-    """Whether p < 0.25."""
-    noise_bpb: NoiseSplit | None
-    """Same-seed noise beside seed noise; None without repeats."""
-    sequential: Looks | None
-    """The test with repeated looks, where the plan has one."""
-    faults: tuple[str, ...]
-    """What forbids a claim."""
-    notes: tuple[str, ...]
-    """What a reader has to know."""
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the claim stands: by the planned test, and without a fault; None without a test."""
-        shown = self.claim
-        if self.sequential is not None:
-            shown = self.sequential.verdict == Decision.GAIN
-        return None if shown is None else shown and not self.faults
+from tune.study.stats import cap_probability, noise_split, one_sample_gain, summarise, welch_gain
 
 
 def judge(
     study: Study,
-    plan: Plan | None = None,
+    plan: StudyPlan | None = None,
     baseline: Baseline | None = None,
     margin_nats: float = MARGIN_NATS,
     track: str = NON_RECORD,
-    history: Sequence[Entry] = (),
-) -> Verdict:
-    """The verdict on a study.
+    history: Sequence[StudyVerdict] = (),
+) -> StudyVerdict:
+    """Returns the verdict on a study, without its text and check.
 
-    Args: plan: as the ledger holds it; history: the study's earlier verdicts in the ledger.
+    Args: study: its runs; plan: as the ledger holds it; baseline: what it is compared with; margin_nats: nats per token
+        that a gain has to exceed; track: whose seconds count; history: earlier verdicts on the study.
     Raises: ValueError when the baseline was scored on another stream, or is the study itself.
     """
     if baseline is not None and baseline.study is not None:
         _check_baseline(study, baseline.study)
-    values = values_by_seed(study)
-    factor = None if study.stream is None else study.stream.nats_per_bpb
-    sizes = [run.artifact_bytes for run in study.rows if run.artifact_bytes is not None]
-    gain, looks = None, None
-    if baseline is not None and values and factor is not None:
-        gain = gain_over(list(values.values()), baseline, margin_nats / factor)
-        looks = decide(study, plan, factor)
+    values, factor = list(study.values.values()), study.nats_per_bpb
+    comparison = None if baseline is None else _compare(study, plan, baseline, margin_nats)
+    looks = None if comparison is None else comparison.sequential
     missing = tuple(seed for seed in (() if plan is None else plan.seeds) if seed not in {r.seed for r in study.rows})
     if looks is not None and looks.next_look is None:
         missing = ()
-    repeated = [run.bpb for run in study.repeats if run.bpb is not None]
-    return Verdict(
-        study=study.name,
-        preset=study.preset,
-        facts=study.facts,
-        rows=study.rows,
-        missing=missing,
-        repeats=study.repeats,
-        others=study.others,
-        nats_per_bpb=factor,
-        bpb=summarise(list(values.values())) if values else None,
-        nats=summarise([value * factor for value in values.values()]) if values and factor is not None else None,
-        cap_bytes=study.cap_bytes,
-        cap=cap_probability(sizes, study.cap_bytes) if sizes and study.cap_bytes is not None else None,
+    faults = [*_faults(study), *_unfinished(study, missing, looks), *_over_time(study, track)]
+    notes = [*_notes(study), *_notes_on_track(study, track)]
+    if baseline is not None:
+        notes += _notes_on_baseline(study, baseline) + _notes_on_looks(study, plan, baseline, looks, history)
+    return StudyVerdict(
         track=track,
-        baseline=baseline,
-        gain_nats=None if gain is None or factor is None else gain.scaled(factor),
-        gain_bpb=gain,
-        claim=None if gain is None or gain.p is None else gain.p < P_CLAIM,
-        loose=None if gain is None or gain.p is None else gain.p < P_LOOSE,
-        noise_bpb=noise_split(list(values.values()), repeated) if min(len(values), len(repeated)) > 1 else None,
-        sequential=looks,
-        faults=(*_faults(study, missing, looks), *_over_time(study, track)),
-        notes=(*_notes(study, track), *_notes_on_test(study, plan, baseline, looks, history)),
+        facts=dict(study.facts),
+        seeds=tuple(row.seed for row in study.rows if row.seed is not None),
+        missing=missing,
+        others=_other_runs(study),
+        nats_per_bpb=factor,
+        bpb=summarise(values) if values else None,
+        nats=summarise([value * factor for value in values]) if values and factor is not None else None,
+        cap_bytes=study.cap_bytes,
+        cap=_cap_risk(study),
+        noise_bpb=_noise(study),
+        comparison=comparison,
+        faults=tuple(faults),
+        notes=tuple(notes),
     )
 
 
-def _check_baseline(study: Study, other: Study) -> None:
-    """Raises: ValueError unless the baseline's runs are other ones on the same text."""
-    if not {(run.sweep, run.trial) for run in study.rows}.isdisjoint((run.sweep, run.trial) for run in other.rows):
-        raise ValueError(f'"{other.name}" shares runs with "{study.name}": a baseline has to be other runs')
-    if study.stream is not None and other.stream is not None:
-        check_same_text(study.name, study.stream.size, other.name, other.stream.size)
+def due_seeds(study: Study | None, plan: StudyPlan) -> tuple[int, ...]:
+    """Returns the seeds that have to be there for the next look, present ones included; none when all is decided."""
+    if plan.sequential is None:
+        return plan.seeds
+    if study is None or study.nats_per_bpb is None:
+        return plan.seeds[: plan.sequential.looks[0]]
+    looks = decide(study, plan, study.nats_per_bpb)
+    return () if looks is None or looks.next_look is None else plan.seeds[: looks.next_look]
 
 
-def gain_over(values: Sequence[float], baseline: Baseline, margin: float) -> Gain:
-    """The gain of a study's values, all in BPB: Welch's test, or the t test against a published mean."""
-    if baseline.published:
-        return one_sample_gain(values, baseline.bpb[0], margin)
-    return welch_gain(values, baseline.bpb, margin)
-
-
-def decide(study: Study, plan: Plan | None, nats_per_bpb: float) -> Looks | None:
-    """The planned test with repeated looks; None where none was planned.
+def decide(study: Study, plan: StudyPlan | None, nats_per_bpb: float) -> SequentialResult | None:
+    """Returns the planned test with repeated looks; None where none was planned.
 
     Values are taken in the order of the plan, up to the first seed without one: what follows it would be a selection.
     """
     if plan is None or plan.sequential is None:
         return None
-    test, found = plan.sequential, values_by_seed(study)
+    test, by_seed = plan.sequential, study.values
     values: list[float] = []
     for seed in plan.seeds:
-        if seed not in found:
+        if seed not in by_seed:
             break
-        values.append(found[seed])
+        values.append(by_seed[seed])
     baseline = test.baseline_bpb[0] if test.published else test.baseline_bpb
     margin = test.margin_nats / nats_per_bpb
     return sequential_decision(values, baseline, margin, test.alpha, test.looks, test.no_gain_alpha)
 
 
-def due(study: Study | None, plan: Plan) -> tuple[int, ...]:
-    """The seeds that have to be there for the next look, those that are there included; none when all is decided."""
-    if plan.sequential is None:
-        return plan.seeds
-    if study is None or study.stream is None:
-        return plan.seeds[: plan.sequential.looks[0]]
-    looks = decide(study, plan, study.stream.nats_per_bpb)
-    return () if looks is None or looks.next_look is None else plan.seeds[: looks.next_look]
+def gain_over(values: Sequence[float], baseline: Baseline, margin: float) -> Gain:
+    """Returns the gain of values, all in BPB: by Welch's test, or by the t test against a published mean."""
+    if baseline.published:
+        return one_sample_gain(values, baseline.bpb[0], margin)
+    return welch_gain(values, baseline.bpb, margin)
 
 
-def plain(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as a ledger entry's plain values."""
-    values = asdict(verdict)
-    if values["baseline"] is not None:
-        del values["baseline"]["study"]  # its runs have entries of their own
-    return {"kind": VERDICT, "holds": verdict.holds, **json.loads(json.dumps(values))}
+def _check_baseline(study: Study, other: Study) -> None:
+    """Raises: ValueError unless the baseline's runs are other ones on the same text."""
+    if not {row.identity for row in study.rows}.isdisjoint(row.identity for row in other.rows):
+        raise ValueError(f'"{other.name}" shares runs with "{study.name}": a baseline has to be other runs')
+    if study.stream is not None and other.stream is not None:
+        check_same_text(study.name, study.stream.size, other.name, other.stream.size)
 
 
-def _faults(study: Study, missing: Sequence[int], looks: Looks | None) -> list[str]:
-    """Reasons in the seeds themselves why nothing may be claimed."""
-    faults = [f"seed {row.seed} has no result: {row.status}, {row.cause}" for row in study.rows if row.bpb is None]
-    faults += [f"seed {seed} was planned and has not run" for seed in missing]
+def _compare(study: Study, plan: StudyPlan | None, baseline: Baseline, margin_nats: float) -> Comparison | None:
+    """Returns the test against a baseline; None without a value to compare."""
+    values, factor = list(study.values.values()), study.nats_per_bpb
+    if not values or factor is None:
+        return None
+    gain = gain_over(values, baseline, margin_nats / factor)
+    return Comparison(
+        baseline=baseline.name,
+        values=baseline.bpb,
+        seeds=None if baseline.study is None else tuple(baseline.study.values),
+        published=baseline.published,
+        gain_nats=gain.scaled(factor),
+        gain_bpb=gain,
+        sequential=decide(study, plan, factor),
+    )
+
+
+def _cap_risk(study: Study) -> CapRisk | None:
+    """Returns the risk of the cap over all seeds that were packed, those over the cap too."""
+    sizes = [row.artifact_bytes for row in study.rows if row.artifact_bytes is not None]
+    return cap_probability(sizes, study.cap_bytes) if sizes and study.cap_bytes is not None else None
+
+
+def _noise(study: Study) -> NoiseSplit | None:
+    """Returns the same-seed noise beside the noise between seeds; None with fewer than two values of each."""
+    values, repeats = (
+        list(study.values.values()),
+        [run.bpb for run in study.repeats if run.done and run.bpb is not None],
+    )
+    return noise_split(values, repeats) if min(len(values), len(repeats)) > 1 else None
+
+
+def _other_runs(study: Study) -> tuple[OtherRun, ...]:
+    """Returns every run of the configuration that is no seed of the study."""
+    others = [(other.entry, other.why) for other in study.others]
+    others += [(repeat, "the same seed again, for its noise") for repeat in study.repeats]
+    return tuple(
+        OtherRun(
+            sweep=entry.sweep,
+            trial=entry.trial,
+            seed=entry.seed or 0,
+            repeat=entry.repeat,
+            state=entry.state,
+            bpb=entry.bpb if entry.done else None,
+            why=why,
+        )
+        for entry, why in others
+    )
+
+
+def _faults(study: Study) -> list[str]:
+    """Returns the reasons in the runs themselves why nothing may be claimed."""
+    faults = [f"seed {row.seed} has no result: {row.state}, {row.reason}" for row in study.rows if not row.done]
     faults += [
-        f"repeat {run.repeat} of seed {run.seed}: {run.status}, {run.cause}" for run in study.repeats if run.bpb is None
+        f"repeat {run.repeat} of seed {run.seed}: {run.state}, {run.reason}" for run in study.repeats if not run.done
     ]
-    faults += [
-        f"seed {row.seed} fails point {', '.join(map(str, row.points_failed))} of the rules"
-        for row in study.rows
-        if row.points_failed
-    ]
+    for row in study.rows:
+        points = failed_points(row)
+        faults += [f"seed {row.seed} fails point {', '.join(map(str, points))} of the rules"] if points else []
+    return faults
+
+
+def _unfinished(study: Study, missing: Sequence[int], looks: SequentialResult | None) -> list[str]:
+    """Returns what of the study is still to come."""
+    faults = [f"seed {seed} was planned and has not run" for seed in missing]
     if len(study.counted) < MIN_SEEDS:
         faults.append(f"results of {len(study.counted)} seeds, a claim needs {MIN_SEEDS}")
     if looks is not None and looks.next_look is not None:
@@ -206,71 +175,87 @@ def _faults(study: Study, missing: Sequence[int], looks: Looks | None) -> list[s
 
 
 def _over_time(study: Study, track: str) -> list[str]:
-    """Seeds that take longer than the track allows."""
-    limit, faults = TRACK_SECONDS[track], []
-    for row in study.rows if limit is not None else ():
-        for what, seconds in (("training", row.train_seconds), ("evaluation", row.evaluation_seconds)):
-            if seconds is not None and limit is not None and seconds > limit:
-                faults.append(f"seed {row.seed} takes {seconds:.1f} s for {what}, the track allows {limit:.0f} s")
-    return faults
+    """Returns which seeds take longer than the track allows."""
+    limit = TRACK_SECONDS[track]
+    if limit is None:
+        return []
+    return [
+        f"seed {row.seed} takes {seconds:.1f} s for {part}, the track allows {limit:.0f} s"
+        for row in study.rows
+        for part, seconds in (("training", training_seconds(row)), ("evaluation", evaluation_seconds(row)))
+        if seconds is not None and seconds > limit
+    ]
 
 
-def _notes(study: Study, track: str) -> list[str]:
-    """What of the runs a reader has to know."""
+def _notes(study: Study) -> list[str]:
+    """Returns what a reader has to know of the runs."""
     unknown = [name for name, value in study.facts.items() if value is None]
     if not any(name.startswith("environment.") for name in study.facts):
         unknown.append("environment")
     notes = [f"the ledger does not say the {' and '.join(unknown)} of these runs"] if unknown else []
-    unchecked = [str(row.seed) for row in study.counted if row.points_failed is None]
+    unchecked = [str(row.seed) for row in study.counted if failed_points(row) is None]
     notes += [f"seed {', '.join(unchecked)}: not checked against the rules' points"] if unchecked else []
     notes += [
-        f"seed {row.seed} ran on {row.ranks} ranks, for nodes were lost: the same to rounding, not in seconds"
+        f"seed {row.seed} ran on {row.world_history} ranks, for nodes were lost: the same to rounding, not in seconds"
         for row in study.rows
-        if row.ranks is not None
+        if row.world_history is not None
     ]
-    own = {row.seed: row.sweep for row in study.counted}
-    for other in study.others:
-        run = other.run
-        if run.seed in own and run.sweep != own[run.seed] and other.num_configurations > 1 and run.bpb is not None:
-            notes.append(
-                f'seed {run.seed} is also one of the trials of "{run.sweep}": if the configuration was chosen there by '
-                "its value, that value is better than a fresh seed's"
-            )
-    if track == RECORD:
-        device = study.facts.get("device") or "an unknown device"
-        if not all(part in device for part in RECORD_DEVICE):
-            notes.append(f"the record track is timed on 8 x H100, these seconds are of {device}")
-        shared = [str(row.seed) for row in study.rows if row.cold is False]
-        if shared:
-            notes.append(f"seeds {', '.join(shared)} took results from the store: a record is run again with --cold")
+    sweeps = {row.seed: row.sweep for row in study.counted}
+    notes += [
+        f'seed {other.entry.seed} is also one of the trials of "{other.entry.sweep}": if the configuration was chosen '
+        "there by its value, that value is better than a fresh seed's"
+        for other in study.others
+        if other.entry.done and other.num_configurations > 1
+        if sweeps.get(other.entry.seed, other.entry.sweep) != other.entry.sweep
+    ]
     return notes
 
 
-def _notes_on_test(
-    study: Study,
-    plan: Plan | None,
-    baseline: Baseline | None,
-    looks: Looks | None,
-    history: Sequence[Entry],
-) -> list[str]:
-    """What of the comparison a reader has to know."""
-    if baseline is None:
+def _notes_on_track(study: Study, track: str) -> list[str]:
+    """Returns what keeps the runs from being the record track's."""
+    if track != RECORD:
         return []
+    device = study.facts.get("device") or "an unknown device"
+    notes = []
+    if not all(part in device for part in RECORD_DEVICE):
+        notes.append(f"the record track is timed on 8 x H100, these seconds are of {device}")
+    shared = [str(row.seed) for row in study.rows if row.cold is False]
+    if shared:
+        notes.append(f"seeds {', '.join(shared)} took results from the store: a record is run again with --cold")
+    return notes
+
+
+def _notes_on_baseline(study: Study, baseline: Baseline) -> list[str]:
+    """Returns what a reader has to know of the baseline."""
     notes = []
     if baseline.study is not None:
         differ = differences(study, baseline.study)
         notes += [f"the baseline differs in {', '.join(differ)} too"] if differ else []
         notes += [
-            f"seed {row.seed} of the baseline does not count: {row.status}, {row.cause}"
+            f"seed {row.seed} of the baseline does not count: {row.state}, {row.reason}"
             for row in baseline.study.rows
-            if row.bpb is None
+            if not row.done
         ]
     if baseline.published:
         notes.append("the published mean is taken as exact: p is too small by as much as it is uncertain")
     elif len(baseline.bpb) < 2:
         notes.append("one baseline run shows no spread, so there is no test: run more seeds of it")
+    if study.counted and study.nats_per_bpb is None:
+        notes.append("the runs do not say their nats per token, in which the margin is: there is no test")
+    return notes
+
+
+def _notes_on_looks(
+    study: Study,
+    plan: StudyPlan | None,
+    baseline: Baseline,
+    looks: SequentialResult | None,
+    history: Sequence[StudyVerdict],
+) -> list[str]:
+    """Returns what a reader has to know of looking more than once."""
+    notes = []
     if looks is None:
-        seen = {sum(row.get("bpb") is not None for row in e["rows"]) for e in history if e.get("baseline") is not None}
+        seen = {verdict.bpb.num_values for verdict in history if verdict.comparison is not None and verdict.bpb}
         before = sorted(num for num in seen if num < len(study.counted))
         if before:
             notes.append(

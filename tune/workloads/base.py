@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 from golf.runtime.process_group import ProcessGroup
 from golf.train.checkpoint_policy import BY_COST, CheckpointPolicy
 from golf.train.loop import PreemptionCheck, never
+from tune.cache.lease import LeaseConfig
 from tune.cache.stage_graph import StageGraph
 from tune.records.entries import Failure, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
@@ -29,6 +30,8 @@ class CacheConfig:
     """Path or URI of the store."""
     budget_bytes: int | None = None
     """Size that the store is kept below; None: no limit."""
+    lease_config: LeaseConfig = LeaseConfig()
+    """How long other processes at work on a stage are waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,18 +125,29 @@ class ScreeningOdds:
 class Workload(Protocol):
     """What the trials of a sweep run. Its objects are values: they are pickled to every process of a trial."""
 
-    name: str
-    """Names the kind of workload in every ledger entry."""
-    preset: str
-    """Names what is run, and the MLflow experiment."""
-    data: str
-    """Digest of the dataset."""
-    dataset: str
-    """Name of the dataset."""
-    world: WorldShape
-    """The machines of one trial, as far as they change results."""
-    world_sizes: tuple[int, ...]
-    """Numbers of ranks with which the results are the same up to rounding, the largest first."""
+    @property
+    def name(self) -> str:
+        """Names the kind of workload in every ledger entry."""
+
+    @property
+    def preset(self) -> str:
+        """Names what is run, and the MLflow experiment."""
+
+    @property
+    def data(self) -> str:
+        """Digest of the dataset."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+
+    @property
+    def world(self) -> WorldShape:
+        """Machines of one trial, as far as they change results."""
+
+    @property
+    def world_sizes(self) -> tuple[int, ...]:
+        """Numbers of ranks with which results are the same up to rounding, the largest first."""
 
     @property
     def code(self) -> str:

@@ -35,8 +35,8 @@ _SERIES, _OUTCOME = f"{RUN}.npz", f"{RUN}.json"
 class OpaqueWorkload(ABC):
     """A workload whose trials are one stage; see `tune.workloads.base.Workload`.
 
-    A subclass says what a trial is (`trial`) and computes it (`compute`). What it does not return - rungs, an artifact's
-    size, chunk sums - is left out of entries and reports.
+    A subclass says what a trial is (`trial`) and computes it (`compute`). What it does not return, such as rungs, the
+    size of an artifact or chunk sums, is left out of entries and reports.
     """
 
     name: str
@@ -82,6 +82,7 @@ class OpaqueWorkload(ABC):
 
     def screening_odds(self, num_trials: int) -> Mapping[str, ScreeningOdds] | None:
         """Returns None: trials are not screened."""
+        return None
 
     def run_trial(self, spec: TrialSpec, execute: StageExecutor) -> tuple[Outcome, Series]:
         """Runs the one stage, or takes its result from the store."""
@@ -91,7 +92,8 @@ class OpaqueWorkload(ABC):
             execute(request)
             computed = {RUN: _seconds_of(spec.directory, graph.outputs[0])}
         else:
-            store = Store(spec.cache.store, budget_bytes=spec.cache.budget_bytes)
+            cache = spec.cache
+            store = Store(cache.store, budget_bytes=cache.budget_bytes, lease_config=cache.lease_config)
             runner = CachedStageRunner(store, spec.directory, spec.trial.trial, _seconds_of)
             runner.obtain(graph.outputs, lambda outputs: execute(request), with_weights=True)
             computed = runner.computed

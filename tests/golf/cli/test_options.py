@@ -4,10 +4,11 @@ import math
 
 import pytest
 
-import run_seeds
-import run_sweep
 from golf.cli.main import parse
 from golf.cli.options import Parser, above, cpus, gpus, ranks, real, whole
+from tune.cli import run_sweep, seed_options
+
+parse_sweep, parse_seeds = run_sweep.make_parser().parse_args, seed_options.make_parser().parse_args
 
 
 def refusal(capsys: pytest.CaptureFixture[str], parser_of: object, words: list[str]) -> str:
@@ -39,7 +40,7 @@ def test_machine_options_are_refused_by_their_names(
     option: str, values: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: a value that makes every trial fail, or hang, after Ray was started for it."""
-    for command in (run_sweep.parse, run_seeds.parse):
+    for command in (parse_sweep, parse_seeds):
         for value in values:
             assert f"argument {option}: must be" in refusal(capsys, command, ["demo", option, value])
 
@@ -59,7 +60,7 @@ def test_machine_options_are_refused_by_their_names(
 )
 def test_other_numbers_of_a_sweep_too(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a plan or a screening of a number that is none."""
-    assert f"argument {option}: " in refusal(capsys, run_sweep.parse, ["demo", option, value])
+    assert f"argument {option}: " in refusal(capsys, parse_sweep, ["demo", option, value])
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,9 @@ def test_right_numbers_are_taken() -> None:
 @pytest.mark.parametrize(
     ("command", "words", "hint"),
     [
-        (run_sweep.parse, ["demo", "--mt", "3"], "--mtbf-hours"),
-        (run_sweep.parse, ["demo", "--dry"], "--dry-run"),
-        (run_seeds.parse, ["demo", "--max", "4"], "--max-seeds"),
+        (parse_sweep, ["demo", "--mt", "3"], "--mtbf-hours"),
+        (parse_sweep, ["demo", "--dry"], "--dry-run"),
+        (parse_seeds, ["demo", "--max", "4"], "--max-seeds"),
         (parse, ["run", "demo", "--sec", "5"], "--seconds"),
         (parse, ["data", "fineweb", "--train", "1"], "--train-shards"),
         (parse, ["check", "x", "--qui"], "--quick"),
@@ -109,11 +110,11 @@ def test_abbreviations_are_refused_with_the_whole_name(
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (run_sweep.parse, ["--space", "split=int8", "demo"]),
-        (run_sweep.parse, ["--space", "split=int8", "ttt.epochs=1,2", "demo", "--dry-run"]),
-        (run_sweep.parse, ["--stage-seconds", "ttt=3", "demo", "--space", "split=int8"]),
-        (run_seeds.parse, ["--seeds", "7", "8", "9", "demo"]),
-        (run_seeds.parse, ["--set", "ttt.lr=0.1", "demo"]),
+        (parse_sweep, ["--space", "split=int8", "demo"]),
+        (parse_sweep, ["--space", "split=int8", "ttt.epochs=1,2", "demo", "--dry-run"]),
+        (parse_sweep, ["--stage-seconds", "ttt=3", "demo", "--space", "split=int8"]),
+        (parse_seeds, ["--seeds", "7", "8", "9", "demo"]),
+        (parse_seeds, ["--set", "ttt.lr=0.1", "demo"]),
         (parse, ["run", "--set", "schedule.steps=3", "demo"]),
     ],
 )
@@ -126,8 +127,8 @@ def test_an_option_with_several_values_leaves_the_preset(command: object, words:
 
 def test_a_wrong_word_is_not_taken_for_a_second_preset(capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a choice without "=" becomes a positional, and the message speaks of something else."""
-    assert run_sweep.parse(["demo", "--space", "split=int8", "epochs"]).space == ["split=int8", "epochs"]
-    assert "too many words: nonsense" in refusal(capsys, run_sweep.parse, ["demo", "nonsense"])
+    assert parse_sweep(["demo", "--space", "split=int8", "epochs"]).space == ["split=int8", "epochs"]
+    assert "too many words: nonsense" in refusal(capsys, parse_sweep, ["demo", "nonsense"])
     parser = Parser("x")
     parser.add_argument("file")
     assert "required: file" in refusal(capsys, parser.parse_args, [])

@@ -8,51 +8,35 @@ import msgspec
 import pytest
 
 from golf.runtime.results import CheckpointCost
+from tests.tune.entries import entry_of
 from tests.tune.made_ledger import made_sweep, made_trial
 from tune.cli.console import Console, best_of, ending_of, table
-from tune.records.entries import ArtifactSize, Failure, FailureKind, RungScore, ScreeningScore, TrialEntry, TrialState
+from tune.records.entries import ArtifactSize, Failure, FailureKind, RungScore, ScreeningScore, TrialEntry
 from tune.search.space import Trial
 
-SIZE = ArtifactSize(model_bytes=90, code_bytes=10, cap_bytes=300)
 
-
-def entry_of(trial: str, state: str, bpb: float | None = None, size: int = 100, **changes: Any) -> TrialEntry:
-    """A ledger entry."""
-    return TrialEntry(
-        sweep="s",
-        trial=trial,
-        name=f"n{trial}",
-        preset="tiny",
-        workload="gepa",
-        parameters={},
-        config={},
-        data="",
-        dataset="",
-        code="",
-        started=0.0,
-        ended=1.0,
-        state=TrialState(state),
-        reason=changes.pop("reason", None if state == "done" else "because"),
-        bpb=bpb,
-        size=msgspec.structs.replace(SIZE, model_bytes=size - 10),
-        **changes,
-    )
+def made(name: str, state: str, bpb: float | None = None, size: int = 100, **fields: Any) -> TrialEntry:
+    """A ledger entry under a cap of 300 bytes."""
+    trial = Trial(trial=name, parameters={}, name=f"n{name}", config={})
+    artifact = ArtifactSize(model_bytes=size - 10, code_bytes=10, cap_bytes=300)
+    values = {"reason": None if state == "done" else "because", "size": artifact, **fields}
+    return entry_of(trial, state, bpb=bpb, **values)
 
 
 ENTRIES = [
-    entry_of("a", "failed"),
-    entry_of("b", "infeasible", size=400),
-    entry_of("c", "done", 2.0),
-    entry_of("d", "done", 1.5, 150),
+    made("a", "failed"),
+    made("b", "infeasible", size=400),
+    made("c", "done", 2.0),
+    made("d", "done", 1.5, 150),
 ]
 
 
 def test_the_best_is_feasible() -> None:
     """Fault: a trial over the cap named the best, or the worst one."""
-    best = best_of([*ENTRIES, entry_of("x", "infeasible", 1.0)])
+    best = best_of([*ENTRIES, made("x", "infeasible", 1.0)])
     assert best is not None
     assert best.trial == "d"
-    assert best_of([entry_of("a", "failed")]) is None
+    assert best_of([made("a", "failed")]) is None
 
 
 def cells(line: str, titles: str) -> dict[str, str]:
@@ -95,9 +79,7 @@ def test_a_narrow_terminal_gets_the_important_columns(width: int, shown: list[st
 
 def test_a_workload_without_ladder_and_artifact() -> None:
     """Fault: columns of dashes for what a training script does not have, or an error."""
-    entries = [
-        msgspec.structs.replace(entry_of(name, "done", bpb), size=None) for name, bpb in (("a", 2.0), ("b", 1.0))
-    ]
+    entries = [msgspec.structs.replace(made(name, "done", bpb), size=None) for name, bpb in (("a", 2.0), ("b", 1.0))]
     assert table(entries).splitlines() == [
         "state     BPB  trial  name",
         "done   1.0000  b      nb",
@@ -110,14 +92,14 @@ def failure(trial: str, kind: FailureKind, message: str) -> TrialEntry:
     """A failed trial's entry, as the ledger has it."""
     files = {"log": f"sweeps/s/trials/{trial}/failure.log"}
     cause = Failure(kind=kind, message=message)
-    return entry_of(trial, "failed", reason=str(cause), failure=cause, files=files)
+    return made(trial, "failed", reason=str(cause), failure=cause, files=files)
 
 
 def test_how_it_ended() -> None:
     """Fault: a sweep whose trials all failed says that none fits under the cap, and its status is 0."""
     root, diverged = Path("/st orage"), failure("a", FailureKind.DIVERGED, "step 3")
     other, third = (failure(name, FailureKind.ERROR, f"ValueError: {n} is odd") for name, n in (("b", 5), ("c", 7)))
-    done, over, out = entry_of("d", "done", 1.5), entry_of("e", "infeasible"), entry_of("f", "screened")
+    done, over, out = made("d", "done", 1.5), made("e", "infeasible"), made("f", "screened")
     ending = ending_of([diverged, other, third], root)
     assert ending.status == 1
     assert ending.text.startswith("all 3 trials failed: 2 x error: ValueError: 5 is odd; 1 x diverged: step 3\n")
@@ -146,10 +128,10 @@ def test_the_lines_of_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
     console.ended(failure("a", FailureKind.KILLED, "its machine was lost"))
     score = ScreeningScore(name="sliding", bpb=2.0, seconds=1.0, rank="rank 2 of 3")
     cost = CheckpointCost(saves=3, save_seconds=0.5, save_interval_seconds=60.0)
-    screened = entry_of("b", "screened", screening=(score,), world_history="8, 4")
+    screened = made("b", "screened", screening=(score,), world_history="8, 4")
     console.ended(msgspec.structs.replace(screened, computed={"train": 1.0}, checkpoints=cost))
     rungs = (RungScore(name="live", bpb=1.5, nats_per_token=2.0, seconds=1.0),)
-    console.ended(entry_of("c", "done", 1.5, rungs=rungs))
+    console.ended(made("c", "done", 1.5, rungs=rungs))
     lines = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]
     expected = (
         "failed      na: killed: its machine was lost",

@@ -1,6 +1,5 @@
 """Names of studies: one for each configuration, valid, and telling what was changed."""
 
-import argparse
 import re
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import pytest
 
 from golf.config.config import RunConfig, override_all, to_plain
 from golf.runtime.files import write_json
-from tune.cli.study_target import find_target
+from tests.tune.study.made_runs import made_run
+from tune.cli.study_target import TargetOptions, find_target
 
 
 @pytest.fixture
@@ -23,10 +23,9 @@ def folder(tiny: RunConfig, tmp_path: Path) -> Path:
 
 
 def name_of(folder: Path, *changes: str, split: str | None = None, file: str = "tiny.json") -> str:
-    """The name that a command gives its study."""
+    """Returns the name that a command gives its study."""
     split = str(folder / split) if split and split.endswith(".json") else split
-    given = argparse.Namespace(preset=str(folder / file), from_sweep=None, best=False, split=split, set=list(changes))
-    name = find_target(given, []).name
+    name = find_target(TargetOptions(str(folder / file), None, split, changes), []).name
     assert re.fullmatch(r"[\w.\-+=]{1,200}", name), name
     return name
 
@@ -71,3 +70,16 @@ def test_one_configuration_has_one_name(folder: Path) -> None:
     write_json(folder / "b" / "fitted.json", to_plain(override_all(RunConfig(), {"quant.mlp.bits": 5})))
     write_json(folder / "a" / "fitted.json", to_plain(override_all(RunConfig(), {"quant.mlp.bits": 5})))
     assert name_of(folder, split="a/fitted.json") == name_of(folder, split="b/fitted.json")
+
+
+def test_a_trial_is_run_again_as_it_was() -> None:
+    """Fault: another trial's configuration, another dataset, or a script's configuration read as GEPA's."""
+    runs = [made_run("sweep", 5, 1.3), made_run("sweep", 6, 1.2, fields={"schedule.steps": 8000})]
+    trials = [entry for entry, _ in runs]
+    for options in (TargetOptions(best_of="sweep"), TargetOptions(trials[1].trial[:6])):
+        target = find_target(options, trials)
+        assert (target.config.schedule.steps, target.config.cap_bytes, target.data) == (8000, 1000, "d" * 64)
+        assert target.name == f"tiny-{trials[1].trial[:8]}-seeds"
+    script = made_run("script", 1, 1.1, workload="script", config={"lr": 1})[0]
+    with pytest.raises(ValueError, match="workload script"):
+        find_target(TargetOptions(best_of="script"), [script])

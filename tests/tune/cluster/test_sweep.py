@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ import pytest
 import ray
 
 from golf.config.config import RunConfig, override_all, to_plain
-from golf.data.dataset import open_dataset
 from golf.pipeline.bundle import code_bytes
-from golf.runtime.files import read_json, write_json
-from tests.tune.workloads.gepa.test_runner import here, spec_of
+from golf.runtime.files import write_json
+from golf.runtime.results import RungResult, read_result
+from golf.train.checkpoint_policy import CheckpointPolicy
+from tests.tune.workloads.gepa.helpers import run, spec_of, workload_of
+from tune.cache.store import Store
 from tune.cluster.ray_cluster import Workers, trials_at_once
-from tune.cluster.sweep import SweepDriver, SweepSettings, entries_of, finished, only_driver, run_sweep
-from tune.records.ledger import Ledger
+from tune.cluster.sweep import ResultRecorder, SweepConfig, TrialSource, finished, only_driver, run_sweep
+from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
-from tune.search.search import Search
+from tune.records.ledger import Ledger
+from tune.search.search import Search, SearchConfig
 from tune.search.space import Space, Trial
-from tune.workloads.gepa.runner import run_trial
+from tune.workloads.base import CacheConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -36,7 +39,7 @@ class Seen:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.points: list[tuple[str, str, int, float]] = []
-        self.entries: list[Mapping[str, Any]] = []
+        self.entries: list[TrialEntry] = []
 
     def started(self, trial: Trial) -> None:
         """A trial began."""
@@ -46,24 +49,33 @@ class Seen:
         """A trial reported a point."""
         self.points.append((trial.trial, curve, step, value))
 
-    def ended(self, entry: Mapping[str, Any]) -> None:
+    def ended(self, entry: TrialEntry) -> None:
         """A trial's entry is in the ledger."""
         self.entries.append(entry)
 
 
 def sweep(
     base: RunConfig, space: Space, data: Path, storage: Storage, workers: Workers | None = None, **settings: Any
-) -> tuple[dict[str, dict[str, Any]], Seen]:
+) -> tuple[dict[str, TrialEntry], Seen]:
     """Run a grid of `space`; the entries by the trial's name, and what was seen."""
-    search = Search(base, space, "grid", None, 0, open_dataset(data).digest, finished("s", storage))
+    workers = workers or Workers()
+    workload = replace(workload_of(base, data), world=workers.world)
+    known = finished("s", storage, workload.code)
+    search = Search(SearchConfig(spaces=(space,), strategy="grid"), workload.trial, known)
     seen = Seen()
-    run_sweep(SweepSettings("s", "tiny", data, workers or Workers(), 2, **settings), search, storage, [seen])
-    return {entry["name"]: entry for entry in entries_of("s", storage)}, seen
+    run_sweep(SweepConfig(name="s", workers=workers, concurrent=2, **settings), workload, search, storage, [seen])
+    return {entry.name: entry for entry in Ledger(storage.ledger).latest("s")}, seen
 
 
-def timeless(entry: Mapping[str, Any]) -> dict[str, Any]:
+def shared(storage: Storage) -> CacheConfig:
+    """The store of a storage."""
+    return CacheConfig(store=str(storage.store))
+
+
+def timeless(entry: TrialEntry) -> tuple[object, ...]:
     """The figures that do not tell how long it took."""
-    return {name: value for name, value in entry["metrics"].items() if "seconds" not in name} | entry["chunks"]
+    rungs = tuple((rung.name, rung.bpb, rung.nats_per_token) for rung in entry.rungs)
+    return entry.state, entry.bpb, entry.nats_per_token, entry.size, rungs
 
 
 def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
@@ -71,33 +83,33 @@ def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> 
     storage = Storage(tmp_path / "storage")
     base = override_all(tiny, {"cap_bytes": code_bytes(tiny) + 11_000})  # between the sizes of the two splits
     space: Space = {"optimizer.embedding_lr": [0.035, 1e30], "split": ["int4", "int8"]}
-    entries, seen = sweep(base, space, data, storage, reuse=False)
-    assert {name: entry["status"] for name, entry in entries.items()} == {
+    entries, seen = sweep(base, space, data, storage)
+    assert {name: entry.state for name, entry in entries.items()} == {
         "embedding_lr=0.035 int4": "done",
         "embedding_lr=0.035 int8": "infeasible",
         "embedding_lr=1e+30 int4": "failed",
         "embedding_lr=1e+30 int8": "failed",
     }
-    assert entries["embedding_lr=1e+30 int4"]["cause"].startswith("diverged: step 1")
-    assert len(Ledger(storage.ledger).entries()) == len(seen.entries) == len(set(seen.begun)) == 4
+    assert str(entries["embedding_lr=1e+30 int4"].reason).startswith("diverged: step 1")
+    assert len(Ledger(storage.ledger).trials()) == len(seen.entries) == len(set(seen.begun)) == 4
     done = entries["embedding_lr=0.035 int4"]
-    wanted = (done["trial"], "train_loss")
+    wanted = (done.trial, "train_loss")
     losses = {(step, value) for trial, curve, step, value in seen.points if (trial, curve) == wanted}
-    assert losses == {(point[0], point[2]) for point in done["curves"]["train_loss"]}
-    assert done["tags"]["device"].startswith("1 x ")
-    alone = {"config": done["config"]}
-    plain = spec_of(base, data, tmp_path / "alone") | alone
-    run_trial(plain, here, here)
+    curve = Ledger(storage.ledger).series(done).curves["train_loss"]
+    assert losses == {(point[0], point[2]) for point in curve}
+    assert str(done.device).startswith("1 x ")
+    alone = Trial(trial=done.trial, parameters={}, name="alone", config=done.config)
+    run(workload_of(base, data), spec_of(alone, tmp_path / "alone"))
     assert (tmp_path / "alone" / "artifact.golf").read_bytes() == storage.files(done)["artifact"].read_bytes()
-    again, seen_again = sweep(base, space, data, storage, reuse=False)
+    again, seen_again = sweep(base, space, data, storage)
     assert again == entries
     assert seen_again.begun == []
     other = Storage(tmp_path / "shared")
-    shared, _ = sweep(base, {**space, "optimizer.embedding_lr": [0.035]}, data, other)
-    for name, entry in shared.items():
+    together, _ = sweep(base, {**space, "optimizer.embedding_lr": [0.035]}, data, other, cache=shared(other))
+    for name, entry in together.items():
         assert timeless(entry) == timeless(entries[name])
         assert other.files(entry)["artifact"].read_bytes() == storage.files(entries[name])["artifact"].read_bytes()
-    assert sum("train" in entry["computed"] for entry in shared.values()) == 1
+    assert sum("train" in entry.computed for entry in together.values()) == 1
 
 
 def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
@@ -106,9 +118,9 @@ def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, 
     base = override_all(tiny, changes)
     space: Space = {"schedule.warmdown_start": [100, 120]}
     two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "golf"]
-    shared, calm = override_all(base, {"schedule.warmdown_start": 120}), tmp_path / "calm"
-    write_json(tmp_path / "shared.json", to_plain(shared))
-    command = [*two, "run", f"{tmp_path}/shared.json", "--data", str(data), "--out", str(calm)]
+    late, calm = override_all(base, {"schedule.warmdown_start": 120}), tmp_path / "calm"
+    write_json(tmp_path / "late.json", to_plain(late))
+    command = [*two, "run", f"{tmp_path}/late.json", "--data", str(data), "--out", str(calm)]
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     storage, pids = Storage(tmp_path / "killed"), []
 
@@ -126,19 +138,24 @@ def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, 
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    killed, _ = sweep(base, space, data, storage, Workers(2), save_seconds=0.2)
+    policy = CheckpointPolicy(seconds=0.2)
+    killed, _ = sweep(base, space, data, storage, Workers(2), checkpoint_policy=policy, cache=shared(storage))
     killer.join()
     assert len(pids) == 1
     entry = killed["warmdown_start=120"]
     assert storage.files(entry)["artifact"].read_bytes() == (calm / "artifact.golf").read_bytes()
-    assert entry["metrics"]["bpb"] == read_json(calm / "sliding.json")["result"]["bpb"]
+    sliding = read_result(calm / "sliding.json", RungResult)
+    assert sliding is not None
+    assert entry.bpb == sliding.bpb
     for entry in killed.values():
-        assert entry["status"] == "done"
-        assert [point[0] for point in entry["curves"]["train_loss"]] == list(range(150))
-        assert entry["tags"]["device"].startswith("2 x ")
-    computed = [name for entry in killed.values() for name in entry["computed"]]
+        assert entry.state == "done"
+        loss = Ledger(storage.ledger).series(entry).curves["train_loss"]
+        assert [point[0] for point in loss] == list(range(150))
+        assert str(entry.device).startswith("2 x ")
+    computed = [name for entry in killed.values() for name in entry.computed]
     assert sorted(computed)[-3:] == ["sliding", "train", "train"]
-    assert computed.count("prefix-101") == 1
+    stages = [str(entry.record.stage) for entry in Store(storage.store).all()]
+    assert stages.count("prefix-101") == 1
 
 
 def test_two_sweeps_at_once_on_one_store(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
@@ -159,21 +176,21 @@ def test_two_sweeps_at_once_on_one_store(cluster: None, tiny: RunConfig, data: P
     both = [start("narrow", "0.01"), start("wide", "0.01,0.02")]
     told = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
-    narrow, wide = ({e["trial"]: e for e in entries_of("tiny", Storage(tmp_path / n))} for n in ("narrow", "wide"))
+    narrow, wide = (entries_of(tmp_path / name) for name in ("narrow", "wide"))
     assert (len(narrow), len(wide)) == (2, 4)
-    assert all(entry["status"] == "done" for entry in (*narrow.values(), *wide.values()))
+    assert all(entry.state == "done" for entry in (*narrow.values(), *wide.values()))
     assert all(timeless(entry) == timeless(wide[trial]) for trial, entry in narrow.items())
-    computed = [name for entry in (*narrow.values(), *wide.values()) for name in entry["computed"]]
+    computed = [name for entry in (*narrow.values(), *wide.values()) for name in entry.computed]
     once = {"train": 1, "pack": 2, "live": 1, "ema": 1, "quantised": 2, "sliding": 2, "ttt": 4}
     assert {name: computed.count(name) for name in once} == once
     third = start("third", "0.01,0.02")
     output = third.communicate(timeout=100)[0]
     assert third.returncode == 0, output
-    recalled = {entry["trial"]: entry for entry in entries_of("tiny", Storage(tmp_path / "third"))}
-    assert {trial: timeless(entry) for trial, entry in recalled.items()} == {
+    loaded = entries_of(tmp_path / "third")
+    assert {trial: timeless(entry) for trial, entry in loaded.items()} == {
         trial: timeless(entry) for trial, entry in wide.items()
     }
-    assert [entry["computed"] for entry in recalled.values()] == [{}] * 4
+    assert [entry.computed for entry in loaded.values()] == [{}] * 4
     assert " started " not in output, "a trial of Ray's for what is stored"
 
 
@@ -186,19 +203,28 @@ def test_what_does_not_fit_is_refused_at_once(cluster: None) -> None:
         trials_at_once(Workers(2, gpus=1))
 
 
+def entries_of(storage: Path) -> dict[str, TrialEntry]:
+    """The last entries of a sweep by their trial."""
+    return {entry.trial: entry for entry in Ledger(Storage(storage).ledger).latest("tiny")}
+
+
 def test_states_of_trials_to_come_are_pinned(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a disk budget that drops the state from which a trial that has not begun wants to go on."""
     space: Space = {"schedule.steps": [8, 10], "schedule.warmdown_start": [4, 6], "split": ["int4"]}
-    search = Search(tiny, space, "grid", None, 0, open_dataset(data).digest)
-    storage = Storage(tmp_path)
-    book = SweepDriver(SweepSettings("s", "tiny", data, budget_bytes=1), storage, search, [])
-    keys = {trial.trial: set(book.stages(trial).keys) for trial in search.certain()}
-    assert book.store.pinned() == set().union(*keys.values())
-    for trial in list(keys):
-        assert book.next() is not None
-        book.end(trial, "its process was killed")
-        del keys[trial]
-        assert book.store.pinned() == set().union(*keys.values())
+    workload, storage = workload_of(tiny, data), Storage(tmp_path)
+    search = Search(SearchConfig(spaces=(space,), strategy="grid"), workload.trial)
+    workload = workload.for_trials(search.candidates())
+    config = SweepConfig(name="s", cache=replace(shared(storage), budget_bytes=1))
+    source = TrialSource(config, workload, search, storage)
+    recorder = ResultRecorder(config, workload, storage, [source])
+    assert source.store is not None
+    keys = {trial.trial: set(workload.stages(trial).keys) for trial in search.certain()}
+    assert source.store.pinned() == set().union(*keys.values())
+    while (spec := source.next()) is not None:
+        recorder.end(spec, "its process was killed")
+        del keys[spec.trial.trial]
+        assert source.store.pinned() == set().union(*keys.values())
+    assert not keys
 
 
 def test_one_driver_at_a_time(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from golf.config.config import RunConfig, override_all, to_plain
 from golf.runtime.files import read_json, write_json
-from tests.tune.workloads.gepa.test_runner import here, spec_of
-from tune.workloads.gepa.runner import TRAIN
+from tests.tune.workloads.gepa.helpers import in_process, spec_of, trial_of, workload_of
+from tune.workloads.gepa.stage_worker import TrainRequest
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -32,22 +32,22 @@ def test_a_training_outlives_its_nodes(tiny: RunConfig, data: Path, tmp_path: Pa
     config = override_all(tiny, {**changes, "cap_bytes": 60_000})
     write_json(tmp_path / "tiny.json", to_plain(config))
     command = [sys.executable, "-m", "tests.tune.nodes", f"{tmp_path}/tiny.json", str(data), f"{tmp_path}/storage"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
     assert ran.returncode == 0, ran.stderr[-3000:]
     seen = json.loads(ran.stdout.splitlines()[-1])
-    entry, steps = seen["entry"], [step for step, _ in seen["steps"]]
+    steps = [step for step, _ in seen["steps"]]
 
-    here(TRAIN, spec_of(config, data, tmp_path / "calm"))
+    request = TrainRequest(spec=spec_of(trial_of(config), tmp_path / "calm"))
+    in_process(workload_of(config, data))(request)
     calm = [value for _, _, value in read_json(tmp_path / "calm" / "curves.json")["train_loss"]]
-    losses = [value for _, _, value in entry["curves"]["train_loss"]]
-    assert losses == pytest.approx(calm, rel=2e-4)
+    assert seen["loss"] == pytest.approx(calm, rel=2e-4)
     assert [value for _, value in seen["steps"]] == pytest.approx([calm[step] for step in steps], rel=2e-4)
 
-    ranks = entry["tags"]["ranks"]
+    ranks = seen["world_history"]
     assert ranks.count(" from step ") == 2, (ranks, seen["times"], seen["told"])
     four, two, one = (turn.split(" from step ") for turn in ranks.split(", "))
     assert (four[0], two[0], one[0]) == ("4", "2", "1")
-    assert entry["tags"]["device"].startswith("4 x ")
+    assert seen["device"].startswith("4 x ")
     preempted, killed = int(two[1]), int(one[1])
     again = len(steps) - (19 - killed)
     assert steps[again:] == list(range(killed, 19)), "from the last saved state on, through the SIGTERM"

@@ -1,12 +1,18 @@
 """Points of a space and their trials."""
 
-import json
+from functools import partial
 
 import pytest
 
 from golf.config.presets import PRESETS
-from tune.search.search import STRATEGIES, Search
-from tune.search.space import Space, check_space, make_trial, points_of, read_choices, space_of, split_choices
+from tests.tune.entries import entry_of
+from tune.search.search import STRATEGIES, Search, SearchConfig
+from tune.search.space import Space, check_space, points_of, split_choices
+from tune.workloads.gepa.settings import config_of
+from tune.workloads.gepa.space import make_trial, read_choices, space_of
+
+DEMO = partial(make_trial, PRESETS["demo"], data="data")
+"""Makes trials of the demo."""
 
 
 def test_a_trial_is_known_by_its_configuration_and_data() -> None:
@@ -20,7 +26,7 @@ def test_a_trial_is_known_by_its_configuration_and_data() -> None:
 
 def test_a_split_keeps_what_is_not_part_of_it() -> None:
     """Fault: choosing a split changes which small tensors stay float, or the codec."""
-    config = make_trial(PRESETS["demo"], {"split": "pure-int6"}, "data").config
+    config = config_of(DEMO({"split": "pure-int6"}))
     assert config.quant.token_embedding.bits == 6
     assert config.quant.float_elements == PRESETS["demo"].quant.float_elements
 
@@ -88,7 +94,7 @@ def test_equal_choices_are_one() -> None:
     assert space == {"ttt.lr": [0.01, 0.02], "model.value_layers": [[0], [1]], "ttt.epochs": [1, 2]}
     assert [line for line in lines if "1e-2 is the same as 0.01" in line]
     assert len(lines) == 3
-    search = Search(PRESETS["demo"], {"ttt.lr": [0.01, 1e-2, 0.02]}, "grid", None, 0, "data")
+    search = Search(SearchConfig(spaces=({"ttt.lr": [0.01, 1e-2, 0.02]},), strategy="grid"), DEMO)
     assert search.num_trials == len(search.planned()) == 2
 
 
@@ -96,16 +102,12 @@ def test_equal_choices_are_one() -> None:
 def test_lists_are_values(strategy: str) -> None:
     """Fault: TypeError: unhashable type: 'list'."""
     space = read_choices(["model.value_layers=[0,1],[1]", 'ttt=null,{"lr":0.1}'], str)
-    search = Search(PRESETS["demo"], space, strategy, 4, 0, "data")
-    given = search.planned()
+    config = SearchConfig(spaces=(space,), strategy=strategy, num_trials=4)
+    given = Search(config, DEMO).planned()
     names = sorted(trial.name for trial in given)
     assert names[:2] == ["value_layers=[0,1] ttt=None", 'value_layers=[0,1] ttt={"lr":0.1}']
-    assert {trial.config.model.value_layers for trial in given} == {(0, 1), (1,)}
-    entries = [
-        {"trial": one.trial, "parameters": dict(one.parameters), "status": "failed", "metrics": {}} for one in given
-    ]
-    again = Search(PRESETS["demo"], space, strategy, 4, 0, "data", json.loads(json.dumps(entries)))
-    assert again.planned() == []
+    assert {config_of(trial).model.value_layers for trial in given} == {(0, 1), (1,)}
+    assert Search(config, DEMO, [entry_of(trial, "failed") for trial in given]).planned() == []
 
 
 def test_names_tell_fields_of_one_last_name_apart() -> None:
@@ -135,8 +137,8 @@ def test_a_value_out_of_its_range_is_blamed_before_what_it_spoils() -> None:
     for wrong in ({"ttt.lr": [-1.0]}, {"ttt.lr": ["0.1..0.5"]}, {"split": ["int9"]}):
         space = space_of("demo", wrong, say=str)
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
-            check_space(PRESETS["demo"], space)
-    check_space(PRESETS["demo"], space_of("demo", {"schedule.steps": [20], "schedule.warmdown_start": [10]}))
+            check_space(space, DEMO)
+    check_space(space_of("demo", {"schedule.steps": [20], "schedule.warmdown_start": [10]}), DEMO)
 
 
 def test_what_is_set_leaves_the_space() -> None:
@@ -151,9 +153,9 @@ def test_what_is_set_leaves_the_space() -> None:
         with pytest.raises(ValueError, match=r"--set ttt\.epochs"):
             space_of("demo", changes, {"ttt.epochs": 7}, str)
     after = space_of("demo", {}, {"quant.mlp.bits": 4}, str)
-    trial = make_trial(PRESETS["demo"], next(iter(points_of(after))), "data")
-    assert trial.config.quant.mlp.bits == 4, "the split would set it back"
-    assert space_of("demo", {}, {"quant.codec": "zlib"}, str) == own
+    trial = DEMO(next(iter(points_of(after))))
+    assert config_of(trial).quant.mlp.bits == 4, "the split would set it back"
+    assert space_of("demo", {}, {"quant.codec": "zstd"}, str) == own
 
 
 def test_a_file_has_no_space_of_its_own() -> None:

@@ -16,7 +16,7 @@ TOKENS, BYTES = 1000, 2436
 
 
 def autoregressive(count: int, length: int, correlation: float, seed: int) -> Floats:
-    """(count, length) stationary AR(1) streams of mean 0 and variance 1."""
+    """Returns [count, length] stationary AR(1) streams of mean 0 and variance 1."""
     noise = np.random.default_rng(seed).normal(size=(count, length))
     noise[:, 1:] *= math.sqrt(1.0 - correlation**2)
     for step in range(1, length):
@@ -25,7 +25,7 @@ def autoregressive(count: int, length: int, correlation: float, seed: int) -> Fl
 
 
 def of_differences(nats: Floats, **options: Any) -> tuple[float, float, float]:
-    """Estimate and interval in nats per token, from gains per chunk alike in tokens and bytes."""
+    """Returns estimate and interval in nats per token, from gains per chunk alike in tokens and bytes."""
     ones = np.ones(len(nats))
     got = paired_bootstrap(3000.0 - nats, np.full(len(nats), 3000.0), BYTES * ones, TOKENS * ones, **options)
     assert got.nats_interval is not None
@@ -60,7 +60,7 @@ def test_replicates_have_the_exact_law(length: int, total: int) -> None:
 
 
 def coverage(streams: Floats, block: int | None) -> float:
-    """How often a 95 % interval holds the mean 0."""
+    """Returns how often a 95 % interval holds the mean 0."""
     intervals = [of_differences(row, seed=seed, block=block, replicates=250) for seed, row in enumerate(streams)]
     return sum(low <= 0.0 <= high for _, low, high in intervals) / len(streams)
 

@@ -1,39 +1,40 @@
 """Plans of studies: fixed before the first value, kept in the ledger, not to be changed after it."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from golf.config.config import RunConfig, override_all
-from tests.tune.study.test_runs import entry
+from golf.config.config import RunConfig, override_all, to_plain
+from golf.config.rules import MARGIN_NATS, P_CLAIM
+from tests.tune.study.made_runs import made_run
+from tune.records.entries import PlanEntry, SequentialPlan, StudyPlan
 from tune.records.ledger import Ledger
-from tune.study.preregistration import (
-    SEEDS,
-    Plan,
-    Sequential,
-    agreed,
-    entry_of,
-    fixed_seeds,
-    fresh_seeds,
-    known_seeds,
-    plan_in,
-)
+from tune.study.conditions import configuration_key
+from tune.study.preregistration import SEEDS, agreed_plan, fixed_seeds, fresh_seeds, known_seeds
+from tune.study.sequential_test import NO_GAIN_ALPHA
 
-TEST = Sequential((3, 4, 5), "base", (1.21, 1.2103), False)
-PLAN = Plan("config", "data", (1, 2, 3, 4, 5), sequential=TEST)
+TEST = SequentialPlan(
+    looks=(3, 4, 5),
+    baseline="base",
+    baseline_bpb=(1.21, 1.2103),
+    published=False,
+    margin_nats=MARGIN_NATS,
+    alpha=P_CLAIM,
+    no_gain_alpha=NO_GAIN_ALPHA,
+)
+PLAN = StudyPlan(configuration="config", data="data", seeds=(1, 2, 3, 4, 5), sequential=TEST)
+FIXED = StudyPlan(configuration="config", data="data", seeds=(42, 7), repeats=3)
 
 
 def test_a_plan_comes_back_from_the_ledger(tmp_path: Path) -> None:
     """Fault: the same command is refused because its own plan came back changed."""
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    fixed = Plan("config", "data", (7, 8), 3, True)
-    for study, plan in (("a", fixed), ("b", PLAN)):
-        ledger.append(entry_of(study, plan))
-        assert plan_in(study, ledger.entries()) == plan
-    assert plan_in("c", ledger.entries()) is None
-    assert agreed("b", plan_in("b", ledger.entries()), PLAN, 3) == PLAN
+    for study, plan in (("a", FIXED), ("b", PLAN)):
+        ledger.append(PlanEntry(study=study, plan=plan))
+        assert [entry.plan for entry in ledger.plans(study)] == [plan]
+    assert agreed_plan("b", ledger.plans("b")[-1].plan, PLAN, 3) == PLAN
 
 
 CHANGES: list[tuple[str, dict[str, Any]]] = [
@@ -54,25 +55,25 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
 def test_a_sequential_plan_stays(named: str, change: dict[str, Any]) -> None:
     """Fault: looks, margin, order or baseline changed once values were seen, which voids the error rate."""
     with pytest.raises(ValueError, match=named):
-        agreed("s", PLAN, replace(PLAN, **change), 3)
+        agreed_plan("s", PLAN, replace(PLAN, **change), 3)
     if named != "cold":
-        assert agreed("s", PLAN, replace(PLAN, **change), 0) == replace(PLAN, **change)
+        assert agreed_plan("s", PLAN, replace(PLAN, **change), 0) == replace(PLAN, **change)
 
 
 def test_a_sequential_plan_comes_before_the_values() -> None:
     """Fault: a plan of looks made for values that are known."""
     fixed = replace(PLAN, sequential=None)
-    for earlier, told in ((None, "3 runs"), (fixed, "fixed number")):
-        with pytest.raises(ValueError, match=told):
-            agreed("s", earlier, PLAN, 3)
+    for earlier, message in ((None, "3 runs"), (fixed, "fixed number")):
+        with pytest.raises(ValueError, match=message):
+            agreed_plan("s", earlier, PLAN, 3)
 
 
 def test_a_fixed_study_grows_and_forgets_nothing() -> None:
     """Fault: a planned seed dropped by naming fewer the next time."""
-    earlier = Plan("config", "data", (42, 7), 3)
-    assert agreed("s", earlier, Plan("config", "data", (9, 7)), 2) == Plan("config", "data", (42, 7, 9), 3)
+    grown = agreed_plan("s", FIXED, replace(FIXED, seeds=(9, 7), repeats=0), 2)
+    assert grown == replace(FIXED, seeds=(42, 7, 9))
     with pytest.raises(ValueError, match="configuration"):
-        agreed("s", earlier, Plan("other", "data", (42, 7)), 2)
+        agreed_plan("s", FIXED, replace(FIXED, configuration="other"), 2)
 
 
 def test_seeds_go_on_in_one_order() -> None:
@@ -91,10 +92,10 @@ def test_seeds_go_on_in_one_order() -> None:
 
 def test_a_sequential_plan_takes_fresh_seeds() -> None:
     """Fault: a plan of looks at values that another study has shown already, under the names of the same seeds."""
-    config = override_all(RunConfig(), {"cap_bytes": 1000})
-    entries = [entry("sweep", 42, 1.2), entry("other", 7, 1.2), entry("s", 5, 1.2), entry("other", 9, None)]
-    entries.append(entry("other", 11, 1.2, set={"schedule.steps": 8000}))
-    known = known_seeds(config, "s", entries)
+    configuration = configuration_key(to_plain(override_all(RunConfig(), {"cap_bytes": 1000})), "gepa")
+    runs = [made_run("sweep", 42, 1.2), made_run("other", 7, 1.2), made_run("s", 5, 1.2), made_run("other", 9, None)]
+    runs.append(made_run("other", 11, 1.2, fields={"schedule.steps": 8000}))
+    known = known_seeds(configuration, "s", [entry for entry, _ in runs])
     assert known == {42: "sweep", 7: "other"}
     seeds = fresh_seeds(None, 12, known, None)
     assert len(set(seeds)) == 12

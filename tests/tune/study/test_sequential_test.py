@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 from scipy.special import stdtr
 
-from tune.study.sequential_test import Baseline, Verdict, nominal_levels, power, seeds_needed, sequential_decision
+from golf.submission.study import Decision
+from tune.study.sequential_test import BaselineSize, nominal_levels, power, seeds_needed, sequential_decision
 
 Floats = NDArray[np.float64]
 LOOKS = tuple(range(3, 11))
@@ -19,41 +20,41 @@ ROUNDS = 60_000
 
 
 def monte_carlo(expected: float, rounds: int = ROUNDS) -> float:
-    """Four standard errors of a share."""
+    """Returns four standard errors of a share."""
     return 4 * math.sqrt(expected * (1 - expected) / rounds)
 
 
 def draws(gain: float, num_baseline: int, ratio: float, seed: int) -> tuple[Floats, Floats]:
-    """Candidates (ROUNDS, 10) of deviation `ratio`, and baselines (ROUNDS, num_baseline) of deviation 1."""
+    """Returns candidates [ROUNDS, 10] of deviation `ratio`, and baselines [ROUNDS, num_baseline] of deviation 1."""
     generator = np.random.default_rng(seed)
     return generator.normal(0.0, ratio, (ROUNDS, LOOKS[-1])), generator.normal(gain, 1.0, (ROUNDS, num_baseline))
 
 
 def welch_p(candidate: Floats, baseline: Floats) -> Floats:
-    """(ROUNDS,) one-sided p values."""
+    """Returns [ROUNDS] one-sided p values of Welch's test."""
     return stats.ttest_ind(baseline, candidate, axis=1, equal_var=False, alternative="greater").pvalue
 
 
 def pooled_p(candidate: Floats, baseline: Floats) -> Floats:
-    """(ROUNDS,) one-sided p values with pooled variance."""
+    """Returns [ROUNDS] one-sided p values with pooled variance."""
     return stats.ttest_ind(baseline, candidate, axis=1, alternative="greater").pvalue
 
 
 def larger_p(candidate: Floats, baseline: Floats, turned: bool = False) -> Floats:
-    """(ROUNDS,) larger one of both p values, of a gain or, turned, of no gain."""
+    """Returns [ROUNDS] the larger one of both p values, of a gain or, turned, of no gain."""
     sign = -1.0 if turned else 1.0
     return np.maximum(welch_p(sign * candidate, sign * baseline), pooled_p(sign * candidate, sign * baseline))
 
 
 def first_below(p_values: list[Floats], levels: tuple[float, ...]) -> NDArray[np.int64]:
-    """(ROUNDS,) index of the first look whose p is at most its level; the number of looks where there is none."""
+    """Returns [ROUNDS] the index of the first look whose p is at most its level; the number of looks for none."""
     hits = np.array(p_values) <= np.array(levels)[:, None]
     return np.where(hits.any(axis=0), hits.argmax(axis=0), len(levels))
 
 
 @cache
 def p_by_look(gain: float, num_baseline: int, ratio: float) -> list[Floats]:
-    """The p value at each look: the larger one of Welch's and the pooled test."""
+    """Returns the p value at each look: the larger one of Welch's and the pooled test."""
     candidate, baseline = draws(gain, num_baseline, ratio, 17)
     return [larger_p(candidate[:, :look], baseline) for look in LOOKS]
 
@@ -82,12 +83,12 @@ def test_power_against_a_published_mean_by_integration(num: int) -> None:
 
 
 @pytest.mark.parametrize("baseline", ["equal", "published", 6])
-def test_seeds_needed_is_the_smallest(baseline: Baseline) -> None:
+def test_seeds_needed_is_the_smallest(baseline: BaselineSize) -> None:
     """Fault: one seed too few or too many."""
-    found = seeds_needed(0.0045, 0.0007, 0.003, 0.01, 0.8, baseline)
-    assert found is not None
-    assert power(0.0045, 0.0007, 0.003, 0.01, found, baseline) >= 0.8
-    assert power(0.0045, 0.0007, 0.003, 0.01, found - 1, baseline) < 0.8
+    num = seeds_needed(0.0045, 0.0007, 0.003, 0.01, 0.8, baseline)
+    assert num is not None
+    assert power(0.0045, 0.0007, 0.003, 0.01, num, baseline) >= 0.8
+    assert power(0.0045, 0.0007, 0.003, 0.01, num - 1, baseline) < 0.8
 
 
 def test_no_number_of_seeds_is_enough() -> None:
@@ -186,15 +187,15 @@ def test_decisions_are_those_of_the_simulation(excess: float) -> None:
     for number in range(120):
         values, others = candidate[number].tolist(), (baseline[number] + 0.5).tolist()
         end = min(gains[number], denials[number])
-        expected = Verdict.GAIN if gains[number] < denials[number] else Verdict.NO_GAIN
+        expected = Decision.GAIN if gains[number] < denials[number] else Decision.NO_GAIN
         for due, look in enumerate(LOOKS):
             got = sequential_decision(values[:look], others, 0.5, 0.05, LOOKS, 0.1)
             if due < end:
                 spent = look == LOOKS[-1]
-                assert got.verdict == (Verdict.UNDECIDED if spent else Verdict.CONTINUE)
+                assert got.decision == (Decision.UNDECIDED if spent else Decision.CONTINUE)
                 assert got.next_look == (None if spent else look + 1)
             else:
-                assert (got.verdict, len(got.looks), got.next_look) == (expected, end + 1, None)
+                assert (got.decision, len(got.looks), got.next_look) == (expected, end + 1, None)
 
 
 def test_no_gain_is_rarely_a_mistake() -> None:
@@ -220,14 +221,14 @@ def test_the_unit_does_not_matter(values: list[int], others: list[int]) -> None:
     looks = (2, 4, 6)
     plain = sequential_decision([float(v) for v in values], [float(v) for v in others], 1.0, 0.2, looks)
     moved = sequential_decision([4.0 * v + 32 for v in values], [4.0 * v + 32 for v in others], 4.0, 0.2, looks)
-    assert (plain.verdict, plain.next_look) == (moved.verdict, moved.next_look)
+    assert (plain.decision, plain.next_look) == (moved.decision, moved.next_look)
 
 
 def test_values_without_spread_decide_nothing() -> None:
     """Fault: three equal values taken for certainty."""
     got = sequential_decision([0.1] * 4, [1.1] * 3, 0.0, looks=(3, 4))
-    assert got.verdict == Verdict.UNDECIDED
-    assert sequential_decision([0.1] * 3, 1.1, 0.0).verdict == Verdict.CONTINUE
+    assert got.decision == Decision.UNDECIDED
+    assert sequential_decision([0.1] * 3, 1.1, 0.0).decision == Decision.CONTINUE
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,19 @@
-"""Statistics of seeds against scipy, direct integration and brute force; coverage and size by simulation."""
+"""Statistics of seeds against scipy, direct integration and brute force; parts of the noise by simulation."""
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+from golf.submission.study import Gain
 from tune.study.stats import (
-    Gain,
     cap_probability,
     holm,
     noise_split,
@@ -25,18 +25,12 @@ from tune.study.stats import (
 
 VALUES = st.lists(st.integers(-1000, 1000).map(lambda value: 1.2 + value / 2**14), min_size=2, max_size=8)
 """Scores on a binary grid: differences are exact or far above rounding."""
-ROUNDS = 4000
-
-
-def standard_errors(hits: int, rounds: int, expected: float) -> float:
-    """How many standard errors a count of hits is away from what is expected."""
-    return (hits / rounds - expected) / math.sqrt(expected * (1.0 - expected) / rounds)
 
 
 def figures(result: Any) -> list[float]:
-    """All numbers of a result, flat."""
+    """Returns all numbers of a result."""
     flat: list[Any] = []
-    for item in astuple(result):
+    for item in msgspec.structs.astuple(result):
         flat += item if isinstance(item, tuple) else [item]
     return [item for item in flat if item is not None]
 
@@ -50,15 +44,6 @@ def test_summary_against_scipy() -> None:
     assert got.standard_error == pytest.approx(stats.sem(values), rel=1e-12)
     expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.9)
     assert got.interval == pytest.approx((expected.low, expected.high), rel=1e-12)
-
-
-@pytest.mark.parametrize("num", [2, 3, 5])
-def test_coverage_of_the_mean(num: int) -> None:
-    """Fault: intervals that hold the truth more or less often than they say, at the few seeds there are."""
-    draws = np.random.default_rng(num).normal(1.2, 0.0007, (ROUNDS, num)).tolist()
-    intervals = [summarise(values, 0.9).interval for values in draws]
-    hits = sum(interval is not None and interval[0] <= 1.2 <= interval[1] for interval in intervals)
-    assert abs(standard_errors(hits, ROUNDS, 0.9)) < 4
 
 
 @settings(deadline=None)
@@ -91,22 +76,6 @@ def test_one_sample_p_by_direct_integration() -> None:
 
     area, _ = integrate.quad(lambda x: (2 + x * x) ** -1.5, statistic, math.inf)
     assert one_sample_gain(values, 1.23, 0.003).p == pytest.approx(area, rel=1e-8)
-
-
-@pytest.mark.parametrize(("num", "num_baseline", "ratio"), [(3, 3, 1.0), (3, 6, 2.0), (5, 5, 0.5)])
-def test_size_and_coverage_of_welch(num: int, num_baseline: int, ratio: float) -> None:
-    """Fault: gains claimed at the margin more often than alpha. 0.25 and 0.01 may be exceeded by 10 % and 50 %."""
-    generator = np.random.default_rng(num * num_baseline)
-    candidates = generator.normal(1.2, 0.001 * ratio, (ROUNDS, num)).tolist()
-    baselines = generator.normal(1.203, 0.001, (ROUNDS, num_baseline)).tolist()
-    results = [welch_gain(one, two, 0.003) for one, two in zip(candidates, baselines, strict=True)]
-    p_values = np.array([result.p for result in results], dtype=float)
-    assert standard_errors(int((p_values < 0.25).sum()), ROUNDS, 0.25 * 1.1) < 3
-    assert standard_errors(int((p_values < 0.01).sum()), ROUNDS, 0.01 * 1.5) < 3
-    covered = sum(
-        result.interval is not None and result.interval[0] <= 0.003 <= result.interval[1] for result in results
-    )
-    assert standard_errors(covered, ROUNDS, 0.95) > -4
 
 
 @settings(deadline=None)
@@ -182,14 +151,6 @@ def test_cap_probability_by_direct_integration() -> None:
     assert cap_probability(sizes, 15_990_000).margin_bytes == -7_500
 
 
-@pytest.mark.parametrize("num", [2, 3, 6])
-def test_cap_probability_is_calibrated(num: int) -> None:
-    """Fault: "1 %" that happens in 5 % of cases. With a further size as the cap, it must be uniform."""
-    sizes = np.random.default_rng(num).normal(15_900_000, 40_000, (ROUNDS, num + 1)).round().astype(int).tolist()
-    drawn = [cap_probability(row[:-1], row[-1]).probability for row in sizes]
-    assert stats.kstest(np.array(drawn, dtype=float), "uniform").pvalue > 0.001
-
-
 @settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1.0), max_size=6))
 def test_holm_is_the_closure_of_bonferroni(p_values: list[float]) -> None:
@@ -221,7 +182,7 @@ def test_noise_split_finds_the_components(repeat_sd: float, seed_sd: float) -> N
     truths = {"repeat_interval": repeat_sd, "seeds_interval": total, "share_interval": (repeat_sd / total) ** 2}
     for name, truth in truths.items():
         hits = sum(getattr(split, name)[0] <= truth <= getattr(split, name)[1] for split in splits)
-        assert abs(standard_errors(hits, rounds, 0.9)) < 4, name
+        assert hits / rounds == pytest.approx(0.9, abs=4 * math.sqrt(0.9 * 0.1 / rounds)), name
     raw = np.array([split.seeds_sd**2 - split.repeat_sd**2 for split in splits])
     assert abs(raw.mean() - seed_sd**2) < 4 * raw.std() / math.sqrt(rounds)
     parts = np.array([split.seed_only_sd for split in splits])

@@ -69,7 +69,7 @@ def outcome_of(
         keys=() if isinstance(runner, UncachedStageRunner) else tuple(stages.keys),
         checkpoints=train.checkpoints,
         check=check_from_plain(read_json(directory.file(CHECK_FILE))["result"]) if ladder else None,
-        byte_groups=_byte_groups(_Artifact(hash_file(artifact), artifact)),
+        byte_groups=byte_groups(Artifact(hash_file(artifact), artifact)),
         files={"artifact": str(artifact), "config": str(directory.file(CONFIG))},
     )
     return outcome, _series_of(results, directory)
@@ -133,7 +133,7 @@ def running_bpb(rung: RungResult) -> list[tuple[int, float, float]]:
 
 
 @dataclass(frozen=True)
-class _Artifact:
+class Artifact:
     """An artifact by its bytes, wherever its file is: trials that share one share its decoding."""
 
     sha256: str
@@ -141,5 +141,6 @@ class _Artifact:
 
 
 @lru_cache(maxsize=1024)
-def _byte_groups(artifact: _Artifact) -> dict[str, dict[str, float]]:
+def byte_groups(artifact: Artifact) -> dict[str, dict[str, float]]:
+    """Returns where an artifact's bytes go: group of tensors -> column -> value."""
     return group_ledger(artifact.path.read_bytes())

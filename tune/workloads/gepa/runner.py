@@ -115,7 +115,8 @@ def stage_runner(spec: TrialSpec, stages: GepaStages) -> Iterator[StageRunner]:
     if spec.cache is None:
         yield UncachedStageRunner(spec.directory, seconds_of)
         return
-    store, trial = Store(spec.cache.store, budget_bytes=spec.cache.budget_bytes), spec.trial.trial
+    cache, trial = spec.cache, spec.trial.trial
+    store = Store(cache.store, budget_bytes=cache.budget_bytes, lease_config=cache.lease_config)
     store.pin(stages.needed(lambda key: store.find(key) is not None), trial)
     try:
         yield CachedStageRunner(store, spec.directory, trial, seconds_of)

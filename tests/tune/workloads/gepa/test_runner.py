@@ -1,144 +1,141 @@
 """One trial in this process: its outcome, whatever happens."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
-from golf.config.config import RunConfig, override_all, to_plain
-from golf.pipeline.stages import RunFolder
-from golf.runtime.files import read_json
-from golf.runtime.process_group import ProcessGroup
+from golf.config.config import RunConfig, override_all
 from golf.train.run_log import LOG_FILE
-from tune.workloads.gepa.runner import EVALUATE, OUTCOME, TRAIN, run_stage, run_trial
+from tests.tune.workloads.gepa.helpers import in_process, run, spec_of, trial_of, workload_of
+from tune.records.entries import FailureKind, Outcome, TrialState
+from tune.workloads.base import StageRequest
+from tune.workloads.gepa.stage_worker import EVALUATE
+from tune.workloads.gepa.stages import TRAIN
 
 
-def spec_of(config: RunConfig, data: Path, folder: Path) -> dict[str, Any]:
-    """A trial's arguments."""
-    return {"trial": "t", "config": to_plain(config), "data": str(data), "folder": str(folder), "save_seconds": 60.0}
-
-
-def here(stage: str, spec: Mapping[str, Any]) -> None:
-    """A runner in this process."""
-    run_stage(stage, spec, ProcessGroup(), lambda curve, step, value: None, lambda: False)
-
-
-def outcome_of(spec: Mapping[str, Any], train: Any = here, evaluate: Any = here) -> dict[str, Any]:
-    """Run a trial and read what it left."""
-    run_trial(spec, train, evaluate)
-    outcome: dict[str, Any] = read_json(RunFolder(Path(spec["folder"])).file(OUTCOME))
-    return outcome
+def without_seconds(outcome: Outcome) -> dict[str, Any]:
+    """What does not depend on how fast the machine is."""
+    values = msgspec.to_builtins(outcome)
+    for name in ("seconds", "computed", "checkpoints", "files", "check"):
+        del values[name]
+    for rung in values["rungs"]:
+        del rung["seconds"]
+    return values
 
 
 def test_a_whole_trial(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a rung or curve missing, figures that do not belong together, a second run that gives others."""
-    spec = spec_of(tiny, data, tmp_path / "a")
-    outcome = outcome_of(spec)
-    metrics = outcome["metrics"]
-    assert outcome["status"] == "done"
-    assert metrics["bpb"] == metrics["bpb_ttt"] == outcome["curves"]["ttt_bpb"][-1][2]
-    assert metrics["artifact_bytes"] == metrics["model_bytes"] + metrics["code_bytes"]
-    assert metrics["artifact_bytes"] == Path(outcome["files"]["artifact"]).stat().st_size + metrics["code_bytes"]
-    assert [point[0] for point in outcome["curves"]["train_loss"]] == list(range(6))
-    assert [point[0] for point in outcome["curves"]["validation_bpb"]] == [4]
-    again = outcome_of(spec_of(tiny, data, tmp_path / "b"))
-    timeless = {name: value for name, value in metrics.items() if "seconds" not in name}
-    assert timeless == {name: value for name, value in again["metrics"].items() if "seconds" not in name}
-    assert outcome["chunks"] == again["chunks"]
+    workload, trial = workload_of(tiny, data), trial_of(tiny)
+    outcome, series = run(workload, spec_of(trial, tmp_path / "a"))
+    assert outcome.state == TrialState.DONE
+    assert outcome.bpb == outcome.rungs[-1].bpb == series.curves["ttt_bpb"][-1][2]
+    assert outcome.size is not None
+    assert outcome.size.model_bytes == Path(outcome.files["artifact"]).stat().st_size
+    assert [point[0] for point in series.curves["train_loss"]] == list(range(6))
+    assert [point[0] for point in series.curves["validation_bpb"]] == [4]
+    times = [point[1] for point in series.curves["ttt_bpb"]]
+    assert all(before < after for before, after in pairwise(times)), "each chunk has its own time"
+    assert outcome.cold
+    assert outcome.computed == outcome.seconds
+    assert outcome.check is not None
+    assert outcome.check.failed_points == ()
+    again, series_again = run(workload, spec_of(trial, tmp_path / "b"))
+    assert without_seconds(outcome) == without_seconds(again)
+    assert all((series.chunks[rung] == series_again.chunks[rung]).all() for rung in series.chunks)
     last = (tmp_path / "a" / LOG_FILE).read_text().splitlines()[-1]
-    assert last == f"final_ttt_exact val_loss:{metrics['nats']!r} val_bpb:{metrics['bpb']!r}"
+    assert last == f"final_ttt_exact val_loss:{outcome.nats_per_token!r} val_bpb:{outcome.bpb!r}"
 
 
 def test_over_the_cap_nothing_is_evaluated(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: an evaluation that is paid for in vain, or an overflow of another number of bytes."""
+    config = replace(tiny, cap_bytes=60_000)
+    workload = workload_of(config, data)
 
-    def evaluate(stage: str, spec: Mapping[str, Any]) -> None:
-        raise AssertionError("evaluated")
+    def execute(request: StageRequest) -> None:
+        assert request.stage == TRAIN
+        in_process(workload)(request)
 
-    outcome = outcome_of(spec_of(replace(tiny, cap_bytes=60_000), data, tmp_path), evaluate=evaluate)
-    assert outcome["status"] == "infeasible"
-    over = outcome["metrics"]["artifact_bytes"] - 60_000
-    assert outcome["metrics"]["overflow_bytes"] == over > 0
-    assert f"{over:,}" in outcome["cause"]
-    assert "bpb" not in outcome["metrics"]
+    outcome, _ = run(workload, spec_of(trial_of(config), tmp_path), execute)
+    assert outcome.state == TrialState.INFEASIBLE
+    assert outcome.size is not None
+    over = outcome.size.artifact_bytes - 60_000
+    assert outcome.size.over_bytes == over > 0
+    assert f"{over:,}" in str(outcome.reason)
+    assert outcome.bpb is None
     log = (tmp_path / LOG_FILE).read_text()
-    assert f"Total submission size rans: {outcome['metrics']['artifact_bytes']} bytes" in log
-    assert log.endswith(f"no result: infeasible, {outcome['cause']}\n")
+    assert f"Total submission size rans: {outcome.size.artifact_bytes} bytes" in log
+    assert log.endswith(f"no result: infeasible, {outcome.reason}\n")
 
 
 def test_a_diverged_trial_names_its_step(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a failed trial that ends the sweep, or hides why."""
     wild = override_all(tiny, {"optimizer.embedding_lr": 1e30, "optimizer.scalar_lr": 1e30})
-    outcome = outcome_of(spec_of(wild, data, tmp_path))
-    assert outcome["status"] == "failed"
-    assert outcome["cause"].startswith("diverged: step 1")
+    outcome, _ = run(workload_of(wild, data), spec_of(trial_of(wild), tmp_path))
+    assert outcome.state == TrialState.FAILED
+    assert str(outcome.reason).startswith("diverged: step 1")
     log = (tmp_path / LOG_FILE).read_text()
     assert "step:1/6 train_loss:" in log
-    assert log.endswith(f"no result: failed, {outcome['cause']}\n")
+    assert log.endswith(f"no result: failed, {outcome.reason}\n")
 
 
-def test_a_diverged_adaptation_is_of_the_kind_that_is_not_tried_again(
-    tiny: RunConfig, data: Path, tmp_path: Path
-) -> None:
+def test_diverged_ttt_is_of_the_kind_that_is_not_tried_again(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: an error of JSON's instead of a cause, for which each start of a sweep runs the trial again."""
-    outcome = outcome_of(spec_of(override_all(tiny, {"ttt.lr": 1e30}), data, tmp_path))
-    assert outcome["status"] == "failed"
-    assert outcome["cause"] == "diverged: ttt, chunk 1: loss nan; lower ttt.lr or ttt.epochs"
+    wild = override_all(tiny, {"ttt.lr": 1e30})
+    outcome, _ = run(workload_of(wild, data), spec_of(trial_of(wild), tmp_path))
+    assert outcome.failure is not None
+    assert outcome.failure.kind == FailureKind.DIVERGED
+    assert outcome.reason == "diverged: ttt, chunk 1: loss nan; lower ttt.lr or ttt.epochs"
 
 
 def test_a_full_disk_is_named(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a cause that a person cannot act on."""
 
-    def train(stage: str, spec: Mapping[str, Any]) -> None:
+    def execute(request: StageRequest) -> None:
         Path("/dev/full").write_text("a state")
 
-    outcome = outcome_of(spec_of(tiny, data, tmp_path), train=train)
-    assert outcome["cause"].startswith("disk full: OSError: [Errno 28]")
-    log = Path(outcome["files"]["log"]).read_text()
-    assert outcome["cause"] in log
+    outcome, _ = run(workload_of(tiny, data), spec_of(trial_of(tiny), tmp_path), execute)
+    assert str(outcome.reason).startswith("disk full: OSError: [Errno 28]")
+    log = Path(outcome.files["log"]).read_text()
+    assert str(outcome.reason) in log
     assert 'write_text("a state")' in log, "the line that failed"
 
 
 def test_a_finished_training_is_not_run_again(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a trial that was stopped in its evaluation trains again."""
-    spec, stages = spec_of(tiny, data, tmp_path), []
+    workload, spec, stages = workload_of(tiny, data), spec_of(trial_of(tiny), tmp_path), list[str]()
 
-    def stopped(stage: str, spec: Mapping[str, Any]) -> None:
-        raise RuntimeError("killed")
+    def execute(request: StageRequest) -> None:
+        stages.append(request.stage)
+        if stages == [TRAIN, EVALUATE]:
+            raise RuntimeError("killed")
+        in_process(workload)(request)
 
-    def counted(stage: str, spec: Mapping[str, Any]) -> None:
-        stages.append(stage)
-        here(stage, spec)
-
-    assert outcome_of(spec, counted, stopped)["status"] == "failed"
+    assert run(workload, spec, execute)[0].state == TrialState.FAILED
     trained = (tmp_path / "live.safetensors").stat().st_mtime_ns
     time.sleep(0.01)
-    assert outcome_of(spec, counted, counted)["status"] == "done"
-    assert stages == [TRAIN, EVALUATE]
+    assert run(workload, spec, execute)[0].state == TrialState.DONE
+    assert stages == [TRAIN, EVALUATE, EVALUATE]
     assert (tmp_path / "live.safetensors").stat().st_mtime_ns == trained
 
 
 def test_threads_are_those_of_the_trial_s_cpus(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: OMP_NUM_THREADS of the shell changes the last bits of what a store shares as equal."""
-    wide: dict[str, Any] = {
-        "model.model_dim": 128,
-        "model.mlp_hidden": 512,
-        "batch.tokens_per_step": 2048,
-        "schedule.steps": 3,
-    }
-    wide |= {"batch.sequence_length": 64, "schedule.warmdown_start": 0, "ttt": None, "validate_every": None}
-    config = replace(override_all(tiny, wide), cap_bytes=10**7)
-    before, figures = torch.get_num_threads(), {}
+    wide: dict[str, Any] = {"model.model_dim": 128, "model.mlp_hidden": 512, "schedule.steps": 3, "ttt": None}
+    wide |= {"batch.tokens_per_step": 2048, "batch.sequence_length": 64, "schedule.warmdown_start": 0}
+    config = replace(override_all(tiny, {**wide, "validate_every": None}), cap_bytes=10**7)
+    workload, before, figures = workload_of(config, data), torch.get_num_threads(), {}
     try:
         for shell, own in ((1, 1), (2, 1), (1, 2)):
             torch.set_num_threads(shell)
-            spec = spec_of(config, data, tmp_path / f"{shell}{own}") | {"world": {"ranks": 1, "threads": own}}
-            outcome = outcome_of(spec)
-            assert outcome["tags"]["device"].endswith(f", {own} thread(s)")
-            figures[shell, own] = outcome["metrics"]["bpb"], outcome["metrics"]["model_bytes"]
+            world = msgspec.structs.replace(workload.world, threads=own)
+            outcome, _ = run(replace(workload, world=world), spec_of(trial_of(config), tmp_path / f"{shell}{own}"))
+            assert str(outcome.device).endswith(f", {own} thread(s)")
+            figures[shell, own] = outcome.bpb, outcome.artifact_bytes
     finally:
         torch.set_num_threads(before)
     assert figures[2, 1] == figures[1, 1]

@@ -16,7 +16,7 @@ WORLD = {"ranks": 1, "cpus": 1, "device": "cpu"}
 BELOW_PACK = {"pack", "quantised", "sliding", "ttt"}
 LADDER = {"live", "ema", "quantised", "sliding", "ttt"}
 ALL = {"train", "prefix-2", *BELOW_PACK, *LADDER}
-OTHER = {"warmdown_shape": "linear", "averaging": "none", "clip": "deviations", "codec": "lzma", "optimizer": "adamw"}
+OTHER = {"warmdown_shape": "linear", "averaging": "none", "clip": "deviations", "codec": "zstd", "optimizer": "adamw"}
 OTHER |= {"control_dtype": "float16", "other_dtype": "float32", "method": "gptq"}
 OF_ONE_VALUE = {"quant.token_embedding.method", "quant.tables.method"}
 FIELDS_OF_ONE_KIND = {"sequence_length", "batch_windows", "chunk_tokens"}
@@ -46,8 +46,8 @@ def flipped(config: RunConfig, field: str) -> RunConfig:
         "batch.tokens_per_step": {"batch.tokens_per_step": 256},
         "schedule.ema_decay": {"schedule.ema_decay": 0.25},
         "schedule.qat_threshold": {"schedule.qat_threshold": 0.5},
-        "quant.level": {"quant.level": 3},
-        "quant.codec": {"quant.codec": "lzma", "quant.level": 9},
+        "quant.level": {"quant.codec": "zstd", "quant.level": 3},
+        "quant.codec": {"quant.codec": "zstd", "quant.level": 9},
         "validate_every": {"validate_every": 5},
         "compile": {"compile": True},
         "score.batch_windows": {"score.batch_windows": 3},

@@ -7,11 +7,14 @@ import pytest
 
 from golf.config.config import RunConfig
 from golf.data.dataset import open_dataset
-from golf.pipeline.stages import RunFolder, train_stage, training_identity
-from golf.runtime.process_group import ProcessGroup
+from golf.pipeline.identity import training_identity
+from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.stage_context import StageContext
+from golf.pipeline.train_stage import train_stage
 from golf.runtime.results import STATE, WEIGHTS
+from golf.train.hooks import Hooks
 from golf.train.loop import Preempted
-from tune.workloads.gepa.resume import link_latest_checkpoint, steps_of
+from tune.workloads.gepa.checkpoints import link_latest_checkpoint, steps_of
 
 
 def test_another_trial_goes_on_from_a_dead_ones_state(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
@@ -23,9 +26,10 @@ def test_another_trial_goes_on_from_a_dead_ones_state(tiny: RunConfig, data: Pat
         def event(curve: str, step: int, value: float) -> None:
             steps.extend([step] if curve == "train_loss" else [])
 
-        folder, keep = RunFolder(tmp_path / name), {3: tmp_path / name / "prefix-3"}
+        run = StageContext(config=tiny, dataset=dataset, directory=RunDirectory(tmp_path / name))
         preemption = (lambda: False) if stop_after is None else (lambda: len(steps) >= stop_after)
-        train_stage(tiny, dataset, folder, ProcessGroup(), event, start=start, keep=keep, preemption=preemption)
+        hooks = Hooks(event=event, preemption=preemption)
+        train_stage(run, hooks, start, {3: tmp_path / name / "prefix-3"})
 
     train("calm")
     for name, stop_after in (("early", 1), ("late", 4)):
