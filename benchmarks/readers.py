@@ -55,7 +55,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     text = random.Random(1)
     words = ["".join(text.choices("etaoinshrdlu", k=text.randint(2, 8))) for _ in range(60)]
     texts = [(str(number), " ".join(text.choices(words, k=60))) for number in range(40)]
-    prepare_text(texts, data, "words", vocab_size=MODEL.vocab_size, say=lambda line: None)
+    prepare_text(texts, data, "words", vocab_size=MODEL.vocab_size, log=lambda line: None)
     return {
         "artifact": artifact_reader(folder),
         "tensors": tensors_reader(folder),
