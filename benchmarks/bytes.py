@@ -284,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\ndemo, trained, {split}")
         entrants = [(order, 4) for order in (ORDERS[:1] if parsed.quick else ORDERS)]
         config = with_split(find_preset("demo"), split)
-        results[f"demo {split}"] = contest(demo, config, entrants, ("zstd", "lzma", "rans"))
+        results[f"demo {split}"] = contest(demo, config, entrants, ("zstd", "rans"))
     record, by_name, by_spread = with_split(find_preset("pr598"), parsed.split), ORDERS[0], ORDERS[2]
     print(f"\nrecord, drawn, {parsed.split}")
     entrants = [(by_name, 2)] if parsed.quick else [(by_name, 4), (by_spread, 2)]

@@ -1,25 +1,23 @@
-"""The file of a published model: what it is packed with, and the value that torch.save wrote, on the CPU.
+"""The file of a published model: its compression, and the value that torch.save wrote, on the CPU.
 
-Nothing in a file is executed, no file unpacks to more than a limit, and what cannot be read is named for what it is, in
-words of our own: those of PyTorch advise to load such a file unsafely.
+Nothing in a file is executed, and no file unpacks to more than a limit. The error for an unreadable file says what it
+is in our own wording: PyTorch's advises to load such a file unsafely.
 """
 
-import bz2
+import contextlib
 import io
-import lzma
 import pickle
 import re
 import struct
 import warnings
 import zipfile
-import zlib
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from golf.artifact.container import ARTIFACT_MAGIC
+from golf.artifact.streams import MARKED_STREAMS, RAW_LZMA2, StreamError, inflate
 
 try:
     import zstandard
@@ -29,14 +27,12 @@ except ModuleNotFoundError:
 LARGEST_BYTES = 1 << 30
 """Files that are larger, or unpack to more, are refused."""
 _MOST_LAYERS = 3
-"""Of compression around each other."""
-_LZMA_MEMORY = 256 << 20
-"""Bytes that unpacking lzma may take beside its output."""
+"""Layers of compression around each other."""
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError),
     *(pickle.UnpicklingError, struct.error, MemoryError, OverflowError, zipfile.BadZipFile),
 )
-"""What torch.load raises on damaged files, weights only."""
+"""Exceptions that torch.load raises on damaged files with weights_only."""
 _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(begin, re.DOTALL | re.IGNORECASE), told)
     for begin, told in (
@@ -57,13 +53,13 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"(\xef\xbb\xbf)?([\t\n\r\x20-\x7e]{256}|[\t\n\r\x20-\x7e]+\Z)", "a text, not a model"),
     )
 )
-"""What files that torch.save did not write begin with."""
+"""How files begin that torch.save did not write, and what they are."""
 
 
 def load_model_file(data: bytes) -> Any:
-    """The value in the bytes of a file that torch.save wrote, packed or not; tensors are on the CPU.
+    """Returns the value in the bytes of a file that torch.save wrote, compressed or not; tensors are on the CPU.
 
-    Raises: ValueError saying what the bytes are where they are anything else.
+    Raises: ValueError that says what the bytes are otherwise.
     """
     packed_with: list[str] = []
     raw = data
@@ -80,74 +76,16 @@ def load_model_file(data: bytes) -> Any:
 
 
 def _unpacked(data: bytes) -> tuple[str, bytes] | None:
-    """The compressor's name and what it packed; None where no known one did."""
+    """Returns the compressor's name and what it packed; None where no known one did."""
     if data[:4] == b"\x28\xb5\x2f\xfd":
         return "zstd", _unzstd(data)
-    for name, fits, start in _STREAMS:
-        if fits(data):
-            return name, _inflated(name, start(), data)
-    if _is_lzma2(data):
-        try:
-            return "raw LZMA2", _inflated("raw LZMA2", _start_lzma2(), data)
-        except ValueError as error:
-            if "more than" in str(error):
-                raise
+    for stream in MARKED_STREAMS:
+        if stream.matches(data):
+            return stream.name, inflate(data, stream, LARGEST_BYTES)
+    if RAW_LZMA2.matches(data):
+        with contextlib.suppress(StreamError):
+            return RAW_LZMA2.name, inflate(data, RAW_LZMA2, LARGEST_BYTES)
     return None
-
-
-class _Inflater(Protocol):
-    """What the standard library's decompressors have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
-
-
-def _start_lzma2() -> _Inflater:
-    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 64 << 20}])
-
-
-def _is_zlib(data: bytes) -> bool:
-    """Whether zlib's two bytes begin the data, which one file of a thousand has by chance: then it must unpack, too."""
-    known = len(data) > 2 and data[0] & 15 == 8 and data[0] >> 4 <= 7 and not data[1] & 32
-    if not known or int.from_bytes(data[:2]) % 31 or data[8:9] == b"{":
-        return False
-    try:
-        return bool(data[0] == 0x78 or zlib.decompressobj().decompress(data[:256], 1 << 16) is not None)
-    except zlib.error:
-        return False
-
-
-def _is_lzma_alone(data: bytes) -> bool:
-    size = int.from_bytes(data[5:13], "little")
-    return data[:1] == b"\x5d" and data[1:3] == b"\0\0" and len(data) > 13 and (size == 2**64 - 1 or size < 1 << 40)
-
-
-def _is_lzma2(data: bytes) -> bool:
-    """Whether raw LZMA2 may begin so: a chunk that resets all, stored or compressed."""
-    return data[:1] == b"\x01" or (len(data) > 6 and data[0] >= 0xE0 and data[5] < 225)
-
-
-_STREAMS: tuple[tuple[str, Callable[[bytes], bool], Callable[[], _Inflater]], ...] = (
-    ("gzip", lambda data: data[:3] == b"\x1f\x8b\x08", lambda: zlib.decompressobj(31)),
-    ("lzma (xz)", lambda data: data[:6] == b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _LZMA_MEMORY)),
-    ("lzma", _is_lzma_alone, lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, _LZMA_MEMORY)),
-    ("bzip2", lambda data: data[:3] == b"BZh" and data[4:10] == b"1AY&SY", bz2.BZ2Decompressor),
-    ("zlib", _is_zlib, zlib.decompressobj),
-)
-"""Compressors that the standard library undoes: name, how their files begin, a decompressor."""
-
-
-def _inflated(name: str, inflater: _Inflater, data: bytes) -> bytes:
-    try:
-        raw = inflater.decompress(data, LARGEST_BYTES + 1)
-    except (zlib.error, lzma.LZMAError, OSError, EOFError, MemoryError) as error:
-        raise ValueError(f"compressed with {name}, and damaged ({error})") from error
-    _check_size(len(raw))
-    if not inflater.eof:
-        raise ValueError(f"compressed with {name}, and cut off before its end: get it again")
-    return raw
 
 
 def _unzstd(data: bytes) -> bytes:
@@ -173,7 +111,7 @@ def _check_size(size: int) -> None:
 
 
 def _unshuffled(data: bytes) -> bytes:
-    """The bytes in their order, where a record's byte shuffle (mark, stride, every stride-th byte) put them apart."""
+    """Undoes a record's byte shuffle (mark, stride, then every stride-th byte), where there is one."""
     stride = data[4] if data[:4] == b"BSHF" and len(data) > 5 else 0
     if stride < 2:
         return data
@@ -187,7 +125,7 @@ def _unshuffled(data: bytes) -> bytes:
 
 
 def _refusal(data: bytes) -> str | None:
-    """Why these bytes are not given to torch.load; None where torch.save may have written them."""
+    """Returns why these bytes are not given to torch.load; None where torch.save may have written them."""
     if data[:4] == b"PK\x03\x04":
         return _refusal_of_zip(data)
     if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -200,7 +138,7 @@ def _refusal(data: bytes) -> str | None:
 
 
 def _refusal_of_zip(data: bytes) -> str | None:
-    """The same for a zip archive."""
+    """Returns the same for a zip archive."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -214,7 +152,10 @@ def _refusal_of_zip(data: bytes) -> str | None:
 
 
 def _load_plain(data: bytes) -> tuple[Any, str | None]:
-    """What torch.save wrote, or why it is not read: the one place where other people's files leave no other choice."""
+    """Returns the value that torch.save wrote, and why it cannot be read otherwise.
+
+    The one place where a pickle is read, weights only: other people's files leave no other choice.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), None

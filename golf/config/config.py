@@ -247,11 +247,11 @@ class QuantConfig:
     """Type of the small control tensors: scales, mixes, gains, gates, skips, bigram and value-embedding parts."""
     other_dtype: Literal["float32", "float16"] = "float16"
     """Type of the other small tensors."""
-    codec: Literal["rans", "zstd", "lzma", "zlib"] = "rans"
+    codec: Literal["rans", "zstd"] = "rans"
     """Compressor; "rans" models the codes by row and column and needs no package. A missing one is an error, never
     replaced."""
     level: int | None = None
-    """Compression level: zstd 1 to 22, lzma and zlib 0 to 9, as rans for what is not codes; None: the strongest."""
+    """Compression level: zstd 1 to 22, rans 0 to 9 for what is not codes; None: the strongest."""
     calibration_tokens: int = 65_536
     """Tokens of the training stream on which GPTQ measures the matrices' inputs, in sequences drawn by the seed."""
     damping: float = 0.01
@@ -270,7 +270,7 @@ class QuantConfig:
             _check(self, name, getattr(self, name).method == "clip", rule)
         for name in ("control_dtype", "other_dtype"):
             _check(self, name, getattr(self, name) in ("float32", "float16"), '"float32" or "float16"')
-        _check(self, "codec", self.codec in ("rans", "zstd", "lzma", "zlib"), '"rans", "zstd", "lzma" or "zlib"')
+        _check(self, "codec", self.codec in ("rans", "zstd"), '"rans" or "zstd"')
         low, high = (1, 22) if self.codec == "zstd" else (0, 9)
         right = self.level is None or low <= self.level <= high
         _check(self, "level", right, f"None or from {low} to {high} for codec {self.codec}")

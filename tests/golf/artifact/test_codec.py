@@ -1,9 +1,7 @@
 """Codecs: round trips, damage, and small files that promise large ones."""
 
-import lzma
 import random
 import tracemalloc
-import zlib
 
 import pytest
 import zstandard
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from golf.artifact import codec as codec_module
 from golf.artifact.codec import CodecError, compress, decompress
 
-CODECS = ["zstd", "lzma", "lzma2", "zlib"]
+CODECS = ["zstd", "lzma2"]
 
 
 @settings(max_examples=30, deadline=None)
@@ -61,17 +59,6 @@ def test_zstd_without_a_size_is_refused() -> None:
     packed = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1000))
     with pytest.raises(CodecError):
         decompress(packed, "zstd", 1000)
-
-
-def test_lzma_dictionary_is_bounded() -> None:
-    """Catches a stream that asks for a gigabyte of dictionary."""
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**20}]
-    packed = bytearray(lzma.compress(bytes(1000), check=lzma.CHECK_NONE, filters=filters))
-    assert packed[16] == 16  # 2**20 in the block header's dictionary byte
-    packed[16] = 38  # 2 GiB
-    packed[20:24] = zlib.crc32(packed[12:20]).to_bytes(4, "little")
-    with pytest.raises(CodecError, match="emory"):
-        decompress(bytes(packed), "lzma", 1000)
 
 
 def test_missing_and_unknown_codecs(monkeypatch: pytest.MonkeyPatch) -> None:

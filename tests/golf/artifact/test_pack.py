@@ -31,7 +31,7 @@ SHAPE = ModelConfig(
     value_layers=(2,),
     xsa_layers=1,
 )
-SMALL = QuantConfig(float_elements=100, codec="zlib", level=6)
+SMALL = QuantConfig(float_elements=100, codec="zstd", level=6)
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +72,20 @@ def test_groups(weights: dict[str, Tensor]) -> None:
 
 def test_small_tensors_stay_float(weights: dict[str, Tensor]) -> None:
     """Catches the two types exchanged, and a threshold off by one element."""
-    quant = QuantConfig(control_dtype="float16", other_dtype="float32", codec="zlib", level=6)
+    quant = QuantConfig(control_dtype="float16", other_dtype="float32", codec="zstd", level=6)
     _, read = unpack(pack(weights, SHAPE, quant).data)
     for name, weight in weights.items():
         matrix = name.startswith("token") or (name.startswith("blocks.") and name.endswith(".weight"))
         assert torch.equal(read[name], weight if matrix else weight.half().float()), name
     embedding = weights["token_embedding.weight"]
     for elements, exact in ((embedding.numel(), True), (embedding.numel() - 1, False)):
-        edge = QuantConfig(float_elements=elements, other_dtype="float32", codec="zlib", level=6)
+        edge = QuantConfig(float_elements=elements, other_dtype="float32", codec="zstd", level=6)
         _, read = unpack(pack(weights, SHAPE, edge).data)
         assert torch.equal(read["token_embedding.weight"], embedding) is exact
 
 
-@pytest.mark.parametrize("codec", ARTIFACT_CODECS)
-def test_ledger(weights: dict[str, Tensor], codec: Literal["rans", "zstd", "lzma", "zlib"]) -> None:
+@pytest.mark.parametrize("codec", ARTIFACT_CODECS.values())
+def test_ledger(weights: dict[str, Tensor], codec: Literal["rans", "zstd"]) -> None:
     """Catches bytes counted twice or not at all, and an entropy that is not that of the codes."""
     packed = pack(weights, SHAPE, replace(SMALL, codec=codec))
     ledger = group_ledger(packed.data)
@@ -144,4 +144,4 @@ def test_read_artifact_names_the_file(weights: dict[str, Tensor], tmp_path: Path
 def test_impossible_model(field: dict[str, object]) -> None:
     """Catches a model part that is believed, or an error of another type."""
     with pytest.raises(ArtifactError):
-        unpack(encode({}, to_plain(SHAPE) | field, "zlib", 6))
+        unpack(encode({}, to_plain(SHAPE) | field, "zstd", 6))

@@ -465,7 +465,7 @@ def test_an_intact_file_of_other_tensors_is_refused(
 ) -> None:
     """Fault: a model of the claimed size is built before anyone looks whether its tensors are there."""
     artifact = tmp_path / "forged.golf"
-    artifact.write_bytes(encode({"x": torch.zeros(3)}, to_plain(CONFIG.model) | change, "zlib", 1))
+    artifact.write_bytes(encode({"x": torch.zeros(3)}, to_plain(CONFIG.model) | change, "zstd", 1))
     settings = [f"score.{name}={json.dumps(value)}" for name, value in to_plain(CONFIG.score).items()]
     alone = ["--artifact", artifact, "--preset", "demo", "--data", place.data, "--out", tmp_path / "scored"]
     assert str(artifact) in refused(capsys, "score", *alone, "--set", "ttt=null", *settings)

@@ -30,8 +30,7 @@ from golf.config.config import (
 SIZES = st.integers(1, 10**6)
 POSITIVE = st.floats(1e-30, 1e30)
 SHARES = st.floats(0, 1, exclude_max=True)
-LEVELS: dict[Literal["rans", "zstd", "lzma", "zlib"], tuple[int, int]]
-LEVELS = {"rans": (0, 9), "zstd": (1, 22), "lzma": (0, 9), "zlib": (0, 9)}
+LEVELS: dict[Literal["rans", "zstd"], tuple[int, int]] = {"rans": (0, 9), "zstd": (1, 22)}
 
 
 @st.composite
@@ -278,11 +277,10 @@ def test_numbers_that_json_does_not_have(kind: type, name: str) -> None:
             kind(**{name: value})
 
 
-@pytest.mark.parametrize("codec", ["rans", "lzma", "zlib"])
-def test_a_level_belongs_to_its_codec(codec: str) -> None:
+def test_a_level_belongs_to_its_codec() -> None:
     """Catches zstd's level 22 given to a codec that ends at 9."""
     with pytest.raises(ValueError, match=r"level.*10"):
-        override_all(RunConfig(), {"quant.codec": codec, "quant.level": 10})
+        override_all(RunConfig(), {"quant.codec": "rans", "quant.level": 10})
 
 
 def test_more_frozen_blocks_than_blocks() -> None:

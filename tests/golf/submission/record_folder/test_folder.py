@@ -323,7 +323,7 @@ def test_a_gain_that_is_not_shown_fails(tmp_path: Path) -> None:
 
 def test_an_artifact_of_ours_is_read_back(tmp_path: Path, tiny: RunConfig) -> None:
     """Fault: a damaged artifact, or one of another size than its log tells, passes."""
-    data = pack(dict(GEPA(tiny.model).named_parameters()), tiny.model, replace(tiny.quant, codec="zlib")).data
+    data = pack(dict(GEPA(tiny.model).named_parameters()), tiny.model, replace(tiny.quant, codec="zstd")).data
     folder = whole(tmp_path, tuple(replace(run, model_bytes=len(data)) for run in RUNS))
     path = folder / "artifact_seed42.golf"
     path.write_bytes(data)
