@@ -13,7 +13,8 @@ from golf.artifact.pack import pack
 from golf.compliance.points import FAILED, NOT_APPLICABLE, PASSED, failures
 from golf.config.config import RunConfig
 from golf.model.gepa import GEPA
-from golf.submission.record_folder.folder import check_folder, track_of
+from golf.submission.record_folder.files import track_of
+from golf.submission.record_folder.folder import check_folder
 from tests.golf.submission.record_folder.made import (
     CODE,
     RUNS,
@@ -66,7 +67,7 @@ def test_the_late_form_passes(tmp_path: Path) -> None:
     rows = found(late(tmp_path, RUNS), previous_bpb=[1.1301, 1.1302, 1.1299])
     assert failures(rows.values()) == []
     assert rows[2].evidence["code_packed"] is True
-    assert rows[3].evidence["bytes_counted"]["42"] == rows[3].evidence["bytes_told"]["42"]
+    assert rows[3].evidence["bytes_counted"]["42"] == rows[3].evidence["bytes_stated"]["42"]
     assert rows[6].evidence["result"] == "quantized_ttt"
     assert rows[7].evidence["settings_compared"] >= 6
     assert rows[8].evidence["train_seconds"]["42"] == 600.038
