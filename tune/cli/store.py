@@ -16,9 +16,9 @@ from tune.cache.backend import LocalStorage
 from tune.cache.entry import Entry
 from tune.cache.gc import SHORT, collect, find_garbage, size_text
 from tune.cache.store import Store
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
-from tune.records.reading import ranges
+from tune.records.ledger import Ledger
+from tune.records.lines import ranges
 
 
 def storage_of(parsed: argparse.Namespace) -> Storage:
@@ -132,7 +132,7 @@ def collect_command(store: Store, parsed: argparse.Namespace) -> int:
 
 
 def needed_keys(ledgers: Iterable[Path]) -> set[str]:
-    """Returns the keys in the field `keys` of every ledger entry.
+    """Returns the keys of the outputs of all trials in the ledgers.
 
     Raises: ValueError when a ledger does not exist or is damaged.
     """
@@ -141,8 +141,7 @@ def needed_keys(ledgers: Iterable[Path]) -> set[str]:
         if not path.is_file():
             raise ValueError(f"there is no ledger at {path}, so all would be collected; name it with --ledger")
         ledger = Ledger(path)
-        for entry in ledger.entries():
-            needed |= set(entry.get("keys") or ())
+        needed |= {key for entry in ledger.trials() for key in entry.keys}
         if ledger.damaged:
             lines = ranges([line.line_number for line in ledger.damaged])
             raise ValueError(
