@@ -29,9 +29,9 @@ from tune.cache.backend import LocalStorage, StoreError
 from tune.cache.entry import ENTRY_VERSION, decode
 from tune.cache.fingerprint import canonical
 from tune.cache.lease import LeaseAcquirer, LeaseConfig, Pins
+from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.ledger import encode as ledger_line
-from tune.records.layout import Storage
 
 ROOT = Path(__file__).resolve().parents[1]
 

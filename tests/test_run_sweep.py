@@ -16,8 +16,8 @@ from golf.runtime.files import write_json
 from tests.tune.entries import entry_of
 from tune.cli.run_sweep import main
 from tune.records.entries import Failure, FailureKind
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.records.provenance import versions
 from tune.tracking.tracker import default_uri
 from tune.workloads.gepa.space import make_trial
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
 TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|done|infeasible| {12}a save of its state|\d+ of \d+ trials)")
 OTHER = re.compile(
-    r"|status .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|in a browser: .*|stopped: .*"
+    r"|state .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|in a browser: .*|stopped: .*"
 )
 
 

@@ -17,8 +17,8 @@ from tune.cache.backend import LocalStorage, ObjectStorage, StorageBackend, Stor
 from tune.cli.ledger import main as show_ledger
 from tune.cli.mirror import DATABASE, LEDGER, Mirror, copy, fetch, main
 from tune.cli.report import main as report
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tune.entries import entry_of
 from tests.tune.toy_stages import KEY, record_of
 from tune.cache.entry import FILES, marker_path
 from tune.cache.fingerprint import stage_key
@@ -16,6 +17,7 @@ from tune.cache.stage_graph import StageName
 from tune.cache.store import Store
 from tune.cli.store import main
 from tune.records.ledger import Ledger
+from tune.search.space import Trial
 
 ROOT = Path(__file__).parents[3]
 Tree = tuple[Store, list[str]]
@@ -38,8 +40,9 @@ def tree(tmp_path: Path) -> Tree:
         keys.append(stage_key(str(stage), {"lr": 0.1}, parents, "source"))
         (tmp_path / "result").write_text("text")
         store.publish(keys[-1], tmp_path, ["result"], record_of(stage, parents=parents, seconds=2.5, trial="abc"))
-    Ledger(storage / "ledger.jsonl").append({"trial": "a", "keys": keys[:2]})
-    Ledger(storage / "ledger.jsonl").append({"trial": "written before there was a store"})
+    trial = Trial(trial="a", parameters={}, name="a", config={})
+    for entry in (entry_of(trial, keys=tuple(keys[:2])), entry_of(trial)):
+        Ledger(storage / "ledger.jsonl").append(entry)
     return store, keys
 
 
@@ -103,7 +106,7 @@ def test_collect_what_no_ledger_needs(tree: Tree, capsys: pytest.CaptureFixture[
     assert [key[:12] in dry for key in keys] == [False, False, True, True]
     assert all(store.find(key) is not None for key in keys)
     other = Ledger(storage / "other.jsonl")
-    other.append({"keys": [keys[3]]})
+    other.append(entry_of(Trial(trial="b", parameters={}, name="b", config={}), keys=(keys[3],)))
     ledgers = ["--ledger", str(storage / "ledger.jsonl"), "--ledger", str(other.path)]
     store.pin([keys[2]], "trial")
     assert main(["gc", "--yes", "--storage", str(storage), *ledgers]) == 0
