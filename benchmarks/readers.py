@@ -31,10 +31,11 @@ from golf.data.text import prepare_text
 from golf.data.token_bytes import ByteTable
 from golf.runtime.results import TrainResult, read_result
 from tune.cache.backend import LocalStorage
-from tune.cache.entries import Entry, FileSum, decode
-from tune.cache.entries import encode as marker
+from tune.cache.entry import Entry, EntryRecord, FileSum, decode
+from tune.cache.entry import encode as marker
 from tune.cache.fingerprint import canonical
 from tune.cache.lease import LeaseConfig, Pins
+from tune.cache.stage_graph import StageName
 from tune.cli.ledger import listing
 from tune.records.export import chunk_rows, curve_rows, trial_rows
 from tune.records.ledger import Ledger
@@ -154,7 +155,8 @@ def marker_reader(folder: Path) -> Reader:
     """The marker of a store entry."""
     into, path = folder / "into", folder / f"{KEY}.json"
     files = {"live.pt": FileSum(10, KEY), "a/b.json": FileSum(3, KEY)}
-    intact = marker(Entry(KEY, f"{KEY}.0123456789ab", files, {"stage": "train", "seconds": 2.5, "parents": [KEY]}))
+    record = EntryRecord(stage=StageName("train"), seconds=2.5, parents=(KEY,))
+    intact = marker(Entry(KEY, f"{KEY}.0123456789ab", files, record))
 
     def spoil(source: random.Random) -> bytes:
         if source.random() < 0.2:
@@ -175,7 +177,7 @@ def marker_reader(folder: Path) -> Reader:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error  # as its caller says it
         assert entry.num_bytes >= 0, "a negative size"
-        assert entry.folder.startswith(KEY), "another entry's folder"
+        assert entry.directory.startswith(KEY), "another entry's folder"
         for name in entry.files:
             assert (into / name).resolve().is_relative_to(into.resolve()), "a file outside its folder"
 

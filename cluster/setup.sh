@@ -34,7 +34,7 @@ else
   echo "building environment $key, a few minutes"
   make_environment "$environment"
   "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --constraint "$project/cluster/constraints.txt" --editable "$project[cluster]"
+    --constraint "$project/cluster/constraints.txt" --editable "$project"
   "$environment/bin/python" -m pip check
   "$environment/bin/python" -c 'import torch, ray, mlflow, optuna, boto3'
   touch "$environment/.complete"

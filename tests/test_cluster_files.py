@@ -35,7 +35,7 @@ def loaded(path: Path) -> dict[str, Any]:
 def requirements() -> list[Requirement]:
     """What pyproject.toml asks of a node."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["cluster"])]
+    return [Requirement(text) for text in project["dependencies"]]
 
 
 def pinned() -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from benchmarks.hostile import Worker, hostile, judge, plan_of, summary
@@ -23,13 +24,14 @@ from golf.config.config import to_plain
 from golf.data.dataset import open_dataset
 from golf.data.token_bytes import ByteTable
 from golf.runtime.results import TrainResult, read_result
+from tests.tune.toy_stages import record_of
 from tune.cache.backend import LocalStorage, StoreError
-from tune.cache.entries import decode
+from tune.cache.entry import ENTRY_VERSION, decode
 from tune.cache.fingerprint import canonical
 from tune.cache.lease import LeaseAcquirer, LeaseConfig, Pins
+from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.ledger import encode as ledger_line
-from tune.records.layout import Storage
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -155,26 +157,26 @@ def test_a_bomb_takes_what_is_stated(tmp_path: Path) -> None:
 def resealed(**changes: Any) -> bytes:
     """The marker of an entry with other fields and a right checksum."""
     content: dict[str, Any] = {
-        "version": 1,
+        "version": ENTRY_VERSION,
         "key": KEY,
-        "folder": f"{KEY}.0123456789ab",
+        "directory": f"{KEY}.0123456789ab",
         "files": {"live.pt": {"num_bytes": 10, "sha256": KEY}},
-        "record": {},
+        "record": msgspec.to_builtins(record_of()),
     } | changes
     return canonical({**content, "sha256": hashlib.sha256(canonical(content)).hexdigest()}) + b"\n"
 
 
 def test_a_marker_that_was_sealed_again() -> None:
     """Fault: a store that others write to names files elsewhere, another entry's, or sizes that are none."""
-    assert decode(KEY, resealed()).folder.startswith(KEY)
+    assert decode(KEY, resealed()).directory.startswith(KEY)
     good = {"num_bytes": 10, "sha256": KEY}
     names = ["../x", "/etc/passwd", "a/../../b", "a//b", ".", "", "a\0b", "\ud800", "x" * 256, "a/" + "y" * 300]
     changes: list[dict[str, Any]] = [{"files": {name: good}} for name in names]
     sizes: tuple[Any, ...] = (-1, 1.5, "10", True, None, [], {})
     changes += [{"files": {"a": {**good, "num_bytes": size}}} for size in sizes]
     changes += [{"files": {"a": {**good, "sha256": value}}} for value in ("", "0", KEY.upper(), KEY + "0", 5, None)]
-    folders = [KEY, f"{KEY}/..", f"{KEY}.0123456789ab/..", "..", f"{'0' * 64}.0123456789ab", 5, None, {}]
-    changes += [{"folder": folder} for folder in folders]
+    directories = [KEY, f"{KEY}/..", f"{KEY}.0123456789ab/..", "..", f"{'0' * 64}.0123456789ab", 5, None, {}]
+    changes += [{"directory": directory} for directory in directories]
     for change in changes:
         with pytest.raises(ValueError, match="its marker"):
             decode(KEY, resealed(**change))
@@ -182,17 +184,17 @@ def test_a_marker_that_was_sealed_again() -> None:
 
 def test_pins_and_leases_of_others(tmp_path: Path) -> None:
     """Fault: one file in a shared store stops every sweep that uses it."""
-    place, patience = LocalStorage(tmp_path), LeaseConfig(lease_seconds=100.0)
+    storage, config = LocalStorage(tmp_path), LeaseConfig(lease_seconds=100.0)
     hostile_pins = (b"", b"[]", b"{}", b'{"keys": 5}', b'{"keys": [[]]}', b'{"keys": ["../x"]}', b"[" * 5000, b"\xff")
     for number, data in enumerate(hostile_pins):
-        place.create(f"pins/hostile.{number}", data)
-    pins = Pins(place, patience)
+        storage.create(f"pins/hostile.{number}", data)
+    pins = Pins(storage, config)
     pins.pin([KEY], "honest")
     assert pins.pinned() == {KEY}
     pins.unpin("honest")
     for name in (f"{KEY}.", f"{KEY}.x", f"{KEY}.9x", f"{KEY}.{'9' * 5000}"[:250], f"{KEY}.0001"):
-        place.create(f"leases/{name}", b"beats")
-    assert LeaseAcquirer(place, KEY, patience, lambda text: None).attempt() is not None
+        storage.create(f"leases/{name}", b"beats")
+    assert LeaseAcquirer(storage, KEY, config, lambda text: None).attempt() is not None
 
 
 def test_a_pipe_in_a_store(tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ import pytest
 
 from golf.config.config import RunConfig, override_all, to_plain
 from golf.runtime.files import write_json
-from tune.cluster.sweep import entries_of
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "GOLF_TEST_MARK"
@@ -130,9 +129,10 @@ def test_two_sweeps_at_once_leave_only_results(room: Room, tiny: RunConfig, data
     one = room.start(tiny, "one", data, "optimizer.embedding_lr=0.035,1e30", "split=int4")
     two = room.start(override_all(tiny, {"seed": 2}), "two", data, "split=int4", HOME="/proc/nohome")
     assert (one.wait(400), two.wait(400)) == (0, 0), room.told("one") + room.told("two")
-    assert {entry["status"] for entry in entries_of("one", room.storage)} == {"done", "failed"}
-    assert [entry["status"] for entry in entries_of("two", room.storage)] == ["done"]
-    assert len(Ledger(room.storage.ledger).entries()) == 3
+    ledger = Ledger(room.storage.ledger)
+    assert {entry.state for entry in ledger.latest("one")} == {"done", "failed"}
+    assert [entry.state for entry in ledger.latest("two")] == ["done"]
+    assert len(ledger.trials()) == 3
     assert room.leftovers() == {}
     assert room.strange() == []
 

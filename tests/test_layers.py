@@ -22,6 +22,7 @@ HOMES = {
     "mlflow": {"tune.tracking"},
     "optuna": {"tune.search"},
     "pyarrow": {"tune.cache", "tune.records"},
+    "obstore": {"tune.cache"},
     "matplotlib": {"tune.planning", "tune.report"},
     "scipy": {"tune.study"},
     "python_minifier": {"golf.pipeline"},
@@ -32,7 +33,7 @@ HOMES = {
 """Packages that may import a library."""
 ENVIRONMENT = {
     *("golf.runtime.process_group", "golf.pipeline.standalone", "golf.cli.main"),
-    *("tune.cluster.ray_cluster", "tune.cluster.reaper", "tune.records.redaction"),
+    *("tune.cache.s3", "tune.cluster.ray_cluster", "tune.cluster.reaper", "tune.records.redaction"),
 }
 """Modules that may touch os.environ."""
 

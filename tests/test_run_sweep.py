@@ -13,20 +13,21 @@ from mlflow import MlflowClient
 from golf.config.config import RunConfig, to_plain
 from golf.data.dataset import open_dataset
 from golf.runtime.files import write_json
-from run_sweep import main
-from tune.cluster.sweep import entries_of
-from tune.records.ledger import Ledger
+from tests.tune.entries import entry_of
+from tune.cli.run_sweep import main
+from tune.records.entries import Failure, FailureKind
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.records.provenance import versions
-from tune.search.space import make_trial
 from tune.tracking.tracker import default_uri
+from tune.workloads.gepa.space import make_trial
 from tune.workloads.gepa.stages import code_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
 TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|done|infeasible| {12}a save of its state|\d+ of \d+ trials)")
 OTHER = re.compile(
-    r"|status .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|in a browser: .*|stopped: .*"
+    r"|state .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|in a browser: .*|stopped: .*"
 )
 
 
@@ -63,8 +64,7 @@ def test_killed_interrupted_and_continued(tiny: RunConfig, data: Path, tmp_path:
     read_until(killed, lambda line: " done " in line)
     killed.kill()
     killed.communicate()
-    assert len(entries_of("tiny", storage)) == 1
-    first = entries_of("tiny", storage)[0]
+    [first] = Ledger(storage.ledger).latest("tiny")
 
     interrupted = start(arguments)
     read_until(interrupted, lambda line: " started " in line)
@@ -80,8 +80,9 @@ def test_killed_interrupted_and_continued(tiny: RunConfig, data: Path, tmp_path:
     assert last.returncode == 0
     assert "forecast" in forecast
     assert [line for line in lines if not (TIMED.match(line) or OTHER.fullmatch(line))] == []
-    entries = entries_of("tiny", storage)
-    assert [entry["status"] for entry in entries] == ["done"] * 2
+    ledger = Ledger(storage.ledger)
+    entries = ledger.latest("tiny")
+    assert [entry.state for entry in entries] == ["done"] * 2
     assert len((storage.ledger).read_text().splitlines()) == 2
     assert first in entries
 
@@ -90,13 +91,13 @@ def test_killed_interrupted_and_continued(tiny: RunConfig, data: Path, tmp_path:
     by_trial = {run.data.tags["trial"]: run for run in runs}
     assert len(runs) == 2
     for entry in entries:
-        run = by_trial[entry["trial"]]
+        run = by_trial[entry.trial]
         assert run.info.status == "FINISHED"
         assert run.data.tags["feasible"] == "true"
-        assert run.data.metrics["bpb"] == entry["metrics"]["bpb"]
+        assert run.data.metrics["bpb"] == entry.bpb
         history = client.get_metric_history(run.info.run_id, "train_loss")
         assert sorted((point.step, point.value) for point in history) == [
-            (point[0], point[2]) for point in entry["curves"]["train_loss"]
+            (point[0], point[2]) for point in ledger.series(entry).curves["train_loss"]
         ]
 
 
@@ -106,13 +107,11 @@ def test_when_all_trials_failed_the_command_fails(
     """Fault: a script takes a sweep without any result for a success."""
     write_json(tmp_path / "tiny.json", to_plain(tiny))
     storage, digest = Storage(tmp_path / "storage"), open_dataset(data).digest
-    made_by = {"code": code_digest(), "environment": versions(), "data": digest}
+    failure = Failure(kind=FailureKind.DIVERGED, message="step 1")
     for seed in (1, 2):
         trial = make_trial(tiny, {"seed": seed}, digest)
-        ended = {"status": "failed", "cause": "diverged: step 1", "metrics": {}, "curves": {}, "chunks": {}}
-        plain = {"parameters": trial.parameters, "config": to_plain(trial.config), "preset": "tiny", "tags": {}}
-        names = {"kind": "trial", "sweep": "tiny", "trial": trial.trial, "name": trial.name}
-        Ledger(storage.ledger).append({**names, **plain, **made_by, **ended})
+        fields = {"sweep": "tiny", "preset": "tiny", "code": code_digest(), "environment": versions(), "data": digest}
+        Ledger(storage.ledger).append(entry_of(trial, "failed", failure=failure, reason=str(failure), **fields))
     arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(storage.root)]
     assert main([*arguments, "--search", "grid", "--space", "seed=1,2", "--no-screening"]) == 1
     assert "all 2 trials failed: 2 x diverged: step 1" in capsys.readouterr().out
@@ -157,7 +156,7 @@ def test_a_dry_run_starts_nothing(
     output = capsys.readouterr().out
     assert not (tmp_path / "storage").exists()
     total = 2 * (5 + 7) * tiny.batch.tokens_per_step
-    assert re.search(rf"^ *24 +{total:,} +[\d,]+  in all, 4 trials", output, re.MULTILINE), output
+    assert re.search(rf"^ *24 +{total:,} +[\d,]+ +in all +4 trials", output, re.MULTILINE), output
 
 
 def test_a_file_is_a_file_whatever_its_name(
@@ -169,7 +168,7 @@ def test_a_file_is_a_file_whatever_its_name(
     assert main(arguments) == 2
     assert "a configuration file has no space of its own" in capsys.readouterr().err
     assert main([*arguments, "--search", "random", "--space", "seed=1,2,3,4,5,6,7,8"]) == 0
-    assert "in all, 8 trials" in capsys.readouterr().out
+    assert re.search("in all +8 trials", capsys.readouterr().out)
     assert main([arguments[0], *arguments[3:], "--space", "seed=1,2"]) == 2
     assert "needs --data" in capsys.readouterr().err
 

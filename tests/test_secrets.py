@@ -16,8 +16,8 @@ from golf.runtime.files import write_json
 from run_sweep import main
 from tune.cache.backend import StoreError, open_storage
 from tune.cluster.sweep import entries_of
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.records.redaction import redact, redact_all
 from tune.tracking.connection import complaint
 from tune.tracking.tracker import default_uri, sync

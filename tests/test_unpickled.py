@@ -149,7 +149,7 @@ def test_bombs_in_the_store(
     for kind, bomb in enumerate(bombs(mark)):
         spec = copied(ran[0], tmp_path / str(kind))
         shutil.rmtree(spec["folder"])
-        store = Store(spec["store"], say=lambda line: None)
+        store = Store(spec["store"], warn=lambda line: None)
         for entry in store.all():
             if not sealed:
                 for name in entry.files:
@@ -160,7 +160,7 @@ def test_bombs_in_the_store(
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(bomb)
             store.drop(entry.key)
-            store.publish(entry.key, folder, entry.record)
+            store.publish(entry.key, folder, list(entry.files), entry.record)
         outcome = run_again(spec, mark)
         if not sealed:  # all was dropped and computed again
             assert outcome["metrics"]["bpb"] == ran[1]

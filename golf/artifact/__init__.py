@@ -1,1 +1,1 @@
-"""Integer grids, codecs, the container, and the one-file bundle of the counted code."""
+"""Integer grids, GPTQ, entropy model, codecs, the container, byte breakdown, and files of published models."""

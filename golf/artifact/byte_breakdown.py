@@ -1,8 +1,7 @@
-"""Where an artifact's bytes go, tensor by tensor, from its own bytes alone.
+"""How many bytes of an artifact each tensor takes, from the artifact's bytes alone.
 
-An artifact enters; a row for every tensor and one for the header leave, and their packed bytes sum to the file's size.
-What a codec packs together belongs to no tensor alone: each gets a share of it, by its bits under the codec's tables
-(rans) or by what the codec makes of it alone. Nothing is decided by these numbers.
+The rows sum to the file's size. What a codec packs together belongs to no tensor alone: each gets a share of it, by its
+bits under the codec's tables (rans) or by its size when compressed alone.
 """
 
 import math
@@ -28,13 +27,13 @@ from golf.artifact.quantizer import Quantised
 from golf.artifact.rans import RANS_BITS
 
 LEDGER_HEADER = "header"
-"""The row of the file's header and its index."""
+"""Name of the row of the file's header and its index."""
 LEDGER_LEVEL = 6
-"""Level at which something is packed alone, where only the share is wanted."""
+"""Compression level for parts that are compressed alone, where only the share matters."""
 
 
 def byte_ledger(data: bytes) -> dict[str, dict[str, float]]:
-    """The rows by name of the tensor, and LEDGER_HEADER last.
+    """Returns the rows by name of the tensor, and LEDGER_HEADER last.
 
     Returns: "elements"; "bits", of a code or a float; "raw_bytes", codes (a byte each), scales and floats;
         "packed_bytes", the part of the file; of quantised tensors also "entropy_bytes", the order-0 entropy of the
@@ -73,7 +72,7 @@ def byte_ledger(data: bytes) -> dict[str, dict[str, float]]:
 
 
 def group_ledger(data: bytes) -> dict[str, dict[str, float]]:
-    """`byte_ledger` summed by tensor group ("float" for what is not quantised), without the bits."""
+    """Returns `byte_ledger` summed by tensor group ("float" for what is not quantised), without the bits."""
     groups: dict[str, dict[str, float]] = {}
     for name, row in byte_ledger(data).items():
         floats = name if name == LEDGER_HEADER else FLOAT_GROUP
@@ -83,7 +82,7 @@ def group_ledger(data: bytes) -> dict[str, dict[str, float]]:
 
 
 def ledger_lines(rows: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """The rows of `byte_ledger` as a table with the distance of the codes to their entropy, and the sums."""
+    """Yields the rows of `byte_ledger` as a table with the distance of the codes to their entropy, and the sums."""
     summed = ("elements", "entropy_bytes", "code_bytes", "packed_bytes")
     whole = {field: sum(row.get(field, 0.0) for row in rows.values()) for field in summed}
     width = max(map(len, rows))
@@ -98,14 +97,14 @@ def ledger_lines(rows: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
 
 
 def entropy_bytes(codes: NDArray[np.int8]) -> float:
-    """The order-0 entropy of all the codes together, in bytes."""
+    """Returns the order-0 entropy of all the codes together, in bytes."""
     counts = np.bincount(codes.ravel().view(np.uint8)).astype(float)
     counts = counts[counts > 0]
     return float((counts * np.log2(counts.sum() / counts)).sum()) / 8
 
 
 def _modelled(matrices: Sequence[NDArray[np.int8]]) -> tuple[float, list[float]]:
-    """Bytes of spreads and tables alone, and what each matrix costs under them, its own spreads with it."""
+    """Returns the bytes of spreads and tables alone, and what each matrix costs under them with its own spreads."""
     spreads = code_spreads(matrices)
     tables = class_tables(matrices, spreads)
     frequencies = table_frequencies(tables)
@@ -123,6 +122,6 @@ def _alone(data: bytes, codec: str) -> float:
 
 
 def _shared(size: float, alone: Mapping[str, float]) -> dict[str, float]:
-    """`size` bytes divided as `alone`."""
+    """Returns `size` bytes divided in the proportions of `alone`."""
     whole = sum(alone.values())
     return {name: size * part / whole for name, part in alone.items()}

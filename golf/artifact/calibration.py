@@ -1,7 +1,7 @@
-"""What the matrices of a trained model see on training data: the Hessians that GPTQ needs.
+"""Calibration for GPTQ: the Hessian of each matrix, measured on training data.
 
-A model and its training stream enter; for every calibrated matrix the mean of the outer products of its inputs leaves.
-The tokens are a function of the configuration and its seed. Validation tokens are no argument, so none can be read.
+The Hessian is the mean of the outer products of a matrix's inputs. The tokens are a function of the configuration and
+its seed. Validation tokens are no argument, so none can be read.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,9 @@ CALIBRATION_BATCH = 16_384
 
 @torch.no_grad()
 def calibrate(model: GEPA, stream: TokenStream, config: RunConfig) -> dict[str, Tensor]:
-    """The Hessian of every matrix that is packed by GPTQ, by the parameter's name.
+    """Returns the Hessian of every matrix that is packed by GPTQ, by the parameter's name.
 
-    Args: model: with the weights that are to be packed, on the device that computes.
+    Args: model: with the weights to be packed, on the device that computes.
     Returns: float64 (inputs, inputs) on that device; query, key and value, which have the same inputs, share one.
     """
     sums, sources, hooks = dict[str, Tensor](), dict[str, str](), []
@@ -47,13 +47,13 @@ def calibrate(model: GEPA, stream: TokenStream, config: RunConfig) -> dict[str, 
 
 
 def calibration_starts(stream: TokenStream, config: RunConfig) -> Tensor:
-    """Where in the training stream the sequences of the calibration begin, drawn by the run's seed."""
+    """Returns where in the training stream the sequences of the calibration begin, drawn by the run's seed."""
     count = -(-config.quant.calibration_tokens // config.batch.sequence_length)
     return torch.randint(stream.num_tokens, (count,), generator=torch.Generator().manual_seed(config.seed))
 
 
 def _adder(total_II: Tensor) -> Callable[[nn.Module, Any], None]:
-    """A hook that adds the outer products of a matrix's inputs."""
+    """Returns a hook that adds the outer products of a matrix's inputs."""
 
     def add(module: nn.Module, inputs: Any) -> None:
         x_NI = inputs[0].flatten(0, -2).float()

@@ -44,7 +44,7 @@ def compress(data: bytes, codec: str, level: int | None = None) -> bytes:
 
 
 def _bare(level: int) -> list[dict[str, Any]]:
-    """The filter of "lzma2": no byte of a table has to do with its neighbour's lower bits or its place."""
+    """Returns the filter of "lzma2": no byte of a table correlates with its neighbour's lower bits or its position."""
     return [{"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": BARE_DICTIONARY, "lc": 0, "lp": 0, "pb": 0}]
 
 

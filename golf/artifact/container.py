@@ -1,9 +1,8 @@
 """The artifact's file: a fixed header, the packed tensors, and nothing that can be executed.
 
-Tensors and the model's configuration enter `encode`, bytes leave; `decode` goes back. A codec of bytes packs all as one
-payload; "rans" models the codes and packs the rest as a head before them. The layout is in docs/artifact-format.md.
-Every size is checked before it is believed and the checksum before anything is unpacked, so a damaged or hostile file
-ends in `ArtifactError`. Never reads pickles.
+zstd compresses everything as one payload; "rans" models the codes and compresses the rest as a head before them. The
+layout is in docs/artifact-format.md. Every size is checked before memory is allocated for it, and the checksum before
+anything is unpacked, so a damaged or hostile file raises `ArtifactError`. Never reads pickles.
 """
 
 import hashlib
@@ -25,13 +24,13 @@ from golf.artifact.quantizer import Quantised, dequantise
 
 ARTIFACT_MAGIC = b"GOLF"
 ARTIFACT_VERSION = 2
-"""Version 1 had no rans, and is read as well."""
+"""Version 1 had no rans; it is still read."""
 ARTIFACT_HEADER = struct.Struct("<4sHBQQ32s")
 """Magic, version, codec's number, raw bytes, packed bytes, SHA-256 of the packed bytes."""
 ARTIFACT_CODECS = {0: "zstd", 3: "rans"}
 """Codecs by the number in the header; 1 and 2 are no longer read."""
 MODELLED_HEAD = struct.Struct("<II")
-"""With rans: raw bytes and packed bytes of the head."""
+"""Of an artifact packed with rans: raw bytes and packed bytes of the head."""
 LARGEST_PAYLOAD = 2**28
 """Bytes after unpacking; the weights in float32 take four times as much at most."""
 LARGEST_INDEX = 2**20
@@ -41,7 +40,7 @@ FLOAT_KINDS = {"f32": "<f4", "f16": "<f2"}
 
 
 class TensorEntry(NamedTuple):
-    """A tensor as the index has it."""
+    """A tensor's entry in the index."""
 
     name: str
     kind: str
@@ -62,7 +61,7 @@ class TensorEntry(NamedTuple):
 
     @property
     def num_codes(self) -> int:
-        """Its codes, a byte each before packing."""
+        """Number of its codes, a byte each before packing."""
         return math.prod(self.shape) if self.kind[0] == "q" else 0
 
 
@@ -77,7 +76,7 @@ class ArtifactError(ValueError):
 def encode(
     tensors: Mapping[str, Quantised | Tensor], model: Mapping[str, Any], codec: str, level: int | None = None
 ) -> bytes:
-    """The artifact's bytes; the same for the same arguments.
+    """Returns the artifact's bytes; the same for the same arguments.
 
     Args: tensors: quantised matrices, and float32 or float16 tensors; model: JSON values; codec: one of
         ARTIFACT_CODECS; level: see `compress`.
@@ -110,7 +109,7 @@ def encode(
 
 
 def index_bytes(model: Mapping[str, Any], entries: Sequence[TensorEntry]) -> bytes:
-    """The index with its length before it."""
+    """Returns the index with its length before it."""
     text = json.dumps({"model": dict(model), "tensors": entries}, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > LARGEST_INDEX:
         raise ValueError(f"the index has {len(text):,} bytes, more than {LARGEST_INDEX:,}; use fewer tensors")
@@ -118,7 +117,9 @@ def index_bytes(model: Mapping[str, Any], entries: Sequence[TensorEntry]) -> byt
 
 
 def byte_planes(entries: Sequence[TensorEntry], heads: Sequence[bytes]) -> bytes:
-    """The bytes of all floats of four bytes, then of two, each by place: exponents are alike, last bits are noise."""
+    """Returns the bytes of all 4-byte floats, then of all 2-byte ones, by position: exponents are alike, last bits
+    noise.
+    """
     planes = []
     for width in (4, 2):
         floats = b"".join(head for entry, head in zip(entries, heads, strict=True) if entry.width == width)
@@ -127,7 +128,7 @@ def byte_planes(entries: Sequence[TensorEntry], heads: Sequence[bytes]) -> bytes
 
 
 def stored_floats(value: Quantised | Tensor) -> tuple[str, list[int], bytes]:
-    """Kind, shape and head bytes (scales or floats) of one tensor.
+    """Returns kind, shape and head bytes (scales or floats) of one tensor.
 
     Raises: ValueError on a tensor that is neither float32 nor float16, has no elements, too many dimensions, or
         holds NaN or infinity.
@@ -145,7 +146,7 @@ def stored_floats(value: Quantised | Tensor) -> tuple[str, list[int], bytes]:
 
 
 def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The model's configuration as JSON values, and its tensors as float32.
+    """Returns the model's configuration as JSON values, and its tensors as float32.
 
     Raises: ArtifactError on anything but an intact artifact of a version known here. A missing zstandard is one, too.
     """
@@ -154,7 +155,7 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def decode_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Quantised | Tensor]]:
-    """As `decode`, with the tensors as they were stored."""
+    """Returns the same as `decode`, with the tensors as they are stored."""
     codec, raw_bytes = _check_header(data)
     packed = data[ARTIFACT_HEADER.size :]
     try:
@@ -179,7 +180,7 @@ def decode_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Quantised | Te
 
 
 def _read_payload(packed: bytes, codec: str, raw_bytes: int) -> Unpacked:
-    """What a codec of bytes packed."""
+    """Returns the content of a payload that was compressed as a whole."""
     payload = decompress(packed, codec, raw_bytes)
     model, entries, at = _read_index(payload)
     heads = []
@@ -193,7 +194,10 @@ def _read_payload(packed: bytes, codec: str, raw_bytes: int) -> Unpacked:
 
 
 def _read_modelled(packed: bytes, raw_bytes: int) -> Unpacked:
-    """What "rans" packed: sizes, then the index, the floats by their planes and the side part as a head, then words."""
+    """Returns the content of an artifact packed with "rans".
+
+    Its parts are sizes, then a head of the index, the floats by their planes and the side part, then words.
+    """
     if len(packed) < MODELLED_HEAD.size:
         raise ArtifactError(f"cut short: {len(packed)} packed bytes have no head")
     head_bytes, end = MODELLED_HEAD.unpack_from(packed)
@@ -218,7 +222,7 @@ def _read_modelled(packed: bytes, raw_bytes: int) -> Unpacked:
 
 
 def _check_header(data: bytes) -> tuple[str, int]:
-    """The codec and the payload's size, once magic, version, sizes and checksum hold."""
+    """Returns the codec and the payload's size, after magic, version, sizes and checksum are checked."""
     for start, what in ((b"\x80", "a pickle"), (b"PK", "a zip archive (as torch.save writes)")):
         if data.startswith(start):
             raise ArtifactError(f"this is {what}, not an artifact: refused, not executed")
@@ -243,7 +247,7 @@ def _check_header(data: bytes) -> tuple[str, int]:
 
 
 def _read_index(payload: bytes) -> tuple[dict[str, Any], list[TensorEntry], int]:
-    """The model and the tensors, each checked, from the JSON index that the payload begins with, and where it ends."""
+    """Returns the model and the tensors of the JSON index that begins a payload, each checked, and the index's end."""
     end = 4 + int.from_bytes(payload[:4], "little")
     if end > min(len(payload), 4 + LARGEST_INDEX):
         raise ArtifactError(f"the index ends at byte {end:,}, beyond the payload or the largest index")

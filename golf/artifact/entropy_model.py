@@ -1,9 +1,9 @@
-"""Matrices of int8 codes to bytes and back: each code is coded under the table of how far its row and column spread.
+"""Matrices of int8 codes to bytes and back: each code is coded under a table for the spread of its row and column.
 
-Matrices enter; a side part (a byte for each row and column, and the tables) and the coded words leave. A code's class
-is its row's byte plus its column's, and each class has a table of frequencies: small integers all. Rows of an embedding
+The packed form is a side part (a byte for each row and column, and the tables) and the coded words. A code's class
+is its row's byte plus its column's, and each class has a table of frequencies, all small integers. Rows of an embedding
 and columns of a matrix differ in their spread; a class for each quarter octave takes 3 % off the order-0 entropy of the
-demo's codes. All tensors share the tables, which pays for them. Floating point chooses bytes and never reads them.
+demo's codes. All tensors share the tables, which pays for them. Only the writer uses floating point, to choose bytes.
 """
 
 import itertools
@@ -19,9 +19,9 @@ SPREADS_PER_OCTAVE = 4
 """Classes for each doubling of the spread."""
 MOST_CLASSES = 256
 SMALL_SQUARE = 0.02
-"""Added to the square of every code: a row of zeros has a spread, too."""
+"""Added to the square of every code, so that a row of zeros has a spread, too."""
 TABLE_WEIGHTS = np.array([q if q < 8 else (4 + q % 4) << (q // 4 - 1) for q in range(56)], dtype=np.int64)
-"""What a byte of a stored table means: a relative frequency, to a quarter of its power of two."""
+"""Meaning of a byte of a stored table: a relative frequency, to a quarter of its power of two."""
 
 Codes = NDArray[np.int8]
 Spread = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -29,7 +29,7 @@ Spread = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def pack_codes(matrices: Sequence[Codes]) -> tuple[bytes, bytes]:
-    """The side part, to be compressed, and the words, which are."""
+    """Returns the side part, which is still to be compressed, and the words, which are compressed."""
     spreads = code_spreads(matrices)
     tables = class_tables(matrices, spreads)
     codes = np.concatenate([np.zeros(0, np.int8), *(codes.ravel() for codes in matrices)]).view(np.uint8)
@@ -38,7 +38,7 @@ def pack_codes(matrices: Sequence[Codes]) -> tuple[bytes, bytes]:
 
 
 def unpack_codes(side: bytes, words: bytes, shapes: Sequence[tuple[int, int]]) -> Codes:
-    """The codes of all matrices of these shapes, one after another.
+    """Returns the codes of all matrices of these shapes, one after another.
 
     Raises: CodecError when `side` and `words` are not those of such matrices.
     """
@@ -52,7 +52,7 @@ def unpack_codes(side: bytes, words: bytes, shapes: Sequence[tuple[int, int]]) -
 
 
 def code_spreads(matrices: Sequence[Codes]) -> list[Spread]:
-    """The spread of every matrix; the smallest class of all is 0."""
+    """Returns the spread of every matrix; the smallest class of all is 0."""
     found = []
     for codes in matrices:
         square = codes.astype(np.float32) ** 2 + SMALL_SQUARE
@@ -69,7 +69,7 @@ def code_spreads(matrices: Sequence[Codes]) -> list[Spread]:
 
 
 def num_classes(parts: Sequence[Spread]) -> int:
-    """Classes from 0 to the largest.
+    """Returns the number of classes, from 0 to the largest.
 
     Raises: CodecError when there are more than MOST_CLASSES.
     """
@@ -80,12 +80,12 @@ def num_classes(parts: Sequence[Spread]) -> int:
 
 
 def code_classes(parts: Sequence[Spread]) -> NDArray[np.uint8]:
-    """The class of every code, matrix after matrix, row by row."""
+    """Returns the class of every code, matrix after matrix, row by row."""
     return np.concatenate([np.zeros(0, np.uint8), *(np.add.outer(*spread).ravel() for spread in parts)])
 
 
 def class_tables(matrices: Sequence[Codes], parts: Sequence[Spread]) -> NDArray[np.uint8]:
-    """The stored table of each class, (classes, 256), by a code's unsigned byte."""
+    """Returns the stored table of each class, (classes, 256), by a code's unsigned byte."""
     counts = np.zeros((num_classes(parts), 256), np.int64)
     for codes, spread in zip(matrices, parts, strict=True):
         counts += class_counts(codes, spread, len(counts))
@@ -95,13 +95,13 @@ def class_tables(matrices: Sequence[Codes], parts: Sequence[Spread]) -> NDArray[
 
 
 def class_counts(codes: Codes, spread: Spread, number: int) -> NDArray[np.int64]:
-    """How often each byte occurs in each class of one matrix, (number, 256)."""
+    """Returns how often each byte occurs in each class of one matrix, (number, 256)."""
     places = np.add.outer(*spread).astype(np.intp) << 8 | codes.view(np.uint8)
     return np.bincount(places.ravel(), minlength=256 * number).reshape(number, 256)
 
 
 def table_frequencies(stored: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The tables' frequencies, (classes, 256), each row summing to 2**RANS_BITS.
+    """Returns the tables' frequencies, (classes, 256), each row summing to 2**RANS_BITS.
 
     Raises: CodecError on bytes that `class_tables` does not make.
     """

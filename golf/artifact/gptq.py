@@ -1,9 +1,8 @@
 """GPTQ: codes that keep a matrix's outputs, not its weights, as near as a grid allows.
 
-A matrix, the mean of the outer products of its inputs (its Hessian) and the scales of its grid enter, codes leave. The
-columns are rounded one after the other, those with the largest inputs first; what a column loses is made up for by the
-columns that are still to come, in the least squares sense. Inputs that are not correlated give the nearest codes. In
-float64, so that codes hardly hang on the order of sums. Source: Frantar et al. 2023, arXiv 2210.17323.
+The columns are rounded one after the other, those with the largest inputs first; the error of each column is corrected
+in the columns that remain, in the least squares sense. Uncorrelated inputs give the nearest codes. Computed in float64,
+so that codes hardly depend on the order of sums. Source: Frantar et al. 2023, arXiv 2210.17323.
 
 Shape letters: O outputs (rows), I inputs (columns).
 """
@@ -15,11 +14,11 @@ from golf.artifact.quantizer import NotFinite, nearest_codes
 from golf.config.config import GridConfig
 
 LAZY_COLUMNS = 32
-"""Columns whose corrections of the columns behind them are applied at once, as one matrix product."""
+"""Columns whose corrections of the columns after them are applied at once, as one matrix product."""
 
 
 def gptq_codes(weight_OI: Tensor, hessian_II: Tensor, scale: Tensor, grid: GridConfig, damping: float) -> Tensor:
-    """The codes of a matrix on the steps `scale`, int8 (rows, columns).
+    """Computes the codes of a matrix on the steps `scale`, int8 (rows, columns).
 
     Args: weight_OI: float32; hessian_II: float64, on the device where it is computed; scale: float16 (rows,) or ();
         damping: share of the Hessian's mean diagonal added to its diagonal.
@@ -46,7 +45,7 @@ def gptq_codes(weight_OI: Tensor, hessian_II: Tensor, scale: Tensor, grid: GridC
 
 
 def _inverse_factor(hessian_II: Tensor, damping: float) -> Tensor:
-    """The upper triangular U with Uᵀ U the inverse of the damped Hessian: row i corrects for column i."""
+    """Returns the upper triangular U with Uᵀ U the inverse of the damped Hessian: row i corrects for column i."""
     damped_II = hessian_II + damping * hessian_II.diagonal().mean() * torch.eye(len(hessian_II)).to(hessian_II)
     lower_II, failed = torch.linalg.cholesky_ex(damped_II)
     if bool(failed) or not bool(damped_II.isfinite().all()):

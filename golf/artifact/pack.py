@@ -1,7 +1,7 @@
 """Weights to an artifact by the quantisation split, and back to the same model's weights.
 
-Named float32 weights enter; bytes leave. Reading an artifact needs nothing but the artifact. Nothing here sees
-data: codes are chosen from the weights and, for GPTQ, from Hessians that the caller measured on training data.
+Reading an artifact needs nothing but the artifact. Packing sees no data: codes are chosen from the weights and, for
+GPTQ, from Hessians that the caller measured on training data.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ LARGEST_ARTIFACT = 64 << 20
 """Bytes; a larger file is refused before it is read."""
 FLOAT_GROUP = "float"
 SHOWN = 300
-"""Characters of an error's cause, which may quote the file."""
+"""Characters of an error's cause that are shown; it may quote the file."""
 NO_HESSIANS: Mapping[str, Tensor] = MappingProxyType({})
-"""Where all codes are the nearest."""
+"""The Hessians of a split without GPTQ."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Packed:
 
 
 def group_of(name: str) -> str:
-    """The group of QuantConfig that a parameter belongs to, or "float" for those that are never quantised."""
+    """Returns the group of QuantConfig that a parameter belongs to, or "float" for those that are never quantised."""
     if name.startswith("blocks.") and name.endswith(".weight"):
         return "attention" if ".attention." in name else "mlp"
     if name == "token_embedding.weight":
@@ -45,28 +45,28 @@ def group_of(name: str) -> str:
 
 
 def is_control(name: str) -> bool:
-    """Whether a small tensor is a control tensor: all but the blocks' matrices and the token embedding."""
+    """Returns whether a small tensor is a control tensor: all but the blocks' matrices and the token embedding."""
     return group_of(name) not in ("attention", "mlp", "token_embedding")
 
 
 def grid_of(name: str, elements: int, quant: QuantConfig) -> GridConfig | None:
-    """The grid of a tensor; None for the small ones and vectors, which stay float."""
+    """Returns the grid of a tensor; None for the small ones and vectors, which stay float."""
     group = group_of(name)
     return None if group == FLOAT_GROUP or elements <= quant.float_elements else getattr(quant, group)
 
 
 def float_type(name: str, quant: QuantConfig) -> torch.dtype:
-    """The stored type of a tensor that stays float."""
+    """Returns the stored type of a tensor that stays float."""
     return getattr(torch, quant.control_dtype if is_control(name) else quant.other_dtype)
 
 
 def quantise_tensors(
     weights: Mapping[str, Tensor], quant: QuantConfig, hessians: Mapping[str, Tensor] = NO_HESSIANS
 ) -> dict[str, Quantised | Tensor]:
-    """The tensors as they are stored, in the order of their names: on their groups' grids, or float.
+    """Returns the tensors as they are stored, in the order of their names: on their groups' grids, or float.
 
     Args: hessians: of every matrix whose grid has the method "gptq", see `golf.artifact.calibration`.
-    Raises: NotFinite naming the tensor that is not finite; ValueError where one has no Hessian though it needs it.
+    Raises: NotFinite naming the tensor that is not finite; ValueError naming the matrix whose Hessian is missing.
     """
     stored: dict[str, Quantised | Tensor] = {}
     by_grid: dict[GridConfig, dict[str, Tensor]] = {}
@@ -99,12 +99,12 @@ def pack(
     quant: QuantConfig,
     hessians: Mapping[str, Tensor] = NO_HESSIANS,
 ) -> Packed:
-    """Quantise and encode `weights` (float32, by parameter name); `hessians` as for `quantise_tensors`."""
+    """Quantises and encodes `weights` (float32, by parameter name); `hessians` as for `quantise_tensors`."""
     return Packed(encode(quantise_tensors(weights, quant, hessians), to_plain(model), quant.codec, quant.level))
 
 
 def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The model's shape and its float32 weights by parameter name.
+    """Returns the model's shape and its float32 weights by parameter name.
 
     Raises: ArtifactError when the bytes are not a whole artifact of this version.
     """
@@ -121,7 +121,7 @@ def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 
 def read_artifact(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """`unpack` of a file; errors name the file."""
+    """Returns `unpack` of a file; errors name the file."""
     size = path.stat().st_size
     if size > LARGEST_ARTIFACT:
         raise ArtifactError(f"{path} has {size} bytes, more than any artifact ({LARGEST_ARTIFACT}); refused")

@@ -1,7 +1,7 @@
-"""The file of a published model: what it is packed with, and the value that torch.save wrote, on the CPU.
+"""The file of a published model: its compression, and the value that torch.save wrote, on the CPU.
 
-Nothing in a file is executed, no file unpacks to more than a limit, and what cannot be read is named for what it is, in
-words of our own: those of PyTorch advise to load such a file unsafely.
+Nothing in a file is executed, and no file unpacks to more than a limit. The error for an unreadable file says what it
+is in our own wording: PyTorch's advises to load such a file unsafely.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _UNREADABLE = (
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError),
     *(pickle.UnpicklingError, struct.error, MemoryError, OverflowError, zipfile.BadZipFile),
 )
-"""What torch.load raises on damaged files, weights only."""
+"""Exceptions that torch.load raises on damaged files with weights_only."""
 _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(begin, re.DOTALL | re.IGNORECASE), told)
     for begin, told in (
@@ -53,13 +53,13 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"(\xef\xbb\xbf)?([\t\n\r\x20-\x7e]{256}|[\t\n\r\x20-\x7e]+\Z)", "a text, not a model"),
     )
 )
-"""What files that torch.save did not write begin with."""
+"""How files begin that torch.save did not write, and what they are."""
 
 
 def load_model_file(data: bytes) -> Any:
-    """The value in the bytes of a file that torch.save wrote, packed or not; tensors are on the CPU.
+    """Returns the value in the bytes of a file that torch.save wrote, compressed or not; tensors are on the CPU.
 
-    Raises: ValueError saying what the bytes are where they are anything else.
+    Raises: ValueError that says what the bytes are otherwise.
     """
     packed_with: list[str] = []
     raw = data
@@ -111,7 +111,7 @@ def _check_size(size: int) -> None:
 
 
 def _unshuffled(data: bytes) -> bytes:
-    """The bytes in their order, where a record's byte shuffle (mark, stride, every stride-th byte) put them apart."""
+    """Undoes a record's byte shuffle (mark, stride, then every stride-th byte), where there is one."""
     stride = data[4] if data[:4] == b"BSHF" and len(data) > 5 else 0
     if stride < 2:
         return data
@@ -125,7 +125,7 @@ def _unshuffled(data: bytes) -> bytes:
 
 
 def _refusal(data: bytes) -> str | None:
-    """Why these bytes are not given to torch.load; None where torch.save may have written them."""
+    """Returns why these bytes are not given to torch.load; None where torch.save may have written them."""
     if data[:4] == b"PK\x03\x04":
         return _refusal_of_zip(data)
     if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -138,7 +138,7 @@ def _refusal(data: bytes) -> str | None:
 
 
 def _refusal_of_zip(data: bytes) -> str | None:
-    """The same for a zip archive."""
+    """Returns the same for a zip archive."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -152,7 +152,10 @@ def _refusal_of_zip(data: bytes) -> str | None:
 
 
 def _load_plain(data: bytes) -> tuple[Any, str | None]:
-    """What torch.save wrote, or why it is not read: the one place where other people's files leave no other choice."""
+    """Returns the value that torch.save wrote, and why it cannot be read otherwise.
+
+    The one place where a pickle is read, weights only: other people's files leave no other choice.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), None

@@ -32,7 +32,7 @@ from golf.model.gepa import GEPA
 WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts that torch.compile, DistributedDataParallel and the like put into names."""
 _MOST_NAMES = 5
-"""Named in one sentence."""
+"""Names that one sentence lists at most."""
 
 _PAIRS = [
     ("token_embedding.weight", "tok_emb.weight"),
@@ -58,12 +58,12 @@ _TO_OURS = [(theirs, ours) for ours, theirs in _PAIRS]
 
 
 def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The project's names for a state dictionary under the published names; values unchanged, float32."""
+    """Returns the project's names for a state dictionary under the published names; values unchanged, float32."""
     return {_rename(name, _TO_OURS): tensor.float() for name, tensor in weights.items()}
 
 
 def to_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The published names for a state dictionary under the project's; the inverse of `from_published`."""
+    """Returns the published names for a state dictionary under the project's; the inverse of `from_published`."""
     return {_rename(name, _PAIRS): tensor for name, tensor in weights.items()}
 
 
@@ -74,7 +74,7 @@ def _rename(name: str, pairs: list[tuple[str, str]]) -> str:
 
 
 def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig:
-    """The shape of a model from its weights under the project's names.
+    """Returns the shape of a model from its weights under the project's names.
 
     What shapes do not tell (rotary settings, softcap, XSA layers) is taken from `base`; the value embedding
     is taken to be on the last layers.
@@ -114,13 +114,13 @@ def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig
 
 @dataclass(frozen=True)
 class Published:
-    """What a published file holds."""
+    """The content of a published file."""
 
     values: Mapping[str, Quantised | Tensor]
     """Quantised matrices, float16 and float32 tensors, under the published names. Codes that are no int8 matrix, or
     whose scales are no float16 numbers, are float32 tensors of the same values."""
     wrappers: tuple[str, ...] = ()
-    """Those of WRAPPERS that were taken out of the names."""
+    """Those of WRAPPERS that were removed from the names."""
 
     @property
     def ours(self) -> dict[str, Quantised | Tensor]:
@@ -129,7 +129,7 @@ class Published:
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
-    """The weights in a published `final_model.pt` or `final_model.int6.ptz`, under the project's names.
+    """Returns the weights in a published `final_model.pt` or `final_model.int6.ptz`, under the project's names.
 
     Returns: float32 tensors; quantised ones dequantised. Nothing in the file is executed.
     Raises: ValueError naming the file when it is neither, is damaged or holds more than plain tensors.
@@ -139,7 +139,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
 
 
 def read_published_file(path: Path) -> Published:
-    """As `read_published`, with codes and scales as they are where an artifact can hold them."""
+    """Returns the same as `read_published`, with codes and scales as they are where an artifact can hold them."""
     if path.stat().st_size > LARGEST_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than the {LARGEST_BYTES:,} that are read")
     try:
@@ -154,12 +154,12 @@ def read_published_file(path: Path) -> Published:
 
 
 def _unwrapped(name: str) -> str:
-    """A name without the parts of WRAPPERS."""
+    """Returns a name without the parts of WRAPPERS."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def _named_values(loaded: Any) -> Mapping[str, Quantised | Tensor]:
-    """The tensors of a loaded file by name. Raises: ValueError saying what it holds instead."""
+    """Returns the tensors of a loaded file by name. Raises: ValueError that says what it holds instead."""
     if not isinstance(loaded, Mapping):
         raise ValueError(f"it holds a {type(loaded).__name__}, not named tensors")
     if "__quant_format__" in loaded:
@@ -184,7 +184,7 @@ def _named_values(loaded: Any) -> Mapping[str, Quantised | Tensor]:
 
 
 def _told_entries(loaded: Mapping[Any, Any]) -> str:
-    """What a dictionary holds that is more, or something else, than named tensors."""
+    """Returns what a dictionary holds that is more, or something else, than named tensors."""
     if not loaded:
         return "it is empty"
     weights = [_shown(name) for name, one in loaded.items() if _is_weights(one)]
@@ -195,7 +195,7 @@ def _told_entries(loaded: Mapping[Any, Any]) -> str:
 
 
 def _is_weights(value: Any) -> bool:
-    """Whether a value is a dictionary of named tensors, some of them matrices."""
+    """Returns whether a value is a dictionary of named tensors, some of them matrices."""
     tensors = isinstance(value, Mapping) and all(
         isinstance(name, str) and isinstance(one, Tensor) for name, one in value.items()
     )
@@ -203,20 +203,20 @@ def _is_weights(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A name of a file as text that does nothing to a terminal."""
+    """Returns a name of a file as text that is harmless on a terminal."""
     text = str(value)[:80] if isinstance(value, (str, int)) else type(value).__name__
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names in one line, the first few of many."""
+    """Returns names in one line; of many, the first few."""
     every = list(names)
     more = len(every) - _MOST_NAMES
     return ", ".join(every[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _stored(name: str, value: Quantised | Tensor) -> Quantised | Tensor:
-    """Codes and float16 as they are, every other tensor as float32. Raises: ValueError for what is no plain tensor."""
+    """Returns codes and float16 as they are, every other tensor as float32. Raises: ValueError for anything else."""
     if isinstance(value, Quantised):
         return value
     if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu":
@@ -225,9 +225,9 @@ def _stored(name: str, value: Quantised | Tensor) -> Quantised | Tensor:
 
 
 def _published_codes(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> dict[str, Quantised | Tensor]:
-    """Codes `name.q` with scales `name.scale` (one per row or one), or the tensor as it is.
+    """Returns codes `name.q` with scales `name.scale` (one per row or one), or the tensor as it is.
 
-    What `kinds` calls them differs from record to record; which tensors are there decides.
+    `kinds` names them differently from record to record; which tensors there are decides.
     """
     if not isinstance(stored, Mapping) or not isinstance(kinds, Mapping) or not all(isinstance(n, str) for n in kinds):
         raise ValueError("its parts w and m are not named tensors and their kinds")
@@ -250,12 +250,12 @@ def _published_codes(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> 
 
 
 def in_published_names(message: str) -> str:
-    """A message about parameters of the project under their published names."""
+    """Returns a message about parameters of the project under their published names."""
     return _rename(message, _PAIRS)
 
 
 def foreign_parts(names: Iterable[str]) -> list[str]:
-    """What is not of this family among the published names of a model's weights, and what is missing, in words."""
+    """Returns what is missing, or not of this family, among the published names of a model's weights."""
     own = {_kind(name) for name in _family()}
     optional = {kind for kind in own if kind.startswith(("bigram.", "value."))}
     unknown: dict[str, list[str]] = {}
@@ -289,16 +289,16 @@ def foreign_parts(names: Iterable[str]) -> list[str]:
 
 
 def _family() -> list[str]:
-    """The names of all parameters that a model of the family may have."""
+    """Returns the names of all parameters that a model of the family may have."""
     with torch.device("meta"):
         return [name for name, _ in GEPA(ModelConfig()).named_parameters()]
 
 
 def _kind(name: str) -> str:
-    """A name without the numbers of its block and of value.layer_scales."""
+    """Returns a name without the numbers of its block and of value.layer_scales."""
     return re.sub(r"^(blocks|value\.layer_scales)\.\d+", r"\1.*", name)
 
 
 def _of_blocks(names: list[str]) -> str:
-    """One name of several blocks, and their number."""
+    """Returns one name for several blocks, and their number."""
     return names[0] if len(names) == 1 else f"{names[0]} (and the same of {len(names) - 1} more blocks)"

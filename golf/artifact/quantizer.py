@@ -4,9 +4,9 @@ Pure and deterministic. A scale is stored as float16 and the codes are those of 
 error that the clip search minimises is the error that remains. Source: PR #598 (GPTQ-lite clip search,
 there per tensor; here per row, never a larger error).
 
-The search is bound by memory, so the rows of all matrices of one width are taken through it block by block, each small
-enough for the cache. A row's clips come from its few largest magnitudes, and what gives a scale that was tried before,
-as all clips below `scale_floor` do, is not tried again.
+The search is bound by memory, so the rows of all matrices of one width are searched block by block, each small enough
+for the cache. A row's clips come from its few largest magnitudes, and a scale that was tried before, as for all clips
+below `scale_floor`, is not tried again.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from golf.config.config import GridConfig
 SMALLEST_SCALE = 2.0**-24
 """The smallest float16 above zero: the scale of rows of zeros."""
 CPU_BLOCK, GPU_BLOCK = 2**20, 2**26
-"""Codes that are tried at once: on a CPU for each thread, in whose cache they stay; on a GPU in few calls."""
+"""Codes that are tried at once: on a CPU for each thread, so that they stay in its cache; on a GPU in few calls."""
 
 
 class Quantised(NamedTuple):
@@ -33,7 +33,7 @@ class Quantised(NamedTuple):
 
 
 def quantise(weight_OI: Tensor, grid: GridConfig) -> Quantised:
-    """`quantise_all` of one matrix."""
+    """Returns `quantise_all` of one matrix."""
     return quantise_all({"weight": weight_OI}, grid)["weight"]
 
 
@@ -42,9 +42,9 @@ class NotFinite(ValueError):
 
 
 def quantise_all(weights: Mapping[str, Tensor], grid: GridConfig) -> dict[str, Quantised]:
-    """The nearest codes on the grid whose clip the configuration chooses, for each matrix by itself.
+    """Returns the nearest codes on the grid whose clip the configuration chooses, for each matrix by itself.
 
-    Args: weights: float32 (rows, columns) by name, on one device, where the codes and scales will be, too.
+    Args: weights: float32 (rows, columns) by name, on one device, which the codes and scales share.
     Raises: ValueError naming the first that is no matrix; NotFinite naming the first with a weight that is not finite
         or too large for a float16 scale.
     """
@@ -75,7 +75,7 @@ def _refusal(rows: Tensor) -> str:
 
 
 def _on_grid(rows: Tensor, grid: GridConfig) -> tuple[Tensor, Tensor]:
-    """Codes int8 (rows, columns) and scales float16 (rows,), which are not finite where the weights forbid it."""
+    """Returns codes int8 (rows, columns) and scales float16 (rows,); scales are not finite where a weight is not."""
     codes, scale = torch.empty_like(rows, dtype=torch.int8), rows.new_empty(len(rows), dtype=torch.float16)
     elements = GPU_BLOCK if rows.is_cuda else CPU_BLOCK * torch.get_num_threads()
     height = max(1, elements // (rows.shape[1] * len(grid.percentiles)))
@@ -87,7 +87,7 @@ def _on_grid(rows: Tensor, grid: GridConfig) -> tuple[Tensor, Tensor]:
 
 
 def _best_scale(rows: Tensor, grid: GridConfig) -> Tensor:
-    """The scale of each row, float16 (rows,): of its clips that with the least squared error, the first of equals."""
+    """Returns the scale of each row, float16 (rows,): the clip with the least squared error, the first of equals."""
     magnitudes = rows.abs()
     most = magnitudes.amax(dim=1)
     if grid.clip == "deviations":
@@ -104,7 +104,7 @@ def _best_scale(rows: Tensor, grid: GridConfig) -> Tensor:
 
 
 def _clips(magnitudes: Tensor, grid: GridConfig) -> Tensor:
-    """The percentiles of each row, float32 (rows, percentiles)."""
+    """Returns the percentiles of each row, float32 (rows, percentiles)."""
     last, device = magnitudes.shape[1] - 1, magnitudes.device
     places = torch.tensor(grid.percentiles, dtype=torch.float64) * last
     below = places.floor().long()
@@ -115,7 +115,9 @@ def _clips(magnitudes: Tensor, grid: GridConfig) -> Tensor:
 
 
 def _search(rows: Tensor, scales: Tensor, grid: GridConfig) -> Tensor:
-    """Of each row's `scales` (float16, (rows, candidates)) that with the least squared error, the first of equals."""
+    """Returns of each row's `scales` (float16, (rows, candidates)) that with the least squared error, the first of
+    equals.
+    """
     steps = scales.T.float().unsqueeze(2)
     errors = nearest_codes(rows, steps, grid).mul_(steps).sub_(rows).square_().sum(dim=2)
     best = scales.gather(1, errors.argmin(dim=0).unsqueeze(1)).squeeze(1)
@@ -123,22 +125,22 @@ def _search(rows: Tensor, scales: Tensor, grid: GridConfig) -> Tensor:
 
 
 def _scale_of(clips: Tensor, grid: GridConfig) -> Tensor:
-    """The stored scale whose largest code is at the clip, float16."""
+    """Returns the stored scale whose largest code is at the clip, float16."""
     return (clips / largest_code(grid)).clamp_min(grid.scale_floor or SMALLEST_SCALE).half()
 
 
 def largest_code(grid: GridConfig) -> int:
-    """The largest code; the smallest is one below its negative."""
+    """Returns the largest code; the smallest is one below its negative."""
     return int(2 ** (grid.bits - 1) - 1)
 
 
 def nearest_codes(weights: Tensor, scale: Tensor, grid: GridConfig) -> Tensor:
-    """The codes nearest to float32 `weights` on steps of `scale` (float16, broadcast), as float32."""
+    """Returns the codes nearest to float32 `weights` on steps of `scale` (float16, broadcast), as float32."""
     largest = largest_code(grid)
     return (weights / scale.float()).round_().clamp_(-largest - 1, largest)
 
 
 def dequantise(quantised: Quantised) -> Tensor:
-    """Codes times scales, float32 (rows, columns)."""
+    """Returns codes times scales, float32 (rows, columns)."""
     scale = quantised.scale.float()
     return quantised.codes.float().mul_(scale[:, None] if scale.ndim else scale)

@@ -1,9 +1,8 @@
 """Interleaved rANS: bytes under tables of frequencies to words and back, in integer arithmetic alone.
 
-Symbols, the table that each is coded under, and the tables enter; bytes leave; `rans_decode` goes back. Symbol i
-belongs to lane i mod lanes, so that one call of numpy works on a row of symbols at once: 27 million in a second. There
-is no floating point and no package's own format: every machine decodes the same, next year, too. Damaged or hostile
-words end in CodecError, in time and memory proportional to the number of symbols.
+Symbol i belongs to lane i mod lanes, so that one call of numpy works on a row of symbols at once: 27 million in a
+second. Without floating point and any package's own format, every machine decodes the same. Damaged or hostile words
+raise CodecError, in time and memory proportional to the number of symbols.
 Source: J. Duda, arXiv:1311.2540; lanes as in F. Giesen, arXiv:1402.3392.
 """
 
@@ -15,16 +14,16 @@ from golf.artifact.codec import CodecError
 RANS_BITS = 14
 """Frequencies of a table sum to 2**RANS_BITS."""
 RANS_LOW = 1 << 16
-"""A lane's state lies between this and 2**32; it is this before the first byte is coded."""
+"""A lane's state lies between this and 2**32; it starts with this."""
 
 
 def _lanes(length: int) -> int:
-    """States that take turns, so many that the loop has 16,000 steps at most: each costs about 2 bytes."""
+    """Returns the number of interleaved states, about 2 bytes each: so many that the loop has 16,000 steps at most."""
     return 1 << max(2, length.bit_length() - 14)
 
 
 def rans_encode(symbols: NDArray[np.uint8], tables: NDArray[np.uint8], frequencies: NDArray[np.int64]) -> bytes:
-    """The coded symbols.
+    """Returns the coded symbols.
 
     Args: symbols: bytes; tables: the table of each; frequencies: (tables, 256), each row summing to 2**RANS_BITS, above
         0 for every symbol that occurs under it.
@@ -44,7 +43,7 @@ def rans_encode(symbols: NDArray[np.uint8], tables: NDArray[np.uint8], frequenci
 
 
 def rans_decode(data: bytes, tables: NDArray[np.uint8], frequencies: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The symbols, one for each entry of `tables`.
+    """Returns the symbols, one for each entry of `tables`.
 
     Raises: CodecError when `data` is not what `rans_encode` makes of as many symbols with these tables.
     """

@@ -1,12 +1,11 @@
-"""The size of an artifact before there are weights: what a split will need of the byte cap.
+"""The size of an artifact before training: the bytes that a split will need.
 
-A configuration enters, bytes leave; nothing is trained. Assumptions: every quantised row is normally distributed, so
-its codes cost their order-0 entropy under the row's grid and clip, of which "rans" saves a share, as of floats; scales
-do not compress, unless the grid's floor makes them equal; the spread of a matrix is its initial one and the walk of
-Muon's updates (see `weight_std`), whose two constants were fitted to two models of known size, a demo of 60 steps and
-the record. Against a demo trained for 200 steps and packed with five splits the model's bytes came out between 2 % and
-6 % too large with rans, and between 0 % and 4 % with zstd. The codes of GPTQ, which are not the nearest, need
-more: of the demo 0.2 % on the record's grid, 3 % at 4 bits.
+Assumptions: every quantised row is normally distributed, so its codes cost their order-0 entropy under the row's grid
+and clip, of which "rans" saves a share, as of floats; scales do not compress, unless the grid's floor makes them equal;
+the spread of a matrix is its initial one and the walk of Muon's updates (see `weight_std`), whose two constants were
+fitted to two models of known size, a demo of 60 steps and the record. Against a demo trained for 200 steps and packed
+with five splits, the prediction was 2 % to 6 % too large with rans and 0 % to 4 % with zstd. Codes of GPTQ, which are
+not the nearest, need more: for the demo 0.2 % on the record's grid, 3 % at 4 bits.
 """
 
 import math
@@ -27,19 +26,19 @@ WALK_STEPS = 48.0
 WALK_SHARE = 1 / 12
 """The same as a share of a short run: fits the trained demo's matrices, spread and bytes."""
 CODE_SHARE = 0.98
-"""What rans leaves of the order-0 entropy of a trained demo's codes."""
+"""Share of the order-0 entropy that rans needs for a trained demo's codes."""
 FLOAT_SHARE = 0.87
-"""What it leaves of float32: signs and exponents are alike, the rest is noise."""
+"""Share that it needs for float32: signs and exponents are alike, the rest is noise."""
 NORMAL_CLIP = 3.3
-"""Standard deviations that a row's clip is at least: rows that stay below the floor of the scale have it in common."""
+"""Smallest clip of a row in standard deviations: rows that stay below the floor of the scale all have the floor."""
 DRAWN = 2**17
-"""Weights drawn to find an entropy."""
+"""Weights drawn to estimate an entropy."""
 TABLE_STD = 0.2
-"""Standard deviation of embeddings and tables, which AdamW trains; as found in the trained demo."""
+"""Standard deviation of embeddings and tables, which AdamW trains; measured in the trained demo."""
 
 
 def predicted_model_bytes(config: RunConfig) -> int:
-    """Bytes of the packed model that `config` will give, by the assumptions above."""
+    """Returns the predicted bytes of the packed model of `config`, by the assumptions above."""
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in GEPA(config.model).named_parameters()}
     bits, empty, modelled = 0.0, dict[str, Quantised | Tensor](), config.quant.codec == "rans"
@@ -66,7 +65,8 @@ def predicted_model_bytes(config: RunConfig) -> int:
 
 
 def weight_std(name: str, shape: torch.Size, config: RunConfig) -> float:
-    """Standard deviation of a trained matrix's entries: initial values that decay, and a random walk of updates.
+    """Returns the standard deviation of a trained matrix's entries: decayed initial values, and a random walk of
+    updates.
 
     Muon's update is an orthogonal matrix scaled to a root mean square of columns ** -0.5, times the learning rate.
     """
@@ -82,7 +82,7 @@ def weight_std(name: str, shape: torch.Size, config: RunConfig) -> float:
 
 @cache
 def _walk(schedule: ScheduleConfig, lr: float, weight_decay: float) -> tuple[float, float]:
-    """What is left of the initial weights, and the variance of the walk for updates of root mean square 1."""
+    """Returns the remaining share of the initial weights, and the walk's variance for updates of root mean square 1."""
     kept, walked = 1.0, 0.0
     for row in make_plan(schedule):
         decay = 1.0 - lr * row.lr_scale * weight_decay
@@ -92,7 +92,9 @@ def _walk(schedule: ScheduleConfig, lr: float, weight_decay: float) -> tuple[flo
 
 @cache
 def normal_code_bits(elements: int, std: float, grid: GridConfig) -> float:
-    """Order-0 entropy, in bits per code, of normally distributed weights of which `elements` share one scale."""
+    """Returns the order-0 entropy, in bits per code, of normally distributed weights, `elements` of which share a
+    scale.
+    """
     rows = max(1, DRAWN // elements)
     drawn = std * torch.randn(rows, elements, generator=torch.Generator().manual_seed(0))
     share = torch.unique(quantise(drawn, grid).codes, return_counts=True)[1].double() / drawn.numel()

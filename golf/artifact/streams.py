@@ -62,7 +62,9 @@ def inflate(data: bytes, stream: StreamFormat, largest_bytes: int) -> bytes:
 
 
 def _is_zlib(data: bytes) -> bool:
-    """Whether zlib's two bytes begin the data, which one file of a thousand has by chance: then it must unpack, too."""
+    """Returns whether zlib's two bytes begin the data; one file of a thousand has them by chance, so it must unpack,
+    too.
+    """
     known = len(data) > 2 and data[0] & 15 == 8 and data[0] >> 4 <= 7 and not data[1] & 32
     if not known or int.from_bytes(data[:2]) % 31 or data[8:9] == b"{":
         return False
@@ -78,7 +80,7 @@ def _is_lzma_alone(data: bytes) -> bool:
 
 
 def _is_lzma2(data: bytes) -> bool:
-    """Whether raw LZMA2 may begin so: a chunk that resets all, stored or compressed."""
+    """Returns whether raw LZMA2 may begin so: a chunk that resets all, stored or compressed."""
     return data[:1] == b"\x01" or (len(data) > 6 and data[0] >= 0xE0 and data[5] < 225)
 
 

@@ -1,7 +1,7 @@
 """Configurations and quantisation splits by name.
 
-`pr598` is the published record's text, `pr598-log` what its log followed, `pr668` its longer successor (pull
-requests of openai/parameter-golf), `demo` a model for two CPU cores whose small byte cap decides between splits.
+`pr598` follows the published record's text, `pr598-log` what its log shows, `pr668` its longer successor (pull
+requests of openai/parameter-golf); `demo` is a model for two CPU cores whose small byte cap decides between splits.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ from golf.config.config import (
 
 
 def _grid(bits: int, method: Literal["clip", "gptq"] = "clip") -> GridConfig:
-    """The record's grid of so many bits: per row with the clip search and its floor of the scale; at 8 its int8."""
+    """Returns the record's grid with so many bits: clip search per row and the scale's floor; at 8 its int8."""
     record = RECORD_INT8 if bits == 8 else replace(RECORD_INT6, bits=bits, scale_floor=1 / (2 ** (bits - 1) - 1))
     return replace(record, method=method)
 
@@ -31,7 +31,7 @@ def _grid(bits: int, method: Literal["clip", "gptq"] = "clip") -> GridConfig:
 def _split(
     attention: int, mlp: int, embedding: int, tables: int, method: Literal["clip", "gptq"] = "clip"
 ) -> QuantConfig:
-    """Bits per tensor group, and the method of attention and MLP."""
+    """Returns the split with these bits per tensor group, and the method of attention and MLP."""
     return QuantConfig(
         attention=_grid(attention, method),
         mlp=_grid(mlp, method),
@@ -104,25 +104,25 @@ DEMO_PRESETS = ("demo",)
 
 
 def find_preset(name: str) -> RunConfig:
-    """The preset called `name`; ValueError with the nearest right name."""
+    """Returns the preset called `name`; ValueError with the nearest right name."""
     if name not in PRESETS:
         raise ValueError(f'unknown preset "{name}"{nearest(name, PRESETS)}')
     return PRESETS[name]
 
 
 def with_split(config: RunConfig, name: str) -> RunConfig:
-    """`config` with the grids of the split called `name`; which tensors stay float, codec and calibration stay."""
+    """Returns `config` with the grids of the split called `name`; float tensors, codec and calibration stay."""
     return with_grids(config, find_split(name))
 
 
 def with_grids(config: RunConfig, quant: QuantConfig) -> RunConfig:
-    """`config` with the grids of `quant`; which tensors stay float, codec and calibration stay."""
+    """Returns `config` with the grids of `quant`; float tensors, codec and calibration stay."""
     kept = {field: getattr(config.quant, field) for field in _NOT_OF_A_SPLIT}
     return replace(config, quant=replace(quant, **kept))
 
 
 def find_split(name: str) -> QuantConfig:
-    """The quantisation split called `name`; ValueError with the nearest right name."""
+    """Returns the quantisation split called `name`; ValueError with the nearest right name."""
     if name not in SPLITS:
         raise ValueError(f'unknown split "{name}"{nearest(name, SPLITS)}')
     return SPLITS[name]

@@ -1,7 +1,7 @@
-"""A schedule as a table: one row of numbers per optimiser step, and nothing else to interpret.
+"""The schedule as a table: one row of numbers per optimiser step.
 
-A `ScheduleConfig` enters, rows leave; pure. The training loop consumes rows and knows no schedule, so two
-runs share a trained prefix exactly when the rows that it consumed are equal.
+The training loop consumes rows and knows no schedule, so two runs share a trained prefix exactly when the rows that it
+consumed are equal.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ class Row:
     """What one optimiser step consumes."""
 
     lr_scale: float
-    """Factor on every learning rate, 0 to 1."""
+    """Returns the LR scale of a step: 1 until the warmdown, then down to 0 at `steps` by the warmdown's shape."""
     muon_momentum: float
     """Muon's momentum at this step."""
     average_weight: float
@@ -28,7 +28,7 @@ class Row:
 
 
 def make_plan(schedule: ScheduleConfig) -> tuple[Row, ...]:
-    """The rows of all `schedule.steps` steps."""
+    """Returns the rows of all `schedule.steps` steps."""
     scales = [lr_scale(schedule, step) for step in range(schedule.steps)]
     threshold = schedule.qat_threshold
     first_qat = next((s for s, scale in enumerate(scales) if threshold is not None and scale < threshold), None)
@@ -44,7 +44,7 @@ def make_plan(schedule: ScheduleConfig) -> tuple[Row, ...]:
 
 
 def rows_digest(rows: Sequence[Row]) -> str:
-    """SHA-256 of every number in `rows`: whatever schedule made them, a state after them is the same."""
+    """Returns the SHA-256 of every number in `rows`: equal rows make equal states, whatever the schedules."""
     packed = hashlib.sha256()
     for row in rows:
         packed.update(struct.pack("<ddd?", row.lr_scale, row.muon_momentum, row.average_weight, row.qat))
@@ -52,7 +52,7 @@ def rows_digest(rows: Sequence[Row]) -> str:
 
 
 def lr_scale(schedule: ScheduleConfig, step: int) -> float:
-    """1 until the warmdown starts, then down to 0 at `steps` by the warmdown's shape."""
+    """Returns the LR scale of a step: 1 until the warmdown, then down to 0 at `steps` by the warmdown's shape."""
     if step < schedule.warmdown_start:
         return 1.0
     length = schedule.steps - schedule.warmdown_start
@@ -67,7 +67,10 @@ def _momentum(schedule: ScheduleConfig, step: int) -> float:
 
 
 def _average_weight(schedule: ScheduleConfig, step: int) -> float:
-    """EMA: 1 - decay at every step. SWA: 1/k at the k-th snapshot, which makes their plain mean."""
+    """Returns the weight of a step in the average.
+
+    EMA: 1 - decay at every step. SWA: 1/k at the k-th snapshot, which makes their plain mean.
+    """
     if schedule.averaging == "ema":
         return 1.0 - schedule.ema_decay
     if schedule.averaging == "none":
@@ -77,7 +80,7 @@ def _average_weight(schedule: ScheduleConfig, step: int) -> float:
 
 
 def swa_snapshots(schedule: ScheduleConfig) -> range:
-    """Steps after which SWA takes a snapshot: every `swa_every`, ending with the last step, in the last half."""
+    """Returns the steps after which SWA takes a snapshot: every `swa_every`, ending with the last, in the last half."""
     last = schedule.steps - 1
     return range(
         last - (last - schedule.steps // 2) // schedule.swa_every * schedule.swa_every, last + 1, schedule.swa_every
@@ -85,7 +88,7 @@ def swa_snapshots(schedule: ScheduleConfig) -> range:
 
 
 def fit_to_seconds(schedule: ScheduleConfig, train_seconds: float, step_seconds: float) -> ScheduleConfig:
-    """`schedule` with as many steps as the time allows, its warmdown as many steps long as before.
+    """Returns `schedule` with as many steps as the time allows, its warmdown as many steps long as before.
 
     A wall-clock budget becomes a number of steps beforehand: a run that the clock stops has no stable identity.
 

@@ -1,7 +1,7 @@
-"""Which tokens an optimiser step trains on: a pure function of the step, whatever the number of processes.
+"""The tokens of each optimiser step: a pure function of the step, whatever the number of processes.
 
-A step always consists of the same 8 slices of the cyclic stream, dealt out over micro-batches and ranks. Slices
-overlap by nothing: each reads one token more than it trains on, because every target needs the token before it.
+A step always consists of the same 8 slices of the cyclic stream, distributed over micro-batches and ranks. Each slice
+reads one token more than it trains on, because every target needs the token before it; slices do not overlap.
 """
 
 import torch
@@ -12,7 +12,7 @@ from golf.data.shards import TokenStream
 
 
 def slice_start(batch: BatchConfig, step: int, micro_batch: int, rank: int, world_size: int) -> int:
-    """Position in the endless stream of the first token that `rank` reads for micro-batch `micro_batch` of `step`.
+    """Returns the position in the endless stream of the first token of `rank`'s micro-batch `micro_batch` of `step`.
 
     Args: step: 0-based; micro_batch: from 0 to below 8 / world_size.
     Raises: ValueError when the world size does not divide 8 or an index is out of range.
@@ -30,7 +30,7 @@ def slice_start(batch: BatchConfig, step: int, micro_batch: int, rank: int, worl
 def read_batch(
     stream: TokenStream, batch: BatchConfig, step: int, micro_batch: int, rank: int, world_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of one micro-batch on one rank: int64, each (sequences, sequence_length).
+    """Returns inputs and targets of one micro-batch on one rank: int64, each (sequences, sequence_length).
 
     Raises: ValueError as `slice_start` and `TokenStream.read`.
     """

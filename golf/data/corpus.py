@@ -1,9 +1,8 @@
-"""The built-in corpus `cpython-docs`: English that every installation of Python carries, for runs without a download.
+"""The built-in corpus `cpython-docs`: English text in every installation of Python, for runs without a download.
 
-The sources of the running Python's standard library enter, parsed and never imported; documents leave: one per
-module, made of its docstrings, and one per topic of pydoc's help. No paragraph occurs twice in the corpus, so that no
-text is in both the training and the validation split. The text differs between versions of Python, the result
-for one installation never.
+A document is made of the docstrings of one module of the standard library, which is parsed and never imported, or is
+one topic of pydoc's help. No paragraph occurs twice in the corpus, so that no text is in both the training and the
+validation split. The text differs between versions of Python, but not from run to run.
 """
 
 import ast
@@ -33,7 +32,7 @@ SKIPPED_FOLDERS = {
 
 
 def documents() -> list[tuple[str, str]]:
-    """Names and texts of the corpus, in the order of the names; each text ends with a newline.
+    """Returns names and texts of the corpus, in the order of the names; each text ends with a newline.
 
     Raises: FileNotFoundError when the standard library has no sources on this machine.
     """
@@ -45,7 +44,7 @@ def documents() -> list[tuple[str, str]]:
 
 
 def _module_texts(library: Path) -> Iterator[tuple[str, str]]:
-    """Each module's docstrings, joined by blank lines."""
+    """Yields the name and the docstrings of each module, joined by blank lines."""
     for path in sorted(library.rglob("*.py")):
         parts = path.relative_to(library).with_suffix("").parts
         if SKIPPED_FOLDERS.isdisjoint(parts):
@@ -53,14 +52,14 @@ def _module_texts(library: Path) -> Iterator[tuple[str, str]]:
 
 
 def _parse(path: Path) -> ast.Module:
-    """The syntax tree of a source file; its dubious escapes are not our concern."""
+    """Returns the syntax tree of a source file, without warnings about its escapes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(path.read_bytes(), str(path))
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
-    """Cleaned docstrings of the module, its classes and its functions, outer ones first."""
+    """Yields cleaned docstrings of the module, its classes and its functions, outer ones first."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
             text := ast.get_docstring(node, clean=False)
@@ -69,7 +68,7 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
 
 
 def _topic_texts(library: Path) -> Iterator[tuple[str, str]]:
-    """The texts of pydoc's help topics: the literal dictionary `topics`, read without running its module."""
+    """Yields the texts of pydoc's help topics: the literal dictionary `topics`, read without running its module."""
     path = library / "pydoc_data" / "topics.py"
     for node in _parse(path).body if path.exists() else []:
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
@@ -78,7 +77,7 @@ def _topic_texts(library: Path) -> Iterator[tuple[str, str]]:
 
 
 def _without_repetitions(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The documents with every paragraph left out that an earlier one had; empty ones are dropped."""
+    """Returns the documents with every paragraph left out that an earlier one had; empty ones are dropped."""
     seen: set[str] = set()
     kept = []
     for name, text in found:

@@ -27,10 +27,10 @@ HOW_TO_PREPARE = "make one with `python -m golf data prepare` (see `python -m go
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What training and evaluation read."""
+    """The data that training and evaluation read."""
 
     folder: Path
-    """Where it lies."""
+    """Path of the folder."""
     train: TokenStream | None
     """The training shards; None where the folder can only be evaluated on."""
     validation: Tokens
@@ -38,19 +38,19 @@ class Dataset:
     bytes: ByteTable
     """Bytes of text per token."""
     vocab_size: int
-    """Pieces of the tokenizer."""
+    """Number of pieces of the tokenizer."""
     files: Mapping[str, str]
     """SHA-256 (hex) of every shard and the tokenizer by file name."""
 
     @property
     def name(self) -> str:
-        """As its manifest has it, else that of its folder, with what its shards' names begin with."""
+        """The name in its manifest, else that of its folder with the beginning of its shards' names."""
         own, shards = self.folder.resolve().name, min(self.files).partition("_")[0]
         return str(read_manifest(self.folder).get("name") or (own if shards in own else f"{shards}-{own}"))
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over all names and hashes: equal bytes under equal names give it wherever they lie."""
+        """SHA-256 (hex) over all names and hashes: the same for equal files in any folder."""
         return digest_files(self.files)
 
     @property
@@ -65,10 +65,10 @@ def open_dataset(
     tokenizer: Path | None = None,
     accept_fault: bool = False,
 ) -> Dataset:
-    """Open and check the prepared `folder`; `model_vocab_size`, where given, must be the tokenizer's.
+    """Opens and checks the prepared `folder`.
 
-    Args: tokenizer: where it lies in another folder; accept_fault: open it also where the tokenizer's bytes are not
-        those of its texts, for the check to tell.
+    Args: model_vocab_size: must be the tokenizer's, where given; tokenizer: its path in another folder; accept_fault:
+        open it also where the tokenizer's bytes are not those of its texts, so that a check can report it.
     Raises: FileNotFoundError without folder, validation shards or tokenizer; ValueError naming file, value and remedy
         when the folder is incomplete, mixed or damaged, its vocabulary is another one, or its tokenizer counts other
         bytes than its texts have.
@@ -105,7 +105,7 @@ def open_dataset(
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of `folder`: {} where there is none; at least "name", "complete" and "files" where there is one.
+    """Returns the manifest of `folder`, with at least "name", "complete" and "files"; {} where there is none.
 
     Raises: ValueError naming the file when it is damaged.
     """
@@ -122,7 +122,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _is_sum(value: Any) -> bool:
-    """Whether a manifest's value says a file's size and SHA-256."""
+    """Returns whether a value of a manifest holds a file's size and SHA-256."""
     return (
         isinstance(value, dict)
         and type(value.get("bytes")) is int
@@ -131,7 +131,7 @@ def _is_sum(value: Any) -> bool:
 
 
 def _find_parts(folder: Path, tokenizer: Path | None) -> tuple[list[Path], list[Path], Path]:
-    """Training shards, validation shards and the tokenizer."""
+    """Returns the training shards, the validation shards and the tokenizer."""
     shards: dict[str, list[Path]] = {"train": [], "val": []}
     prefixes = set()
     for path in sorted(folder.glob("*.bin")):
@@ -150,18 +150,18 @@ def _find_parts(folder: Path, tokenizer: Path | None) -> tuple[list[Path], list[
 
 
 def _file_hash(path: Path, recorded: Mapping[str, Any] | None) -> str:
-    """SHA-256 of the file: the recorded one when the size agrees, because 16 GB take a minute to hash."""
+    """Returns the SHA-256 of the file: the recorded one when the size agrees, because 16 GB take a minute to hash."""
     if recorded and recorded["bytes"] == path.stat().st_size:
         return str(recorded["sha256"])
     return hash_file(path)
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 (hex) of the file at `path`."""
+    """Returns the SHA-256 (hex) of the file at `path`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_files(files: Mapping[str, str]) -> str:
-    """SHA-256 (hex) over file names and their hashes, in the order of the names."""
+    """Returns the SHA-256 (hex) over file names and their hashes, in the order of the names."""
     return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()

@@ -1,9 +1,8 @@
 """The competition's FineWeb shards and tokenizer, downloaded from their public repository and checked.
 
-Nothing enters but how many training shards are wanted; a dataset folder leaves. The validation split, on which all
-scores rest, must hold exactly the published number of tokens. Every file is compared with the hash that the server
-states, and read as what it must be, before it gets its name; what is whole is never downloaded twice. All files come
-from one revision, and `dataset.json` says that the folder is complete only when it is.
+huggingface_hub downloads and resumes. It compares only sizes, so each file's hash and content are checked here before
+the file gets its name, and a whole file is never downloaded twice. The validation split must hold exactly the published
+number of tokens. All files come from one revision; `dataset.json` says that the folder is complete only when it is.
 """
 
 import contextlib
@@ -47,12 +46,12 @@ Files = dict[str, dict[str, int | str]]
 
 
 class DownloadError(OSError):
-    """A file could not be had, or is not what it must be."""
+    """A file could not be downloaded, or is not what it must be."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """Where the files are."""
+    """Server and revision of the files."""
 
     endpoint: str | None
     """Address of the server; None: the library's own."""
@@ -67,13 +66,13 @@ def download_fineweb(
     endpoint: str | None = None,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
-    """Make `folder` the competition's dataset with its first `train_shards` training shards (0: evaluation only).
+    """Makes `folder` the competition's dataset with its first `train_shards` training shards (0: evaluation only).
 
     Args: validation_tokens: tokens that the validation split must hold; endpoint: another server that speaks the
-        same protocol; say: receives lines of progress.
+        same protocol; log: receives lines of progress.
     Returns: the folder's manifest.
     Raises: ModuleNotFoundError without huggingface_hub; ValueError on a folder that holds something else or a wrong
-        number of shards; DownloadError naming the file and the remedy. What was downloaded whole is kept.
+        number of shards; DownloadError naming the file and the remedy. Whole files stay.
     """
     if huggingface_hub is None:
         raise ModuleNotFoundError("downloading FineWeb needs huggingface_hub: pip install huggingface_hub")
@@ -100,7 +99,7 @@ def download_fineweb(
 
 
 def _claim_folder(folder: Path, train_shards: int) -> dict[str, Any]:
-    """The folder's manifest or a new one; ValueError where the folder is another dataset's or has more shards."""
+    """Returns the folder's manifest or a new one; ValueError on another dataset's folder or one with more shards."""
     if train_shards < 0:
         raise ValueError(f"train_shards must be at least 0, got {train_shards}")
     old = read_manifest(folder)
@@ -114,14 +113,14 @@ def _claim_folder(folder: Path, train_shards: int) -> dict[str, Any]:
 
 
 def _same_files(folder: Path, manifest: dict[str, Any], train_shards: int) -> bool:
-    """Whether the manifest lists so many training shards and each of its files is there with its size."""
+    """Returns whether the manifest lists so many training shards and each of its files is there with its size."""
     files = manifest["files"]
     whole = all((folder / name).is_file() and (folder / name).stat().st_size == files[name]["bytes"] for name in files)
     return whole and sum("_train_" in name for name in files) == train_shards
 
 
 def _wanted(folder: Path, remote: Remote, train_shards: int) -> tuple[list[str], list[str], list[str]]:
-    """Paths in the repository: where the tokenizer may be, the validation shards, the training shards."""
+    """Returns paths in the repository: where the tokenizer may be, the validation shards, the training shards."""
     path = f"{_ROOT}/manifest.json"
     published = read_json(_download(folder, remote, path, force=True))
     try:
@@ -141,7 +140,10 @@ def _wanted(folder: Path, remote: Remote, train_shards: int) -> tuple[list[str],
 
 
 def _fetch_tokenizer(folder: Path, remote: Remote, paths: list[str], say: Callable[[str], object]) -> tuple[Files, int]:
-    """Fetch the tokenizer from the first path that the repository has; its record and its number of pieces."""
+    """Fetches the tokenizer from the first path that the repository has.
+
+    Returns: its entry of the manifest and its number of pieces.
+    """
     for path in paths:
         try:
             files = _fetch(folder, remote, path, None, say)
@@ -156,9 +158,10 @@ def _fetch_tokenizer(folder: Path, remote: Remote, paths: list[str], say: Callab
 def _fetch(
     folder: Path, remote: Remote, path: str, vocab_size: int | None, say: Callable[[str], object], label: str = ""
 ) -> Files:
-    """Bring one file into `folder`, checked, and describe it; a damaged one is downloaded once more.
+    """Downloads one file into `folder` and checks it; a damaged one is downloaded once more.
 
     Args: vocab_size: ids of a shard are below it; None: the file is the tokenizer.
+    Returns: its entry of the manifest.
     Raises: DownloadError.
     """
     target = folder / Path(path).name
@@ -189,12 +192,12 @@ def _fetch(
 
 
 def _describe_file(path: Path) -> Files:
-    """Name, size and SHA-256 for the manifest."""
+    """Returns name, size and SHA-256 for the manifest."""
     return {path.name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}}
 
 
 def _fault(path: Path, metadata: Any, vocab_size: int | None) -> str | None:
-    """What is wrong with a file: its size, its hash where the server states one, or its content."""
+    """Returns what is wrong with a file: its size, its hash where the server states one, or its content."""
     size = path.stat().st_size
     if metadata.size is not None and size != metadata.size:
         return f"it has {size} bytes, the server states {metadata.size}"
@@ -214,13 +217,13 @@ def _fault(path: Path, metadata: Any, vocab_size: int | None) -> str | None:
 
 
 def _git_hash(path: Path) -> str:
-    """What Git calls the file: how the Hub states files that are too small for its large-file storage."""
+    """Returns the file's hash in Git, which the Hub states for files that are too small for its large-file storage."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
 def _check_validation(folder: Path, wanted: int) -> None:
-    """Raise DownloadError unless the validation shards hold `wanted` tokens."""
+    """Raises DownloadError unless the validation shards hold `wanted` tokens."""
     got = sum(read_shard(path).size for path in folder.glob("fineweb_val_*.bin"))
     if got != wanted:
         raise DownloadError(
@@ -230,7 +233,7 @@ def _check_validation(folder: Path, wanted: int) -> None:
 
 
 def _metadata(path: str, remote: Remote) -> Any:
-    """Commit, size and hash of a file, as the server states them."""
+    """Returns commit, size and hash of a file, as the server states them."""
     url = huggingface_hub.hf_hub_url(
         FINEWEB_REPOSITORY, path, repo_type="dataset", revision=remote.revision, endpoint=remote.endpoint
     )
@@ -238,7 +241,7 @@ def _metadata(path: str, remote: Remote) -> Any:
 
 
 def _download(folder: Path, remote: Remote, path: str, force: bool) -> Path:
-    """The file at `path` of the repository, under a folder of its own beside its last place."""
+    """Downloads a file of the repository and returns its path, in a folder of its own below the dataset's."""
     with _clear_errors(path, remote.endpoint):
         return Path(
             huggingface_hub.hf_hub_download(
@@ -255,7 +258,7 @@ def _download(folder: Path, remote: Remote, path: str, force: bool) -> Path:
 
 @contextlib.contextmanager
 def _clear_errors(path: str, endpoint: str | None) -> Iterator[None]:
-    """Turn what the network does into DownloadError with the remedy."""
+    """Turns network errors into DownloadError with the remedy."""
     try:
         yield
     except (HTTPError, ConnectionError, FileNotFoundError) as error:

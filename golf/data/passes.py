@@ -1,20 +1,20 @@
-"""How often a training reads its text: steps and shards enter, passes in words leave."""
+"""How often a training reads its text."""
 
 from golf.config.config import RunConfig
 from golf.data.dataset import Dataset
 
 MOST_PASSES = 1.5
-"""Over the training text; beyond, a model learns the text by heart, which no competition's run does."""
+"""Passes beyond which a model learns the text by heart, which no competition's run does."""
 
 
 def passes_of(config: RunConfig, dataset: Dataset) -> float:
-    """Times that a training reads the training shards from their beginning to their end."""
+    """Returns how many times a training reads the training shards from their beginning to their end."""
     tokens = 0 if dataset.train is None else dataset.train.num_tokens
     return config.schedule.steps * config.batch.tokens_per_step / max(tokens, 1)
 
 
 def passes_words(config: RunConfig, dataset: Dataset) -> str:
-    """The passes in words, as "0.51 passes over the training text"."""
+    """Returns the passes in words, as "0.51 passes over the training text"."""
     passes = passes_of(config, dataset)
     return (
         f"{passes:,.0f} passes over the training text"
@@ -24,7 +24,7 @@ def passes_words(config: RunConfig, dataset: Dataset) -> str:
 
 
 def passes_warning(config: RunConfig, dataset: Dataset) -> str | None:
-    """What to tell of a training that repeats its text too often; None where it does not."""
+    """Returns the warning for a training that repeats its text too often, or None."""
     if passes_of(config, dataset) <= MOST_PASSES:
         return None
     tokens = 0 if dataset.train is None else dataset.train.num_tokens

@@ -1,8 +1,8 @@
 """Shards: files of tokens in the competition's layout, alone and joined into one endless stream.
 
 A shard is 256 little-endian int32 header words (magic, version, token count, zeros), then that many
-little-endian uint16 tokens. Arrays enter and whole files leave, or files enter and read-only views leave:
-nothing is loaded that is not asked for. A file that is not exactly what its header says is never read.
+little-endian uint16 tokens. Shards are mapped into memory, not loaded. A file that is not exactly what its header says
+is refused.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ SHARD_VERSION = 1
 """Second header word."""
 
 Tokens = npt.NDArray[np.uint16]
-"""Token ids as they lie in a shard, shape (tokens,)."""
+"""Token ids as stored in a shard, shape (tokens,)."""
 
 
 def write_shard(path: Path, tokens: Tokens) -> None:
-    """Write `tokens` (uint16, shape (tokens,), at least one) to `path` as a shard, whole.
+    """Writes `tokens` (uint16, shape (tokens,), at least one) to `path` as a shard, whole.
 
     Raises: ValueError when the tokens are of another type, shape or number; OSError when the disk refuses.
     """
@@ -40,7 +40,7 @@ def write_shard(path: Path, tokens: Tokens) -> None:
 
 
 def read_shard(path: Path) -> Tokens:
-    """The tokens of the shard at `path`: a read-only memory-mapped view, uint16, shape (tokens,).
+    """Returns the tokens of the shard at `path`: a read-only memory-mapped view, uint16, shape (tokens,).
 
     Raises: FileNotFoundError; ValueError naming the file, the field, the value and the remedy when the header is
         wrong or the file is shorter or longer than it says.
@@ -71,7 +71,7 @@ class TokenStream:
     ends: npt.NDArray[Any]
     """End of each shard in the stream, int64, shape (shards,)."""
     vocab_size: int
-    """Ids that are read must be below it."""
+    """Every id that is read must be below it."""
 
     @property
     def num_tokens(self) -> int:
@@ -79,7 +79,7 @@ class TokenStream:
         return int(self.ends[-1])
 
     def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
-        """A copy of `count` tokens from position `start` (modulo the cycle) on: int64, shape (count,).
+        """Returns a copy of `count` tokens from position `start` (modulo the cycle) on: int64, shape (count,).
 
         Raises: ValueError naming the shard that holds an id outside the vocabulary.
         """
@@ -97,7 +97,7 @@ class TokenStream:
 
 
 def token_stream(paths: Sequence[Path], vocab_size: int = 2**16) -> TokenStream:
-    """The stream over the shards at `paths`, in the order of their file names.
+    """Returns the stream over the shards at `paths`, in the order of their file names.
 
     Raises: FileNotFoundError; ValueError on no path or a damaged shard (see `read_shard`).
     """
@@ -109,7 +109,7 @@ def token_stream(paths: Sequence[Path], vocab_size: int = 2**16) -> TokenStream:
 
 
 def check_ids(path: Path, tokens: Tokens, vocab_size: int) -> None:
-    """Raise ValueError naming `path` when one of its `tokens` (uint16, not empty) is not below `vocab_size`."""
+    """Raises ValueError naming `path` when one of its `tokens` (uint16, not empty) is not below `vocab_size`."""
     if tokens.max() >= vocab_size:
         raise ValueError(
             f"{path}: token id {tokens.max()} is outside the tokenizer's vocabulary of {vocab_size}; "

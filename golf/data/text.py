@@ -1,9 +1,8 @@
 """Text into a dataset folder: a split by document, a tokenizer trained on its training side, shards, a manifest.
 
-Named texts enter; tokenizer, shards, the exact validation text and `dataset.json` (last) leave. Documents are ordered
-and split by the hash of their text, so that the same texts in any order give the same bytes, and equal
-documents are never on both sides. Decoding the shards gives the text back byte for byte. Validation text never
-reaches the tokenizer's training, and files that this module did not make are never overwritten.
+Documents are ordered and split by the hash of their text, so that the same texts in any order make the same bytes, and
+equal documents are never on both sides. Decoding the shards restores the text byte for byte. Validation text never
+reaches the tokenizer's training, files of others are never overwritten, and the manifest is written last.
 """
 
 import hashlib
@@ -33,13 +32,13 @@ SHARD_TOKENS = 100_000_000
 VALIDATION_TEXT = "validation.txt"
 """File with the validation documents one after the other, for comparison with general compressors."""
 PIECE_BYTES = (4096, 12_288)
-"""A file is cut at the first blank line after the one, or at any line after the other."""
+"""A file is cut at the first blank line after the first number of bytes, or at any line after the second."""
 
 TEXT_ENDINGS = (".txt", ".md")
-"""Of the files that a folder stands for."""
+"""Endings of the files that are read from a folder."""
 
 Document = tuple[str, str]
-"""Name and text."""
+"""Name and text of a document."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,10 @@ def prepare_text(
     validation_share: float = 0.05,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
-    """Make `folder` a dataset of the documents, or leave it alone where it already is that dataset.
+    """Makes `folder` a dataset of the documents, unless it already is that dataset.
 
-    Args: name: front of the shards' names; validation_share: share of the bytes held out, at most, in (0, 0.5];
-        say: receives lines of progress.
+    Args: name: beginning of the shards' names; validation_share: share of the bytes held out, at most, in (0, 0.5];
+        log: receives lines of progress.
     Returns: the manifest.
     Raises: ValueError on a wrong argument, too little text, or a folder that holds something else.
     """
@@ -96,7 +95,7 @@ def prepare_text(
 
 
 def _check_arguments(name: str, vocab_size: int, validation_share: float) -> None:
-    """Raise ValueError naming the argument, its rule and its value."""
+    """Raises ValueError naming the argument, its rule and its value."""
     if not name or not all(letter.isascii() and (letter.isalnum() or letter == "-") for letter in name):
         raise ValueError(f"name must be of letters, digits and hyphens, got {name!r}")
     if not 300 <= vocab_size <= 65536:
@@ -106,7 +105,7 @@ def _check_arguments(name: str, vocab_size: int, validation_share: float) -> Non
 
 
 def _ordered_texts(documents: Sequence[Document], say: Callable[[str], object]) -> list[str]:
-    """The different texts in the order of their hashes."""
+    """Returns the different texts in the order of their hashes."""
     by_hash: dict[bytes, str] = {}
     marks = 0
     for _, text in documents:
@@ -128,7 +127,7 @@ def _ordered_texts(documents: Sequence[Document], say: Callable[[str], object]) 
 
 
 def _hash_texts(texts: Sequence[str]) -> str:
-    """SHA-256 (hex) over the texts and their borders."""
+    """Returns the SHA-256 (hex) over the texts and their borders."""
     digest = hashlib.sha256()
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
@@ -136,7 +135,7 @@ def _hash_texts(texts: Sequence[str]) -> str:
 
 
 def _claim(folder: Path, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The folder's manifest where it has these parameters, else a new one; ValueError where it is not ours."""
+    """Returns the folder's manifest where it has these parameters, else a new one; ValueError where it is another's."""
     entries = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.exists() else []
     old = read_manifest(folder)
     if entries and old.get("name") != parameters["name"]:
@@ -148,7 +147,7 @@ def _claim(folder: Path, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _files_in_place(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Whether every file of the manifest is there with its size."""
+    """Returns whether every file of the manifest is there with its size."""
     files = {name: folder / name for name in manifest["files"]}
     return all(
         path.is_file() and path.stat().st_size == manifest["files"][name]["bytes"] for name, path in files.items()
@@ -156,24 +155,24 @@ def _files_in_place(folder: Path, manifest: dict[str, Any]) -> bool:
 
 
 def _clear(folder: Path, name: str) -> None:
-    """Remove the manifest first and then all that an earlier preparation of this name wrote."""
+    """Removes the manifest first and then all that an earlier preparation of this name wrote."""
     for path in (folder / DATASET_MANIFEST, *_own_files(folder, name)):
         path.unlink(missing_ok=True)
 
 
 def _own_files(folder: Path, name: str) -> list[Path]:
-    """Every file but the manifest that `prepare_text` writes, where it exists."""
+    """Returns the existing files that `prepare_text` writes, without the manifest."""
     found = [*folder.glob(f"{name}_train_*.bin"), *folder.glob(f"{name}_val_*.bin")]
     return sorted(found + [path for path in (folder / f"{name}.model", folder / VALIDATION_TEXT) if path.exists()])
 
 
 def _describe(folder: Path, name: str) -> dict[str, Any]:
-    """Size and SHA-256 of every file written."""
+    """Returns size and SHA-256 of every file written."""
     return {p.name: {"bytes": p.stat().st_size, "sha256": hash_file(p)} for p in _own_files(folder, name)}
 
 
 def _split(texts: Sequence[str], share: float) -> tuple[Split, Split]:
-    """Training and validation side: documents go to validation in the order given while they fit into its share."""
+    """Returns the training and the validation side: documents are held out in the given order while they fit."""
     sizes = [len(text.encode()) for text in texts]
     room = int(share * sum(sizes))
     held_out = set()
@@ -187,7 +186,7 @@ def _split(texts: Sequence[str], share: float) -> tuple[Split, Split]:
 
 
 def _train_tokenizer(texts: Sequence[str], vocab_size: int) -> bytes:
-    """A SentencePiece BPE model with byte fallback that changes no byte of a text.
+    """Returns a SentencePiece BPE model with byte fallback that changes no byte of a text.
 
     A space goes before each document; it is not counted, and decoding takes it away. Line ends are letters like others.
     """
@@ -225,7 +224,7 @@ def _train_tokenizer(texts: Sequence[str], vocab_size: int) -> bytes:
 
 
 def _rare_letters(texts: Sequence[str], room: int) -> set[str]:
-    """Letters that get no piece, so that they will be written in bytes: all but the `room` most frequent ones.
+    """Returns the letters that get no piece and are written in bytes: all but the `room` most frequent ones.
 
     Without this a text in Chinese would fill the vocabulary with letters. The trainer also leaves out every sentence
     with NUL or with its own mark for unknown letters, U+2585.
@@ -240,7 +239,7 @@ def _rare_letters(texts: Sequence[str], room: int) -> set[str]:
 def _write_split(
     folder: Path, name: str, split: Split, tokenizer: Path, say: Callable[[str], object]
 ) -> dict[str, int | float]:
-    """Write one side's shards and count it; every document begins with the beginning-of-sequence token.
+    """Writes one side's shards and returns its counts; every document begins with the beginning-of-sequence token.
 
     Raises: ValueError when the tokens do not stand for the text's bytes exactly.
     """
@@ -263,10 +262,10 @@ def _write_split(
 
 
 def read_documents(paths: Sequence[Path], say: Callable[[str], object] = print) -> list[Document]:
-    """The UTF-8 texts at `paths`, cut into documents of about 4 to 16 kB at blank lines.
+    """Returns the UTF-8 texts at `paths`, cut into documents of about 4 to 16 kB at blank lines.
 
-    Args: paths: files, or folders that stand for all *.txt and *.md files in them and in folders that are linked there,
-        hidden ones left out; say: is told what else was left out.
+    Args: paths: files, or folders, of which all *.txt and *.md files below are read, also in linked folders, hidden
+        ones left out; log: receives a line on what else was left out.
     Returns: names ("path:number") and texts; a file's texts joined are the file.
     Raises: FileNotFoundError, also of a link to nothing; ValueError naming a file that is empty or no UTF-8 or a folder
         without text; OSError naming a folder that cannot be read.
@@ -284,7 +283,7 @@ def read_documents(paths: Sequence[Path], say: Callable[[str], object] = print) 
 
 
 def _text_files(given: Path, say: Callable[[str], object]) -> list[Path]:
-    """The file itself, or a folder's text files in the order of their paths."""
+    """Returns the file itself, or a folder's text files in the order of their paths."""
     if not given.exists():
         raise FileNotFoundError(f"there is no text file or folder {given}; check the path")
     if not given.is_dir():
@@ -301,7 +300,7 @@ def _text_files(given: Path, say: Callable[[str], object]) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """The files below a folder that are not hidden; linked folders are entered, each folder once.
+    """Yields the files below a folder that are not hidden, also in linked folders, each folder once.
 
     Raises: OSError naming a folder that cannot be read; FileNotFoundError naming a text that is a link to nothing.
     """
@@ -323,7 +322,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _read_text(path: Path) -> str:
-    """The text of a file, with its own line ends."""
+    """Returns the text of a file, with its own line ends."""
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
@@ -334,7 +333,7 @@ def _read_text(path: Path) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The text in pieces that end at blank lines where there are any."""
+    """Yields the text in pieces that end at blank lines where there are any."""
     piece, size = "", 0
     lines = [line[at : at + 4096] for line in text.splitlines(keepends=True) for at in range(0, len(line), 4096)]
     left = len(text.encode())

@@ -1,8 +1,8 @@
-"""How many bytes of text a token stands for: the denominator of bits per byte.
+"""The bytes of text of each token: the denominator of bits per byte.
 
-A SentencePiece model enters, a table over its pieces leaves. The counts of a document's tokens add up to the
-UTF-8 length of the decoded text, so a piece's space is counted once, byte pieces as one byte and
-control pieces as none. Two mistakes here (a space twice, a byte piece as three) have spoiled published scores.
+The counts of a document's tokens add up to the UTF-8 length of the decoded text, so a piece's space is counted once,
+byte pieces as one byte and control pieces as none. Two mistakes here (a space twice, a byte piece as three) have
+spoiled published scores.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ except ModuleNotFoundError:
     sentencepiece = None  # type: ignore[assignment]
 
 SPACE_MARK = "\u2581"
-"""What SentencePiece writes for a space."""
+"""SentencePiece's letter for a space."""
 SAMPLES = {
     "a cat sat.": 10,
     " a  b ": 3,
@@ -29,7 +29,7 @@ SAMPLES = {
 """Texts in which a tokenizer's byte table may go wrong, and the bytes that the competition's tokenizers count of each:
 theirs (rule nmt_nfkc, spaces joined) change a text first, and all published scores are divided by what is left."""
 PUBLISHED = ("fineweb_", "4f5e8adb109c66b4886963bc75a7befd73bda36d27fd7102df8e9e66503b0e2a")
-"""How the competition's tokenizers are known: the beginning of their names, and the SHA-256 of sp1024's file."""
+"""Marks of the competition's tokenizers: the beginning of their names, and the SHA-256 of sp1024's file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class ByteTable:
 
     @staticmethod
     def of_tokenizer(path: Path) -> "ByteTable":
-        """The table of the SentencePiece model at `path`; errors as `load_tokenizer`."""
+        """Returns the table of the SentencePiece model at `path`; errors as `load_tokenizer`."""
         model = load_tokenizer(path)
         ids = range(model.vocab_size())
         boundary = [model.is_control(i) or model.is_unknown(i) or model.is_unused(i) for i in ids]
@@ -59,14 +59,14 @@ class ByteTable:
             raise ValueError(f"{path} has a piece that is no text ({error}); prepare the dataset again") from error
 
     def count(self, previous: npt.NDArray[Any], target: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Bytes of each `target` id after its `previous` id: int64, of their shape (integer arrays, equal shapes)."""
+        """Returns the bytes of each `target` id after its `previous` id, int64 (integer arrays of equal shapes)."""
         return self.base[target].astype(np.int64) + (self.leading_space[target] & ~self.boundary[previous])
 
 
 def tokenizer_fault(path: Path, table: ByteTable, sha256: str, tokens: npt.NDArray[Any]) -> str:
-    """Why bits per byte under the tokenizer at `path` would be wrong; "" where its table counts the bytes of texts.
+    """Returns why bits per byte under the tokenizer at `path` would be wrong; "" where its table counts right.
 
-    Args: sha256: of the file; tokens: ids that are to be scored.
+    Args: sha256: of the file; tokens: ids to be scored.
     """
     model = load_tokenizer(path)
     published = path.name.startswith(PUBLISHED[0]) or sha256 == PUBLISHED[1]
@@ -89,7 +89,7 @@ def tokenizer_fault(path: Path, table: ByteTable, sha256: str, tokens: npt.NDArr
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The SentencePiece processor of the model at `path`.
+    """Returns the SentencePiece processor of the model at `path`.
 
     Raises: ModuleNotFoundError without sentencepiece; FileNotFoundError; ValueError when it is no such model.
     """

@@ -1,6 +1,6 @@
-"""Sliding-window scoring: tokens in, negative log-likelihood per chunk of the stream out.
+"""Sliding-window scoring: the negative log-likelihood (NLL) of every token, summed per chunk of the stream.
 
-Every token is scored exactly once, by the window that `windows.py` says. Windows are shared over the ranks;
+Every token is scored exactly once, by its window in `golf.evaluate.windows`. Windows are shared over the ranks;
 sums are float64. The model's weights are never changed here.
 """
 
@@ -24,7 +24,7 @@ from golf.runtime.process_group import ProcessGroup
 
 @dataclass(frozen=True)
 class ChunkScore:
-    """What was scored in one chunk of the stream."""
+    """Sums over the scored tokens of one chunk of the stream."""
 
     nll_nats: float
     """Sum of the negative log-likelihoods, float64."""
@@ -36,13 +36,13 @@ class ChunkScore:
 
 @dataclass(frozen=True)
 class Scored:
-    """The chunks of a stream in order."""
+    """The scored chunks of a stream, in order."""
 
     chunks: tuple[ChunkScore, ...]
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[float]]) -> Self:
-        """Chunks as results keep them: nats, tokens and bytes of each."""
+        """Returns chunks from nats, tokens and bytes of each, as results hold them."""
         return cls(tuple(ChunkScore(float(nats), int(tokens), int(size)) for nats, tokens, size in rows))
 
     @property
@@ -69,7 +69,7 @@ class Stream:
 
     @property
     def num_targets(self) -> int:
-        """N."""
+        """N, the number of targets."""
         return len(self.tokens) - 1
 
 
@@ -80,7 +80,7 @@ def validation_stream(dataset: Dataset, group: ProcessGroup) -> Stream:
 
 
 TokenSink = Callable[[int, Tensor], None]
-"""(first target, float64 NLLs of it and those after): sees every scored token, for proofs and tests."""
+"""(first target, float64 NLLs of it and those after): receives every scored token, for proofs and tests."""
 
 
 def score_windows(
@@ -91,7 +91,7 @@ def score_windows(
     group: ProcessGroup,
     sink: TokenSink | None,
 ) -> float:
-    """Sum of the NLLs (nats) of the windows' scored targets over all ranks; this rank computes its share.
+    """Returns the sum of the NLLs (nats) of the windows' scored targets over all ranks; this rank computes its share.
 
     Only scored positions go through the last block and to logits. Nothing waits for the device before the end.
     """
@@ -110,7 +110,7 @@ def score_windows(
 
 
 def windows_per_pass(config: ScoreConfig, device: torch.device) -> int:
-    """`config.batch_windows`, or as many as suit the device: on a CPU their activations should stay in its cache."""
+    """Returns `config.batch_windows`, or as many as suit the device: on a CPU, activations should stay in its cache."""
     positions = 131_072 if device.type == "cuda" else 2048
     return config.batch_windows or max(1, positions // config.sequence_length)
 
@@ -121,14 +121,14 @@ class Batch:
 
     windows: Sequence[Window]
     rows: int
-    """Windows of the pass; those beyond `windows` fill it up and count nothing."""
+    """Windows of the pass; those beyond `windows` are padding and count nothing."""
     step: int
     lone: bool
     """Whether no other pass has this shape."""
 
 
 def make_batches(windows: Sequence[Window], rows: int) -> Iterator[Batch]:
-    """The windows in passes of `rows`; the stream's first, which scores other positions than the next, alone."""
+    """Yields the windows in passes of `rows`; the stream's first, which scores other positions than the next, alone."""
     for _, alike in groupby(windows, key=lambda window: window.first_scored - window.start):
         members = list(alike)
         lone = len(members) == 1
@@ -139,15 +139,15 @@ def make_batches(windows: Sequence[Window], rows: int) -> Iterator[Batch]:
 
 @torch.no_grad()
 def token_nll(forward: nn.Module, x_BT: Tensor, y_BS: Tensor) -> Tensor:
-    """NLL of each target in nats, float64 (B, S)."""
+    """Returns the NLL of each target in nats, float64 (B, S)."""
     with torch.autocast(x_BT.device.type, torch.bfloat16, enabled=x_BT.device.type == "cuda"):
         return forward(x_BT, y_BS, reduction="none").double()
 
 
 def cut_windows(tokens: Tensor, batch: Batch, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (rows, length), the targets that whole windows score (rows, S), int64, and which of them count, bool.
+    """Returns inputs (rows, length), targets of full windows (rows, S), both int64, and which targets count, bool.
 
-    A window at the stream's end, and rows that count nothing, are filled up with zeros, which a causal model's earlier
+    A window at the stream's end, and rows that count nothing, are padded with zeros, which a causal model's earlier
     positions cannot see: no token beyond the windows is read. Overlapping rows are views of the same tokens.
     """
     first, rows, step = batch.windows[0], batch.rows, batch.step
@@ -161,7 +161,7 @@ def cut_windows(tokens: Tensor, batch: Batch, length: int) -> tuple[Tensor, Tens
 
 
 def chunk_score(stream: Stream, windows: Sequence[Window], number: int, nll_nats: float) -> ChunkScore:
-    """A chunk's sums, with the tokens and bytes of its windows' scored targets; Diverged unless they are finite."""
+    """Returns a chunk's sums over its windows' scored targets; raises Diverged unless `nll_nats` is finite."""
     if not math.isfinite(nll_nats):
         raise Diverged(f"chunk {number}: loss {nll_nats}")
     num_bytes = sum(int(stream.target_bytes[w.first_scored : w.end].sum()) for w in windows)
@@ -181,12 +181,12 @@ def score(
     after_chunk: Callable[[int, ChunkScore], None] | None = None,
     on_chunk_boundary: Callable[[], None] | None = None,
 ) -> Scored:
-    """Score the stream chunk by chunk.
+    """Scores the stream chunk by chunk.
 
     Args: forward: a GEPA, compiled or not; plain: windows without overlap instead of `config.stride`; start: the first
-        chunks' sums of an earlier call; stop_after: number of chunks after which to stop, all by default; sink: sees
-        every NLL of this rank; after_chunk: called with each chunk's number and sums; border: called between two
-        chunks, on all ranks.
+        chunks' sums of an earlier call; stop_after: number of chunks after which to stop, all by default; sink:
+        receives every NLL of this rank; after_chunk: called with each chunk's number and sums; on_chunk_boundary:
+        called between two chunks, on all ranks.
     Raises: Diverged naming the chunk whose loss is not finite, on all ranks alike.
     """
     stride = config.sequence_length if plain else config.stride

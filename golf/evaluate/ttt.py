@@ -1,7 +1,6 @@
 """Legal score-first test-time training (TTT): each chunk is scored, then trained on, never the other way.
 
-A model read back from its artifact and the validation stream enter, one score per chunk leaves; the model's
-weights change in place. No token influences weights before it was scored; the last chunk is not trained on.
+The model's weights change in place. No token influences weights before it was scored; the last chunk is not trained on.
 Source: the competition's issue #1017 for the rules, PR #598 for the settings.
 """
 
@@ -22,7 +21,7 @@ from golf.runtime.tensors import load_optimizer, optimizer_tensors
 
 @dataclass(frozen=True)
 class TTTState:
-    """The scores so far and what is needed to go on after the last of them."""
+    """The scores so far and what is needed to continue after the last of them."""
 
     scored: Scored
     weights: Mapping[str, Tensor]
@@ -32,14 +31,14 @@ class TTTState:
 
 
 def chunk_lr(config: TTTConfig, chunk: int, num_chunks: int) -> float:
-    """Cosine from `lr` at chunk 0 to 0 at the last, after an optional linear warm-up."""
+    """Returns the learning rate: a cosine from `lr` at chunk 0 to 0 at the last, after an optional linear warm-up."""
     cosine = config.lr * 0.5 * (1.0 + math.cos(math.pi * chunk / max(num_chunks - 1, 1)))
     warmup_chunks = int(config.warmup_fraction * num_chunks)
     return cosine * min(1.0, (chunk + 1) / warmup_chunks) if warmup_chunks else cosine
 
 
 def trainable_parameters(model: GEPA, frozen_blocks: int) -> list[nn.Parameter]:
-    """All parameters but those of the first `frozen_blocks` blocks; gradients are switched accordingly."""
+    """Returns all parameters but those of the first `frozen_blocks` blocks, and switches gradients accordingly."""
     frozen = {id(p) for block in list(model.blocks)[:frozen_blocks] for p in block.parameters()}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)
@@ -60,12 +59,12 @@ def score_with_ttt(
     after_chunk: Callable[[int, ChunkScore], None] | None = None,
     on_chunk_boundary: Callable[[Callable[[], TTTState]], None] | None = None,
 ) -> TTTState:
-    """Score and train the stream chunk by chunk.
+    """Scores and trains the stream chunk by chunk.
 
     Args: forward: the compiled model where there is one; start: where an earlier call stopped; stop_after: number of
-        chunks after which to stop, all by default; sink: sees every NLL of this rank; after_chunk: called with each
-        chunk's number and sums, before it is trained on; border: called between two chunks, on all ranks, with what
-        gives the state to go on from.
+        chunks after which to stop, all by default; sink: receives every NLL of this rank; after_chunk: called with each
+        chunk's number and sums, before it is trained on; on_chunk_boundary: called between two chunks, on all ranks,
+        with a function that returns the state to continue from.
     Returns: the scores of all chunks so far, and the state after the last of them.
     Raises: Diverged naming the chunk whose loss is not finite, on all ranks alike.
     """
@@ -101,7 +100,7 @@ def score_with_ttt(
 
 
 class ChunkTrainer:
-    """The parameters, their gradients in one buffer, and the optimiser that goes on over the chunks."""
+    """The trained parameters, their gradients in one buffer, and the optimiser, whose momentum outlives a chunk."""
 
     def __init__(
         self, parameters: list[nn.Parameter], forward: nn.Module, config: TTTConfig, group: ProcessGroup
@@ -113,7 +112,7 @@ class ChunkTrainer:
         self.gradients = [part.view(p.shape) for p, part in zip(parameters, self.summed.split(sizes), strict=True)]
 
     def train(self, tokens: Tensor, length: int, lr: float) -> None:
-        """`epochs` passes over a chunk's whole, non-overlapping sequences.
+        """Trains `epochs` passes over a chunk's full, non-overlapping sequences.
 
         Args: tokens: of the chunk and the one after it, int64 (N + 1,), all of whose targets were scored.
         """
@@ -131,7 +130,7 @@ class ChunkTrainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _add_gradients(self, x_BT: Tensor, y_BT: Tensor) -> None:
-        """The gradient of the mean loss over all sequences of the batch, whoever computes them."""
+        """Computes the gradient of the mean loss over all sequences of the batch, summed over the ranks."""
         device, mine = self.group.device, slice(self.group.rank, None, self.group.world_size)
         self.summed.zero_()
         share = sequences_per_pass(x_BT.shape[1], device) or len(x_BT)
@@ -144,12 +143,12 @@ class ChunkTrainer:
 
 
 def sequences_per_pass(length: int, device: torch.device) -> int | None:
-    """Sequences of one forward and backward pass: on a CPU few enough for its cache, else all of a batch."""
+    """Returns the sequences of one forward and backward pass: on a CPU few enough for its cache, else None for all."""
     return max(1, 4096 // length) if device.type == "cpu" else None
 
 
 def make_ttt_optimizer(parameters: list[nn.Parameter], config: TTTConfig) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW without weight decay."""
+    """Returns SGD with momentum, or AdamW without weight decay."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)

@@ -1,4 +1,4 @@
-"""Which tokens each window reads and which of them it scores: every token of the stream exactly once.
+"""The tokens that each window reads, and those it scores: every token of the stream is scored exactly once.
 
 Pure arithmetic on positions. Target position t is token t + 1 of the stream, predicted from the tokens up to
 t. The first window scores all its targets, each later one those that the window before did not reach.
@@ -17,7 +17,7 @@ class Window:
 
 
 def make_windows(num_targets: int, sequence_length: int, stride: int) -> list[Window]:
-    """Windows in order of their start; their scored parts tile [0, num_targets).
+    """Returns windows in the order of their start; their scored parts tile [0, num_targets).
 
     Windows run to the end of the stream; the last one scores what is left. `stride` = `sequence_length` makes
     plain windows without overlap.
@@ -33,10 +33,10 @@ def make_windows(num_targets: int, sequence_length: int, stride: int) -> list[Wi
 
 
 def windows_by_chunk(windows: list[Window], chunk_tokens: int) -> list[list[Window]]:
-    """The windows of each chunk of the stream: a window belongs to the chunk of its first scored target.
+    """Returns the windows of each chunk of the stream: a window belongs to the chunk of its first scored target.
 
-    Chunks end with that of the last window, which scores the rest also where a border lies in it. Of at least a
-    window's length, none before it is empty.
+    The last window scores all that is left, also beyond a chunk's end. With at least a window's length per chunk, no
+    chunk before the last is empty.
     """
     chunks: list[list[Window]] = [[] for _ in range(windows[-1].first_scored // chunk_tokens + 1)]
     for window in windows:

@@ -1,1 +1,1 @@
-"""The GEPA model and its conversion from and to published checkpoints."""
+"""The GEPA model, its layers, and its compilation."""

@@ -13,14 +13,14 @@ from golf.model.gepa import GEPA
 
 
 def activation_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on GPUs, float32 on CPUs."""
+    """Returns bfloat16 on GPUs, float32 on CPUs."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def compile_model(model: GEPA, choice: bool | None, device: torch.device) -> nn.Module:
-    """The model for forward passes, compiled or itself.
+    """Returns the model for forward passes, compiled or itself.
 
-    Args: choice: of the configuration; None: compiled on GPUs. The first pass of each shape then takes up to a minute.
+    Args: choice: the configuration's; None: compiled on GPUs. The first pass of each shape then takes up to a minute.
     Raises: ValueError when a CPU's code cannot be compiled for want of a compiler.
     """
     on_cpu = device.type == "cpu"

@@ -1,8 +1,8 @@
-"""The GEPA model: token ids in, capped logits or negative log-likelihoods out.
+"""The GEPA model: token ids to capped logits or negative log-likelihoods.
 
-An encoder half pushes its streams, a decoder half takes them back through gated skips; the embedding is
-tied. Weights are float32; activations are in `activation_dtype` (bfloat16 on GPUs). Never holds a
-training or quantisation switch: those are arguments. Source: openai/parameter-golf PR #598.
+The blocks of the encoder half store their streams, those of the decoder half add them back through gated skips; the
+embedding is tied. Weights are float32; activations are in `activation_dtype` (bfloat16 on GPUs). Training or
+quantisation is an argument, never module state. Source: openai/parameter-golf PR #598.
 
 Shape letters: B batch, T positions, S the last of them, D model width, V vocabulary.
 """
@@ -19,7 +19,7 @@ from golf.model.layers import Bigram, Block, Linear, SmearGate, Table, ValueEmbe
 
 
 class GEPA(nn.Module):
-    """The whole model; parameter names are documented in `model/interop.py`."""
+    """The whole model; `golf.artifact.published_names` documents the parameters' names."""
 
     def __init__(self, config: ModelConfig, activation_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class GEPA(nn.Module):
         self.value = None if config.value_dim is None else ValueEmbedding(config, config.value_dim)
 
     def hidden(self, x_BT: Tensor, qat: bool, last: int) -> Tensor:
-        """The normalised residual stream of the `last` S positions after the last block, (B, S, D).
+        """Returns the normalised residual stream of the `last` S positions after the last block, (B, S, D).
 
         All positions go through the blocks but the last one, which computes no more than keys and values for the rest.
         """
@@ -69,13 +69,13 @@ class GEPA(nn.Module):
         return (self.value.layer_scales[self.config.value_layers.index(layer)] * values).to(dtype)
 
     def logits(self, x_BT: Tensor, qat: bool = False, last: int | None = None) -> Tensor:
-        """Capped logits of what follows the `last` S positions, all by default, float32 (B, S, V)."""
+        """Returns capped logits of what follows the `last` S positions, all by default, float32 (B, S, V)."""
         h_BSD = self.hidden(x_BT, qat, x_BT.shape[1] if last is None else last)
         z_BSV = F.linear(h_BSD, self.token_embedding.weight.to(h_BSD.dtype)).float()
         return self.config.logit_softcap * torch.tanh(z_BSV / self.config.logit_softcap)
 
     def forward(self, x_BT: Tensor, y_BS: Tensor, qat: bool = False, reduction: str = "mean") -> Tensor:
-        """Cross-entropy of the targets `y_BS` of the last S positions of `x_BT` in nats, float32.
+        """Returns the cross-entropy of the targets `y_BS` of the last S positions of `x_BT` in nats, float32.
 
         Returns: () or, for reduction "none", (B, S).
         """
@@ -85,7 +85,7 @@ class GEPA(nn.Module):
 
 
 def build_model(config: ModelConfig, seed: int, activation_dtype: torch.dtype = torch.float32) -> GEPA:
-    """A model on the CPU with freshly drawn weights, a function of `config` and `seed` alone."""
+    """Returns a model on the CPU with freshly drawn weights, a function of `config` and `seed` alone."""
     model = GEPA(config, activation_dtype)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def build_model(config: ModelConfig, seed: int, activation_dtype: torch.dtype = 
 
 
 def _draw_matrix(weight_OI: Tensor, name: str, num_layers: int, generator: torch.Generator) -> None:
-    """Zero for the two that write to the stream; orthogonal where both sides are >= 64; else uniform."""
+    """Draws zeros for the two that write to the stream, orthogonal where both sides are >= 64, else uniform."""
     if name.endswith(("attention.output", "mlp.down")):
         weight_OI.zero_()
     elif min(weight_OI.shape) >= 64:
@@ -114,7 +114,7 @@ def _draw_matrix(weight_OI: Tensor, name: str, num_layers: int, generator: torch
 
 
 def count_parameters(config: ModelConfig, frozen_blocks: int = 0) -> int:
-    """Trainable parameters of the model whose first `frozen_blocks` blocks are frozen; nothing is allocated."""
+    """Returns the number of trainable parameters with the first `frozen_blocks` blocks frozen; allocates nothing."""
     with torch.device("meta"):
         model = GEPA(config)
     frozen = sum(p.numel() for block in list(model.blocks)[:frozen_blocks] for p in block.parameters())
@@ -122,7 +122,7 @@ def count_parameters(config: ModelConfig, frozen_blocks: int = 0) -> int:
 
 
 def check_weights(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless the weights are exactly those of the model; nothing is allocated for it."""
+    """Raises ValueError unless the weights are exactly those of the model; nothing is allocated for it."""
     if config.num_layers > len(weights):  # before so many layers are built, even without memory
         raise ValueError(f"the model has {config.num_layers:,} layers, but there are only {len(weights)} tensors")
     try:

@@ -1,8 +1,8 @@
 """The building blocks of the GEPA model: linear, attention, MLP and the two lookup tables.
 
-Activations enter and leave in one floating type, weights stay float32 and are cast where they are used.
-Whether a forward pass fake-quantises is an argument, never module state: torch.compile guards on it and
-compiles again when it changes. Source of the forms: openai/parameter-golf PR #598.
+Activations have one floating type, weights stay float32 and are cast where they are used. Whether a forward pass
+fake-quantises is an argument, never module state: torch.compile guards on it and compiles again when it changes.
+Source of the forms: openai/parameter-golf PR #598.
 
 Shape letters: B batch, T positions, S the last of them, D model width, F hidden width, H query heads, K key-value
 heads, G = H / K query heads per group, E head dimension, R rotated dimensions, V vocabulary.
@@ -19,7 +19,7 @@ QAT_BITS = 6
 
 
 def fake_quantise(weight_OI: Tensor) -> Tensor:
-    """`weight_OI` rounded to int6 per row, with the gradient of the identity (straight-through).
+    """Returns `weight_OI` rounded to int6 per row, with the gradient of the identity (straight-through).
 
     Args: weight_OI: float32 (rows, columns).
     Returns: the same shape and type; scale = max|row| / 31, at least 1/31.
@@ -59,7 +59,7 @@ class Table(nn.Module):
 def rotary_tables(
     length: int, dims: int, base: float, train_length: int, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary angles, float32 (length, dims / 2) each.
+    """Returns cosines and sines of the rotary angles, float32 (length, dims / 2) each.
 
     Sequences longer than `train_length` stretch the base by (length / train_length)^(dims / (dims - 2)).
     """
@@ -71,7 +71,7 @@ def rotary_tables(
 
 
 def rotate(x_BTHE: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
-    """Rotate the first 2R dimensions of each head, first half against second half; the rest stay."""
+    """Rotates the first 2R dimensions of each head, first half against second half; the rest stay."""
     half = cos_TR.shape[-1]
     cos_T1R, sin_T1R = cos_TR[:, None].to(x_BTHE.dtype), sin_TR[:, None].to(x_BTHE.dtype)
     first, second, rest = x_BTHE.split([half, half, x_BTHE.shape[-1] - 2 * half], dim=-1)
@@ -122,7 +122,7 @@ class Attention(nn.Module):
 
 
 def attend(q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor) -> Tensor:
-    """Causal attention of the last S of T positions, (B, S, H, E)."""
+    """Computes causal attention of the last S of T positions, (B, S, H, E)."""
     S, T = q_BSHE.shape[1], k_BTKE.shape[1]
     # The kernels' own causal mask is quicker, but takes the queries of a shorter S for those of the first positions.
     seen_ST = None if S == T else torch.ones(S, T, dtype=torch.bool, device=q_BSHE.device).tril(T - S)
@@ -133,7 +133,7 @@ def attend(q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor) -> Tensor:
 
 
 def remove_own_value(y_BTHE: Tensor, v_BTKE: Tensor) -> Tensor:
-    """Exclusive self attention: subtract from each head its projection onto its own position's unit value."""
+    """Exclusive self attention: subtracts from each head its projection onto its own position's unit value."""
     B, T, K, E = v_BTKE.shape
     y_BTKGE = y_BTHE.reshape(B, T, K, -1, E)
     unit_BTK1E = F.normalize(v_BTKE, dim=-1).unsqueeze(-2)
@@ -176,12 +176,12 @@ class Bigram(nn.Module):
 
 
 def projection(width: int, outputs: int) -> Linear | None:
-    """The matrix behind a table of `width` columns; none where the table is as wide as what it is added to."""
+    """Returns the matrix behind a table of `width` columns; None where the table is as wide as what it is added to."""
     return None if width == outputs else Linear(width, outputs)
 
 
 def bigram_bucket(x_BT: Tensor, buckets: int) -> Tensor:
-    """Bucket of each position's (previous, own) pair, int64 (B, T); position 0 has the last bucket."""
+    """Returns the bucket of each position's (previous, own) pair, int64 (B, T); position 0 has the last bucket."""
     mixed = torch.bitwise_xor(36313 * x_BT[:, 1:], 27191 * x_BT[:, :-1]) % (buckets - 1)
     return F.pad(mixed, (1, 0), value=buckets - 1)
 
@@ -203,7 +203,7 @@ class ValueEmbedding(nn.Module):
 
 
 class SmearGate(nn.Module):
-    """Mix each position with the one before it, per channel."""
+    """Mixes each position with the one before it, per channel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

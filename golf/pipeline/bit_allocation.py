@@ -1,10 +1,9 @@
-"""Bits and clips per tensor group that use a byte cap best: the least predicted loss among what fits.
+"""Bits and clips per tensor group that use a byte cap best: the least predicted loss among the splits that fit.
 
-Trained weights, a configuration and training tokens enter; a quantisation split leaves. Each group is quantised alone
-with each of OPTIONS: the loss that it adds on a few training sequences is measured, as the mean of that with the error
-added and that with it subtracted (what this leaves out is chance), and its bytes are those of the real codec. Both are
-taken to add up over the groups, all combinations are compared, and the best is packed for real; where that is too
-large, less is allowed until it fits. Validation shards are never opened.
+Each group is quantised alone with each of OPTIONS. Its added loss is measured on a few training sequences, as the mean
+of that with the error added and that with it subtracted (which cancels what is chance), and its bytes with the real
+codec. Both are taken to add up over the groups, all combinations are compared, and the best is packed for real; where
+that is too large, less is allowed until it fits. Validation shards are never opened.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,20 +42,20 @@ OPTIONS: Mapping[str, GridConfig] = {
         for divisor in (10, 7, 5, 3.5, 2.5, 1.75)
     },
 }
-"""What a group may get, by name: the record's grids, the same without their floor, and steps in standard deviations."""
+"""Grids to choose from, by name: the record's, the same without their floor, and steps in standard deviations."""
 
 Stored = dict[str, Quantised | Tensor]
 
 
 @dataclass(frozen=True)
 class Option:
-    """What one group costs on one grid."""
+    """The cost of one group on one grid."""
 
     name: str
     bytes: int
-    """Of the model, more or less than with the grid that the configuration has."""
+    """Bytes of the model, relative to the grid of the configuration."""
     loss: float
-    """Nats per token, more than with the group in floats."""
+    """Nats per token, relative to the group in floats."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +64,21 @@ class Fitted:
 
     quant: QuantConfig
     chosen: dict[str, Option]
-    """By group; without those of which no tensor is quantised."""
+    """By group; groups without a quantised tensor are left out."""
     predicted_bytes: int
     model_bytes: int
-    """Of the model, predicted and real."""
+    """Predicted and real bytes of the model."""
     code_bytes: int
     float_loss: float
     predicted_loss: float
     measured_loss: float
-    """Nats per token on the training tokens: of the weights before, and of the split as predicted and as it is."""
+    """Nats per token on the training tokens: of the float weights, and of the split as predicted and as measured."""
     options: dict[str, list[Option]]
-    """All that was measured."""
+    """All that was measured, by group."""
 
 
 def training_tokens(folder: Path, vocab_size: int) -> TokenStream:
-    """The stream of a dataset's training shards alone."""
+    """Returns the stream of a dataset's training shards alone."""
     shards = sorted(folder.glob("*_train_*.bin"))
     if not shards:
         raise FileNotFoundError(f"{folder} has no training shards (*_train_*.bin) to measure on; name them with --data")
@@ -89,7 +88,7 @@ def training_tokens(folder: Path, vocab_size: int) -> TokenStream:
 def training_loss(
     config: RunConfig, stream: TokenStream, tokens: int, group: ProcessGroup
 ) -> Callable[[Mapping[str, Tensor]], float]:
-    """The mean loss of given weights, in nats per token, on about so many tokens spread over the stream."""
+    """Returns a function: weights -> mean loss in nats per token, on tokens spread over the stream."""
     length = config.batch.sequence_length
     rows = max(1, tokens // length)
     windows = [stream.read(row * stream.num_tokens // rows, length + 1) for row in range(rows)]
@@ -116,10 +115,11 @@ def fit(
     options: Mapping[str, GridConfig] = OPTIONS,
     event: Callable[[str, Option], None] = lambda group, option: None,
 ) -> Fitted:
-    """The split of least predicted loss whose artifact has at most `config.cap_bytes - margin_bytes` bytes.
+    """Returns the split of least predicted loss whose artifact has at most `config.cap_bytes - margin_bytes` bytes.
 
-    Args: weights: float32, by parameter name; loss: of such weights, see `training_loss`; event: told of each option.
-    Raises: ValueError when nothing fits, with what the smallest would take.
+    Args: weights: float32, by parameter name; loss: of such weights, see `training_loss`; event: called with each
+        option.
+    Raises: ValueError when nothing fits, with the bytes that the smallest split needs.
     """
     plain, quant = to_plain(config.model), config.quant
     if quant.calibrated:  # what GPTQ would choose is not compared: it needs Hessians for every option
@@ -169,17 +169,17 @@ def fit(
 
 
 def with_options(quant: QuantConfig, grids: Mapping[str, Any]) -> QuantConfig:
-    """`quant` with the grids of some groups."""
+    """Returns `quant` with the grids of some groups."""
     return replace(quant, **grids)
 
 
 def values_of(stored: Stored) -> dict[str, Tensor]:
-    """What a reader of the artifact gets."""
+    """Returns the float values that a reader of the artifact gets."""
     return {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
 
 
 def best(options: Mapping[str, Sequence[Option]], most_bytes: int) -> dict[str, Option] | None:
-    """The combination of one option a group with the least loss, then the fewest bytes, within `most_bytes`."""
+    """Returns the combination of one option a group with the least loss, then the fewest bytes, within `most_bytes`."""
     losses, sizes = np.zeros(()), np.zeros((), np.int64)
     for group in options.values():
         losses = np.add.outer(losses, [option.loss for option in group])
@@ -193,7 +193,7 @@ def best(options: Mapping[str, Sequence[Option]], most_bytes: int) -> dict[str, 
 
 
 def fit_lines(fitted: Fitted, config: RunConfig, margin_bytes: int) -> Iterator[str]:
-    """What was measured and chosen (*), group by group, and what came of it."""
+    """Yields lines on what was measured and chosen (*), group by group, and on the result."""
     yield f"{'group':16s} {'grid':28s} {'model bytes':>12s} {'added loss':>11s}   more or less than now; nats per token"
     for group, options in fitted.options.items():
         for option in sorted(options, key=lambda option: option.bytes):
@@ -211,7 +211,7 @@ def fit_lines(fitted: Fitted, config: RunConfig, margin_bytes: int) -> Iterator[
 
 
 def nothing_fits(least: int, config: RunConfig, margin_bytes: int) -> str:
-    """The error of a cap that is too small."""
+    """Returns the error of a cap that is too small."""
     return (
         f"nothing fits: the smallest split takes about {least:,} bytes and the code {code_bytes(config):,}, the cap is "
         f"{config.cap_bytes:,} with a margin of {margin_bytes:,}; raise --cap, or train a smaller model"

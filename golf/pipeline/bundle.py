@@ -1,11 +1,12 @@
 """The counted code: one self-contained `train_gpt.py` made from the modules that train and score.
 
-The modules' top-level statements are joined in import order; their names are unique, so that nothing changes its
-meaning. python-minifier then shortens what only people read. The same configuration gives the same bytes, whatever
+The modules' top-level statements are joined in import order; their names are unique, so that no meaning changes.
+python-minifier then shortens what only people read. The same configuration makes the same bytes, whatever
 its seed: the seeds of a study ran one file, which takes the seed as an argument.
 """
 
 import ast
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -69,7 +70,7 @@ COUNTED = (
 
 
 def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool = True) -> str:
-    """The source of `train_gpt.py` for `config`, its seed left out.
+    """Returns the source of `train_gpt.py` for `config`, its seed left out.
 
     Args: minified: as it is shipped and counted; False: as it is before, for readers.
     Raises: ValueError when two modules share a top-level name or one imports from a later or uncounted one, or when
@@ -82,21 +83,21 @@ def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool
 
 
 def counted_code(config: RunConfig) -> bytes:
-    """The counted code as it is shipped."""
+    """Returns the counted code as it is shipped."""
     return bundle(config).encode()
 
 
 def code_bytes(config: RunConfig) -> int:
-    """Its size."""
+    """Returns the size of the counted code."""
     return len(counted_code(config))
 
 
 @cache
 def _joined(modules: tuple[str, ...], minified: bool) -> str:
-    """The modules as one."""
+    """Returns the modules as one."""
     if python_minifier is None:
         raise ValueError("making the counted code needs python-minifier: pip install python-minifier==3.4.0")
-    imports: set[str] = set()
+    imports: dict[str, str] = {}
     statements: list[ast.stmt] = []
     owners: dict[str, str] = {}
     for position, module in enumerate(modules):
@@ -105,29 +106,48 @@ def _joined(modules: tuple[str, ...], minified: bool) -> str:
             if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("golf"):
                 _check_import(node, module, modules[:position])
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
-                for name, source in _bound(node, module):
+                for name, source, line in _bound(node, module):
                     if owners.setdefault(name, source) != source:
                         raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
-                imports.add(ast.unparse(node))
+                    imports[line] = name
             elif not _is_text(node):
                 for name in _defined(node):
                     if owners.setdefault(name, module) != module:
                         raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
                 statements.append(node)
-    body = _reached(statements) if "golf.pipeline.standalone" in modules else statements
-    joined = "\n".join([*sorted(imports), *(ast.unparse(node) for node in body)])
-    return str(python_minifier.minify(joined, remove_literal_statements=True)) if minified else joined
+    body = _reached(statements, not minified) if "golf.pipeline.standalone" in modules else statements
+    used = {name for node in body for name in _names(node, not minified)}
+    needed = sorted(line for line, name in imports.items() if name in used)
+    joined = "\n".join([*needed, *(ast.unparse(node) for node in body)])
+    if not minified:
+        return joined
+    public = [name for name in owners if not name.startswith("_")]
+    return str(
+        python_minifier.minify(joined, remove_literal_statements=True, rename_globals=True, preserve_globals=public)
+    )
 
 
-def _reached(statements: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements without the definitions that `main` never comes to."""
+def _reached(statements: list[ast.stmt], annotations: bool) -> list[ast.stmt]:
+    """Returns the statements without the definitions that `main` never reaches."""
     reached, names = [node for node in statements if not _defined(node) or "main" in _defined(node)], set[str]()
     while True:
-        names |= {name.id for node in reached for name in ast.walk(node) if isinstance(name, ast.Name)}
+        names |= {name for node in reached for name in _names(node, annotations)}
         more = [node for node in statements if node not in reached and names.intersection(_defined(node))]
         if not more:
             return [node for node in statements if node in reached]
         reached += more
+
+
+def _names(node: ast.AST, annotations: bool, parent: ast.AST | None = None) -> Iterator[str]:
+    """Yields the names that a statement uses; without `annotations`, not those that python-minifier removes."""
+    if isinstance(node, ast.Name):
+        yield node.id
+    for field, value in ast.iter_fields(node):
+        removed = field == "returns" or (field == "annotation" and not isinstance(parent, ast.ClassDef))
+        if annotations or not removed:
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from _names(child, annotations, node)
 
 
 def _source(module: str) -> str:
@@ -140,18 +160,17 @@ def _check_import(node: ast.ImportFrom, module: str, earlier: tuple[str, ...]) -
         raise ValueError(f"{module} line {node.lineno}: import from {node.module} must be of an earlier counted module")
 
 
-def _bound(node: ast.Import | ast.ImportFrom, module: str) -> list[tuple[str, str]]:
-    """The names that an external import binds, each with where it comes from."""
-    found = []
+def _bound(node: ast.Import | ast.ImportFrom, module: str) -> Iterator[tuple[str, str, str]]:
+    """Yields each name that an external import binds, what it stands for, and an import of it alone."""
     for alias in node.names:
-        if alias.name.split(".")[0] == "golf" and isinstance(node, ast.Import):
-            raise ValueError(f'{module} line {node.lineno}: write "from {alias.name} import ..." for modules of golf')
+        top, words = alias.name.split(".")[0], f"{alias.name} as {alias.asname}" if alias.asname else alias.name
         if isinstance(node, ast.ImportFrom):
-            found.append((alias.asname or alias.name, f"{node.module}.{alias.name}"))
+            line = f"from {node.module} import {words}"
+            yield alias.asname or alias.name, f"{node.module}.{alias.name}", line
+        elif top == "golf":
+            raise ValueError(f'{module} line {node.lineno}: write "from {alias.name} import ..." for modules of golf')
         else:
-            top = alias.name.split(".")[0]
-            found.append((alias.asname or top, alias.name if alias.asname else top))
-    return found
+            yield alias.asname or top, alias.name if alias.asname else top, f"import {words}"
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -161,12 +180,17 @@ def _is_text(node: ast.stmt) -> bool:
 def _defined(node: ast.stmt) -> list[str]:
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return [node.name]
+    if isinstance(node, ast.Try):  # an import with its fallback
+        parts = [*node.body, *(part for handler in node.handlers for part in handler.body)]
+        return [name for part in parts for name in _defined(part)]
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return [alias.asname or alias.name.split(".")[0] for alias in node.names]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 
 def _differences(plain: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `plain` that `base` does not already have."""
+    """Returns the fields of `plain` that `base` does not already have."""
     found = {}
     for name, value in plain.items():
         if isinstance(value, dict) and isinstance(base[name], dict):

@@ -1,7 +1,7 @@
-"""The whole run without the project around it: what the shipped `train_gpt.py` does when it is started.
+"""The shipped `train_gpt.py` as a program: the whole run without the project around it.
 
-It takes options, and what they leave out from the environment under everybody's names. The log, on the terminal and in
-logs/RUN_ID.txt, is that of `run_log.py`. The code that it counts is its own file. Alone or under torchrun.
+Options that are not on the command line come from the environment, under the names that others' scripts use. The log,
+on the terminal and in logs/RUN_ID.txt, is that of `golf.train.run_log`. The counted code is the file itself.
 """
 
 import argparse
@@ -75,10 +75,11 @@ class Progress:
 
 @contextlib.contextmanager
 def preemption_signals(first: bool) -> Iterator[PreemptionCheck]:
-    """Ctrl-C and SIGTERM as a notice for the block; a second Ctrl-C ends it at once.
+    """Takes Ctrl-C and SIGTERM as a preemption within the block; a second Ctrl-C ends it at once.
 
     Args: first: whether this rank tells the user.
-    Raises: SystemExit with the shell's code of the signal (130, 143), once the notice was heeded.
+    Yields: the check whether a signal has come.
+    Raises: SystemExit with the shell's code of the signal (130, 143), once the state is saved.
     """
     seen: list[int] = []
 
@@ -103,13 +104,13 @@ UNREAD = (
     *("MAX_WALLCLOCK_SECONDS", "ITERATIONS", "TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN", "VOCAB_SIZE", "NUM_LAYERS"),
     *("MODEL_DIM", "VAL_LOSS_EVERY", "TRAIN_LOG_EVERY"),
 )
-"""Variables that other scripts read and that would change the result here, or the log."""
+"""Variables that other scripts read and that would change the result or the log here."""
 
 
 def read_options(config: RunConfig) -> argparse.Namespace:
-    """The command line; what it leaves out is in the environment, as others' scripts have it, or in ./data.
+    """Returns the command line; what it leaves out comes from the environment, as in others' scripts, or from ./data.
 
-    Raises: SystemExit saying which files are not there.
+    Raises: SystemExit naming the files that are missing.
     """
     env, vocab_size = os.environ, config.model.vocab_size
     parser = argparse.ArgumentParser(
@@ -141,7 +142,7 @@ def read_options(config: RunConfig) -> argparse.Namespace:
 
 
 def main(config_json: dict[str, Any]) -> None:
-    """Train, pack, score and adapt the configuration that the shipped file holds."""
+    """Trains, packs and scores the configuration that the shipped file holds."""
     config = from_plain(RunConfig, config_json)
     given = read_options(config)
     config = override_all(config, {"seed": given.seed})

@@ -1,7 +1,6 @@
-"""A wall-clock budget as a number of steps, found before the run and then fixed.
+"""A wall-clock budget as a number of steps, which is fixed before the run.
 
-A configuration, a dataset and seconds enter; a configuration with planned steps leaves. The clock never stops a
-run: steps are measured on a model of their own, which is thrown away. Nothing is written here.
+The clock never stops a run: steps are measured on a model of their own, which is thrown away.
 """
 
 import time
@@ -20,15 +19,15 @@ from golf.train.microbatching import ready_to_train, training_passes
 from golf.train.train_state import TrainState
 
 MEASURED_STEPS = 3
-"""Steps whose time counts, after one that warms up."""
+"""Steps whose time counts, after one for warm-up."""
 
 
 def plan_for_seconds(
     config: RunConfig, dataset: Dataset, group: ProcessGroup, seconds: float
 ) -> tuple[RunConfig, float]:
-    """`config` with as many steps as train in `seconds`, and the measured seconds of one step.
+    """Returns `config` with as many steps as train in `seconds`, and the measured seconds of one step.
 
-    Compiling, validating and saving are not part of the budget. Every rank gets the same answer.
+    Compiling, validating and saving are not part of the budget. The result is the same on every rank.
     Raises: ValueError when not one step fits, or without training shards.
     """
     step_seconds = measure_step(config, dataset, group)
@@ -36,7 +35,7 @@ def plan_for_seconds(
 
 
 def measure_step(config: RunConfig, dataset: Dataset, group: ProcessGroup) -> float:
-    """Mean seconds of one training step on this machine, with as large a share under QAT as the plan has."""
+    """Returns the mean seconds of one training step on this machine, with the plan's share of steps under QAT."""
     stream = dataset.train
     if stream is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")

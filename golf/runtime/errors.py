@@ -1,4 +1,4 @@
-"""What ends a computation and is told to the user in one line."""
+"""Errors that end a computation and are shown to the user in one line."""
 
 
 class OutOfMemory(MemoryError):

@@ -1,4 +1,4 @@
-"""Files that appear whole: written beside their place, flushed to the disk, then renamed over it.
+"""Files that appear whole: written beside their path, flushed to the disk, then renamed.
 
 A reader sees the old file or the new one, never a part; a full disk or a kill leaves the old one.
 """
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it over `path`.
+    """Writes a temporary file beside `path` with `write`, then renames it to `path`.
 
     Raises: OSError naming the path when the folder cannot be written or the disk is full.
     """
@@ -36,17 +36,17 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` whole."""
+    """Writes `data` to `path` whole."""
     write_whole(path, lambda file: file.write(data))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` as indented JSON, whole; NaN and infinity are refused (ValueError)."""
+    """Writes `value` to `path` as indented JSON, whole; NaN and infinity are refused (ValueError)."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`.
+    """Returns the JSON value in `path`.
 
     Raises: FileNotFoundError, or ValueError naming the file when it is not JSON.
     """

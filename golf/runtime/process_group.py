@@ -1,7 +1,7 @@
 """Ranks and reductions: the same calls on one process and on many.
 
 `join` reads what torchrun (or Ray Train) set up; every operation here is skipped on one rank, so that no
-caller has a second path. Of golf, only `solo.py` reads more of the environment.
+caller has a second path.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ class ProcessGroup:
     """The processes that compute one result together."""
 
     rank: int = 0
-    """This process, 0 to world_size - 1."""
+    """Rank of this process, 0 to world_size - 1."""
     world_size: int = 1
-    """Processes: 1, 2, 4 or 8."""
+    """Number of processes: 1, 2, 4 or 8."""
     device: torch.device = torch.device("cpu")
-    """Where this process computes."""
+    """Device of this process."""
 
     def __post_init__(self) -> None:
         if self.world_size < 1 or MICRO_BATCHES % self.world_size:
@@ -44,7 +44,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Replace `tensor` by its sum over the ranks."""
+        """Replaces `tensor` by its sum over the ranks."""
         if self.world_size > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
@@ -65,24 +65,24 @@ class ProcessGroup:
         return buffer.cpu().numpy().tobytes()
 
     def check_same(self, number: int, what: str) -> None:
-        """Raise ValueError unless all ranks have the same `number`: shared storage may show an old file to some."""
+        """Raises ValueError unless all ranks have the same `number`: shared storage may show an old file to some."""
         total = self.sum(torch.tensor(float(number), dtype=torch.float64, device=self.device))
         if float(total) != number * self.world_size:
             raise ValueError(f"{what}: {number} on rank {self.rank}, others have another number; try again")
 
     def wait(self) -> None:
-        """Wait until every rank is here."""
+        """Waits until every rank has called it."""
         if self.world_size > 1:
             torch.distributed.barrier()
 
 
 def pick_device(local_rank: int = 0) -> torch.device:
-    """This process's GPU where there are GPUs, else the CPU."""
+    """Returns this process's GPU where there are GPUs, else the CPU."""
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the CPU's with the threads in use."""
+    """Returns the GPU's name, or the CPU's with the threads in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     listing = Path("/proc/cpuinfo")
@@ -91,7 +91,7 @@ def device_name(device: torch.device) -> str:
 
 
 def current_group(device: torch.device | None = None) -> ProcessGroup:
-    """The group of an already initialised process group, or one process."""
+    """Returns the group of an already initialised process group, or one process."""
     if device is None:
         device = pick_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not torch.distributed.is_initialized():
@@ -101,7 +101,7 @@ def current_group(device: torch.device | None = None) -> ProcessGroup:
 
 @contextlib.contextmanager
 def join() -> Iterator[ProcessGroup]:
-    """Join torchrun's process group for the block (nccl on GPUs, gloo on CPUs); alone outside torchrun."""
+    """Joins torchrun's process group for the block (nccl on GPUs, gloo on CPUs); outside torchrun, a group of one."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     device = pick_device(int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":

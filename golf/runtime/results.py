@@ -1,7 +1,7 @@
 """Results of a run's stages as typed records, and the JSON files that hold them.
 
 Each file holds one result and the digest of what it was computed from: a result is used again only for exactly the same
-configuration, data and earlier results. Weights and artifacts are files of their own.
+configuration, data and earlier results. Weights and artifacts are separate files.
 """
 
 import dataclasses
@@ -15,16 +15,16 @@ from golf.runtime.files import read_json, write_json
 
 LIVE, AVERAGED, QUANTISED, SLIDING, TTT = "live", "ema", "quantised", "sliding", "ttt"
 LADDER = (LIVE, AVERAGED, QUANTISED, SLIDING, TTT)
-"""The rungs every run reports, each measured from the stage before it."""
+"""The rungs of a run, each measured after one more stage."""
 TENSORS = ".safetensors"
 STATE = f"state{TENSORS}"
-"""The file of a training's state."""
+"""The file of a training state."""
 WEIGHTS = {LIVE: f"live{TENSORS}", AVERAGED: f"average{TENSORS}"}
 """Files of the rungs that are not measured from the artifact."""
 BEGUN = "-begun"
-"""Behind the name of a rung: what it has scored so far. Without it "live" would be written over the live weights."""
+"""Suffix to a rung's name for its saved chunks. Without it, those of "live" would overwrite the live weights."""
 SCREEN = "-screen"
-"""Behind the name of a rung: of the first chunks only."""
+"""Suffix to a rung's name for the result of its first chunks."""
 R = TypeVar("R")
 
 
@@ -45,7 +45,7 @@ class TrainResult:
     """A finished training."""
 
     seconds: float
-    """Wall-clock seconds, those before an interruption included."""
+    """Wall-clock seconds, including those before an interruption."""
     steps: int
     """Optimiser steps."""
     tokens: int
@@ -112,7 +112,7 @@ class RungResult:
     seconds: float
     """Wall-clock seconds of scoring it, `seconds_before` included."""
     seconds_before: float = 0.0
-    """Those that the result of its first chunks reports already."""
+    """Those seconds that the result of its first chunks reports already."""
     chunks: tuple[tuple[float, int, int], ...]
     """(NLL in nats, tokens, bytes) of every chunk of the stream, in order."""
     chunk_times: tuple[float, ...] = ()
@@ -132,26 +132,24 @@ class RunResults:
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 of JSON values in canonical form; a value without one raises TypeError or ValueError."""
+    """Returns the SHA-256 of JSON values in canonical form; a value without one raises TypeError or ValueError."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_result(path: Path, identity: str, result: R) -> R:
-    """Writes a stage's `result` whole, marked with the digest of what it was computed from; returns it."""
+    """Writes a stage's `result` whole, with the digest of what it was computed from; returns it."""
     write_json(path, {"identity": identity, "result": to_plain(result)})
     return result
 
 
 def read_result(path: Path, kind: type[R], identity: str | None = None) -> R | None:
-    """Reads the result of a stage.
+    """Returns the result of a stage, or None where there is no file, or one of another identity or form.
 
     Args:
         path: its file.
         kind: its class.
         identity: digest of what it must have been computed from; None takes any.
-
-    Returns: None where there is no file, or one of another identity or form.
     """
     if not path.exists():
         return None

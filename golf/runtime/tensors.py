@@ -1,8 +1,8 @@
 """Named tensors and plain values in one file, in the public safetensors layout: nothing in it can be executed.
 
 Eight bytes of length, a JSON header, the tensors' bytes; plain values are one JSON text in the header's metadata. Every
-size is checked before it is believed, so a damaged or hostile file ends in ValueError naming it, and reading takes no
-more memory than the file has bytes (and a bounded header). Never reads pickles.
+size is checked before memory is allocated for it, so a damaged or hostile file raises ValueError naming it, and reading
+takes no more memory than the file has bytes (and a bounded header). Never reads pickles.
 Source: https://huggingface.co/docs/safetensors
 """
 
@@ -41,7 +41,7 @@ PLAIN = "plain"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Write named tensors of any device, and JSON values beside them, to `path`, whole.
+    """Writes named tensors of any device, and JSON values beside them, to `path`, whole.
 
     Raises: ValueError on a type that the format does not have; OSError naming the path.
     """
@@ -69,7 +69,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str,
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in `path`, on the CPU.
+    """Returns the tensors in `path`, on the CPU.
 
     Raises: FileNotFoundError; ValueError naming the file when it is anything but an intact file of tensors.
     """
@@ -77,7 +77,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_stored(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors in `path`, on the CPU, and the plain values beside them.
+    """Returns the tensors in `path`, on the CPU, and the plain values beside them.
 
     Raises: as `read_tensors`.
     """
@@ -85,7 +85,7 @@ def read_stored(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """The plain values in `path`; its tensors are not read.
+    """Returns the plain values in `path`; its tensors are not read.
 
     Raises: as `read_tensors`, for what is before the tensors.
     """
@@ -93,7 +93,7 @@ def read_plain(path: Path) -> dict[str, Any]:
 
 
 def _opened(path: Path, read: Callable[[io.BufferedReader, int], Read]) -> Read:
-    """What `read` makes of the file and its number of bytes; its errors name the file."""
+    """Returns the result of `read` for the file and its number of bytes; its errors name the file."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} must be a file of tensors, not a folder or device")
     with path.open("rb") as file:
@@ -104,7 +104,7 @@ def _opened(path: Path, read: Callable[[io.BufferedReader, int], Read]) -> Read:
 
 
 def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of an optimiser's state dictionary by "index/name".
+    """Returns the tensors of an optimiser's state dictionary by "index/name".
 
     Its parameter groups are left out: their values come from the configuration and, the rates, from the step.
     """
@@ -117,7 +117,7 @@ def optimizer_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put what `optimizer_tensors` gave back into an optimiser over the same parameters.
+    """Loads what `optimizer_tensors` returned into an optimiser over the same parameters.
 
     Raises: ValueError when a tensor is of no parameter or has another shape.
     """
@@ -136,17 +136,17 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 
 def unprefixed(tensors: Mapping[str, Tensor], folder: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with "folder/", without that."""
+    """Returns the tensors whose names begin with "folder/", without that."""
     return {name[len(folder) + 1 :]: value for name, value in tensors.items() if name.startswith(folder + "/")}
 
 
 def prefixed(folder: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under "folder/name", as `unprefixed` takes them apart."""
+    """Returns the tensors under "folder/name", the inverse of `unprefixed`."""
     return {f"{folder}/{name}": value for name, value in tensors.items()}
 
 
 def _read_header(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """The header's entries as they stand there, the plain values, and the header's length."""
+    """Returns the header's entries unchecked, the plain values, and the header's length."""
     length = int.from_bytes(file.read(8), "little")
     if file_bytes < 8 or length > min(file_bytes - 8, TENSORS_HEADER_LIMIT):
         raise ValueError(f"it has {file_bytes} bytes, the first 8 promise a header of {length}")
@@ -159,7 +159,7 @@ def _read_header(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, An
 
 
 def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and plain values; the file is read from front to end."""
+    """Returns tensors and plain values; the file is read from front to end."""
     header, plain, length = _read_header(file, file_bytes)
     entries = {name: _checked(name, entry) for name, entry in header.items()}
     order = sorted(entries, key=lambda name: entries[name][2:])
@@ -182,7 +182,7 @@ def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], 
 
 
 def _checked(name: str, entry: Any) -> tuple[torch.dtype, list[int], int, int]:
-    """Type, shape, begin and end of a header's entry, which fit together."""
+    """Returns type, shape, begin and end of a header's entry, which fit together."""
     fields = entry if isinstance(entry, dict) else {}
     kind, shape, place = (fields.get(field) for field in ("dtype", "shape", "data_offsets"))
     dtype = TENSOR_TYPES.get(kind) if isinstance(kind, str) else None
@@ -196,7 +196,7 @@ def _checked(name: str, entry: Any) -> tuple[torch.dtype, list[int], int, int]:
 
 
 def _parse(text: bytes) -> dict[str, Any]:
-    """The JSON object in `text`; a key that is there twice, NaN and infinity are refused."""
+    """Returns the JSON object in `text`; a repeated key, NaN and infinity are refused."""
     value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refused)
     if not isinstance(value, dict):
         raise ValueError("its header must be a JSON object")
@@ -215,5 +215,5 @@ def _refused(constant: str) -> Any:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor on the CPU."""
+    """Returns the memory of a contiguous tensor on the CPU."""
     return memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]

@@ -26,7 +26,11 @@ Interval = tuple[float, float]
 """Lower and upper end."""
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base class: a record is never changed, and unknown fields in a file are refused."""
+
+
+class Summary(Record, frozen=True, kw_only=True):
     """A sample in a few figures."""
 
     num_values: Count
@@ -41,7 +45,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Confidence level of the interval."""
 
 
-class Gain(msgspec.Struct, frozen=True, kw_only=True):
+class Gain(Record, frozen=True, kw_only=True):
     """By how much a candidate is better than its baseline, and how sure it is that this exceeds the margin."""
 
     gain: float
@@ -63,7 +67,7 @@ class Gain(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, gain=gain, margin=margin, interval=interval)
 
 
-class CapRisk(msgspec.Struct, frozen=True, kw_only=True):
+class CapRisk(Record, frozen=True, kw_only=True):
     """How close artifacts come to the cap."""
 
     largest_bytes: Count
@@ -73,7 +77,7 @@ class CapRisk(msgspec.Struct, frozen=True, kw_only=True):
     """Probability that a further seed exceeds the cap; None for one seed or equal sizes."""
 
 
-class NoiseSplit(msgspec.Struct, frozen=True, kw_only=True):
+class NoiseSplit(Record, frozen=True, kw_only=True):
     """The noise of one seed run again, beside the noise between seeds."""
 
     repeat_sd: float
@@ -104,7 +108,7 @@ class Decision(StrEnum):
     """All seeds of the plan were used."""
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class Look(Record, frozen=True, kw_only=True):
     """One look at the values."""
 
     num_seeds: Count
@@ -121,7 +125,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Nominal level of `p_no_gain`."""
 
 
-class SequentialResult(msgspec.Struct, frozen=True, kw_only=True):
+class SequentialResult(Record, frozen=True, kw_only=True):
     """The decision of a test with repeated looks, with every look that led to it."""
 
     decision: Decision
@@ -131,7 +135,7 @@ class SequentialResult(msgspec.Struct, frozen=True, kw_only=True):
     """Candidate seeds at the next look; None when it is decided or the plan is used up."""
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class Comparison(Record, frozen=True, kw_only=True):
     """The test against a baseline."""
 
     baseline: str
@@ -160,7 +164,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.gain_nats.p is None else self.gain_nats.p < P_LOOSE
 
 
-class OtherRun(msgspec.Struct, frozen=True, kw_only=True):
+class OtherRun(Record, frozen=True, kw_only=True):
     """A run of the configuration that is no seed of the study."""
 
     sweep: str
@@ -175,7 +179,7 @@ class OtherRun(msgspec.Struct, frozen=True, kw_only=True):
     """Why it does not count."""
 
 
-class StudyVerdict(msgspec.Struct, frozen=True, kw_only=True):
+class StudyVerdict(Record, frozen=True, kw_only=True):
     """What a study shows, and every reason why it may not show it."""
 
     track: str
@@ -231,7 +235,7 @@ class CurvePoint(NamedTuple):
     value: float
 
 
-class StudyFile(msgspec.Struct, frozen=True, kw_only=True):
+class StudyFile(Record, frozen=True, kw_only=True):
     """A file beside the study's record."""
 
     name: str
@@ -239,7 +243,7 @@ class StudyFile(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Sha256
 
 
-class SeedRecord(msgspec.Struct, frozen=True, kw_only=True):
+class SeedRecord(Record, frozen=True, kw_only=True):
     """One seed of a study, whatever became of it."""
 
     seed: Count
@@ -309,7 +313,7 @@ class SeedRecord(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.model_bytes is None or self.code_bytes is None else self.model_bytes + self.code_bytes
 
 
-class StudyData(msgspec.Struct, frozen=True, kw_only=True):
+class StudyData(Record, frozen=True, kw_only=True):
     """What all seeds were trained and scored on."""
 
     digest: str | None = None
@@ -329,7 +333,7 @@ class StudyData(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.files is None else sum("_train_" in name for name in self.files)
 
 
-class StudyRecord(msgspec.Struct, frozen=True, kw_only=True):
+class StudyRecord(Record, frozen=True, kw_only=True):
     """One configuration under several seeds."""
 
     format: Literal[2] = STUDY_FORMAT

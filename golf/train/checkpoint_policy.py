@@ -1,7 +1,7 @@
 """When the state of a long stage is saved: at the interval that costs least, given the measured cost of a save.
 
 With C seconds a save and a failure every M seconds, saving every sqrt(2 C M) seconds loses least to saves and lost work
-together. Only the rank that writes asks, so that ranks whose clocks differ never part.
+together. Only the rank that writes decides, since the clocks of ranks differ.
 Source: Young 1974, "A first order approximation to the optimum checkpoint interval"; Daly 2006, whose further terms
 matter only where C is near M.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from golf.runtime.results import CheckpointCost
 
 FIRST_SAVE_SECONDS = 2.0
-"""Work before the first save, which tells what a save costs."""
+"""Seconds of work before the first save, which measures the cost of a save."""
 MTBF_HOURS = 2.0
 """Chosen for spot machines, each of which can end a run on several. Erring is cheap, because the interval goes with the
 root: where failures are ten times rarer, a save of one second costs 0.9 % of the time instead of 0.5 %."""
@@ -45,7 +45,7 @@ BY_COST = CheckpointPolicy()
 
 
 class CheckpointTimer:
-    """The saves of one stage by one process."""
+    """Times the saves of one stage by one process."""
 
     def __init__(self, policy: CheckpointPolicy) -> None:
         self.policy, self.count, self.spent_seconds, self.ended = policy, 0, 0.0, time.perf_counter()

@@ -1,8 +1,8 @@
-"""The one training loop: rows of a plan in, a trained state out.
+"""The training loop: runs the rows of a plan on a state.
 
 It consumes numbers and knows no schedule. Gradients are summed over passes and ranks in one buffer
 together with the loss; a loss or gradient that is not finite stops every rank at that step, before the
-update. What to print, save or validate is the caller's, given as `after_step`.
+update. Printing, saving and validating is the caller's, in `after_step`.
 """
 
 import math
@@ -20,16 +20,16 @@ from golf.train.oom import is_out_of_memory, what_fits
 from golf.train.train_state import TrainState
 
 PreemptionCheck = Callable[[], bool]
-"""Asked on every rank at every step or chunk: whether this process has been told to end soon."""
+"""Asked on every rank at every step or chunk: whether this process is to end soon."""
 
 
 def never() -> bool:
-    """The notice of a process that nobody ends."""
+    """Returns the preemption check of a process that nobody ends."""
     return False
 
 
 class Preempted(Exception):
-    """The work was told to end and has saved its state; the message says where it stands."""
+    """The work was preempted and its state is saved; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Step:
     """One finished optimiser step."""
 
     step: int
-    """0-based."""
+    """Number of the step, 0-based."""
     loss_nats: float
     """Mean cross-entropy of the step's tokens before the update."""
     gradient_norm: float
     """Global norm before clipping."""
     preempted: bool = False
-    """Whether any rank was told to end, by the time of this step."""
+    """Whether any rank is to end, by the time of this step."""
 
 
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]
@@ -61,10 +61,10 @@ def train(
     passes: int = MICRO_BATCHES,
     preemption: PreemptionCheck = never,
 ) -> None:
-    """Run the rows of `plan` from `state.step` on.
+    """Runs the rows of `plan` from `state.step` on.
 
     Args: gradient_clip: largest global gradient norm; forward: the compiled model where there is one;
-        passes: of a step over all ranks; notice: asked once a step, on every rank.
+        passes: of a step over all ranks; preemption: asked once a step, on every rank.
     Raises: Diverged naming the step, on all ranks alike; weights and optimisers are then those of the step before.
         OutOfMemory on a rank whose slice does not fit.
     """
@@ -91,16 +91,16 @@ def train(
 
 
 def on_device(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The ids on the device, copied there without waiting."""
+    """Returns the ids on the device, copied there without waiting."""
     x, y = (ids.pin_memory() if device.type == "cuda" else ids for ids in batch)
     return x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
 
 def add_gradients(model: nn.Module, x_BT: Tensor, y_BT: Tensor, qat: bool, slices: int) -> Tensor:
-    """Add the gradients of the mean loss over a slice, one of `slices` of a step, to those of the parameters.
+    """Adds the gradients of the mean loss over a slice, one of `slices` of a step, to those of the parameters.
 
     Returns: that loss.
-    Raises: OutOfMemory; the gradients are then worth nothing.
+    Raises: OutOfMemory; the gradients are then invalid.
     """
 
     def run(sequences: int) -> Tensor:
@@ -121,10 +121,10 @@ def add_gradients(model: nn.Module, x_BT: Tensor, y_BT: Tensor, qat: bool, slice
 
 
 def clip_gradients(state: TrainState, largest: float) -> tuple[float, float, bool]:
-    """Scale the gradients to a global norm of at most `largest`; the one place of a step that waits for the device.
+    """Scales the gradients to a global norm of at most `largest`; the only wait for the device in a step.
 
-    Returns: the step's loss, the norm before, and whether any rank was told to end. Raises nothing: what is not finite
-        comes back so.
+    Returns: the step's loss, the norm before, and whether any rank is to end; values that are not finite are returned
+        as they are.
     """
     # Tensor by tensor: one float32 norm over all 27 M entries at once is off by 5e-6 on CPUs.
     norm = torch.stack(torch._foreach_norm(state.gradients)).norm()
@@ -135,7 +135,7 @@ def clip_gradients(state: TrainState, largest: float) -> tuple[float, float, boo
 
 @torch.no_grad()
 def update(state: TrainState, row: Row) -> None:
-    """Apply the gradients: AdamW, Muon, then the average of the weights."""
+    """Applies the gradients: AdamW, Muon, then the average of the weights."""
     for settings in state.adamw.param_groups:
         settings["lr"] = settings["peak_lr"] * row.lr_scale
     state.adamw.step()

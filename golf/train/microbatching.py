@@ -1,4 +1,4 @@
-"""What the training loop needs of a configuration on a device: the ids of every pass, and the model to run them on.
+"""The token ids of every pass, and the model to run them on, for a configuration on a device.
 
 A pass computes one micro-batch, or several that are small: the mean of their means is the mean over all of them.
 """
@@ -18,22 +18,22 @@ from golf.runtime.process_group import ProcessGroup
 from golf.train.loop import Batches, add_gradients
 
 POSITIONS_TOGETHER = 2048
-"""Of a pass of several micro-batches, at most: with fewer, calling the model takes longer than its arithmetic."""
+"""Most positions of a pass of several micro-batches: with fewer, calling the model takes longer than its arithmetic."""
 
 
 def passes_per_step(batch: BatchConfig, group: ProcessGroup) -> int:
-    """Passes of a step over all ranks, each of as many micro-batches as stay within POSITIONS_TOGETHER, or of one."""
+    """Returns the passes of a step over all ranks, each of the micro-batches that fit POSITIONS_TOGETHER, or of one."""
     mine, fitting = MICRO_BATCHES // group.world_size, POSITIONS_TOGETHER // batch.slice_tokens
     return MICRO_BATCHES // max(n for n in range(1, mine + 1) if mine % n == 0 and n <= max(1, fitting))
 
 
 def training_passes(batch: BatchConfig, stream: TokenStream, group: ProcessGroup) -> tuple[Batches, int]:
-    """The ids and targets of this rank's passes, and the passes of a step over all ranks."""
+    """Returns the ids and targets of this rank's passes, and the passes of a step over all ranks."""
     return in_passes(partial(read_batch, stream, batch, rank=group.rank, world_size=group.world_size), batch, group)
 
 
 def in_passes(micro_batches: Batches, batch: BatchConfig, group: ProcessGroup) -> tuple[Batches, int]:
-    """This rank's micro-batches in passes, and the passes of a step over all ranks."""
+    """Returns this rank's micro-batches in passes, and the passes of a step over all ranks."""
     passes = passes_per_step(batch, group)
     count = MICRO_BATCHES // passes
 
@@ -46,7 +46,7 @@ def in_passes(micro_batches: Batches, batch: BatchConfig, group: ProcessGroup) -
 
 
 def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup) -> nn.Module:
-    """The model for forward passes; a compiled one has seen synthetic tokens, both with and without QAT.
+    """Returns the model for forward passes; a compiled one has run synthetic tokens, both with and without QAT.
 
     Raises: OutOfMemory when a slice of a step does not fit.
     """

@@ -1,8 +1,8 @@
 """Muon: momentum whose matrix updates are orthogonalised by a Newton-Schulz iteration.
 
-Gradients enter, weights change in place. Every rank keeps every momentum, so the state does not depend on
-the number of ranks; the orthogonalisation, the expensive part, is shared: rank r takes every world-th matrix
-and one sum over the ranks completes the update. Source: Jordan et al. 2024 (Muon), as in PR #598.
+Every rank keeps every momentum, so the state does not depend on the number of ranks; the orthogonalisation, the
+expensive part, is shared: rank r takes every world-th matrix and one sum over the ranks completes the update.
+Source: Jordan et al. 2024 (Muon), as in PR #598.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(g_NOI: Tensor, steps: int) -> Tensor:
-    """Nearly orthogonal matrices with the singular directions of `g_NOI`.
+    """Returns nearly orthogonal matrices with the singular directions of `g_NOI`.
 
     Args: g_NOI: a stack of matrices of one shape, any float type; steps: iterations.
     Returns: the same shape in bfloat16, singular values near 1.
@@ -54,7 +54,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, lr_scale: float, momentum: float) -> None:
-        """One update from the matrices' gradients, every learning rate times `lr_scale`."""
+        """Makes one update from the matrices' gradients, every learning rate times `lr_scale`."""
         if not self.matrices:
             return
         gradients = [matrix.grad for matrix in self.matrices if matrix.grad is not None]
@@ -67,7 +67,7 @@ class Muon:
             matrix.add_(update.to(matrix.dtype), alpha=-lr * lr_scale)
 
     def _orthogonal(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Orthogonalised `gradients`, each computed by one rank and known to all. bfloat16."""
+        """Returns the orthogonalised `gradients` in bfloat16 on all ranks, each computed by one."""
         flat = torch.zeros(sum(g.numel() for g in gradients), dtype=torch.bfloat16, device=gradients[0].device)
         parts = flat.split([g.numel() for g in gradients])
         for stack in self._stacks:

@@ -1,7 +1,6 @@
-"""How much of a training step fits in memory, found by trying, once a step has been found too large.
+"""How much of a training step fits in memory, found by trying after one did not fit.
 
-A way to run so many sequences of a slice enters; the sentence that says what fits and what to change leaves. On one
-rank alone: nothing here communicates.
+Runs on one rank alone: nothing here communicates.
 """
 
 import gc
@@ -12,20 +11,20 @@ import torch
 MEMORY_TRIES = 6
 """Slices that are tried after one that does not fit."""
 _ALLOCATORS = ("allocate memory", "bad_alloc", "ALLOC_FAILED")
-"""In the messages of allocators that have no error type of their own."""
+"""Parts of the messages of allocators that have no error type of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on the device or the host."""
+    """Returns whether an allocation failed, on the device or the host."""
     told = isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATORS)
     return told or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def what_fits(run: Callable[[int], object], sequences: int, length: int, slices: int) -> str:
-    """What was asked, what fits, and which field to change.
+    """Returns a sentence on what was asked, what fits, and which field to change.
 
-    Args: run: computes the gradients of so many of the slice's `sequences`; length: tokens of a sequence; slices: of a
-        step.
+    Args: run: computes the gradients of that many of the slice's `sequences`; length: tokens of a sequence; slices: of
+        a step.
     """
 
     def fits(tried: int) -> bool:
@@ -51,7 +50,7 @@ def what_fits(run: Callable[[int], object], sequences: int, length: int, slices:
 
 
 def largest_that_fits(fits: Callable[[int], bool], asked: int) -> tuple[int, int]:
-    """The largest number below `asked`, which does not fit, that is found to fit, and the smallest found not to.
+    """Returns the largest number below `asked`, which does not fit, that fits, and the smallest that does not.
 
     Exact where `MEMORY_TRIES` halvings are enough; 0 where none fitted.
     """

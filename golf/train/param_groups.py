@@ -1,7 +1,7 @@
-"""Which optimiser and learning rate each parameter has, by its name.
+"""The optimiser and the learning rate of each parameter, by its name.
 
-A model and an `OptimizerConfig` enter, optimisers leave. Every parameter falls in exactly one group; the
-bigram scale is in none and keeps its initial value, as in the record (PR #598).
+Every parameter is in exactly one group; the bigram scale is not trained and keeps its initial value, as in the record
+(PR #598).
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ UNTRAINED = "untrained"
 
 
 def optimizer_group(name: str, num_encoder: int) -> str:
-    """The group of the parameter `name` in a model with `num_encoder` encoder blocks.
+    """Returns the group of the parameter `name` in a model with `num_encoder` encoder blocks.
 
     Returns: "muon_encoder", "muon_decoder", "muon_bigram_proj", "adamw_token_embedding", "adamw_encoder",
         "adamw_decoder", "adamw_other" or "untrained".
@@ -34,7 +34,7 @@ def optimizer_group(name: str, num_encoder: int) -> str:
 
 
 def group_lr(group: str, config: OptimizerConfig) -> float:
-    """The peak learning rate of a group."""
+    """Returns the peak learning rate of a group."""
     base = config.matrix_lr if group.startswith("muon_") else config.scalar_lr
     if group == "adamw_token_embedding":
         base = config.embedding_lr
@@ -44,7 +44,7 @@ def group_lr(group: str, config: OptimizerConfig) -> float:
 def make_optimizers(
     parameters: Mapping[str, nn.Parameter], num_encoder: int, config: OptimizerConfig, group: ProcessGroup
 ) -> tuple[Muon, torch.optim.AdamW]:
-    """Muon over the matrices and AdamW over the rest; AdamW's groups carry their peak rate as "peak_lr"."""
+    """Returns Muon over the matrices and AdamW over the rest; AdamW's groups carry their peak rate as "peak_lr"."""
     members: dict[str, list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         members.setdefault(optimizer_group(name, num_encoder), []).append(parameter)

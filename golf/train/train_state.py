@@ -1,7 +1,6 @@
-"""All that a training run needs to go on: weights, average, optimisers and the step, in one object.
+"""Everything that a training needs to continue, in one object: weights, average, optimisers and the step.
 
-The data position is a function of the step, so the step is all of it. Saved whole, as tensors and plain values.
-A saved state says what it is the state of, and is refused for anything else.
+The data position is a function of the step. A saved state holds what it depends on, and is refused for another run.
 """
 
 from collections.abc import Callable
@@ -44,7 +43,7 @@ class TrainState:
         steps (clipped with the others each time) and count in the global norm."""
 
     def clear_gradients(self, group: ProcessGroup) -> None:
-        """Zero the gradients and the loss; what is never cleared stays on rank 0: the ranks' sum has it once."""
+        """Zeroes the gradients and the loss; what is never cleared stays on rank 0, so the ranks' sum has it once."""
         kept = [gradient.clone() for gradient in self.uncleared]
         self.reduced.zero_()
         if group.first:
@@ -52,20 +51,20 @@ class TrainState:
                 gradient.copy_(before)
 
     def live_weights(self) -> dict[str, Tensor]:
-        """The weights as trained, on the CPU."""
+        """Returns the weights as trained, on the CPU."""
         return {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
 
     def averaged_weights(self) -> dict[str, Tensor]:
-        """The averaged weights, on the CPU."""
+        """Returns the averaged weights, on the CPU."""
         return {name: tensor.cpu().clone() for name, tensor in self.average.items()}
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
-        """Write the state to `path`, whole, with what it is the state of."""
+        """Writes the state to `path`, whole, with what it depends on."""
         plain = {"format": STATE_FORMAT, "identity": identity, "step": self.step}
         write_tensors(path, self._tensors(), plain)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """All tensors by name; writing into them changes the state."""
+        """Returns all tensors by name; writing into them changes the state."""
         return {
             **prefixed("weights", {name: p.detach() for name, p in self.parameters.items()}),
             **prefixed("average", self.average),
@@ -75,10 +74,9 @@ class TrainState:
         }
 
     def load(self, path: Path, identity_at: Callable[[int], dict[str, Any]]) -> None:
-        """Go on from the state in `path`.
+        """Continues from the state in `path`.
 
-        Args: identity_at: what the state after so many steps must be the state of.
-
+        Args: identity_at: returns what the state after a number of steps must depend on.
         Raises: ValueError when the file is damaged, of another format or another run's state.
         """
         tensors, plain = read_stored(path)
@@ -100,7 +98,7 @@ class TrainState:
 
     @torch.no_grad()
     def _fill(self, path: Path, tensors: dict[str, Tensor]) -> None:
-        """Copy stored tensors of the very same names and shapes."""
+        """Copies stored tensors of the very same names and shapes."""
         try:
             load_optimizer(self.adamw, unprefixed(tensors, "adamw"))
         except ValueError as error:

@@ -1,119 +1,124 @@
-"""A place where files are kept: a local folder, or anything else that pyarrow.fs reaches (s3://, gs://, hdfs://, ...).
+"""Storage for files by relative path: a local directory, or a bucket of an object store (s3://, gs://, az://).
 
-Every failure is a `StoreError` that names the place and the remedy. `LocalStorage` has an exclusive create and renames;
-`ObjectStorage` promises neither, because object stores behind pyarrow.fs have none.
-
-Both show a file whole or not at all. No clock of a node is compared with another's: `clock_ns` is the time
-that the storage itself writes on files. A place must never know what its files mean.
+Both show a file completely or not at all, and both create a file exclusively: of several processes that create one path
+exactly one succeeds. Times of files are those of the storage's own clock; clocks of nodes are never compared. A backend
+does not know what its files mean. Every failure is a `StoreError` that names the path and a remedy.
 """
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import shutil
 import stat
-import tempfile
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urlsplit
 
-import pyarrow
-from pyarrow import fs
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import ObjectStore, from_url
 
 from golf.cli.terminal import expanded
+from tune.cache.s3 import open_s3
 from tune.records.ledger import flush
 from tune.records.redaction import redact
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
 BLOCK_BYTES = 1 << 20
 WORK = "work"
-"""The folder of what is not finished; nobody reads it."""
+"""The directory of unfinished files; nobody reads it."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-_OBJECT_STORES = ("s3", "gcs", "abfs")
-"""Kinds of pyarrow file systems where a written file appears whole at its end and folders need not be made."""
+_SCHEMES = ("s3", "gs", "az")
+_EPOCH = datetime.fromtimestamp(0, UTC)
+# The limit on a request covers its body; a download that runs into it goes on from where it is, as a retry.
+_CLIENT: "ClientConfig" = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=2)}
+_RETRY: "RetryConfig" = {"max_retries": 6, "retry_timeout": timedelta(minutes=30)}
 
 
 class StoreError(OSError):
-    """The place cannot be read or written; the message names it and the remedy."""
+    """The storage cannot be read or written; the message names the path and the remedy."""
 
 
 @dataclass(frozen=True)
 class FileState:
-    """What a listing says of a file."""
+    """What a listing says about a file."""
 
     num_bytes: int
     modified_ns: int
-    """When it was last written, by the storage's own clock."""
+    """When it was last written, by the storage's clock: nanoseconds since 1970."""
 
 
 class StorageBackend(ABC):
     """Files by relative path, with "/" between the parts."""
 
-    exclusive: bool
-    """Whether of several `create` of one path at the same time exactly one succeeds."""
-
     def __init__(self, name: str) -> None:
         self.name = name
-        """The place as people write it."""
+        """The address as people write it, without secrets."""
 
     @abstractmethod
     def chunks(self, path: str) -> Iterator[bytes]:
-        """The bytes of a file in blocks. Raises: FileNotFoundError, StoreError."""
+        """Yields the bytes of a file in blocks. Raises: FileNotFoundError, StoreError."""
 
     @abstractmethod
     def save(self, path: str, chunks: Iterable[bytes]) -> None:
-        """Write a file whose name nobody else uses and nobody reads yet; on return it is on the disk."""
+        """Writes a file under a name that nobody else uses and nobody reads yet; on return it is durable."""
 
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
-        """Let a new file appear whole; False, and nothing changed, when there is one."""
+        """Creates a file exclusively; returns False, and changes nothing, when there is one.
+
+        Args:
+            data: unique to the caller where the answer matters: a request that was repeated by the network finds its
+                own file, and knows it by its content.
+        """
 
     @abstractmethod
     def overwrite(self, path: str, data: bytes) -> bool:
-        """Replace a file's bytes by as many others, renewing its time; False, and nothing made, when there is none."""
+        """Replaces a file's bytes by as many others, renewing its time; returns False when there is no file."""
 
     @abstractmethod
     def replace(self, path: str, data: bytes) -> None:
-        """Put a file in the place of another, if there is one; after a kill at any time it is one or the other."""
+        """Writes a file in the place of another, if there is one; after a kill at any time it is one or the other."""
 
     @abstractmethod
-    def files(self, folder: str) -> dict[str, FileState]:
-        """All files below `folder`, at any depth, by path relative to it; none when it is not there."""
+    def files(self, directory: str) -> dict[str, FileState]:
+        """Returns all files below a directory, at any depth, by path relative to it; none when it does not exist."""
 
     @abstractmethod
     def remove(self, path: str) -> None:
-        """Remove a file; one that is not there is no error."""
+        """Removes a file; a missing one is no error."""
 
     @abstractmethod
-    def remove_folder(self, path: str) -> None:
-        """Remove a folder with all in it; one that is not there is no error."""
-
-    @abstractmethod
-    def scratch(self, name: str) -> Path:
-        """A new local folder to compute in, as near to the place as can be."""
-
-    def adopt(self, source: Path, path: str) -> None:
-        """Keep the local file `source` as `path`; it may be moved away."""
-        self.save(path, file_chunks(source))
+    def remove_directory(self, path: str) -> None:
+        """Removes a directory with everything in it; a missing one is no error."""
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of a file; None when there is none."""
+        """Returns the bytes of a file; None when there is none."""
         try:
             return b"".join(self.chunks(path))
         except FileNotFoundError:
             return None
 
     def touch(self, path: str) -> None:
-        """Make `path` the most recently written file, without meaning."""
+        """Renews the time of a file without meaningful content, which need not exist."""
         if not self.overwrite(path, b"\n"):
             self.create(path, b"\n")
 
     def clock_ns(self) -> int:
-        """Now, by the clock that writes the times of `files`. Raises: StoreError where nothing can be written."""
+        """Returns the present time by the storage's clock, in nanoseconds since 1970.
+
+        Raises: StoreError where nothing can be written.
+        """
         name = uuid.uuid4().hex
         self.create(f"{WORK}/{name}", b"\n")
         state = self.files(WORK).get(name)
@@ -123,22 +128,19 @@ class StorageBackend(ABC):
 
     @contextlib.contextmanager
     def _explained(self, verb: str, path: str) -> Iterator[None]:
-        """Errors of the file system as a StoreError; a missing file stays FileNotFoundError when reading."""
+        """Turns errors of the storage into a StoreError; a missing file stays FileNotFoundError when reading."""
         try:
             yield
-        except (OSError, pyarrow.ArrowException) as error:
+        except (OSError, BaseError) as error:
             if isinstance(error, StoreError) or (verb == "read" and isinstance(error, FileNotFoundError)):
                 raise
-            number = getattr(error, "errno", None) or errno.EIO
-            reason = redact((getattr(error, "strerror", None) or str(error)).splitlines()[0])
-            message = f"cannot {verb} {self.name}/{path}: {reason}; {_remedy(number)}"
+            number = _error_number(error)
+            message = f"cannot {verb} {self.name}/{path}: {redact(_reason(error))}; {_remedy(number)}"
             raise StoreError(number, message) from error
 
 
 class LocalStorage(StorageBackend):
-    """A folder of this machine or of a mounted network file system (it must know hard links and renames)."""
-
-    exclusive = True
+    """A directory of this machine or of a mounted network file system with hard links and renames."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(str(root))
@@ -146,10 +148,11 @@ class LocalStorage(StorageBackend):
 
     def chunks(self, path: str) -> Iterator[bytes]:
         with self._explained("read", path):
-            file = self.root / path
-            if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+            full = self.root / path
+            if not stat.S_ISREG(full.stat().st_mode):  # a pipe would be waited for
                 raise OSError(errno.EINVAL, "it is not a regular file")
-            yield from file_chunks(file)
+            with full.open("rb") as file:
+                yield from read_blocks(file)
 
     def save(self, path: str, chunks: Iterable[bytes]) -> None:
         with self._explained("write", path):
@@ -161,37 +164,17 @@ class LocalStorage(StorageBackend):
                 os.fsync(file.fileno())
             flush(target.parent)
 
-    def adopt(self, source: Path, path: str) -> None:
-        if not source.is_relative_to(self.root):
-            super().adopt(source, path)
-            return
-        with self._explained("write", path):
+    def create(self, path: str, data: bytes) -> bool:
+        with self._temporary(data) as temporary, self._explained("write", path):
             target = self.root / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            flush(source)
-            source.rename(target)
+            try:
+                os.link(temporary, target)  # exclusive and atomic, on NFS too
+            except FileExistsError:
+                # A network file system may answer so to a repeated request whose first try succeeded.
+                return temporary.stat().st_nlink > 1
             flush(target.parent)
-
-    def create(self, path: str, data: bytes) -> bool:
-        temporary = f"{WORK}/{uuid.uuid4().hex}"
-        try:
-            self.save(temporary, [data])
-            with self._explained("write", path):
-                return self._link(self.root / temporary, self.root / path)
-        finally:
-            with contextlib.suppress(OSError):
-                self.remove(temporary)
-
-    def _link(self, source: Path, target: Path) -> bool:
-        """Give `source` its second name unless that is taken: link is exclusive and atomic, on NFS too."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(source, target)
-        except FileExistsError:
-            # A network file system may answer so to a repeated request whose first try succeeded.
-            return source.stat().st_nlink > 1
-        flush(target.parent)
-        return True
+            return True
 
     def overwrite(self, path: str, data: bytes) -> bool:
         with self._explained("write", path):
@@ -204,155 +187,146 @@ class LocalStorage(StorageBackend):
             return True
 
     def replace(self, path: str, data: bytes) -> None:
-        temporary = f"{WORK}/{uuid.uuid4().hex}"
+        with self._temporary(data) as temporary, self._explained("write", path):
+            target = self.root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.rename(target)
+            flush(target.parent)
+
+    @contextlib.contextmanager
+    def _temporary(self, data: bytes) -> Iterator[Path]:
+        """Yields a file with this content that is removed, unless it was renamed."""
+        path = f"{WORK}/{uuid.uuid4().hex}"
         try:
-            self.save(temporary, [data])
-            with self._explained("write", path):
-                target = self.root / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                (self.root / temporary).rename(target)
-                flush(target.parent)
+            self.save(path, [data])
+            yield self.root / path
         finally:
             with contextlib.suppress(OSError):
-                self.remove(temporary)
+                self.remove(path)
 
-    def files(self, folder: str) -> dict[str, FileState]:
-        with self._explained("list", folder):
-            return dict(_walk(self.root / folder, ""))
+    def files(self, directory: str) -> dict[str, FileState]:
+        with self._explained("list", directory):
+            return dict(_walk(self.root / directory, ""))
 
     def remove(self, path: str) -> None:
         with self._explained("remove", path):
             (self.root / path).unlink(missing_ok=True)
 
-    def remove_folder(self, path: str) -> None:
+    def remove_directory(self, path: str) -> None:
         with self._explained("remove", path), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.root / path)
 
-    def scratch(self, name: str) -> Path:
-        with self._explained("write", f"{WORK}/{name}"):
-            folder = self.root / WORK / name
-            folder.mkdir(parents=True)
-            return folder
-
 
 class ObjectStorage(StorageBackend):
-    """A path of a pyarrow file system. `create` looks and then writes: of two at the same time both may succeed."""
+    """A part of a bucket, where writes are atomic and a write may be conditional on there being no such object.
 
-    exclusive = False
+    The library's threads do not survive a fork: a process that has used one must start others by spawning.
+    """
 
-    def __init__(self, filesystem: Any, root: str, name: str) -> None:
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        """Args: store: with the prefix of the part, so that paths are relative to it."""
         super().__init__(name)
-        self.filesystem = filesystem
-        self.root = root.rstrip("/")
-        self._objects = filesystem.type_name in _OBJECT_STORES
+        self.store = store
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        with self._explained("read", path), self.filesystem.open_input_stream(self._full(path)) as file:
-            while block := file.read(BLOCK_BYTES):
-                yield block
+        with self._explained("read", path):
+            for block in obstore.get(self.store, path).stream(min_chunk_size=BLOCK_BYTES):
+                yield bytes(block)
 
     def save(self, path: str, chunks: Iterable[bytes]) -> None:
-        full = self._full(path)
         with self._explained("write", path):
-            if not self._objects:
-                self.filesystem.create_dir(str(PurePosixPath(full).parent), recursive=True)
-            with self.filesystem.open_output_stream(full) as file:
-                for block in chunks:
-                    file.write(block)
+            blocks = iter(chunks)
+            first, second = next(blocks, b""), next(blocks, None)
+            # An iterator is uploaded in parts, which takes three requests even for one byte.
+            obstore.put(self.store, path, first if second is None else itertools.chain((first, second), blocks))
 
     def create(self, path: str, data: bytes) -> bool:
-        if self._exists(path):
-            return False
-        self.replace(path, data)
-        return True
+        with self._explained("write", path):
+            try:
+                obstore.put(self.store, path, data, mode="create")
+            except AlreadyExistsError:
+                return self.read(path) == data
+            return True
 
     def overwrite(self, path: str, data: bytes) -> bool:
-        if not self._exists(path):
-            return False
-        self.replace(path, data)
-        return True
+        with self._explained("write", path):
+            try:
+                obstore.head(self.store, path)
+            except FileNotFoundError:
+                return False
+            obstore.put(self.store, path, data)
+            return True
 
     def replace(self, path: str, data: bytes) -> None:
-        if self._objects:
-            self.save(path, [data])
-            return
-        temporary = f"{WORK}/{uuid.uuid4().hex}"
-        self.save(temporary, [data])
-        with self._explained("write", path):
-            self.filesystem.create_dir(str(PurePosixPath(self._full(path)).parent), recursive=True)
-            self.filesystem.move(self._full(temporary), self._full(path))
+        self.save(path, [data])
 
-    def _exists(self, path: str) -> bool:
-        with self._explained("look for", path):
-            return bool(self.filesystem.get_file_info(self._full(path)).type != fs.FileType.NotFound)
-
-    def files(self, folder: str) -> dict[str, FileState]:
-        full = self._full(folder)
-        with self._explained("list", folder):
-            listed = self.filesystem.get_file_info(fs.FileSelector(full, allow_not_found=True, recursive=True))
-        found = [info for info in listed if info.type == fs.FileType.File]
-        # Some file systems answer without the leading slash that they were asked with.
-        start = len(full.strip("/")) + 1
-        return {info.path.lstrip("/")[start:]: FileState(info.size, info.mtime_ns or 0) for info in found}
+    def files(self, directory: str) -> dict[str, FileState]:
+        with self._explained("list", directory):
+            listed = [item for batch in obstore.list(self.store, directory or None) for item in batch]
+        start = len(directory) + 1 if directory else 0
+        return {
+            item["path"][start:]: FileState(
+                item["size"], (item["last_modified"] - _EPOCH) // timedelta(microseconds=1) * 1000
+            )
+            for item in listed
+        }
 
     def remove(self, path: str) -> None:
         with self._explained("remove", path), contextlib.suppress(FileNotFoundError):
-            self.filesystem.delete_file(self._full(path))
+            obstore.delete(self.store, path)
 
-    def remove_folder(self, path: str) -> None:
+    def remove_directory(self, path: str) -> None:
+        names = [f"{path}/{name}" for name in self.files(path)]
         with self._explained("remove", path), contextlib.suppress(FileNotFoundError):
-            self.filesystem.delete_dir(self._full(path))
-
-    def scratch(self, name: str) -> Path:
-        return Path(tempfile.mkdtemp(prefix=f"{name[:12]}."))
-
-    def _full(self, path: str) -> str:
-        return f"{self.root}/{path}" if self.root else path
+            obstore.delete(self.store, names)
 
 
-def absolute_address(where: str) -> str:
-    """A local folder as an absolute path, "~" as the home folder; a URI stays as it is."""
-    return where if "://" in where else str(expanded(where).absolute())
+def absolute_address(address: str) -> str:
+    """Returns a local directory as an absolute path, "~" as the home directory; a URI stays as it is."""
+    return address if "://" in address else str(expanded(address).absolute())
 
 
-def open_storage(where: str | Path, filesystem: Any = None) -> StorageBackend:
-    """The place at a local folder, at a URI that pyarrow knows, or at a path of the given pyarrow file system.
+def open_storage(address: str | Path) -> StorageBackend:
+    """Returns the storage at a local directory or a URI: file://, s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH.
 
-    Nothing is made or read there. Raises: ValueError naming `where` when the URI is not understood; StoreError.
+    Nothing is written or read there. Credentials and settings come from the environment and the files of the cloud's
+    tools. Raises: ValueError naming the address when it is not understood; StoreError.
     """
-    text = str(where)
-    if filesystem is None and "://" not in text:
+    text = str(address)
+    if "://" not in text:
         return LocalStorage(Path(absolute_address(text)))
-    if filesystem is None:
-        try:
-            filesystem, path = fs.FileSystem.from_uri(text)
-        except OSError as error:
-            message = redact(f"cannot reach {text}: {error}; check the address", text)
-            raise StoreError(error.errno or errno.EIO, message) from None
-        except (ValueError, NotImplementedError) as error:
-            raise ValueError(redact(f"{text} is no place that pyarrow.fs reaches: {error}", text)) from None
-    else:
-        path = text
-    # Without a user's secret and settings, which an address may hold and messages must not.
-    name = re.sub("//[^/]*@", "//", text.partition("?")[0])
-    return (
-        LocalStorage(Path(path))
-        if isinstance(filesystem, fs.LocalFileSystem)
-        else ObjectStorage(filesystem, path, name)
-    )
-
-
-def file_chunks(path: Path) -> Iterator[bytes]:
-    """The bytes of a local file in blocks."""
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            yield block
-
-
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, FileState]]:
+    parts = urlsplit(text)
+    if parts.scheme == "file" and parts.path and not parts.netloc:
+        return LocalStorage(Path(parts.path))
+    shown = redact(text, text)
+    if parts.scheme not in _SCHEMES or not parts.netloc:
+        kinds = ", ".join(f"{scheme}://" for scheme in ("file", *_SCHEMES))
+        raise ValueError(f"{shown} is no address of a storage; give a directory or one of {kinds}")
+    if "@" in parts.netloc or parts.query:
+        raise ValueError(
+            f"{shown} holds credentials or settings; give them in the environment, such as AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL"
+        )
     try:
-        with os.scandir(folder) as found:
-            items = list(found)
+        opener = open_s3 if parts.scheme == "s3" else from_url
+        return ObjectStorage(opener(text, client_options=_CLIENT, retry_config=_RETRY), text.rstrip("/"))
+    except (OSError, BaseError) as error:
+        reason = redact(str(error).splitlines()[0], text)
+        raise StoreError(
+            _error_number(error), f"cannot reach {text}: {reason}; check address and credentials"
+        ) from None
+
+
+def read_blocks(file: BinaryIO) -> Iterator[bytes]:
+    """Yields the bytes of an open file in blocks."""
+    while block := file.read(BLOCK_BYTES):
+        yield block
+
+
+def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, FileState]]:
+    try:
+        with os.scandir(directory) as entries:
+            items = list(entries)
     except FileNotFoundError:
         return
     for item in items:
@@ -362,6 +336,19 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, FileState]]:
         with contextlib.suppress(FileNotFoundError):  # removed since it was listed
             state = item.stat()
             yield prefix + item.name, FileState(state.st_size, state.st_mtime_ns)
+
+
+def _reason(error: Exception) -> str:
+    """Returns an error's text in one line, with the code of an object store's answer instead of its XML."""
+    text = getattr(error, "strerror", None) or str(error)
+    code = re.search("<Code>(.*?)</Code>", text)
+    return text.splitlines()[0].partition(": <?xml")[0] + (f" ({code[1]})" if code else "")
+
+
+def _error_number(error: Exception) -> int:
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        return errno.EACCES
+    return getattr(error, "errno", None) or errno.EIO
 
 
 def _remedy(number: int) -> str:

@@ -5,20 +5,19 @@ branch point as soon as it has passed it, so that nobody waits for the rest of t
 claimed here, in the trial's driver, never by training ranks.
 """
 
-import os
 import shutil
-import tempfile
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tune.cache.entries import Damaged
-from tune.cache.lease import Lease, LeaseAcquirer
+from tune.cache.entry import EntryRecord
+from tune.cache.lease import Lease
 from tune.cache.stage_graph import StageOutput
-from tune.cache.store import INTERIOR, Store
-from tune.cache.world_history import read_world_history, write_world_history
+from tune.cache.store import Store
+from tune.cache.world_history import WorldHistory, read_world_history, write_world_history
 
 Compute = Callable[[Sequence[StageOutput]], None]
 """Computes outputs: afterwards their files are in the trial's directory."""
@@ -49,7 +48,7 @@ class CachedStageRunner:
             compute: is called for those that no other trial computes.
             with_weights: whether all files are needed; else only the results (JSON) of what is stored are fetched.
         """
-        acquirers = {output.key: self._acquirer(output) for output in outputs}
+        acquirers = {output.key: self.store.acquirer(output.key) for output in outputs}
         missing = list(outputs)
         while missing := [output for output in missing if not self._fetch(output, with_weights)]:
             claimed = {key: lease for key in (output.key for output in missing) if (lease := acquirers[key].attempt())}
@@ -70,7 +69,7 @@ class CachedStageRunner:
             chain: states on the way, each trained on from the one before, and last the trained weights.
             with_weights: as in `obtain`.
         """
-        acquirers = {output.key: self._acquirer(output) for output in chain}
+        acquirers = {output.key: self.store.acquirer(output.key) for output in chain}
         while not self._fetch(chain[-1], with_weights):
             stored = max((n for n, output in enumerate(chain) if self.store.find(output.key) is not None), default=-1)
             missing, claimed = chain[stored + 1 :], dict[str, Lease]()
@@ -107,7 +106,7 @@ class CachedStageRunner:
                     try:
                         spent = self._finish(waiting[0], leases, spent)
                     except OSError as error:  # the training itself goes on; its end meets the same fault, or none
-                        self.store.say(f"{waiting[0].name} is not shared: {error}")
+                        self.store.warn(f"{waiting[0].name} is not shared: {error}")
                     del waiting[0]
                 if last_look or not waiting:
                     return
@@ -125,22 +124,21 @@ class CachedStageRunner:
             publisher.join()
         self._finish(missing[-1], leases, spent)
 
-    def _acquirer(self, output: StageOutput) -> LeaseAcquirer:
-        return LeaseAcquirer(self.store.place, output.key, self.store.lease_config, self.store.say)
-
     def _fetch(self, output: StageOutput, with_weights: bool) -> bool:
-        """Returns whether the output is stored, and then in the trial's directory."""
+        """Returns whether the output's files are in the trial's directory, where stored ones are copied to."""
+        names, present = set(output.files if with_weights else output.results), self._present.get(output.key)
+        if present is not None and names <= present:
+            return True
         entry = self.store.find(output.key)
         if entry is None:
             return False
-        names = set(output.files if with_weights else output.results)
         try:
             # What an earlier start left in the directory may be another computation's than what is published.
-            self.store.fetch(entry, self.directory, sorted(names - self._present.get(output.key, set())))
+            self.store.fetch(entry, self.directory, sorted(names - (present or set())))
         except Damaged:
             return False
-        self._present.setdefault(output.key, set()).update(names)
-        write_world_history(self.directory, str(output.name), entry.record.get("ranks", []))
+        self._present[output.key] = names | (present or set())
+        write_world_history(self.directory, str(output.name), entry.record.world_history)
         return True
 
     def _finish(self, output: StageOutput, leases: "_HeldLeases", seconds_before: float = 0.0) -> float:
@@ -152,20 +150,23 @@ class CachedStageRunner:
         return seconds
 
     def _publish(self, output: StageOutput, seconds: float) -> None:
-        staging = Path(tempfile.mkdtemp(dir=self.directory, prefix=".publish-"))
-        try:
-            for name in output.files:
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                os.link(self.directory / name, staging / name)
-            record: dict[str, Any] = {"stage": str(output.name), "parents": list(output.parents), "seconds": seconds}
-            record |= {"trial": self.trial, "time": time.time()} | ({"kind": INTERIOR} if output.interior else {})
-            turns = read_world_history(self.directory, str(output.name))
-            record |= {"ranks": [turn for turn in turns if turn[1] < output.steps or not output.steps]} if turns else {}
-            entry = self.store.publish(output.key, staging, record, move=True)
-            if entry.record == record:  # else another was first, and its files are those of the entry
-                self._present[output.key] = set(output.files)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        record = EntryRecord(
+            stage=output.name,
+            seconds=seconds,
+            parents=output.parents,
+            trial=self.trial,
+            host=socket.gethostname(),
+            time=time.time(),
+            world_history=self._world_history(output),
+        )
+        entry = self.store.publish(output.key, self.directory, output.files, record)
+        if entry.record == record:  # else another was first, and its files are those of the entry
+            self._present[output.key] = set(output.files)
+
+    def _world_history(self, output: StageOutput) -> WorldHistory:
+        """Returns who computed an output: of a state on the way, the turns that began before it."""
+        turns = read_world_history(self.directory, str(output.name))
+        return tuple(turn for turn in turns if turn.first < output.steps or not output.steps)
 
 
 class _HeldLeases:

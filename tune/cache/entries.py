@@ -1,240 +1,144 @@
-"""Published entries: files under a key, with their sizes, checksums and the record of what they cost.
+"""Published entries: the files of an output under its key, with their checksums and the record of what they cost.
 
-A folder of files enters and leaves. Below the place stand
+The storage holds
 
-    entries/<key>.json           the marker: the entry is published because this is there; written last
-    files/<key>.<attempt>/...    its files, under a name that only this marker knows
+    entries/<key>.json           the marker: the entry is published because this exists; written last
+    files/<key>.<attempt>/...    its files, in a directory that only this marker names
     uses/<key>                   touched at every use: the time of this file is the time of the last one
-    work/...                     what is not finished
+    work/...                     unfinished files
 
-The marker holds every file's size and SHA-256, the record and its own checksum. A second publisher of a key gets the
-first one's entry. What does not fit its marker is dropped, said, and computed again; it must never be handed out.
+A second publisher of a key gets the first one's entry. What does not fit its marker is dropped with a warning and
+computed again; it is never handed out.
 """
 
 import contextlib
 import errno
 import hashlib
-import json
 import os
-import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from tune.cache.backend import StorageBackend, StoreError, file_chunks
-from tune.cache.fingerprint import canonical, check_key
+import msgspec
 
-ENTRIES = "entries"
-FILES = "files"
+from tune.cache.backend import StorageBackend, StoreError, read_blocks
+from tune.cache.entry import ENTRIES, FILES, Entry, EntryRecord, FileSum, decode, encode, marker_path
+from tune.cache.fingerprint import check_key
+
 USES = "uses"
-ENTRY_VERSION = 1
 _TRIES = 5
-_FOLDER = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{12}")
-"""What `publish` calls the folder of an entry's files."""
-_LONGEST_NAME = 255
-"""Bytes of one part of a path on any file system."""
-_SHOWN = 80
-"""Characters of a hostile name in a message."""
 
 
 class Damaged(Exception):
     """An entry's files are not those that were published; the entry was dropped."""
 
 
-@dataclass(frozen=True)
-class FileSum:
-    """What a file must be."""
-
-    num_bytes: int
-    sha256: str
-    """64 hexadecimal digits."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A published result."""
-
-    key: str
-    folder: str
-    """Its folder below `files`."""
-    files: dict[str, FileSum]
-    """By path below the folder."""
-    record: dict[str, Any]
-    """What it cost and where it came from: plain JSON values."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of all files."""
-        return sum(file.num_bytes for file in self.files.values())
-
-    @property
-    def path(self) -> str:
-        """The folder below the place."""
-        return f"{FILES}/{self.folder}"
-
-    @property
-    def marker(self) -> str:
-        """The marker below the place."""
-        return f"{ENTRIES}/{self.key}.json"
-
-
-def encode(entry: Entry) -> bytes:
-    """The marker's text: canonical JSON with the SHA-256 of that JSON as the field `sha256`."""
-    content = {"version": ENTRY_VERSION, **asdict(entry)}
-    return canonical({**content, "sha256": hashlib.sha256(canonical(content)).hexdigest()}) + b"\n"
-
-
-def decode(key: str, data: bytes) -> Entry:
-    """The entry in a marker. Raises: ValueError saying what is wrong unless every byte is as `encode` wrote it."""
-    try:
-        content = json.loads(data)
-        files = {name: FileSum(file["num_bytes"], file["sha256"]) for name, file in content["files"].items()}
-        entry = Entry(content["key"], content["folder"], files, dict(content["record"]))
-        intact = encode(entry) == data
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError("its marker is not whole") from error
-    if not intact:
-        raise ValueError("its marker has changed, or another version wrote it")
-    if entry.key != key:
-        raise ValueError(f"its marker belongs to {str(entry.key)[:64]!r}")
-    if not isinstance(entry.folder, str) or not _FOLDER.fullmatch(entry.folder) or not entry.folder.startswith(key):
-        raise ValueError(f"its marker names the folder {str(entry.folder)[:_SHOWN]!r}, which is not its own")
-    for name, file in files.items():
-        _check_file(name, file)
-    return entry
-
-
-def _check_file(name: str, file: FileSum) -> None:
-    """Raise ValueError when a file of a marker leads elsewhere or is no file's description."""
-    if {"", ".", ".."} & set(name.split("/")) or "\0" in name or not _is_writable(name):
-        raise ValueError(f"its marker names {name[:_SHOWN]!r}, which leads elsewhere")
-    if type(file.num_bytes) is not int or file.num_bytes < 0 or not re.fullmatch("[0-9a-f]{64}", str(file.sha256)):
-        raise ValueError(f"its marker gives no size and checksum of {name[:_SHOWN]!r}")
-
-
-def _is_writable(name: str) -> bool:
-    """Whether a file system can have a file of this name."""
-    try:
-        return all(len(os.fsencode(part)) <= _LONGEST_NAME for part in name.split("/"))
-    except UnicodeEncodeError:
-        return False
-
-
 class Entries:
-    """The entries at a place."""
+    """The entries in a storage."""
 
-    def __init__(self, place: StorageBackend, say: Callable[[str], None]) -> None:
-        self.place = place
-        self.say = say
+    def __init__(self, storage: StorageBackend, warn: Callable[[str], None]) -> None:
+        self.storage, self.warn = storage, warn
         self._known: dict[str, Entry] = {}
 
     def find(self, key: str) -> Entry | None:
-        """The entry of a key, its marker intact and its files there in full size; None without one.
+        """Returns the entry of a key, its marker intact and its files present in full size; None without one.
 
-        A damaged one is dropped and said. Raises: StoreError when the place cannot be read.
+        A damaged one is dropped with a warning. Raises: StoreError when the storage cannot be read.
         """
-        marker = f"{ENTRIES}/{check_key(key)}.json"
-        data = self.place.read(marker)
+        data = self.storage.read(marker_path(check_key(key)))
         while data is not None:
-            found = self._judge(key, data)
-            if isinstance(found, Entry):
-                self._known[key] = found
-                return found
-            latest = self.place.read(marker)
-            if latest == data:
-                self._drop_damaged(key, data, found)
-                return None
-            data = latest  # replaced or removed meanwhile: that was no damage
+            try:
+                entry = self._check(key, data)
+            except ValueError as error:
+                latest = self.storage.read(marker_path(key))
+                if latest == data:
+                    self._drop_damaged(key, data, str(error))
+                    return None
+                data = latest  # replaced or removed meanwhile: that was no damage
+            else:
+                self._known[key] = entry
+                return entry
         return None
 
-    def _judge(self, key: str, data: bytes) -> Entry | str:
-        """The entry in a marker, or what is wrong with it."""
-        try:
-            entry = decode(key, data)
-        except ValueError as error:
-            return str(error)
-        sizes = {name: state.num_bytes for name, state in self.place.files(entry.path).items()}
+    def _check(self, key: str, data: bytes) -> Entry:
+        """Returns the entry in a marker. Raises: ValueError when the marker is damaged or a file of it is."""
+        entry = decode(key, data)
+        sizes = {name: state.num_bytes for name, state in self.storage.files(entry.path).items()}
         for name, file in entry.files.items():
             if name not in sizes:
-                return f"its file {name} is missing"
+                raise ValueError(f"its file {name} is missing")
             if sizes[name] != file.num_bytes:
-                return f"its file {name} has {sizes[name]} bytes instead of {file.num_bytes}"
+                raise ValueError(f"its file {name} has {sizes[name]} bytes instead of {file.num_bytes}")
         return entry
 
-    def publish(self, key: str, folder: Path, record: Mapping[str, Any], move: bool = False) -> Entry:
-        """Let all files below `folder` appear as the entry of `key`, whole or not at all.
+    def publish(self, key: str, directory: Path, files: Sequence[str], record: EntryRecord) -> Entry:
+        """Copies files below a directory into the entry of `key`, which appears with all of them or not at all.
 
-        Args: folder: regular files, at any depth; empty folders are not kept; record: plain JSON values; move: whether
-            the files may be moved away.
         Returns: the new entry, or the intact one that was there first.
-        Raises: TypeError or ValueError for a record or a file that cannot be kept; StoreError naming the place: then
-            nothing was published.
+        Raises: OSError for a file that cannot be read; StoreError when the storage cannot be written: then nothing was
+            published.
         """
         check_key(key)
-        plain = json.loads(canonical(dict(record)))  # as readers will get it
-        sources = _regular_files(folder)
-        found = self.find(key)
-        if found is not None:
-            self._say_difference(found, {name: sum_of(file_chunks(path)) for name, path in sources.items()})
-            return found
-        entry = self._keep(key, sources, plain, move)
+        first = self.find(key)
+        if first is not None:
+            self._warn_of_difference(first, {name: sum_of_file(directory / name) for name in files})
+            return first
+        record = msgspec.convert(msgspec.to_builtins(record), EntryRecord)  # as readers will get it
+        entry = self._save_files(key, directory, files, record)
         try:
-            found = self._mark(entry)
+            published = self._write_marker(entry)
         except BaseException:
-            self._forget(entry.folder)
+            self._remove_files(entry.directory)
             raise
-        if found is not entry:
-            self._forget(entry.folder)
-            self._say_difference(found, entry.files)
-        return found
+        if published is not entry:
+            self._remove_files(entry.directory)
+            self._warn_of_difference(published, entry.files)
+        return published
 
-    def _mark(self, entry: Entry) -> Entry:
-        """Write the marker of `entry`; the entry that is published then: this one or another's."""
+    def _write_marker(self, entry: Entry) -> Entry:
+        """Returns the entry that is published after the attempt to publish `entry`: this one or another's."""
+        path = marker_path(entry.key)
         for _ in range(_TRIES):
-            if self.place.create(entry.marker, encode(entry)):
+            if self.storage.create(path, encode(entry)):
                 return entry
-            found = self.find(entry.key)
-            if found is not None:
-                return found
-        message = f"cannot write {self.place.name}/{entry.marker}: a damaged one stays in its place; remove it"
+            published = self.find(entry.key)
+            if published is not None:
+                return published
+        message = f"cannot write {self.storage.name}/{path}: a damaged one cannot be replaced; remove it"
         raise StoreError(errno.EIO, message)
 
-    def _forget(self, folder: str) -> None:
-        """Remove files that no marker knows."""
+    def _remove_files(self, directory: str) -> None:
+        """Removes files that no marker names."""
         with contextlib.suppress(OSError):
-            self.place.remove_folder(f"{FILES}/{folder}")
+            self.storage.remove_directory(f"{FILES}/{directory}")
 
-    def _keep(self, key: str, sources: dict[str, Path], record: dict[str, Any], move: bool) -> Entry:
-        """Copy or move the files to where they stay; nothing knows them yet."""
-        folder = f"{key}.{uuid.uuid4().hex[:12]}"
+    def _save_files(self, key: str, directory: Path, files: Sequence[str], record: EntryRecord) -> Entry:
+        """Copies files to the storage, where no marker names them yet."""
+        target = f"{key}.{uuid.uuid4().hex[:12]}"
         sums = {}
         try:
-            for name, source in sources.items():
-                path = f"{FILES}/{folder}/{name}"
-                if move:
-                    sums[name] = sum_of(file_chunks(source))
-                    self.place.adopt(source, path)
-                else:
-                    digest = _Sum()
-                    self.place.save(path, digest.through(file_chunks(source)))
-                    sums[name] = digest.result()
+            for name in files:
+                digest = _Sum()
+                with (directory / name).open("rb") as file:
+                    self.storage.save(f"{FILES}/{target}/{name}", digest.through(read_blocks(file)))
+                sums[name] = digest.result()
         except BaseException:
-            self._forget(folder)
+            self._remove_files(target)
             raise
-        return Entry(key, folder, sums, record)
+        return Entry(key, target, sums, record)
 
-    def _say_difference(self, found: Entry, sums: dict[str, FileSum]) -> None:
-        names = sorted(name for name in {*found.files, *sums} if found.files.get(name) != sums.get(name))
+    def _warn_of_difference(self, first: Entry, sums: Mapping[str, FileSum]) -> None:
+        names = sorted(name for name in {*first.files, *sums} if first.files.get(name) != sums.get(name))
         if names:
-            self.say(f"{found.key[:12]} was computed twice and differs in {', '.join(names)}: the first result stays")
+            self.warn(f"{first.key[:12]} was computed twice and differs in {', '.join(names)}: the first result stays")
 
     def fetch(self, entry: Entry, into: Path, names: Iterable[str] | None = None) -> None:
-        """Copy an entry's files into a local folder; each appears there once its checksum has proved right.
+        """Copies an entry's files into a local directory; each appears there once its checksum has proved right.
 
-        Args: names: of the files to copy, all by default.
-        Raises: Damaged after the entry was dropped and that was said; OSError naming what cannot be read or written.
+        Args:
+            names: the files to copy; None: all.
+
+        Raises: Damaged after the entry was dropped with a warning; OSError naming what cannot be read or written.
         """
         into.mkdir(parents=True, exist_ok=True)
         for name in entry.files if names is None else names:
@@ -250,41 +154,47 @@ class Entries:
         self.use(entry.key)
 
     def read(self, entry: Entry, name: str) -> bytes:
-        """The bytes of one of an entry's files.
+        """Returns the bytes of one of an entry's files.
 
         Raises: KeyError when the entry has no such file; Damaged as `fetch`; StoreError when it cannot be read.
         """
         return b"".join(list(self._verified(entry, name)))
 
     def _verified(self, entry: Entry, name: str) -> Iterator[bytes]:
-        """The blocks of a file; Damaged at their end, or before, unless they are what was published."""
-        expected, found = entry.files[name], None
-        with contextlib.suppress(FileNotFoundError):
-            digest = _Sum()
-            yield from digest.through(self.place.chunks(f"{entry.path}/{name}"))
-            found = digest.result()
-        if found != expected:
-            reason = f"its file {name} is missing" if found is None else f"the bytes of its file {name} have changed"
-            self._drop_damaged(entry.key, encode(entry), reason)
-            raise Damaged(f"entry {entry.key} at {self.place.name}: {reason}; it has to be computed again")
+        """Yields the blocks of a file; raises Damaged at their end, or before, unless they are what was published."""
+        try:
+            yield from self._blocks(entry, name)
+        except ValueError as error:
+            self._drop_damaged(entry.key, encode(entry), str(error))
+            raise Damaged(f"entry {entry.key} at {self.storage.name}: {error}; it has to be computed again") from error
+
+    def _blocks(self, entry: Entry, name: str) -> Iterator[bytes]:
+        """Yields the blocks of a file. Raises: ValueError at their end unless they are what was published."""
+        expected, digest = entry.files[name], _Sum()
+        try:
+            yield from digest.through(self.storage.chunks(f"{entry.path}/{name}"))
+        except FileNotFoundError:
+            raise ValueError(f"its file {name} is missing") from None
+        if digest.result() != expected:
+            raise ValueError(f"the bytes of its file {name} have changed")
 
     def faults(self, key: str) -> list[str]:
-        """All that is wrong with the entry of a key, every byte read; nothing is dropped."""
-        data = self.place.read(f"{ENTRIES}/{key}.json")
+        """Returns all that is wrong with the entry of a key, after reading every byte; drops nothing."""
+        data = self.storage.read(marker_path(key))
         if data is None:
             return []
         try:
             entry = decode(key, data)
         except ValueError as error:
             return [str(error)]
-        found = []
-        for name, file in entry.files.items():
+        faults = []
+        for name in entry.files:
             try:
-                if sum_of(self.place.chunks(f"{entry.path}/{name}")) != file:
-                    found.append(f"the bytes of its file {name} have changed")
-            except FileNotFoundError:
-                found.append(f"its file {name} is missing")
-        return found
+                for _ in self._blocks(entry, name):
+                    pass
+            except ValueError as error:
+                faults.append(str(error))
+        return faults
 
     def _drop_damaged(self, key: str, data: bytes, reason: str) -> None:
         outcome = "dropped, it will be computed again"
@@ -293,47 +203,47 @@ class Entries:
                 return  # someone else removed it meanwhile: that was no damage
         except StoreError as error:
             outcome = f"not used, and it cannot be removed ({error.strerror})"
-        self.say(f"entry {key[:12]} at {self.place.name} is damaged: {reason}; {outcome}")
+        self.warn(f"{self.storage.name}/{marker_path(key)}: {reason}; {outcome}")
 
     def drop(self, key: str, data: bytes | None = None) -> bool:
-        """Remove an entry: the marker first, so that nobody finds half of it.
+        """Removes an entry: the marker first, so that nobody finds a part of it.
 
-        Args: data: only if the marker still holds these bytes.
+        Args:
+            data: only if the marker still holds these bytes.
+
         Returns: whether there was one. Raises: StoreError when it cannot be removed.
         """
-        marker = f"{ENTRIES}/{key}.json"
-        found = self.place.read(marker)
+        marker = self.storage.read(marker_path(key))
         self._known.pop(key, None)
-        if found is None or (data is not None and found != data):
+        if marker is None or (data is not None and marker != data):
             return False
-        self.place.remove(marker)
+        self.storage.remove(marker_path(key))
         with contextlib.suppress(ValueError):
-            self.place.remove_folder(decode(key, found).path)
-        self.place.remove(f"{USES}/{key}")
+            self.storage.remove_directory(decode(key, marker).path)
+        self.storage.remove(f"{USES}/{key}")
         return True
 
     def use(self, key: str) -> None:
-        """Note that an entry is used now."""
+        """Records that an entry is used now."""
         # A store that cannot be written can still be read.
         with contextlib.suppress(StoreError):
-            self.place.touch(f"{USES}/{key}")
+            self.storage.touch(f"{USES}/{key}")
 
     def last_used_ns(self) -> dict[str, int]:
-        """When each key was last used, by the storage's clock."""
-        return {name: state.modified_ns for name, state in self.place.files(USES).items()}
+        """Returns when each key was last used, by the storage's clock: nanoseconds since 1970."""
+        return {name: state.modified_ns for name, state in self.storage.files(USES).items()}
 
     def keys(self) -> list[str]:
-        """All keys with a marker, damaged ones too, sorted."""
-        names = [name.removesuffix(".json") for name in self.place.files(ENTRIES) if name.endswith(".json")]
-        return sorted(names)
+        """Returns all keys with a marker, damaged ones too, sorted."""
+        return sorted(name.removesuffix(".json") for name in self.storage.files(ENTRIES) if name.endswith(".json"))
 
     def all(self) -> list[Entry]:
-        """All entries whose markers are intact; their files are not looked at."""
+        """Returns all entries whose markers are intact; their files are not looked at."""
         keys = self.keys()
         for key in keys:
             if key not in self._known:
                 with contextlib.suppress(ValueError):
-                    self._known[key] = decode(key, self.place.read(f"{ENTRIES}/{key}.json") or b"")
+                    self._known[key] = decode(key, self.storage.read(marker_path(key)) or b"")
         return [self._known[key] for key in keys if key in self._known]
 
 
@@ -354,22 +264,7 @@ class _Sum:
         return FileSum(self._num_bytes, self._hash.hexdigest())
 
 
-def sum_of(blocks: Iterable[bytes]) -> FileSum:
-    """Size and checksum of a file's blocks."""
-    digest = _Sum()
-    for _ in digest.through(blocks):
-        pass
-    return digest.result()
-
-
-def _regular_files(folder: Path) -> dict[str, Path]:
-    """The files below a folder, by relative path, sorted. Raises: ValueError for a link, a pipe and the like."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise ValueError(f"{path} is neither a regular file nor a folder, so it cannot be kept; copy what it means")
-        if path.is_file():
-            found[path.relative_to(folder).as_posix()] = path
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; give the folder that holds the files to publish")
-    return found
+def sum_of_file(path: Path) -> FileSum:
+    """Returns size and checksum of a local file."""
+    with path.open("rb") as file:
+        return FileSum(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())

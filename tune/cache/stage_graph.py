@@ -21,6 +21,11 @@ class StageName:
     first_chunks: bool = False
     """Whether only the first chunks of the data were used, to screen trials."""
 
+    @property
+    def interior(self) -> bool:
+        """Whether it is a means to another output: a state on the way, or the first chunks."""
+        return self.steps is not None or self.first_chunks
+
     def __str__(self) -> str:
         steps = "" if self.steps is None else f"-{self.steps}"
         return f"{self.kind}{steps}{FIRST_CHUNKS if self.first_chunks else ''}"
@@ -47,8 +52,8 @@ class StageOutput:
 
     @property
     def interior(self) -> bool:
-        """Whether it is a means to another output: a state on the way, or the first chunks."""
-        return self.name.steps is not None or self.name.first_chunks
+        """Whether it is a means to another output."""
+        return self.name.interior
 
 
 @dataclass(frozen=True)

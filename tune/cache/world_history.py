@@ -1,57 +1,72 @@
-"""On how many ranks the results in a trial's folder were computed, where a lost node changed it on the way.
+"""On how many ranks the outputs in a trial's directory were computed, where a lost node changed it on the way.
 
-Turns enter, as stages begin and results are fetched; a text for the record leaves. Who asked for how many is in the key
-of a result; this is what ran. Only turns whose work is part of the result are kept.
+How many ranks were asked for is in the key of an output; what ran is in its record, as a history of turns. Only turns
+whose work is part of the output are kept.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from golf.runtime.files import read_json, write_json
+import msgspec
+
+from golf.runtime.files import write_bytes
 
 RANKS = "ranks.json"
-"""The file in the trial's folder."""
+"""The file in the trial's directory."""
 TRAINING = "train"
-"""The name of all that one training gives, its states on the way too."""
-WorldHistory = Sequence[Sequence[int]]
-"""[ranks, first step or chunk] of each turn, in order."""
+"""The name of all outputs of one training, its states on the way included."""
 
 
-def read_world_history(folder: Path, name: str) -> WorldHistory:
-    """Who computed the result `name`; nothing where one process did."""
-    return _read(folder).get(_part(name), [])
+class WorldTurn(msgspec.Struct, frozen=True, array_like=True):
+    """A part of the work that was done by the same number of ranks."""
+
+    ranks: int
+    first: int
+    """First step or chunk."""
 
 
-def write_world_history(folder: Path, name: str, turns: WorldHistory) -> None:
-    """Note who computed a result that came from elsewhere."""
-    if turns or read_world_history(folder, name):
-        write_json(folder / RANKS, {**_read(folder), _part(name): turns})
+WorldHistory = tuple[WorldTurn, ...]
+"""The turns in order; none where one process did all of it."""
+_DECODER = msgspec.json.Decoder(dict[str, WorldHistory])
 
 
-def record_world(folder: Path, name: str, ranks: int, at: int) -> None:
-    """Note that `ranks` ranks go on with a result from step or chunk `at`: what ran beyond it is lost."""
-    before = [turn for turn in read_world_history(folder, name) if turn[1] < at]
-    write_world_history(folder, name, before if before and before[-1][0] == ranks else [*before, [ranks, at]])
+def read_world_history(directory: Path, name: str) -> WorldHistory:
+    """Returns the history of the output `name`."""
+    return _read(directory).get(_group(name), ())
 
 
-def describe_world_history(folder: Path, asked: int) -> str | None:
-    """Who computed what is in the folder, as in "8, 4 from step 120; ttt: 4"; None when all of it ran as asked."""
-    said = []
-    for name, turns in _read(folder).items():
-        if any(ranks != asked for ranks, _ in turns):
+def write_world_history(directory: Path, name: str, turns: WorldHistory) -> None:
+    """Writes the history of an output, such as one that was computed elsewhere."""
+    if turns or read_world_history(directory, name):
+        write_bytes(directory / RANKS, msgspec.json.encode({**_read(directory), _group(name): turns}))
+
+
+def record_world(directory: Path, name: str, ranks: int, at: int) -> None:
+    """Records that `ranks` ranks go on with an output from step or chunk `at`: what ran beyond it is lost."""
+    before = tuple(turn for turn in read_world_history(directory, name) if turn.first < at)
+    same = bool(before) and before[-1].ranks == ranks
+    write_world_history(directory, name, before if same else (*before, WorldTurn(ranks, at)))
+
+
+def describe_world_history(directory: Path, asked: int) -> str | None:
+    """Returns what ran, as in "8, 4 from step 120; ttt: 4"; None when all of it ran on as many ranks as asked for."""
+    texts = []
+    for name, turns in _read(directory).items():
+        if any(turn.ranks != asked for turn in turns):
             unit = "step" if name == TRAINING else "chunk"
-            (first, _), *others = turns
-            text = ", ".join([str(first), *(f"{ranks} from {unit} {at}" for ranks, at in others)])
-            said.append(text if name == TRAINING else f"{name}: {text}")
-    return "; ".join(said) or None
+            first, *others = turns
+            text = ", ".join([str(first.ranks), *(f"{turn.ranks} from {unit} {turn.first}" for turn in others)])
+            texts.append(text if name == TRAINING else f"{name}: {text}")
+    return "; ".join(texts) or None
 
 
-def _part(name: str) -> str:
-    """The states on a training's way are its own."""
+def _group(name: str) -> str:
+    """Returns the name under which an output's history is kept: the states of a training share its own."""
     return TRAINING if name.startswith("prefix-") else name
 
 
-def _read(folder: Path) -> Mapping[str, WorldHistory]:
-    path = folder / RANKS
-    noted: Mapping[str, WorldHistory] = read_json(path) if path.exists() else {}
-    return noted
+def _read(directory: Path) -> dict[str, WorldHistory]:
+    path = directory / RANKS
+    try:
+        return _DECODER.decode(path.read_bytes()) if path.exists() else {}
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path}: {error}; delete it, only the tag of what ran is lost") from error

@@ -1,261 +1,259 @@
-"""What a person sees of a sweep: a line when something happens, a status line now and then, and the table at the end.
-
-Trials, curve points and ledger entries enter, text leaves. Computes nothing that is recorded anywhere.
-"""
+"""What a person sees of a sweep: a line for each event, a status line now and then, and the table at the end."""
 
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from golf.artifact.size_predictor import predicted_model_bytes
 from golf.cli.describe import save_line
 from golf.cli.terminal import python_line
-from golf.config.config import RunConfig
-from golf.data.dataset import Dataset
-from golf.data.passes import passes_of, passes_warning, passes_words
-from golf.pipeline.bundle import code_bytes
+from tune.cli.tables import Column, format_table, terminal_width
+from tune.records.entries import FailureKind, TrialEntry, TrialState
 from tune.records.layout import Storage
 from tune.records.text import duration
 from tune.search.space import Trial
-from tune.workloads.failures import ERROR, kind_of
-from tune.workloads.gepa.outcome import DONE, FAILED, INFEASIBLE, SCREENED
 
-_SHOWN_CAUSES = 5
-_CAUSE_CHARACTERS = 200
+DescribeProgress = Callable[[Trial, str, int], tuple[str, float]]
+"""(trial, curve, step) -> (what the trial is doing, in words; the fraction of it that is done)."""
+_SHOWN_REASONS = 5
+_REASON_CHARACTERS = 200
 _STATUS_SECONDS = 15.0
 """Between status lines."""
-_ORDER = {DONE: 0, SCREENED: 1, INFEASIBLE: 2, FAILED: 3}
+_LEAST_FRACTION = 0.1
+"""Fraction of a trial from which on its own pace says more than the mean of others."""
+_ORDER = {TrialState.DONE: 0, TrialState.SCREENED: 1, TrialState.INFEASIBLE: 2, TrialState.FAILED: 3}
+
+
+@dataclass
+class _Running:
+    """A trial that is running."""
+
+    trial: Trial
+    started: float
+    stage: str = "starting"
+    fraction: float = 0.0
 
 
 class Console:
-    """Tells a sweep's progress."""
+    """Prints a sweep's progress, as its watcher."""
 
     def __init__(
-        self, num_trials: int, concurrent: int, known: Sequence[Mapping[str, Any]], root: Path = Path()
+        self,
+        num_trials: int,
+        concurrent: int,
+        known: Sequence[TrialEntry],
+        describe_progress: DescribeProgress,
+        root: Path = Path(),
     ) -> None:
-        """Args: num_trials: of the whole sweep; concurrent: trials at a time; known: entries of earlier starts; root:
-        of the storage, to which the entries' files are relative.
+        """Prepares for a sweep.
+
+        Args:
+            num_trials: of the whole sweep.
+            concurrent: trials at a time.
+            known: entries of earlier starts.
+            describe_progress: of the workload.
+            root: of the storage.
         """
-        self.num_trials, self.concurrent, self.root = num_trials, concurrent, root
-        self.entries: dict[str, Mapping[str, Any]] = {entry["trial"]: entry for entry in known}
-        self.running: dict[str, Trial] = {}
-        self.stages: dict[str, tuple[str, float]] = {}
-        self.walls: list[float] = []
-        self.begun: dict[str, float] = {}
-        self.told = time.monotonic()
+        self.num_trials, self.concurrent, self.storage = num_trials, concurrent, Storage(root)
+        self.describe_progress = describe_progress
+        self.entries = {entry.trial: entry for entry in known}
+        self.running: dict[str, _Running] = {}
+        self.trial_seconds: list[float] = []
+        """Wall-clock seconds of the trials that ended since this start."""
+        self.last_status = time.monotonic()
 
     def started(self, trial: Trial) -> None:
-        """A trial began."""
-        self.running[trial.trial], self.begun[trial.trial] = trial, time.monotonic()
-        self.stages[trial.trial] = ("starting", 0.0)
+        """Prints that a trial began."""
+        self.running[trial.trial] = _Running(trial, time.monotonic())
         say(f"started     {trial.name}")
 
     def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
-        """A trial is at a step of a curve."""
-        steps = trial.config.schedule.steps
-        training = curve in ("train_loss", "validation_bpb")
-        stage = f"training {step + 1}/{steps}" if training else f"scoring {curve.removesuffix('_bpb')}"
-        self.stages[trial.trial] = (stage, 0.8 * (step + 1) / steps if training else 0.85)
+        """Notes how far a trial is."""
+        running = self.running.setdefault(trial.trial, _Running(trial, time.monotonic()))
+        running.stage, running.fraction = self.describe_progress(trial, curve, step)
         self.status()
 
-    def ended(self, entry: Mapping[str, Any]) -> None:
-        """A trial's entry is in the ledger."""
-        self.running.pop(entry["trial"], None)
-        self.stages.pop(entry["trial"], None)
-        begun = self.begun.pop(entry["trial"], None)
-        if begun is not None:
-            self.walls.append(time.monotonic() - begun)
-        self.entries[entry["trial"]] = entry
-        metrics = entry["metrics"]
-        result = (
-            f"{metrics['bpb']:.4f} BPB, {metrics['artifact_bytes']:,} bytes" if "bpb" in metrics else entry["cause"]
-        )
-        say(f"{entry['status']:11s} {entry['name']}: {result}")
-        if "log" in (entry.get("files") or {}):
-            say(f"{'':11s} its last words: {self.root / entry['files']['log']}")
-        if "ranks" in (entry.get("tags") or {}):
-            say(f"{'':11s} nodes were lost, its ranks: {entry['tags']['ranks']}")
-        if "train" in entry.get("computed", ("train",)) and entry.get("saving", {}).get("saves"):
-            say(f"{'':11s} {save_line(entry['saving'])}")
-        for rung, standing in entry.get("standings", {}).items():
-            say(f"{'':11s} first chunks of {rung}: {standing}")
-        self.told = 0.0
+    def ended(self, entry: TrialEntry) -> None:
+        """Prints what became of a trial."""
+        running = self.running.pop(entry.trial, None)
+        if running is not None:
+            self.trial_seconds.append(time.monotonic() - running.started)
+        self.entries[entry.trial] = entry
+        result = entry.reason or "" if entry.bpb is None else f"{entry.bpb:.4f} BPB"
+        if entry.bpb is not None and entry.artifact_bytes is not None:
+            result += f", {entry.artifact_bytes:,} bytes"
+        say(f"{entry.state:11s} {entry.name}: {result}")
+        log = self.storage.files(entry).get("log")
+        remarks = [f"its log: {log}"] if log else []
+        remarks += [f"nodes were lost, its ranks: {entry.world_history}"] if entry.world_history else []
+        if entry.checkpoints is not None and entry.checkpoints.saves and "train" in entry.computed:
+            remarks.append(save_line(entry.checkpoints))
+        remarks += [f"first chunks of {score.name}: {score.rank}" for score in entry.screening]
+        for remark in remarks:
+            say(f"{'':11s} {remark}")
+        self.last_status = 0.0
         self.status()
 
     def status(self) -> None:
-        """The status line, unless the last one is recent."""
-        if time.monotonic() - self.told < _STATUS_SECONDS:
+        """Prints the status line, unless the last one is recent."""
+        if time.monotonic() - self.last_status < _STATUS_SECONDS:
             return
-        self.told = time.monotonic()
-        counts = {status: sum(entry["status"] == status for entry in self.entries.values()) for status in _ORDER}
-        parts = [f"{len(self.entries)} of {self.num_trials} trials", f"{len(self.running)} running"]
-        parts += [f"{counts[INFEASIBLE]} over the cap"] if counts[INFEASIBLE] else []
-        parts += [f"{counts[SCREENED]} screened out"] if counts[SCREENED] else []
-        parts += [f"{counts[FAILED]} failed"] if counts[FAILED] else []
-        best = best_of(list(self.entries.values()))
-        parts += [f"best {best['metrics']['bpb']:.4f} BPB"] if best else []
+        self.last_status = time.monotonic()
+        entries = list(self.entries.values())
+        parts = [f"{len(entries)} of {self.num_trials} trials", f"{len(self.running)} running", *_counted(entries)]
+        best = best_of(entries)
+        parts += [f"best {best.bpb:.4f} BPB"] if best else []
         left = self.seconds_left()
         parts += [f"about {duration(left)} left"] if left else []
-        say(" | ".join([*parts, ", ".join(stage for stage, _ in self.stages.values())]).rstrip(" |"))
+        parts += [", ".join(running.stage for running in self.running.values())] if self.running else []
+        say(" | ".join(parts))
 
     def seconds_left(self) -> float | None:
-        """Wall-clock seconds to the end by the trials seen so far; None before there is anything to go by."""
-        now = time.monotonic()
-        seen = list(self.walls)
-        if not seen:
-            seen = [(now - self.begun[t]) / share for t, (_, share) in self.stages.items() if share > 0.1]
-        if not seen:
+        """Returns wall-clock seconds to the end, by the trials seen so far; None before there is anything to go by."""
+        now, seconds = time.monotonic(), list(self.trial_seconds)
+        if not seconds:
+            paced = [running for running in self.running.values() if running.fraction > _LEAST_FRACTION]
+            seconds = [(now - running.started) / running.fraction for running in paced]
+        if not seconds:
             return None
-        mean = sum(seen) / len(seen)
+        mean = sum(seconds) / len(seconds)
         waiting = self.num_trials - len(self.entries) - len(self.running)
-        rest = [self._rest(trial, now - self.begun[trial], mean) for trial in self.running]
+        rest = [_seconds_left_of(running, now - running.started, mean) for running in self.running.values()]
         return max([*rest, (sum(rest) + mean * waiting) / max(self.concurrent, 1)], default=0.0)
 
-    def _rest(self, trial: str, elapsed: float, mean: float) -> float:
-        """Seconds that a running trial still takes: by its own progress, before that by the mean of all."""
-        share = self.stages[trial][1]
-        return elapsed * (1 / share - 1) if share > 0.1 else max(mean - elapsed, 0.05 * mean)
+
+def _seconds_left_of(running: _Running, elapsed: float, mean: float) -> float:
+    """Seconds that a running trial still takes: by its own progress, before that by the mean of all."""
+    if running.fraction > _LEAST_FRACTION:
+        return elapsed * (1 / running.fraction - 1)
+    return max(mean - elapsed, 0.05 * mean)
 
 
 def say(text: str) -> None:
-    """One line with the time."""
+    """Prints one line with the time."""
     print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
-def best_of(entries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The feasible entry with the least BPB."""
-    return min((e for e in entries if e["status"] == DONE), key=lambda entry: entry["metrics"]["bpb"], default=None)
+def best_of(entries: Sequence[TrialEntry]) -> TrialEntry | None:
+    """Returns the feasible entry with the least BPB."""
+    return min((entry for entry in entries if entry.done), key=_score, default=None)
 
 
-def table(entries: Sequence[Mapping[str, Any]], cap_bytes: int, root: Path = Path()) -> str:
-    """All trials, the best first, those over the cap and failed ones last.
+def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None = None) -> str:
+    """Returns all trials as a table, the best first, those over the cap and failed ones last.
 
-    Args: root: of the storage, to which the entries' files are relative.
+    Args:
+        entries: of the trials.
+        root: of the storage.
+        width: characters of a line; None: those of the terminal.
     """
-    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
-        ("status", lambda entry: str(entry["status"])),
-        ("BPB", lambda entry: _figure(entry, "bpb", ".4f")),
-        ("live", lambda entry: _figure(entry, "bpb_live", ".4f")),
-        ("ema", lambda entry: _figure(entry, "bpb_ema", ".4f")),
-        ("quantised", lambda entry: _figure(entry, "bpb_quantised", ".4f")),
-        ("sliding", lambda entry: _figure(entry, "bpb_sliding", ".4f")),
-        ("bytes", lambda entry: _figure(entry, "artifact_bytes", ",d")),
-        ("to the cap", lambda entry: _room(entry, cap_bytes)),
-        ("alone s", lambda entry: _figure(entry, "seconds", ".0f")),
-        ("now s", lambda entry: _figure(entry, "seconds_now", ".0f")),
-        ("trial", lambda entry: f"{entry['trial']}  {entry['name']}"),
+    ordered = sorted(entries, key=lambda entry: (_ORDER[entry.state], _score(entry), entry.name))
+    rungs = list(dict.fromkeys(rung.name for entry in ordered for rung in entry.rungs))[:-1]
+    columns = [
+        Column("state", [str(entry.state) for entry in ordered], align="left"),
+        Column("BPB", [_text(entry.bpb, ".4f") for entry in ordered]),
+        *(Column(name, [_rung_text(entry, name) for entry in ordered], 3 + n) for n, name in enumerate(rungs)),
+        Column("bytes", [_text(entry.artifact_bytes, ",d") for entry in ordered], 50),
+        Column("to the cap", [_margin_text(entry) for entry in ordered], 60),
+        Column("alone s", [_text(entry.total_seconds or None, ".0f") for entry in ordered], 2),
+        Column("now s", [_text(entry.computed_seconds if entry.seconds else None, ".0f") for entry in ordered], 1),
+        Column("trial", [entry.trial for entry in ordered], align="left"),
+        Column("name", [entry.name for entry in ordered], align="left"),
     ]
-    ordered = sorted(entries, key=lambda e: (_ORDER[e["status"]], e["metrics"].get("bpb", 0.0), e["name"]))
-    rows = [[title for title, _ in columns], *([show(entry) for _, show in columns] for entry in ordered)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
-    last = len(columns) - 1
-    lines = []
-    for row in rows:
-        cells = [c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    total = [sum(entry["metrics"].get(name, 0.0) for entry in entries) for name in ("seconds", "seconds_now")]
-    if total[1] < total[0]:
-        lines.append(f"computed in {duration(total[1])} what would take {duration(total[0])} without sharing")
-    causes = [line for entry in ordered if entry["status"] in (FAILED, SCREENED) for line in _why(entry, root)]
-    return "\n".join(lines + (["", "why:", *causes] if causes else []))
+    lines = format_table(columns, width or terminal_width())
+    alone, now = (sum(entry.total_seconds for entry in entries), sum(entry.computed_seconds for entry in entries))
+    if now < alone:
+        lines.append(f"computed in {duration(now)} what would take {duration(alone)} without sharing")
+    reasons = [line for entry in ordered for line in _reason_lines(entry, Storage(root))]
+    return "\n".join(lines + (["", "why:", *reasons] if reasons else []))
 
 
-def _why(entry: Mapping[str, Any], root: Path) -> list[str]:
-    """Why a trial gave no result, and where its last words are."""
-    log = (entry.get("files") or {}).get("log")
-    return [f"{entry['trial']}  {entry['cause']}", *([f"{'':12s}  last words: {root / log}"] if log else [])]
+def _reason_lines(entry: TrialEntry, storage: Storage) -> list[str]:
+    """Why a trial has no result, and where its log is."""
+    if entry.state not in (TrialState.FAILED, TrialState.SCREENED):
+        return []
+    log = storage.files(entry).get("log")
+    return [f"{entry.trial}  {entry.reason}", *([f"{'':12s}  log: {log}"] if log else [])]
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What came of trials that have ended, in words and as an exit status."""
+    """What became of all trials, in words and as an exit status."""
 
     text: str
     """Empty where there is nothing to say beside the best trial."""
     status: int
-    """1 when no trial gave a result and some have failed; else 0."""
+    """1 when no trial has a result and some have failed; else 0."""
 
 
-def ending_of(entries: Sequence[Mapping[str, Any]], cap_bytes: int, root: Path, what: str = "trial") -> Ending:
-    """How a sweep or study ended, apart from its best trial: failures counted by cause, and where to read more.
+def ending_of(entries: Sequence[TrialEntry], root: Path, what: str = "trial") -> Ending:
+    """Returns how a sweep or study ended, apart from its best trial: failures counted by kind, and where to read more.
 
-    Args: root: of the storage; what: one of the things that were run.
+    Args:
+        entries: of its trials.
+        root: of the storage.
+        what: the word for one of them.
     """
-    counts = Counter(entry["status"] for entry in entries)
-    failed, num_done = [entry for entry in entries if entry["status"] == FAILED], counts[DONE]
-    others = [f"{counts[INFEASIBLE]} over the cap of {cap_bytes:,} bytes"] if counts[INFEASIBLE] else []
-    others += [f"{counts[SCREENED]} screened out"] if counts[SCREENED] else []
+    failed = [entry for entry in entries if entry.state == TrialState.FAILED]
+    others = _counted([entry for entry in entries if entry.state != TrialState.FAILED], caps=True)
+    any_done = any(entry.done for entry in entries)
     plural = f"{len(entries)} {what}{'s' if len(entries) != 1 else ''}"
     if not failed:
-        none = f"none of {plural} gave a score: {', '.join(others)}"
-        return Ending(none if entries and not num_done else "", 0)
-    told = f"{_causes(failed)}\n  more: {_more(failed, root)}"
-    if num_done:
-        return Ending(f"warning: {len(failed)} of {plural} failed: {told}", 0)
+        text = f"none of {plural} gave a score: {', '.join(others)}"
+        return Ending(text if entries and not any_done else "", 0)
+    reasons = f"{_reasons(failed)}\n  more: {_where_to_read(failed, Storage(root))}"
+    if any_done:
+        return Ending(f"warning: {len(failed)} of {plural} failed: {reasons}", 0)
     if others:
-        return Ending(f"none of {plural} gave a score: {', '.join(others)}, {len(failed)} failed: {told}", 1)
-    return Ending(f"{'all ' if len(entries) > 1 else ''}{plural} failed: {told}", 1)
+        return Ending(f"none of {plural} gave a score: {', '.join(others)}, {len(failed)} failed: {reasons}", 1)
+    return Ending(f"{'all ' if len(entries) > 1 else ''}{plural} failed: {reasons}", 1)
 
 
-def _causes(failed: Sequence[Mapping[str, Any]]) -> str:
-    """Causes of failures with their counts, the most frequent first; those that differ in numbers only are one."""
+def _counted(entries: Sequence[TrialEntry], caps: bool = False) -> list[str]:
+    """Numbers of the trials without a result, in words. Args: caps: whether their caps are named."""
+    counts = Counter(entry.state for entry in entries)
+    sizes = {entry.size.cap_bytes for entry in entries if entry.state == TrialState.INFEASIBLE and entry.size}
+    over = "over the cap" + (f" of {', '.join(f'{size:,}' for size in sorted(sizes))} bytes" if caps and sizes else "")
+    named = {TrialState.INFEASIBLE: over, TrialState.SCREENED: "screened out", TrialState.FAILED: "failed"}
+    return [f"{counts[state]} {text}" for state, text in named.items() if counts[state]]
+
+
+def _reasons(failed: Sequence[TrialEntry]) -> str:
+    """Reasons of failures with their counts, the most frequent first; those of a known kind are counted together."""
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for entry in failed:
-        cause = str(entry["cause"])
-        same = re.sub(r"\d+(\.\d+)?", "N", cause) if kind_of(cause) == ERROR else kind_of(cause)
+        reason, kind = str(entry.reason), entry.failure.kind if entry.failure else FailureKind.ERROR
+        same = re.sub(r"\d+(\.\d+)?", "N", reason) if kind == FailureKind.ERROR else str(kind)
         counts[same] += 1
-        first.setdefault(same, cause)
-    shown = [f"{count} x {first[same][:_CAUSE_CHARACTERS]}" for same, count in counts.most_common(_SHOWN_CAUSES)]
-    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(_SHOWN_CAUSES))
-    return "; ".join(shown + ([f"{rest} of other causes"] if rest else []))
+        first.setdefault(same, reason)
+    most_common = counts.most_common(_SHOWN_REASONS)
+    shown = [f"{count} x {first[same][:_REASON_CHARACTERS]}" for same, count in most_common]
+    rest = counts.total() - sum(count for _, count in most_common)
+    return "; ".join(shown + ([f"{rest} for other reasons"] if rest else []))
 
 
-def _more(failed: Sequence[Mapping[str, Any]], root: Path) -> str:
-    """Where the failures can be read."""
-    sweep, ledger = str(failed[0].get("sweep")), str(Storage(root).ledger)
-    show = python_line("tune", "ledger", "show", "--ledger", ledger, "--sweep", sweep, "--status", FAILED)
-    logs = [root / entry["files"]["log"] for entry in failed if "log" in (entry.get("files") or {})]
+def _where_to_read(failed: Sequence[TrialEntry], storage: Storage) -> str:
+    ledger, sweep = str(storage.ledger), failed[0].sweep
+    show = python_line("tune", "ledger", "show", "--ledger", ledger, "--sweep", sweep, "--state", TrialState.FAILED)
+    logs = [path for entry in failed if (path := storage.files(entry).get("log"))]
     return f"{logs[0]} and {show}" if logs else show
 
 
-def dry_table(trials: Sequence[Trial], dataset: Dataset, num_known: int) -> str:
-    """The work of trials that were not run: steps, tokens, bytes of text read, bytes that the artifact is predicted."""
-    bytes_per_token = float(dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]).mean())
-    lines = [f"{'steps':>7s} {'tokens':>15s} {'bytes of text':>15s} {'artifact bytes':>15s}  cap   trial"]
-    total_tokens = 0
-    for trial in trials:
-        schedule, tokens = trial.config.schedule, trial.config.schedule.steps * trial.config.batch.tokens_per_step
-        total_tokens += tokens
-        size = predicted_model_bytes(trial.config) + code_bytes(trial.config)
-        room = "over?" if size > trial.config.cap_bytes else "fits?"
-        work = f"{schedule.steps:7,d} {tokens:15,d} {tokens * bytes_per_token:15,.0f}"
-        lines.append(f"{work} {size:15,d}  {room} {trial.trial}  {trial.name}")
-    steps = sum(trial.config.schedule.steps for trial in trials)
-    work = f"{steps:7,d} {total_tokens:15,d} {total_tokens * bytes_per_token:15,.0f}"
-    lines.append(f"{work}  in all, {len(trials)} trials; {num_known} are finished already")
-    lines.append(f"each that fits scores {len(dataset.validation) - 1:,} validation tokens per rung")
-    lines.append("artifact bytes are a prediction before training; TPE chooses later trials by earlier results")
-    lines += [text_read([trial.config for trial in trials], dataset)] if trials else []
-    return "\n".join(lines)
+def _score(entry: TrialEntry) -> float:
+    return 0.0 if entry.bpb is None else entry.bpb
 
 
-def text_read(configs: Sequence[RunConfig], dataset: Dataset) -> str:
-    """How often the longest training reads the text, and below it the warning where that is too often."""
-    longest = max(configs, key=lambda config: passes_of(config, dataset))
-    warning = passes_warning(longest, dataset)
-    return f"the longest training makes {passes_words(longest, dataset)}" + (f"\n{warning}" if warning else "")
+def _margin_text(entry: TrialEntry) -> str:
+    return _text(None if entry.size is None else entry.size.margin_bytes, "+,d")
 
 
-def _figure(entry: Mapping[str, Any], name: str, form: str) -> str:
-    value = entry["metrics"].get(name)
-    return "-" if value is None else format(value, form)
+def _rung_text(entry: TrialEntry, name: str) -> str:
+    rung = entry.rung(name)
+    return _text(None if rung is None else rung.bpb, ".4f")
 
 
-def _room(entry: Mapping[str, Any], cap_bytes: int) -> str:
-    size = entry["metrics"].get("artifact_bytes")
-    return "-" if size is None else f"{cap_bytes - size:+,d}"
+def _text(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

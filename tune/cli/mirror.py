@@ -21,8 +21,8 @@ from golf.cli.options import Parser
 from golf.cli.terminal import expand_paths, python_line, quiet_when_closed
 from golf.runtime.files import write_bytes
 from tune.cache.backend import FileState, StorageBackend, open_storage
-from tune.records.ledger import Ledger, locked, tell_damage
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger, locked, tell_damage
 from tune.records.queries import TRIAL
 from tune.records.reading import ranges, read_lines
 from tune.search.space import Trial

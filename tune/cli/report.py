@@ -7,9 +7,9 @@ from pathlib import Path
 
 from golf.cli.options import Parser
 from golf.cli.terminal import expand_paths, quiet_when_closed
-from tune.records.ledger import tell_damage
 from tune.records.layout import Storage
-from tune.report.data import Book
+from tune.records.ledger import warn_of_damage
+from tune.report.data import ReportData
 from tune.report.document import FORMATS, PROGRAM, write_report
 from tune.tracking.connection import absolute_uri, database_path, default_uri
 from tune.tracking.experiment import report_run
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parsed = parse(arguments)
     storage, formats = Storage(parsed.storage), FORMATS if parsed.format is None else (parsed.format,)
-    tell_damage(storage.ledger)
+    warn_of_damage(storage.ledger)
     try:
         written = write_report(storage, parsed.name, parsed.baseline, formats)
     except BrokenPipeError:
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def keep_in_mlflow(storage: Storage, name: str, uri: str | None, paths: Sequence[Path]) -> None:
     """Hang the files on the run of the sweep or study, where there is an MLflow to take them; say if it does not."""
     address = uri or default_uri(storage.root)
-    results = Book(storage.ledger).results(name)
-    presets = [entry["preset"] for entry in results.trials if entry.get("preset")]
+    results = ReportData(storage.ledger).results(name)
+    presets = [entry.preset for entry in results.trials if entry.preset]
     database, experiment = database_path(address), presets[-1] if presets else name
     if database is None or database.exists():
         problem = attach(address, experiment, name, paths)

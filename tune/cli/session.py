@@ -13,7 +13,7 @@ from tune.cli.options import Machines, Places
 from tune.cluster.ray_cluster import Workers, start_ray, stop_ray, trials_at_once
 from tune.cluster.remote_job import explained
 from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
-from tune.records.entries import TrialEntry, WorldShape
+from tune.records.entries import Record, TrialEntry, WorldShape
 from tune.records.ledger import Ledger, warn_of_damage
 from tune.search.search import Search
 from tune.tracking.tracker import SweepTracker, Tracker, sync
@@ -124,5 +124,5 @@ class Session:
     def send(self, name: str) -> str | None:
         """Completes a sweep's or study's runs in MLflow. Returns: what to tell the user if that failed."""
         ledger = Ledger(self.storage.ledger)
-        records = [*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)]
+        records: list[Record] = [*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)]
         return sync(records, self.uri, self.preset, self.storage).problem

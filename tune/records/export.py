@@ -1,126 +1,160 @@
-"""The ledger as tables for other programs: one row a trial, or one a point of a curve or a chunk of the stream.
+"""The ledger as tables for other programs: one row a trial, a point of a curve, or a chunk of the validation stream.
 
-Ledger entries enter; rows of plain values leave, or a CSV, JSON or Parquet file of them. Every value is the ledger's:
-floats keep their 64 bits, nothing is rounded, averaged or left out. What no cell can hold is JSON text: a list, and in
-Parquet a column of values of several types. Source of the CSV form: RFC 4180, all text quoted, so that "" and nothing
-differ.
+Every value is the ledger's: floats keep their 64 bits, nothing is rounded or averaged. Tables are Arrow's; a value that
+no column type holds, such as a list, is JSON text. In CSV (RFC 4180 with line feeds) texts are quoted and numbers are
+not, so that "" and no value differ.
 """
 
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+import numpy as np
 import pyarrow
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from golf.runtime.files import write_whole
-from tune.records.ledger import STAMPS
-from tune.records.queries import latest
+from tune.records.entries import Series, TrialEntry
+from tune.records.text import flat
 
-Row = dict[str, Any]
-FORMATS = (".csv", ".json", ".parquet")
-"""Suffixes of the files that can be written."""
-TRIAL_COLUMNS = ("sweep", "trial", "name", "status", "cause", "preset")
-CURVE_COLUMNS = ("sweep", "trial", "curve", "step", "time", "value")
-CHUNK_COLUMNS = ("sweep", "trial", "rung", "chunk", "nats", "tokens", "bytes")
-"""First columns, or all of them."""
-_GROUPS = ("metrics", "parameters", "config", "tags")
-"""Groups of a trial's columns that come first; names are as in the entry, dotted."""
-_APART = ("kind", "curves", "chunks", *STAMPS)
-"""What a row of a trial leaves out: other tables hold it, or it says nothing of the trial."""
+FIRST_COLUMNS = (
+    *("sweep", "trial", "name", "state", "reason", "preset", "workload", "bpb", "nats_per_token"),
+    *("artifact_bytes", "total_seconds", "computed_seconds"),
+)
+"""First columns of the trials' table; the others are the fields of the entries, with dotted names."""
+_GROUPS = ("rungs", "screening", "size", "seconds", "metrics", "parameters", "config", "tags")
+"""Groups of columns that come next."""
+_LEFT_OUT = ("kind", "series", "time", "ledger_version")
+"""Fields that say nothing of a trial: its curves and chunks are tables of their own."""
+_JSON = {"format": "json"}
+"""Metadata of a column whose texts are JSON."""
 _EXACT = 1 << 53
 """Whole numbers up to here are exact as floats."""
+ReadSeries = Callable[[TrialEntry], Series]
 
 
-def trial_rows(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """One row a trial, with a column for every figure, parameter, field of the configuration and tag: `metrics.bpb`."""
-    flat = [dict(_leaves({k: v for k, v in entry.items() if k not in _APART}, "")) for entry in latest(entries)]
-    names = dict.fromkeys(name for row in flat for name in row)
+def trial_table(entries: Sequence[TrialEntry]) -> pyarrow.Table:
+    """Returns one row a trial, with a column for every number, parameter, field of the configuration and tag."""
+    rows = [_row(entry) for entry in entries]
+    names = dict.fromkeys(name for row in rows for name in row)
     grouped = [name for group in _GROUPS for name in names if name.startswith(f"{group}.")]
-    columns = dict.fromkeys((*TRIAL_COLUMNS, *grouped, *names))
-    return [{name: row.get(name) for name in columns} for row in flat]
+    columns = list(dict.fromkeys((*FIRST_COLUMNS, *grouped, *names)))
+    return table_of({name: [row.get(name) for row in rows] for name in columns})
 
 
-def curve_rows(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """One row a point of every curve; time in unix seconds."""
-    return [
-        dict(zip(CURVE_COLUMNS, (entry.get("sweep"), entry.get("trial"), curve, *point), strict=True))
-        for entry in latest(entries)
-        for curve, points in (entry.get("curves") or {}).items()
-        for point in points
-    ]
+def _row(entry: TrialEntry) -> dict[str, Any]:
+    """Returns the cells of a trial by column; the rungs' by their names, such as rungs.ttt.bpb."""
+    values = msgspec.to_builtins(entry)
+    fields = {name: value for name, value in values.items() if name not in _LEFT_OUT and value is not None}
+    for group in ("rungs", "screening"):
+        fields[group] = {score.pop("name"): score for score in fields[group]}
+    fields["artifact_bytes"] = entry.artifact_bytes
+    fields["total_seconds"] = entry.total_seconds if entry.seconds else None
+    fields["computed_seconds"] = entry.computed_seconds if entry.seconds else None
+    return flat(fields)
 
 
-def chunk_rows(entries: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """One row a chunk of the validation stream and rung: its summed nats, tokens and bytes of text."""
-    return [
-        dict(zip(CHUNK_COLUMNS, (entry.get("sweep"), entry.get("trial"), rung, place, *sums), strict=True))
-        for entry in latest(entries)
-        for rung, chunks in (entry.get("chunks") or {}).items()
-        for place, sums in enumerate(chunks)
-    ]
+def curve_table(entries: Iterable[TrialEntry], read_series: ReadSeries) -> pyarrow.Table:
+    """Returns one row a point of every curve; time in unix seconds."""
+    curves = ((entry, name, rows) for entry in entries for name, rows in read_series(entry).curves.items())
+    return _long_table("curve", {"step": int, "time": float, "value": float}, curves)
 
 
-def write_table(rows: Sequence[Row], columns: Sequence[str], path: Path, force: bool = False) -> None:
-    """Write the rows whole, in the format that the suffix of `path` names.
+def chunk_table(entries: Iterable[TrialEntry], read_series: ReadSeries) -> pyarrow.Table:
+    """Returns one row a chunk of the validation stream and rung: summed nats, tokens and bytes of its text."""
+    chunks = (
+        (entry, name, np.column_stack([np.arange(len(rows)), rows]))
+        for entry in entries
+        for name, rows in read_series(entry).chunks.items()
+    )
+    return _long_table("rung", {"chunk": int, "nats": float, "tokens": int, "bytes": int}, chunks)
 
-    Args: columns: the header where there are no rows; force: whether a file that is there is replaced.
-    Raises: ValueError for another suffix; FileExistsError.
+
+def _long_table(
+    name_column: str, columns: Mapping[str, type], parts: Iterable[tuple[TrialEntry, str, Any]]
+) -> pyarrow.Table:
+    """Returns the rows of all parts, each beside its trial and its name.
+
+    Args:
+        name_column: title of the column with the names.
+        columns: titles and types of the arrays' columns.
+        parts: (trial, name, float64 [num_rows, num_columns]).
     """
-    if path.suffix not in FORMATS:
-        raise ValueError(f"{path} must end in one of {', '.join(FORMATS)}")
-    if path.exists() and not force:
-        raise FileExistsError(f"{path} is there already; --force replaces it")
-    names = list(rows[0]) if rows else list(columns)
-    if path.suffix == ".parquet":
-        write_whole(path, lambda file: _write_parquet(rows, names, file))
-    else:
-        text = _csv(rows, names) if path.suffix == ".csv" else json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
-        write_whole(path, lambda file: file.write(text.encode()))
+    types = [pyarrow.int64() if kind is int else pyarrow.float64() for kind in columns.values()]
+    schema = pyarrow.schema(
+        [(name, pyarrow.string()) for name in ("sweep", "trial", name_column)] + list(zip(columns, types, strict=True))
+    )
+    batches = []
+    for entry, name, rows in parts:
+        texts = [pyarrow.repeat(pyarrow.scalar(text), len(rows)) for text in (entry.sweep, entry.trial, name)]
+        numbers = [pyarrow.array(rows[:, index]).cast(kind) for index, kind in enumerate(types)]
+        batches.append(pyarrow.record_batch([*texts, *numbers], schema=schema))
+    return pyarrow.Table.from_batches(batches, schema=schema)
 
 
-def _leaves(value: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-    for name, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _leaves(item, f"{prefix}{name}.")
-        else:
-            yield prefix + name, item
+def table_of(columns: Mapping[str, Sequence[Any]]) -> pyarrow.Table:
+    """Returns JSON values as a table, each column in the narrowest type that holds all its values exactly."""
+    arrays, fields = [], []
+    for name, values in columns.items():
+        array = _array(values)
+        arrays.append(_json_array(values) if array is None else array)
+        fields.append(pyarrow.field(name, arrays[-1].type, metadata=_JSON if array is None else None))
+    return pyarrow.table(arrays, schema=pyarrow.schema(fields))
 
 
-def _csv(rows: Sequence[Row], names: Sequence[str]) -> str:
-    text = io.StringIO()
-    for cells in (names, *([row[name] for name in names] for row in rows)):
-        text.write(",".join(map(_csv_cell, cells)) + "\r\n")
-    return text.getvalue()
-
-
-def _csv_cell(value: Any) -> str:
-    """Nothing for None; numbers as Python writes them, which reads back to the same bits."""
-    if value is None:
-        return ""
-    if isinstance(value, (bool, int, float)):
-        return json.dumps(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return '"' + text.replace('"', '""') + '"'
-
-
-def _write_parquet(rows: Sequence[Row], names: Sequence[str], file: BinaryIO) -> None:
-    columns = {name: _column([row[name] for row in rows]) for name in names}
-    parquet.write_table(pyarrow.table(columns), file)
-
-
-def _column(values: Sequence[Any]) -> Any:
-    """The values in the narrowest type that holds them all exactly; as JSON text where none does."""
+def _array(values: Sequence[Any]) -> Any:
+    """Returns the values as an array of one plain type; None where there is no such type."""
     kinds = {type(value) for value in values if value is not None}
-    whole = [value for value in values if type(value) is int]
+    integers = [value for value in values if type(value) is int]
     if kinds <= {str}:
         return pyarrow.array(values, pyarrow.string())
     if kinds == {bool}:
         return pyarrow.array(values, pyarrow.bool_())
-    if kinds == {int} and all(-(1 << 63) <= value < 1 << 63 for value in whole):
+    if kinds == {int} and all(-(1 << 63) <= value < 1 << 63 for value in integers):
         return pyarrow.array(values, pyarrow.int64())
-    if kinds <= {int, float} and all(abs(value) <= _EXACT for value in whole):
+    if kinds <= {int, float} and all(abs(value) <= _EXACT for value in integers):
         return pyarrow.array([None if value is None else float(value) for value in values], pyarrow.float64())
-    return pyarrow.array([None if v is None else json.dumps(v, ensure_ascii=False) for v in values], pyarrow.string())
+    return None
+
+
+def _json_array(values: Sequence[Any]) -> Any:
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+    return pyarrow.array(texts, pyarrow.string())
+
+
+def _write_json(table: pyarrow.Table, file: BinaryIO) -> None:
+    rows = table.to_pylist()
+    names = [field.name for field in table.schema if field.metadata]
+    for row in rows:
+        row.update({name: json.loads(row[name]) for name in names if row[name] is not None})
+    file.write((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+_WRITERS: Mapping[str, Callable[[pyarrow.Table, BinaryIO], None]] = {
+    ".csv": csv.write_csv,
+    ".json": _write_json,
+    ".parquet": parquet.write_table,
+}
+FORMATS = tuple(_WRITERS)
+"""Suffixes of the files that can be written."""
+
+
+def write_table(table: pyarrow.Table, path: Path, force: bool = False) -> None:
+    """Writes a table, whole, in the format that the suffix of `path` names.
+
+    Args:
+        table: of this module.
+        path: the file.
+        force: whether a file that is there is replaced.
+
+    Raises:
+        ValueError: for another suffix.
+        FileExistsError: without `force`.
+    """
+    if path.suffix not in _WRITERS:
+        raise ValueError(f"{path} must end in one of {', '.join(FORMATS)}")
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} is there already; --force replaces it")
+    write_whole(path, lambda file: _WRITERS[path.suffix](table, file))

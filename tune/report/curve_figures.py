@@ -34,30 +34,32 @@ _MAX_POINTS = 200
 _OTHER: dict[str, Any] = {"color": GREY, "linewidth": 0.5}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Training:
     """One training."""
 
     label: str | None
     """Label in the figure; None for one of many."""
-    steps: Floats
-    """Optimiser steps, ascending, (num_points,)."""
-    loss_nats: Floats
-    """Training loss per token, (num_points,)."""
-    validation: Sequence[tuple[float, float]]
-    """(step, BPB) of every validation during training."""
-    warmdown_start: int | None
+    loss: Floats
+    """Step, ascending, and training loss in nats per token, (num_points, 2)."""
+    validation: Floats
+    """Step and BPB of every validation during training, (num_points, 2)."""
+    warmdown_start: int | None = None
     """Step at which the learning rate starts to fall."""
 
 
-def smoothed(steps: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Returns the running mean at the steps that have all its points around them, so that no end is bent."""
-    span = span_of(len(values))
-    means = np.convolve(values, np.full(span, 1.0 / span), mode="valid")
+def smoothed(points: Floats) -> Floats:
+    """Returns the running mean at the steps that have all its points around them, so that no end is bent.
+
+    Args:
+        points: step and value, (num_points, 2).
+    """
+    span = span_of(len(points))
+    means = np.convolve(points[:, 1], np.full(span, 1.0 / span), mode="valid")
     every = max(1, len(means) // _MAX_POINTS)
     # Counted from the end, so that the last mean is always shown.
     chosen = np.arange(len(means) - 1, -1, -every)[::-1]
-    return steps[chosen + span // 2], means[chosen]
+    return np.column_stack([points[chosen + span // 2, 0], means[chosen]])
 
 
 def span_of(num_points: int) -> int:
@@ -69,24 +71,24 @@ def span_of(num_points: int) -> int:
 def draw_trainings(trainings: Sequence[Training]) -> Figure:
     """Draws training loss by step, raw and smoothed, and below it validation BPB where there is one.
 
-    Args: trainings: one or more with at least one point each; the labelled ones first, at most two.
+    Args:
+        trainings: one or more with at least one point each; the labelled ones first, at most two.
     """
-    has_validation = any(training.validation for training in trainings)
-    figure = new_figure(5.6 if has_validation else 3.8)
-    panels = stacked(figure, (3, 2) if has_validation else (1,))
+    validation = np.concatenate([training.validation for training in trainings])
+    figure = new_figure(5.6 if len(validation) else 3.8)
+    panels = stacked(figure, (3, 2) if len(validation) else (1,))
     for number, training in reversed(list(enumerate(trainings))):
         line = LINES[number] if training.label else _OTHER
         _draw_loss(panels[0], training, line)
-        if training.validation:
+        if len(training.validation):
             marker = "o" if training.label and len(training.validation) <= 30 else None
-            panels[1].plot(*zip(*training.validation, strict=True), marker=marker, markersize=3.5, **line)
+            panels[1].plot(*training.validation.T, marker=marker, markersize=3.5, **line)
     panels[0].set_ylabel("training loss (nats per token)")
     panels[0].set_ylim(*_loss_limits(trainings))
-    if has_validation:
+    if len(validation):
         panels[1].set_ylabel("validation BPB\n(plain windows)")
-        points = [point for training in trainings for point in training.validation]
-        settled = SETTLED_SHARE * max(step for step, _ in points)
-        panels[1].set_ylim(*limits(bpb for step, bpb in points if step >= settled))
+        settled = validation[:, 0] >= SETTLED_SHARE * validation[:, 0].max()
+        panels[1].set_ylim(*limits(validation[settled, 1]))
     panels[-1].set_xlabel("optimiser step")
     panels[-1].set_xlim(left=0)
     count_axis(panels[-1])
@@ -97,9 +99,9 @@ def draw_trainings(trainings: Sequence[Training]) -> Figure:
 
 def _draw_loss(axes: Axes, training: Training, line: dict[str, Any]) -> None:
     """Draws the smoothed loss, the raw one behind it where it has a label, and the start of the warmdown."""
-    if training.label and span_of(len(training.steps)) > 1:
-        axes.plot(training.steps, training.loss_nats, color=line["color"], linewidth=0.5, alpha=0.3)
-    x, y = smoothed(training.steps, training.loss_nats)
+    if training.label and span_of(len(training.loss)) > 1:
+        axes.plot(*training.loss.T, color=line["color"], linewidth=0.5, alpha=0.3)
+    x, y = smoothed(training.loss).T
     axes.plot(x, y, marker="o" if len(x) == 1 else None, **line)
     start = training.warmdown_start
     if start is not None and x[0] <= start <= x[-1]:
@@ -112,7 +114,7 @@ def _describe(axes: Axes, trainings: Sequence[Training]) -> None:
     """Adds the entries of the legend, in reading order."""
     for number, training in enumerate(trainings):
         if training.label:
-            last = f" (validation {training.validation[-1][1]:.4f} BPB)" if training.validation else ""
+            last = f" (validation {training.validation[-1, 1]:.4f} BPB)" if len(training.validation) else ""
             axes.plot([], label=f"{clean(training.label, 30)}{last}", **LINES[number])
     if any(training.label is None for training in trainings):
         axes.plot([], label="other trials", **_OTHER)
@@ -124,8 +126,8 @@ def _loss_limits(trainings: Sequence[Training]) -> tuple[float, float]:
     """Returns limits that leave out the first steps, which fall from the logarithm of the vocabulary's size."""
     shown: list[float] = []
     for training in trainings:
-        _, means = smoothed(training.steps, training.loss_nats)
+        means = smoothed(training.loss)[:, 1]
         shown += [float(means[int(SETTLED_SHARE * (len(means) - 1))]), float(means.min())]
         if training.label:
-            shown.append(float(np.quantile(training.loss_nats, 0.01)))
+            shown.append(float(np.quantile(training.loss[:, 1], 0.01)))
     return limits(shown, 0.05)

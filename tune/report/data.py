@@ -12,6 +12,7 @@ from golf.config.config import nearest
 from tune.records.entries import REPEAT, SEED, Series, TrialEntry, TrialState, VerdictEntry, latest
 from tune.records.ledger import Ledger
 from tune.records.lines import DamagedLine
+from tune.study.runs import named
 
 STATE_NAMES = {
     TrialState.DONE: "finished",
@@ -136,7 +137,7 @@ class ReportData:
         return baseline
 
     def find(self, name: str) -> Results:
-        """Returns a sweep, a study, or the one trial whose id begins with `name`.
+        """Returns what a baseline's name refers to: a sweep, a study, SWEEP:TRIAL, or a trial by its first digits.
 
         Raises:
             ValueError: where that is nothing or several, or where it has no finished trial.
@@ -144,13 +145,8 @@ class ReportData:
         if name in self.names:
             results = self.results(name)
         else:
-            entries = [entry for entry in self._trials if name and entry.trial.startswith(name)]
-            num_ids = len({entry.trial for entry in entries})
-            if num_ids != 1:
-                problem = f"is the beginning of {num_ids} trials" if num_ids else "is no trial, sweep or study"
-                raise ValueError(f'--baseline "{name}" {problem} of {self.path}{nearest(name, self.names)}')
-            entry = ([entry for entry in entries if entry.done] or entries)[-1]
-            results = Results(name=name_of(entry), trials=(entry,), num_entries=1, digest=_digest([entry]))
+            trials = tuple(named(name, self._trials))
+            results = Results(name=name_of(trials[0]), trials=trials, num_entries=len(trials), digest=_digest(trials))
         if not results.ranked:
             raise ValueError(f'--baseline "{name}" has no finished trial; name one that has')
         return results

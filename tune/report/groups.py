@@ -42,11 +42,6 @@ class Subject:
     """What it is in the report: "best", "runner-up", "baseline" or "3 seeds"."""
     entries: tuple[TrialEntry, ...]
 
-    @property
-    def is_baseline(self) -> bool:
-        """Whether others are compared with it."""
-        return self.role.startswith("baseline")
-
 
 def groups_of(results: Results) -> list[Group]:
     """Returns the groups with a finished trial, least mean BPB first."""
@@ -65,9 +60,8 @@ def _likeness(entry: TrialEntry) -> str:
 
 
 def _group(name: str, entries: Sequence[TrialEntry]) -> Group:
-    done = sorted(
-        (entry for entry in entries if entry.done), key=lambda entry: (_seed(entry), entry.repeat, entry.trial)
-    )
+    done = [entry for entry in entries if entry.done]
+    done.sort(key=lambda entry: (-1 if entry.seed is None else entry.seed, entry.repeat, entry.trial))
     first = {entry.seed: entry for entry in reversed(done) if not entry.repeat}
     identities = {entry.identity for entry in first.values()}
     return Group(
@@ -76,10 +70,6 @@ def _group(name: str, entries: Sequence[TrialEntry]) -> Group:
         repeats=tuple(entry for entry in done if entry.identity not in identities),
         unfinished=tuple(entry for entry in entries if not entry.done),
     )
-
-
-def _seed(entry: TrialEntry) -> int:
-    return -1 if entry.seed is None else entry.seed
 
 
 def _group_name(results_name: str, entry: TrialEntry) -> str:

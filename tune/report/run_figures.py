@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,25 +32,23 @@ _MAX_MARKERS = 500
 """Single chunks that are drawn, at most about; more cannot be seen."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ladder:
-    """BPB by rung, in order."""
-
-    title: str
-    rungs: Mapping[str, float]
+Ladder = Mapping[str, float]
+"""BPB by rung, in order."""
 
 
 @style()
-def draw_ladders(ladders: Sequence[Ladder]) -> Figure:
+def draw_ladders(ladders: Mapping[str, Ladder]) -> Figure:
     """Draws a waterfall for every ladder, side by side on scales of equal length.
 
-    Args: ladders: one or two, each with at least two rungs.
+    Args:
+        ladders: one or two by their titles, each with at least two rungs.
     """
     figure = new_figure(3.8)
     panels = figure.subplots(1, len(ladders), squeeze=False)[0]
-    for axes, ladder, edges in zip(panels, ladders, _scales(ladders), strict=True):
+    scales = _scales(list(ladders.values()))
+    for axes, (title, ladder), edges in zip(panels, ladders.items(), scales, strict=True):
         axes.set_ylim(*edges)
-        axes.set_title(clean(ladder.title, 40), fontweight="bold")
+        axes.set_title(clean(title, 24), fontweight="bold")
         _draw_ladder(axes, ladder)
     panels[0].set_ylabel("BPB (bits per byte)")
     return figure
@@ -59,7 +56,7 @@ def draw_ladders(ladders: Sequence[Ladder]) -> Figure:
 
 def _scales(ladders: Sequence[Ladder]) -> list[tuple[float, float]]:
     """Returns one scale for all; where they are far apart, scales of equal length, so that bars can be compared."""
-    spans = [limits(ladder.rungs.values(), 0.17) for ladder in ladders]
+    spans = [limits(ladder.values(), 0.17) for ladder in ladders]
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
     longest = max(high - low for low, high in spans)
     if high - low <= 2.0 * longest:
@@ -69,7 +66,7 @@ def _scales(ladders: Sequence[Ladder]) -> list[tuple[float, float]]:
 
 def _draw_ladder(axes: Axes, ladder: Ladder) -> None:
     """Draws a bar for every change, dark where BPB rises and white where it falls, and names the first and last BPB."""
-    values = np.array(list(ladder.rungs.values()))
+    values = np.array(list(ladder.values()))
     changes = np.diff(values, prepend=values[0])
     places = np.arange(len(values))
     colors = ["0.35" if change > 0 else "white" for change in changes]
@@ -78,39 +75,33 @@ def _draw_ladder(axes: Axes, ladder: Ladder) -> None:
     labels[-1] += f"\n= {values[-1]:.4f}"
     axes.bar_label(bars, labels, padding=3, fontsize=8)
     axes.hlines(values[:-1], places[:-1] + 0.31, places[1:] - 0.31, color=GREY, linewidth=0.7)
-    axes.set_xticks(places, [RUNG_NAMES.get(name, name) for name in ladder.rungs])
+    axes.set_xticks(places, [RUNG_NAMES.get(name, name) for name in ladder])
     axes.tick_params(axis="x", length=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class StreamRun:
-    """One model on the validation stream."""
-
-    label: str
-    nats: Floats
-    """Summed negative log-likelihood by chunk, (num_chunks,)."""
-
-
 @style()
-def draw_stream(runs: Sequence[StreamRun], num_bytes: Floats, paired: PairedDifference | None) -> Figure:
+def draw_stream(runs: Mapping[str, Floats], num_bytes: Floats, paired: PairedDifference | None) -> Figure:
     """Draws running BPB by chunk of one or two runs; below it the running difference of two.
 
-    Args: runs: the candidate first; num_bytes: bytes of text by chunk, (num_chunks,); paired: difference over all
-        chunks, candidate against the second run; None for a single run.
+    Args:
+        runs: summed negative log-likelihood in nats by chunk, (num_chunks,), by label; the candidate first.
+        num_bytes: bytes of text by chunk, (num_chunks,).
+        paired: difference over all chunks, candidate against the second run; None for a single run.
     """
     figure = new_figure(3.2 if paired is None else 5.4)
     panels = stacked(figure, (1,) if paired is None else (1, 1))
     chunks = np.arange(1, len(num_bytes) + 1, dtype=np.float64)
     settled = int(SETTLED_SHARE * len(chunks))
-    means = [_running_bpb(run.nats, num_bytes) for run in runs]
+    means = [_running_bpb(nats, num_bytes) for nats in runs.values()]
     marker = "o" if len(chunks) <= 25 else None
-    for run, mean, line in zip(runs, means, LINES, strict=False):
-        label = f"{clean(run.label, 30)}, at the end {mean[-1]:.4f}"
-        panels[0].plot(chunks, mean, marker=marker, markersize=3, label=label, **line)
+    for label, mean, line in zip(runs, means, LINES, strict=False):
+        text = f"{clean(label, 30)}, at the end {mean[-1]:.4f}"
+        panels[0].plot(chunks, mean, marker=marker, markersize=3, label=text, **line)
     panels[0].set_ylim(*limits(np.concatenate([mean[settled:] for mean in means])))
     panels[0].set_ylabel("running BPB (bits per byte)")
     if paired is not None:
-        _draw_difference(panels[1], chunks, runs[1].nats - runs[0].nats, num_bytes, paired)
+        candidate, other = runs.values()
+        _draw_difference(panels[1], chunks, other - candidate, num_bytes, paired)
     panels[-1].set_xlabel("chunk of the validation stream")
     count_axis(panels[-1])
     legend(figure, 2)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Table:
     title: str = ""
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    number_columns: frozenset[int] = frozenset()
+    number_columns: range = range(0)
     """Columns that are aligned to the right."""
     note: str = ""
     """What a reader has to know, below the table."""
@@ -86,59 +86,45 @@ def overview_table(results: Results) -> Table:
 
 def front_table(results: Results) -> Table:
     """Returns the Pareto front of BPB and bytes, from left to right as in its figure."""
-    sized = [(entry, entry.artifact_bytes) for entry in results.trials if entry.done]
-    points = [(float(size), score_of(entry), entry) for entry, size in sized if size is not None]
-    front = [points[index] for index in front_of([(size, bpb) for size, bpb, _ in points])]
-    rows = tuple(
-        (f"{bpb:.4f}", f"{size:,.0f}", _room(entry), entry.trial, name_of(entry)) for size, bpb, entry in front
-    )
-    columns = ("BPB", "bytes", "to the cap", "trial", "name")
-    return Table(title="The Pareto front", columns=columns, rows=rows, number_columns=frozenset(range(3)))
+    sized = [(entry.artifact_bytes, entry) for entry in results.trials if entry.done and entry.artifact_bytes]
+    front = [sized[index][1] for index in front_of([(size, score_of(entry)) for size, entry in sized])]
+    return _table(front, [_BPB, _BYTES, _ROOM, _TRIAL, _NAME], title="The Pareto front", number_columns=range(3))
 
 
 def seeds_table(results: Results) -> Table:
     """Returns mean, spread and interval of every configuration with several seeds, and its bytes against the cap."""
+
+    def row_of(group: Group) -> tuple[str, ...]:
+        summary = summarise([score_of(entry) for entry in group.seeds])
+        nats = [entry.nats_per_token for entry in group.seeds if entry.nats_per_token is not None]
+        sizes, cap = group.sizes, group.seeds[0].cap_bytes
+        risk = cap_probability(sizes, cap) if sizes and cap is not None else None
+        unfinished = ", ".join(f"{entry.seed} ({STATE_NAMES[entry.state]})" for entry in group.unfinished)
+        return (
+            group.name,
+            ", ".join(str(entry.seed) for entry in group.seeds),
+            unfinished or "none",
+            f"{summary.mean:.5f}",
+            _number(summary.standard_deviation, ".5f"),
+            NONE if summary.interval is None else f"{summary.interval[0]:.5f} to {summary.interval[1]:.5f}",
+            f"{summarise(nats).mean:.5f}" if len(nats) == len(group.seeds) else NONE,
+            _number(max(sizes, default=None), ",d"),
+            NONE if risk is None else signed(risk.margin_bytes, 0),
+            _number(None if risk is None else risk.probability, ".2g"),
+        )
+
     groups = [group for group in groups_of(results) if len(group.seeds) > 1 or (group.seeds and results.is_study)]
-    columns = (
-        "configuration",
-        "seeds",
-        "without a result",
-        "mean BPB",
-        "sd",
-        "95 % interval",
-        "mean nats/token",
-        "largest bytes",
-        "to the cap",
-        "P(over)",
-    )
     return Table(
         title="Seeds in numbers",
-        columns=columns,
-        rows=tuple(map(_seeds_row, groups)),
-        number_columns=frozenset(range(3, 10)),
-        note="Computed from the trials' entries. Interval: t interval of the mean, for independent normal values. Bytes: "
-        "of all artifacts, those over the cap too. P(over): probability that a further seed exceeds the cap, by the "
-        "normal prediction interval, which knows no heavy tail.",
-    )
-
-
-def _seeds_row(group: Group) -> tuple[str, ...]:
-    summary = summarise([score_of(entry) for entry in group.seeds])
-    nats = [entry.nats_per_token for entry in group.seeds if entry.nats_per_token is not None]
-    sizes, cap = group.sizes, group.seeds[0].cap_bytes
-    risk = cap_probability(sizes, cap) if sizes and cap is not None else None
-    unfinished = ", ".join(f"{entry.seed} ({STATE_NAMES[entry.state]})" for entry in group.unfinished)
-    return (
-        group.name,
-        ", ".join(str(entry.seed) for entry in group.seeds),
-        unfinished or "none",
-        f"{summary.mean:.5f}",
-        _number(summary.standard_deviation, ".5f"),
-        NONE if summary.interval is None else f"{summary.interval[0]:.5f} to {summary.interval[1]:.5f}",
-        f"{summarise(nats).mean:.5f}" if len(nats) == len(group.seeds) else NONE,
-        _number(max(sizes, default=None), ",d"),
-        NONE if risk is None else signed(risk.margin_bytes, 0),
-        _number(None if risk is None else risk.probability, ".2g"),
+        columns=(
+            *("configuration", "seeds", "without a result", "mean BPB", "sd", "95 % interval", "mean nats/token"),
+            *("largest bytes", "to the cap", "P(over)"),
+        ),
+        rows=tuple(map(row_of, groups)),
+        number_columns=range(3, 10),
+        note="Computed from the trials' entries. Interval: t interval of the mean, for independent normal values. "
+        "Bytes: of all artifacts, those over the cap too. P(over): probability that a further seed exceeds the cap, by "
+        "the normal prediction interval, which knows no heavy tail.",
     )
 
 
@@ -154,8 +140,8 @@ def verdict_parts(entry: VerdictEntry | None) -> list[Text | Table]:
         f"As it was written to the ledger at {entry.time}. Gains are baseline minus candidate; p is one-sided, that a "
         f"gain exceeds its margin; claim: p < {P_CLAIM}, loose: p < {P_LOOSE}."
     )
+    columns: tuple[str, ...] = ("field", "value")
     parts: list[Text | Table] = [Text(title="The verdict", text=entry.verdict.text)] if entry.verdict.text else []
-    columns = ("field", "value")
     parts.append(Table(title="The verdict in fields", columns=columns, rows=tuple(rows), note=note, folded=True))
     for name, items in lists.items():
         flat_items = [flat(item) for item in items]
@@ -170,38 +156,65 @@ def _is_table(value: Any) -> bool:
 
 
 def trials_table(results: Results) -> Table:
-    """Returns every trial, none left out; columns that no trial has a value for are."""
-    rungs = list(dict.fromkeys(rung.name for entry in results.trials for rung in entry.rungs))
-    columns: list[tuple[str, Callable[[TrialEntry], str]]] = [
-        ("trial", lambda entry: entry.trial),
-        ("name", name_of),
-        ("ended", lambda entry: STATE_NAMES[entry.state]),
-        ("BPB", lambda entry: f"{score_of(entry):.4f}" if entry.done else NONE),
-        *((RUNG_NAMES.get(rung, rung), _rung_column(rung)) for rung in rungs),
-    ]
-    if any(entry.size for entry in results.trials):
-        columns += [("bytes", lambda entry: _number(entry.artifact_bytes, ",d")), ("to the cap", _room)]
+    """Returns every trial, none left out; without columns of what no trial has."""
+    rungs = dict.fromkeys(rung.name for entry in results.trials for rung in entry.rungs)
+    columns = [_TRIAL, _NAME, Column("ended", lambda entry: STATE_NAMES[entry.state]), _BPB, *map(_rung, rungs)]
+    columns += [_BYTES, _ROOM] if any(entry.size for entry in results.trials) else []
     columns += [
-        ("alone s", lambda entry: _number(entry.total_seconds if entry.seconds else None, ",.0f")),
-        ("computed s", lambda entry: _number(entry.computed_seconds if entry.seconds else None, ",.0f")),
-        ("why not", lambda entry: entry.reason or ""),
+        Column("alone s", lambda entry: _number(entry.total_seconds if entry.seconds else None, ",.0f")),
+        Column("computed s", lambda entry: _number(entry.computed_seconds if entry.seconds else None, ",.0f")),
+        Column("why not", lambda entry: entry.reason or ""),
     ]
+    note = (
+        "Best first. BPB is the score that counts. Seconds alone: what the trial costs by itself; computed: what was "
+        "computed for it, without what other trials had computed before."
+    )
+    number_columns = range(3, len(columns) - 1)
+    return _table(results.ordered, columns, title="All trials", number_columns=number_columns, note=note)
+
+
+class Column(NamedTuple):
+    """A column of a table of trials."""
+
+    title: str
+    cell_of: Callable[[TrialEntry], str]
+
+
+def _table(
+    entries: Sequence[TrialEntry], columns: Sequence[Column], title: str, number_columns: range, note: str = ""
+) -> Table:
+    """Returns a table with a row for every trial."""
     return Table(
-        title="All trials",
-        columns=tuple(title for title, _ in columns),
-        rows=tuple(tuple(cell_of(entry) for _, cell_of in columns) for entry in results.ordered),
-        number_columns=frozenset(range(3, len(columns) - 1)),
-        note="Best first. BPB is the score that counts. Seconds alone: what the trial costs by itself; computed: what was "
-        "computed for it, without what other trials had computed before.",
+        title=title,
+        columns=tuple(column.title for column in columns),
+        rows=tuple(tuple(column.cell_of(entry) for column in columns) for entry in entries),
+        number_columns=number_columns,
+        note=note,
     )
 
 
-def _rung_column(name: str) -> Callable[[TrialEntry], str]:
+def _rung(name: str) -> Column:
     def cell_of(entry: TrialEntry) -> str:
         rung = entry.rung(name)
         return NONE if rung is None else f"{rung.bpb:.4f}"
 
-    return cell_of
+    return Column(RUNG_NAMES.get(name, name), cell_of)
+
+
+def _room(entry: TrialEntry) -> str:
+    if entry.artifact_bytes is None or entry.cap_bytes is None:
+        return NONE
+    return signed(entry.cap_bytes - entry.artifact_bytes, 0)
+
+
+def _number(value: float | None, form: str) -> str:
+    return NONE if value is None else format(value, form)
+
+
+_TRIAL, _NAME = Column("trial", lambda entry: entry.trial), Column("name", name_of)
+_BPB = Column("BPB", lambda entry: f"{score_of(entry):.4f}" if entry.done else NONE)
+_BYTES = Column("bytes", lambda entry: _number(entry.artifact_bytes, ",d"))
+_ROOM = Column("to the cap", _room)
 
 
 def causes_table(entries: Sequence[TrialEntry]) -> Table:
@@ -209,16 +222,12 @@ def causes_table(entries: Sequence[TrialEntry]) -> Table:
     causes: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         if not entry.done:
-            reason = entry.reason or "unknown"
-            cause = (
-                str(entry.failure.kind) if entry.failure else re.sub(r"\d[\d,.]*", "\u2026", reason.partition(": ")[0])
-            )
+            reason = re.sub(r"\d[\d,.]*", "\u2026", (entry.reason or "unknown").partition(": ")[0])
+            cause = entry.failure.kind if entry.failure else reason
             causes.setdefault((STATE_NAMES[entry.state], cause), []).append(entry.trial)
-    rows = tuple(
-        (state, cause, str(len(trials)), ", ".join(trials)) for (state, cause), trials in sorted(causes.items())
-    )
+    rows = tuple((*key, str(len(trials)), ", ".join(trials)) for key, trials in sorted(causes.items()))
     columns = ("ended", "cause", "trials", "which")
-    return Table(title="Why trials have no result", columns=columns, rows=rows, number_columns=frozenset({2}))
+    return Table(title="Why trials have no result", columns=columns, rows=rows, number_columns=range(2, 3))
 
 
 def best_tables(results: Results) -> list[Table]:
@@ -249,37 +258,22 @@ def environment_table(entries: Sequence[TrialEntry]) -> Table:
             counts[fact] = counts.get(fact, 0) + 1
     rows = tuple(sorted((name, value, str(count)) for (name, value), count in counts.items()))
     columns = ("what", "value", "trials")
-    return Table(title="Environment", columns=columns, rows=rows, number_columns=frozenset({2}))
+    return Table(title="Environment", columns=columns, rows=rows, number_columns=range(2, 3))
 
 
 def damage_table(damaged: Sequence[DamagedLine]) -> Table:
     """Returns the lines of the ledger that could not be read."""
     rows = tuple((str(line.line_number), line.reason, line.text[:80]) for line in damaged)
     columns = ("line", "what is wrong", "beginning")
-    return Table(title="Damaged lines of the ledger", columns=columns, rows=rows, number_columns=frozenset({0}))
-
-
-def _number(value: float | None, form: str) -> str:
-    return NONE if value is None else format(value, form)
-
-
-def _room(entry: TrialEntry) -> str:
-    """Returns the bytes to the cap."""
-    if entry.artifact_bytes is None or entry.cap_bytes is None:
-        return NONE
-    return signed(entry.cap_bytes - entry.artifact_bytes, 0)
+    return Table(title="Damaged lines of the ledger", columns=columns, rows=rows, number_columns=range(1))
 
 
 def _text(value: Any) -> str:
     """Returns a JSON value as a cell; a float with seven digits."""
-    if (
-        isinstance(value, (list, tuple))
-        and value
-        and not any(isinstance(item, (list, tuple, Mapping)) for item in value)
-    ):
-        return ("; " if any(isinstance(item, str) for item in value) else ", ").join(map(_text, value))
-    if value is None or value == []:
+    if value is None or value in ([], ()):
         return NONE
+    if isinstance(value, (list, tuple)) and not any(isinstance(item, (list, tuple, Mapping)) for item in value):
+        return ("; " if any(isinstance(item, str) for item in value) else ", ").join(map(_text, value))
     if isinstance(value, float):
         return f"{value:.7g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """The one-sided test of a claimed gain: Welch's against values, Student's against one published mean.
 
-Lower values are better. SciPy has the distribution, but importing `scipy.special` takes 0.5 s, more than all the rest of
-the check of a record folder.
+Lower values are better. SciPy has the distribution, but importing `scipy.special` takes 0.5 s, which is more than
+the rest of the check.
 Source: Welch, Biometrika 34 (1947); Student, Biometrika 6 (1908); the quadrature is that of Takahasi and Mori (1974).
 """
 

@@ -80,8 +80,10 @@ def test_all_seeds_have_one_code() -> None:
 def test_before_it_is_minified_it_means_the_same() -> None:
     """Catches a file for readers that is other code than the shipped one."""
     trees = [ast.parse(bundle(OTHER, PACKING, minified)) for minified in (False, True)]
-    names = [{node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)} for tree in trees]
-    assert names[0] == names[1]
+    names = [[node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)] for tree in trees]
+    assert len(names[0]) == len(names[1])
+    for before, after in zip(*names, strict=True):
+        assert after == before or before.startswith("_")
     assert len(bundle(OTHER, PACKING, minified=False)) > len(bundle(OTHER, PACKING))
 
 
@@ -150,3 +152,17 @@ def value(x: int, *rest: int) -> str:
     assert scope["absent"] is None
     assert scope["TEXT"] == "one\n    two\n        three"
     assert eval("(nothing(), value(2, 3), issubclass(Empty, ValueError))", scope) == (None, "2\n    (3,)", True)
+
+
+def test_nothing_is_paid_for_that_no_line_uses() -> None:
+    """Catches aliases of types that only annotations name, imports for them, and a name that is imported twice."""
+    tree = ast.parse(bundle(RunConfig()))
+    imported = [
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    ]
+    assert len(imported) == len(set(imported))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not {"Batches", "TokenSink", "Unpacked", "Iterator"} & names

@@ -82,7 +82,7 @@ def test_a_run_measures_every_rung_and_is_not_computed_twice(dataset: Dataset, t
 
 def test_a_run_over_the_cap_is_not_evaluated(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: evaluation is paid for although the artifact cannot be submitted."""
-    results = run_stages(run_in(tmp_path, dataset), bytes(16_000_000), stop_over_cap=True)
+    results = run_stages(run_in(tmp_path, dataset), bytes(16_000_000), evaluate=False)
     assert results.ladder == ()
     assert results.pack.over_bytes == results.pack.model_bytes
 

@@ -1,24 +1,25 @@
 """The check of a whole study: true seeds pass, one false seed is named."""
 
+import dataclasses
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from golf.cli.main import main
 from golf.compliance.points import PointResult, failures, rows_of
 from golf.data.dataset import Dataset, open_dataset
 from golf.runtime.process_group import ProcessGroup
-from golf.submission.study import SeedRun, SeedStudy
+from golf.submission.study import SeedRecord, StudyRecord
 from golf.submission.study_check import check_study, saved_check
 from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import Made
 
 
-def rows(study: SeedStudy, dataset: Dataset) -> list[PointResult]:
+def rows(study: StudyRecord, folder: Path, dataset: Dataset) -> list[PointResult]:
     """The cheap form."""
-    return rows_of(check_study(study, dataset, ProcessGroup(), cheap=True))
+    return rows_of(check_study(study, folder, dataset, ProcessGroup(), cheap=True))
 
 
 def test_a_true_study_passes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,10 +32,10 @@ def test_a_true_study_passes(made: Made, capsys: pytest.CaptureFixture[str]) -> 
     assert set(told["points"][2]["evidence"]["model_bytes"]) == {"seed 1", "seed 2", "seed 3"}
 
 
-def better(run: SeedRun) -> SeedRun:
+def better(run: SeedRecord) -> SeedRecord:
     """A last rung that the artifact does not give."""
     chunks = tuple((0.98 * nats, tokens, size) for nats, tokens, size in run.last.chunks)
-    last = replace(run.last, bpb=0.98 * run.last.bpb, chunks=chunks)
+    last = dataclasses.replace(run.last, bpb=0.98 * run.last.bpb, chunks=chunks)
     return replace(run, ladder=(*run.ladder[:-1], last))
 
 
@@ -42,7 +43,7 @@ def test_one_false_seed_is_named(made: Made) -> None:
     """Fault: two true seeds hide a false one."""
     study, dataset = read_study(made.folder), open_dataset(made.data)
     false = replace(study, seeds=(study.seeds[0], better(study.seeds[1]), study.seeds[2]))
-    found = rows(false, dataset)
+    found = rows(false, made.folder, dataset)
     assert failures(found) == [23]
     assert found[22].why.startswith("seed 2:")
 
@@ -51,8 +52,8 @@ def test_other_code_and_missing_seeds_are_found(made: Made) -> None:
     """Fault: seeds of two codes, or two seeds, are a result."""
     study, dataset = read_study(made.folder), open_dataset(made.data)
     other = replace(study.seeds[0], code_sha256="0" * 64)
-    assert failures(rows(replace(study, seeds=(other, *study.seeds[1:])), dataset)) == [5, 7]
-    assert failures(rows(replace(study, seeds=study.seeds[:2]), dataset)) == [7]
+    assert failures(rows(replace(study, seeds=(other, *study.seeds[1:])), made.folder, dataset)) == [5, 7]
+    assert failures(rows(replace(study, seeds=study.seeds[:2]), made.folder, dataset)) == [7]
 
 
 def test_another_text_is_refused(made: Made) -> None:
@@ -60,7 +61,7 @@ def test_another_text_is_refused(made: Made) -> None:
     study = read_study(made.folder)
     foreign = replace(study, data=replace(study.data, digest="0" * 64))
     with pytest.raises(ValueError, match="--data"):
-        check_study(foreign, open_dataset(made.data), ProcessGroup(), cheap=True)
+        check_study(foreign, made.folder, open_dataset(made.data), ProcessGroup(), cheap=True)
 
 
 def test_what_the_seeds_were_found_to_be_is_kept(made: Made, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The record folder: what it holds agrees, its file gives the same numbers alone, what may not be is not written."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,13 +10,14 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from golf.cli.main import main
+from golf.compliance.points import CheckResult, check_to_plain, failed
 from golf.config.rules import NON_RECORD, SP1024_BYTES, SP1024_TOKENS
 from golf.data.dataset import hash_file
 from golf.submission.faults import faults_of
@@ -201,8 +203,8 @@ def seed_of(values: dict[str, Any], **fields: Any) -> None:
 
 FAULTS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("hash", lambda values: seed_of(values, code_sha256=None), "does not say its code"),
-    ("device", lambda values: values["seeds"][0]["tags"].pop("device"), "does not say its device"),
-    ("other device", lambda values: values["seeds"][0]["tags"].update(device="1 x H100"), "2 devices"),
+    ("device", lambda values: seed_of(values, device=None), "does not say its device"),
+    ("other device", lambda values: seed_of(values, device="1 x H100"), "2 devices"),
     ("version", lambda values: values["seeds"][0]["versions"].pop("sentencepiece"), "version of sentencepiece"),
     ("data", lambda values: values["data"].update(digest=None), "which data"),
     (
@@ -237,10 +239,11 @@ def test_a_fault_allows_a_draft_only(
 def test_both_caps_count(eligible: Path) -> None:
     """Fault: a seed over the configuration's cap, or over the competition's where the other is larger, is let pass."""
     study = read_study(eligible)
-    small = replace(study, config=replace(study.config, cap_bytes=60_000))
+    small = replace(study, config=dataclasses.replace(study.config, cap_bytes=60_000))
     assert sum("the cap is 60,000" in fault for fault in faults_of(small, NON_RECORD, ())) == 3
     heavy = replace(study.seeds[0], model_bytes=16_000_000)
-    large = replace(study, config=replace(study.config, cap_bytes=20_000_000), seeds=(heavy, *study.seeds[1:]))
+    config = dataclasses.replace(study.config, cap_bytes=20_000_000)
+    large = replace(study, config=config, seeds=(heavy, *study.seeds[1:]))
     (fault,) = faults_of(large, NON_RECORD, ())
     assert "the cap is 16,000,000" in fault
     assert faults_of(study, NON_RECORD, ()) == ()
@@ -249,7 +252,8 @@ def test_both_caps_count(eligible: Path) -> None:
 def test_the_competitions_text_is_known_by_its_size(eligible: Path) -> None:
     """Fault: a part of the split, or another text in a folder of its name, is compared with others' scores."""
     study = read_study(eligible)
-    small = replace(study, config=replace(study.config, model=replace(study.config.model, vocab_size=1024)))
+    model = dataclasses.replace(study.config.model, vocab_size=1024)
+    small = replace(study, config=dataclasses.replace(study.config, model=model))
     for tokens, size, name, right in (
         (SP1024_TOKENS - 1, SP1024_BYTES, "fineweb10B_sp1024", True),
         (SP1024_TOKENS - 2, SP1024_BYTES, "fineweb10B_sp1024", False),
@@ -275,19 +279,20 @@ def test_odd_names_stay_text(eligible: Path, tmp_path: Path) -> None:
     assert readme.splitlines()[0] == '# ../\\*T\\* \\| "q" \\# \\$\\\\sum\\$ ü'
 
 
-def failed(values: dict[str, Any]) -> None:
+def last_failed(values: dict[str, Any]) -> None:
     """The last seed has failed, and the verdict is of the others."""
     seed = values["seeds"][-1]
-    seed |= {"status": "failed", "cause": "diverged at step 3", "bpb": None, "nats": None, "ladder": [], "metrics": {}}
+    seed |= {"state": "failed", "reason": "diverged at step 3", "ladder": []}
     seed |= {"log": None, "model_bytes": None, "code_bytes": None, "code_sha256": None, "curves": {}, "byte_groups": {}}
     for name in ("bpb", "nats"):
-        told = [one[name] for one in values["seeds"][:2]]
-        values["verdict"][name] |= {"mean": statistics.fmean(told), "standard_deviation": statistics.stdev(told)}
+        field = {"bpb": "bpb", "nats": "nats_per_token"}[name]
+        scores = [run["ladder"][-1][field] for run in values["seeds"][:2]]
+        values["verdict"][name] |= {"mean": statistics.fmean(scores), "standard_deviation": statistics.stdev(scores)}
 
 
 def test_a_failed_seed_stays_in_the_folder(changed: Any, tmp_path: Path, capsys: Any) -> None:
     """Fault: a seed without a result is dropped from the table, or two seeds pass for a result."""
-    study = changed(failed)
+    study = changed(last_failed)
     assert submit(study, tmp_path / "out") == 2
     told = capsys.readouterr().err
     assert "diverged at step 3" in told
@@ -303,9 +308,6 @@ def test_other_code_is_refused_even_for_a_draft(changed: Any, tmp_path: Path, ca
     """Fault: a folder binds the study's numbers to code that did not give them."""
     for other in ({"code_sha256": "0" * 64}, {"code_sha256": None, "code_bytes": 61_500}):
         study = changed(lambda values, other=other: seed_of(values, **other))
-        values = json.loads((study / "study.json").read_text())
-        values["seeds"][0]["metrics"].pop("code_bytes")
-        (study / "study.json").write_text(json.dumps(values))
         assert submit(study, tmp_path / "out", "--draft") == 2
         told = capsys.readouterr().err
         assert ("0" * 64 in told) or ("61500" in told)
@@ -326,12 +328,11 @@ def test_the_record_track_has_a_clock_and_a_machine(changed: Any, tmp_path: Path
 
 def test_checks_of_the_study_are_shown(changed: Any, tmp_path: Path) -> None:
     """Fault: a failed point of the rules is not in the document."""
-    point = {"point": 18, "section": "metric", "title": "no | later token", "state": "failed"}
-    check = {"passed": 20, "failed": 1, "not_applicable": 4}
-    check |= {"points": [point | {"evidence": {"flipped": 12}, "why": "7 scores changed"}]}  # type: ignore[dict-item]
-    study = changed(lambda values: seed_of(values, check=check))
+    point = failed(18, "7 | scores changed", {"flipped": 12})
+    check = CheckResult(passed=20, remarks=0, failed=1, not_applicable=4, points=(point,))
+    study = changed(lambda values: seed_of(values, check=check_to_plain(check)))
     assert submit(study, tmp_path / "out", "--draft") == 0
     readme = (tmp_path / "out" / PLACE / "README.md").read_text()
-    assert "7 scores changed" in readme
+    assert "7 \\| scores changed" in readme
     assert "flipped=12" in readme
-    assert "| 1 | 20 | 1 | 4 |" in readme
+    assert "| 1 | 20 | 0 | 1 | 4 |" in readme

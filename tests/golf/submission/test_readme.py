@@ -1,19 +1,20 @@
 """The record folder's README: what is new first, no figure in two places, the rules point by point."""
 
+import dataclasses
 import json
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from golf.cli.main import main
-from golf.compliance.points import POINTS
+from golf.compliance.points import POINTS, REMARK, Cause, CheckResult, weighed
 from golf.config.rules import NON_RECORD
 from golf.pipeline.bundle import counted_code
 from golf.submission.code import LOWEST
@@ -21,7 +22,7 @@ from golf.submission.entry import Submission, Submitter
 from golf.submission.folder import make_submission
 from golf.submission.points import HERE, figures
 from golf.submission.readme import readme
-from golf.submission.results import decimals, gain, measured
+from golf.submission.results import decimals, measured
 from golf.submission.study import Comparison
 from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import Made
@@ -33,7 +34,7 @@ Change = Callable[[Callable[[dict[str, Any]], object]], Path]
 @pytest.fixture(scope="module")
 def submission(eligible: Path) -> Submission:
     """One without faults."""
-    return make_submission(read_study(eligible), WHO)
+    return make_submission(read_study(eligible), eligible, WHO)
 
 
 def section(text: str, title: str) -> str:
@@ -80,7 +81,7 @@ def test_no_figure_stands_twice(submission: Submission) -> None:
     large = [figure for figure in figures(text) if len(figure) >= 12 or float(figure) >= 10_000]
     assert len(large) > 15
     assert [figure for figure, count in Counter(large).items() if count > 1] == []
-    judged = submission.study.statistics
+    judged = submission.study.verdict
     assert judged.bpb is not None
     assert judged.nats is not None
     means = [measured(mean).partition(" ")[0] for mean in (judged.bpb, judged.nats)]
@@ -100,12 +101,18 @@ def test_scores_have_the_decimals_that_their_deviation_allows(deviation: float |
 
 def test_a_gain_that_is_not_shown_is_not_claimed(submission: Submission) -> None:
     """Fault: a gain without its test, or one whose test failed, reads as a claim."""
-    judged = submission.study.statistics
-    assert judged.comparison is not None
-    lost: Comparison = replace(judged.comparison, claim=False, loose=True, p=0.1)
-    assert "is not shown at p < 0.01 (shown at p < 0.25): p = 0.1." in gain(replace(judged, comparison=lost))
-    assert "no test" in gain(replace(judged, comparison=replace(lost, p=None)))
-    assert "no gain is claimed" in gain(replace(judged, comparison=None))
+    verdict = submission.study.verdict
+    assert verdict.comparison is not None
+
+    def text_with(comparison: Comparison | None) -> str:
+        study = replace(submission.study, verdict=replace(verdict, comparison=comparison))
+        return readme(dataclasses.replace(submission, study=study))
+
+    lost = replace(verdict.comparison, gain_nats=replace(verdict.comparison.gain_nats, p=0.1))
+    assert "is not shown at p < 0.01 (shown at p < 0.25): p = 0.1." in text_with(lost)
+    untested = replace(lost, gain_nats=replace(lost.gain_nats, p=None))
+    assert "There is no test" in text_with(untested)
+    assert "no gain is claimed" in text_with(None)
 
 
 def test_each_point_of_the_rules_has_its_line(submission: Submission) -> None:
@@ -121,21 +128,15 @@ def test_each_point_of_the_rules_has_its_line(submission: Submission) -> None:
         assert re.search(rf"(def|class) {name}\b", code), name
 
 
-def test_an_unknown_state_is_shown_by_its_name(changed: Change) -> None:
-    """Fault: a check with a state that came later ends the command, or its points look as if they had passed."""
-    point = {
-        "point": 12,
-        "section": "data",
-        "title": "shards",
-        "state": "remark",
-        "evidence": {},
-        "why": "told elsewhere",
-    }
-    check = {"passed": 20, "remark": 2, "failed": 0, "not_applicable": 3, "odd": 1, "points": [point]}
-    study = changed(lambda values: values["seeds"][0].update(check=check))
-    text = readme(make_submission(read_study(study), WHO, draft=True))
-    assert "| seed | passed | remark | failed | not applicable | odd |" in text
-    assert "| 1 | 20 | 2 | 0 | 3 | 1 |" in text
+def test_a_part_of_a_check_is_shown(submission: Submission) -> None:
+    """Fault: a remark looks as if its point had passed, or points that a check does not have end the command."""
+    remark = weighed(12, {}, [Cause("told elsewhere", level=REMARK)])
+    check = CheckResult(passed=20, remarks=2, failed=0, not_applicable=3, points=(remark,))
+    first, *others = submission.study.seeds
+    study = replace(submission.study, seeds=(replace(first, check=check), *others))
+    text = readme(dataclasses.replace(submission, study=study))
+    assert "| seed | passed | remarks | failed | not applicable |" in text
+    assert "| 1 | 20 | 2 | 0 | 3 |" in text
     assert re.search(r"\| 12 \| [^|]* \| remark \| [^|]* \| told elsewhere \|", text)
 
 
@@ -145,7 +146,7 @@ def test_the_data_can_be_had_with_a_command(submission: Submission, made: Made) 
     assert "cached_challenge_fineweb.py --variant sp300 --train-shards 1\n" in block
     assert "export DATA_PATH=../../../data/datasets/fineweb10B_sp300\n" in block
     assert "for seed in 1 2 3; do SEED=$seed OMP_NUM_THREADS=" in block
-    draft = readme(make_submission(read_study(made.folder), WHO, draft=True))
+    draft = readme(make_submission(read_study(made.folder), made.folder, WHO, draft=True))
     assert "python -m golf data prepare" in draft
     assert draft.splitlines()[2].startswith("> **DRAFT")
     assert draft.splitlines()[4].startswith("> - scored on words (406 tokens), not on FineWeb's validation split")

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from pyarrow import fs
 
 from tests.tune.made_ledger import made_trial
+from tests.tune.toy_stages import object_storage
 from tune.cache.backend import LocalStorage, ObjectStorage, StorageBackend, StoreError, open_storage
 from tune.cli.ledger import main as show_ledger
 from tune.cli.mirror import DATABASE, LEDGER, Mirror, copy, fetch, main
 from tune.cli.report import main as report
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 
 
 @pytest.fixture
@@ -35,10 +35,7 @@ def storage(tmp_path: Path) -> Storage:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> StorageBackend:
     """An empty place of each kind."""
     root = tmp_path / "place"
-    if request.param == "folder":
-        return open_storage(f"file://{root}")
-    root.mkdir()
-    return open_storage("copies", fs.SubTreeFileSystem(str(root), fs.LocalFileSystem()))
+    return open_storage(f"file://{root}") if request.param == "folder" else object_storage(root)
 
 
 def finish_trial(storage: Storage, number: int) -> dict[str, object]:
@@ -122,7 +119,7 @@ class Gated(ObjectStorage):
     """A bucket that refuses, or holds back, whatever is written while `fault` says so."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(fs.SubTreeFileSystem(str(root), fs.LocalFileSystem()), "copies", "s3://copies")
+        super().__init__(object_storage(root / "copies").store, "s3://copies")
         self.refuse = False
         self.gate = threading.Event()
         self.gate.set()

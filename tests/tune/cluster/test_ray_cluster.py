@@ -2,6 +2,7 @@
 
 import os
 
+import msgspec
 import pytest
 
 from golf.config.config import RunConfig
@@ -11,7 +12,7 @@ from tune.workloads.gepa.stages import gepa_stages
 
 def keys(tiny: RunConfig, workers: Workers) -> list[str]:
     """The keys of a trial on these workers."""
-    return gepa_stages(tiny, "data", workers.world, [2]).keys
+    return gepa_stages(tiny, "data", msgspec.to_builtins(workers.world), [2]).keys
 
 
 def test_what_changes_bits_is_in_the_keys(tiny: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,7 +20,7 @@ def test_what_changes_bits_is_in_the_keys(tiny: RunConfig, monkeypatch: pytest.M
     plain = keys(tiny, Workers())
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert keys(tiny, Workers()) == plain
-    assert Workers(cpus=0.5).world["threads"] == 1
+    assert Workers(cpus=0.5).world.threads == 1
     assert not set(keys(tiny, Workers(cpus=2.0))) & set(plain)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     assert not set(keys(tiny, Workers())) & set(plain)

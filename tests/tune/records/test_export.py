@@ -1,6 +1,8 @@
 """The ledger as tables: what is read back, by other readers than those who wrote it, is what the ledger holds."""
 
+import csv as plain_csv
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,13 @@ import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pyarrow import csv, parquet
 
-from tune.records.export import CURVE_COLUMNS, TRIAL_COLUMNS, Row, chunk_rows, curve_rows, trial_rows, write_table
+from tests.tune.made_ledger import made_sweep, made_trial, write_ledger
+from tune.records.entries import ArtifactSize, TrialEntry
+from tune.records.export import FIRST_COLUMNS, chunk_table, curve_table, table_of, trial_table, write_table
+from tune.records.ledger import Ledger
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -21,37 +27,20 @@ COLUMNS = {
     "text": (TEXT, pyarrow.string()),
     "flag": (st.booleans(), pyarrow.bool_()),
     "list": (st.lists(NESTED, max_size=3), pyarrow.string()),
+    'a "name",\nof two lines': (TEXT, pyarrow.string()),
 }
 """Values of a column, and its type in a file."""
 ROWS = st.lists(
     st.fixed_dictionaries({name: st.none() | values for name, (values, _) in COLUMNS.items()}), min_size=1, max_size=6
 )
+Rows = list[dict[str, Any]]
 
 
-def entry(number: int, **changes: Any) -> dict[str, Any]:
-    """A trial's entry."""
-    return {
-        "kind": "trial",
-        "sweep": "night",
-        "trial": f"{number:012x}",
-        "status": "done",
-        "cause": None,
-        "parameters": {"seed": number},
-        "config": {"model": {"layers": [1, 2], "off": None}},
-        "metrics": {"bpb": 1 / 3},
-        "tags": {"device": "cpu"},
-        "curves": {"train_loss": [[0, 1.5, 0.1], [1, 2.5, 0.2]]},
-        "chunks": {"ttt": [[10.5, 4, 9], [11.5, 3, 8]]},
-        "time": "2026-01-01T00:00:00Z",
-        **changes,
-    }
-
-
-def read(path: Path) -> list[Row]:
-    """The rows of a file, by pyarrow's readers and the types in `COLUMNS`; lists from their JSON text."""
+def read(path: Path) -> Rows:
+    """Returns the rows of a file, by pyarrow's readers and the types in `COLUMNS`; lists from their JSON text."""
     if path.suffix == ".json":
-        found: list[Row] = json.loads(path.read_text())
-        return found
+        rows: Rows = json.loads(path.read_text())
+        return rows
     if path.suffix == ".parquet":
         table = parquet.read_table(path)
     else:
@@ -60,87 +49,113 @@ def read(path: Path) -> list[Row]:
             column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
         )
         table = csv.read_csv(path, csv.ReadOptions(), csv.ParseOptions(newlines_in_values=True), convert)
-    rows = table.to_pylist()
-    return [{**row, "list": None if row["list"] is None else json.loads(row["list"])} for row in rows]
+    return [{**row, "list": None if row["list"] is None else json.loads(row["list"])} for row in table.to_pylist()]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 @settings(deadline=None, max_examples=60)
 @given(rows=ROWS)
-def test_values_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, suffix: str, rows: list[Row]) -> None:
+def test_values_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, suffix: str, rows: Rows) -> None:
     """Fault: a float loses bits, None becomes "" or 0, a comma, quote or line break ends a cell, a list is cut."""
     path = tmp_path_factory.mktemp("table") / f"t{suffix}"
-    write_table(rows, (), path)
+    write_table(table_of({name: [row[name] for row in rows] for name in COLUMNS}), path)
     found = read(path)
-    assert found == rows
-    types = [[{name: type(value) for name, value in row.items()} for row in table] for table in (found, rows)]
-    assert types[0] == types[1]
+    typed = [[{name: (type(value), value) for name, value in row.items()} for row in part] for part in (found, rows)]
+    assert typed[0] == typed[1]
 
 
-def test_a_column_of_several_types_loses_nothing(tmp_path: Path) -> None:
-    """Fault: 1 and "1", or a whole number beyond a float's 53 bits, become the same in Parquet."""
-    rows: list[Row] = [
-        {"a": 1, "b": 2**53 + 1, "c": 1},
-        {"a": "1", "b": 0.5, "c": 0.5},
-        {"a": None, "b": None, "c": None},
-    ]
-    write_table(rows, (), tmp_path / "t.parquet")
-    table = parquet.read_table(tmp_path / "t.parquet").to_pydict()
-    for name in ("a", "b"):
-        assert [None if text is None else json.loads(text) for text in table[name]] == [row[name] for row in rows]
-    assert table["c"] == [1.0, 0.5, None]
+@settings(deadline=None, max_examples=60)
+@given(values=st.lists(FLOATS, min_size=1))
+def test_csv_is_exact_for_any_reader(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:
+    """Fault: numbers with as many digits as pyarrow's own reader needs and too few for others; a lost minus of 0."""
+    path = tmp_path_factory.mktemp("table") / "t.csv"
+    write_table(table_of({"x": values, "text": ["a,\n"] * len(values)}), path)
+    with path.open(newline="") as file:
+        rows = list(plain_csv.reader(file))
+    assert rows[0] == ["x", "text"]
+    assert [struct.pack("d", float(cell)) for cell, _ in rows[1:]] == [struct.pack("d", value) for value in values]
+    assert {text for _, text in rows[1:]} == {"a,\n"}
 
 
-def test_a_trial_is_one_row_of_its_last_entry() -> None:
-    """Fault: a retried trial stands there twice or with its first outcome; a field is lost; other kinds slip in."""
-    first = entry(1, status="failed", metrics={})
-    other = entry(1, sweep="day", metrics={"nats": 2.0})
-    rows = trial_rows([first, {"kind": "screened", "trial": "x"}, other, entry(1)])
-    assert [(row["sweep"], row["status"]) for row in rows] == [("night", "done"), ("day", "done")]
-    assert rows[0] == {
-        **{"sweep": "night", "trial": f"{1:012x}", "name": None, "status": "done", "cause": None, "preset": None},
-        **{"metrics.bpb": 1 / 3, "metrics.nats": None, "parameters.seed": 1},
-        **{"config.model.layers": [1, 2], "config.model.off": None, "tags.device": "cpu"},
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_a_column_of_several_types_loses_nothing(tmp_path: Path, suffix: str) -> None:
+    """Fault: 1 and "1", or a whole number beyond a float's 53 bits, become the same."""
+    columns: dict[str, list[Any]] = {"a": [1, "1", None], "b": [2**53 + 1, 0.5, None], "c": [1, 0.5, None]}
+    path = tmp_path / f"t{suffix}"
+    write_table(table_of(columns), path)
+    if suffix == ".csv":
+        with path.open(newline="") as file:
+            rows = [{name: cell or None for name, cell in row.items()} for row in plain_csv.DictReader(file)]
+    else:
+        rows = json.loads(path.read_text()) if suffix == ".json" else parquet.read_table(path).to_pylist()
+    for name in "ab":
+        cells = [row[name] for row in rows]
+        values = cells if suffix == ".json" else [None if cell is None else json.loads(cell) for cell in cells]
+        assert [(type(value), value) for value in values] == [(type(value), value) for value in columns[name]]
+    assert [row["c"] and float(row["c"]) for row in rows] == [1.0, 0.5, None]
+
+
+def test_a_trial_is_one_row() -> None:
+    """Fault: a field is lost or in another trial's row; a workload without sizes gets some."""
+    done, _ = made_trial("night", 1, "done", {"ttt.lr": 0.01, "split": "int5-mlp"})
+    failed, _ = made_trial("day", 2, "failed", {"seed": 7})
+    first, second = trial_table([done, replace(failed, metrics={"accuracy": 0.5})]).to_pylist()
+    assert list(first)[: len(FIRST_COLUMNS)] == list(FIRST_COLUMNS)
+    assert isinstance(done.size, ArtifactSize)
+    expected = {
+        **{"sweep": "night", "trial": done.trial, "state": "done", "reason": None, "bpb": done.bpb},
+        **{"artifact_bytes": done.artifact_bytes, "size.cap_bytes": 430_000, "total_seconds": done.total_seconds},
+        **{"rungs.quantised.bpb": done.rungs[2].bpb, "seconds.train": 40.0, "parameters.ttt.lr": 0.01},
+        **{"config.quant.split": "int5-mlp", "device.name": "made up", "metrics.accuracy": None, "failure.kind": None},
     }
-    assert list(rows[0]) == list(rows[1])
+    assert {name: first[name] for name in expected} == expected
+    assert (second["state"], second["failure.kind"], second["metrics.accuracy"]) == ("failed", "diverged", 0.5)
+    assert (second["artifact_bytes"], second["total_seconds"], second["rungs.quantised.bpb"]) == (None, None, None)
 
 
-def test_curves_and_chunks_are_long_tables() -> None:
-    """Fault: a point or chunk is lost, or stands by the wrong trial or step."""
-    points = curve_rows([entry(1), entry(2, curves={})])
-    assert [(row["step"], row["time"], row["value"]) for row in points] == [(0, 1.5, 0.1), (1, 2.5, 0.2)]
-    assert {(row["sweep"], row["trial"], row["curve"]) for row in points} == {("night", f"{1:012x}", "train_loss")}
-    chunks = chunk_rows([entry(3)])
-    assert [(row["rung"], row["chunk"], row["nats"], row["tokens"], row["bytes"]) for row in chunks] == [
-        ("ttt", 0, 10.5, 4, 9),
-        ("ttt", 1, 11.5, 3, 8),
-    ]
+def test_curves_and_chunks_are_long_tables(tmp_path: Path) -> None:
+    """Fault: a point or chunk is lost, or is beside the wrong trial, step or curve."""
+    records = made_sweep("s", 3, ("done", "failed"), num_chunks=4)
+    ledger = Ledger(write_ledger(tmp_path / "ledger.jsonl", records))
+    entries: list[TrialEntry] = ledger.latest("s")
+    points, chunks = curve_table(entries, ledger.series).to_pylist(), chunk_table(entries, ledger.series).to_pylist()
+    for entry, series in records:
+        for name, curve in series.curves.items():
+            rows = [row for row in points if (row["trial"], row["curve"]) == (entry.trial, name)]
+            assert [[row["step"], row["time"], row["value"]] for row in rows] == curve.tolist()
+        for name, sums in series.chunks.items():
+            rows = [row for row in chunks if (row["trial"], row["rung"]) == (entry.trial, name)]
+            assert [row["chunk"] for row in rows] == [0, 1, 2, 3]
+            assert [[row["nats"], row["tokens"], row["bytes"]] for row in rows] == sums.tolist()
+    assert len(points) == sum(len(curve) for _, series in records for curve in series.curves.values())
+    assert len(chunks) == sum(len(sums) for _, series in records for sums in series.chunks.values())
+    assert {type(row["bytes"]) for row in chunks} == {type(row["step"]) for row in points} == {int}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 def test_no_trials_make_a_table_without_rows(tmp_path: Path, suffix: str) -> None:
     """Fault: an empty ledger makes a file that no reader takes."""
-    path = tmp_path / f"t{suffix}"
-    write_table([], TRIAL_COLUMNS, path)
-    if suffix == ".json":
-        assert json.loads(path.read_text()) == []
-    else:
-        table = parquet.read_table(path) if suffix == ".parquet" else csv.read_csv(path)
-        assert (table.num_rows, tuple(table.column_names)) == (0, TRIAL_COLUMNS)
+    for number, table in enumerate([trial_table([]), chunk_table([], Ledger(tmp_path / "none").series)]):
+        path = tmp_path / f"{number}{suffix}"
+        write_table(table, path)
+        if suffix == ".json":
+            assert json.loads(path.read_text()) == []
+        else:
+            found = parquet.read_table(path) if suffix == ".parquet" else csv.read_csv(path)
+            assert (found.num_rows, found.column_names) == (0, table.column_names)
 
 
-def test_a_file_is_replaced_only_when_told(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_on_request(tmp_path: Path) -> None:
     """Fault: an export overwrites somebody's file, or leaves half of one when it cannot be made."""
-    path = tmp_path / "t.csv"
+    path, table = tmp_path / "t.csv", table_of({"a": [1]})
     path.write_text("mine")
     with pytest.raises(FileExistsError, match="--force"):
-        write_table([], CURVE_COLUMNS, path)
-    assert path.read_text() == "mine"
+        write_table(table, path)
     with pytest.raises(UnicodeEncodeError):
-        write_table([{"a": "\ud800"}], (), path, force=True)
+        write_table(table_of({"a": ["\ud800"]}), path, force=True)
     assert path.read_text() == "mine"
-    write_table([{"a": 1}], (), path, force=True)
+    write_table(table, path, force=True)
     assert path.read_text() == '"a"\n1\n'
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
     with pytest.raises(ValueError, match="parquet"):
-        write_table([], (), tmp_path / "t.xlsx")
+        write_table(table, tmp_path / "t.xlsx")

@@ -1,11 +1,11 @@
 """Figures: what they compute, that their words are legible, and that they show what they were given."""
 
 import itertools
-import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -17,16 +17,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from msgspec.structs import replace
 
-from tests.tune.made_ledger import made_study, made_sweep, write_ledger
-from tune.report.canvas import clean, limits, signed, spread, style, svg_file, svg_of, thinned
-from tune.report.curve_figures import Training, draw_trainings, extremes, smoothed, span_of
-from tune.report.data import Book
+from tests.tune.made_ledger import Made, made_study, made_sweep, made_trial, write_ledger
+from tune.records.entries import ArtifactSize, TrialEntry
+from tune.report.canvas import limits, new_figure, style, svg_file, svg_of
+from tune.report.curve_figures import Training, draw_trainings, smoothed, span_of
+from tune.report.data import ReportData
 from tune.report.figure_specs import FigureSpec, figure_specs_of
-from tune.report.run_figures import Ladder, draw_ladders, steps_of
-from tune.report.search_figures import ParallelLine, Sized, draw_parallel_lines, draw_sizes, front_of
-from tune.report.seed_figures import GroupBytes, Mark, SeedRow, draw_bytes, draw_seeds
-from tune.study.stats import summarise
+from tune.report.groups import Group
+from tune.report.run_figures import draw_ladders
+from tune.report.search_figures import draw_search, draw_sizes, front_of
+from tune.report.seed_figures import draw_bytes, draw_seeds
+from tune.report.text import clean, signed
 
 POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
 MIXED = ("done", "done", "screened", "infeasible", "done", "screened", "failed")
@@ -35,201 +38,199 @@ MIXED = ("done", "done", "screened", "infeasible", "done", "screened", "failed")
 @given(POINTS)
 def test_the_front_by_brute_force(points: list[tuple[int, int]]) -> None:
     """Fault: a dominated point on the front, a point of the front missing, equal points twice."""
-    front = front_of(points)
     expected = {p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)}
-    assert [points[place] for place in front] == sorted(expected)
+    assert [points[index] for index in front_of(points)] == sorted(expected)
 
 
-@given(st.lists(st.floats(-50, 50), min_size=1, max_size=9), st.floats(0.1, 9))
-def test_labels_are_spread(places: list[float], gap: float) -> None:
-    """Fault: labels that overlap, change their order, drift away, or move without need."""
-    moved = spread(places, gap)
-    order = sorted(range(len(places)), key=places.__getitem__)
-    for low, high in itertools.pairwise(order):
-        assert moved[high] - moved[low] >= gap - 1e-6
-    assert abs(sum(moved) - sum(places)) < 1e-6 * max(1, len(places)) * 50
-    if all(places[high] - places[low] > gap * 1.001 for low, high in itertools.pairwise(order)):
-        assert moved == pytest.approx(places)
-
-
-@given(st.lists(st.floats(1, 3), min_size=2, max_size=5))
-def test_the_waterfall_ends_at_the_last_rung(values: list[float]) -> None:
-    """Fault: a rung measured against the wrong one before it."""
-    ladder = Ladder("", "", dict(zip("abcde", values, strict=False)))
-    steps = steps_of(ladder)
-    assert values[0] + math.fsum(after - before for _, before, after in steps) == pytest.approx(values[-1])
-    assert [after for _, _, after in steps[:-1]] == [before for _, before, _ in steps[1:]]
-
-
-@pytest.mark.parametrize("num", [1, 2, 39, 80, 1001])
+@pytest.mark.parametrize("num", [1, 2, 39, 80, 1001, 30_000])
 def test_smoothing(num: int) -> None:
-    """Fault: a running mean that leans to one side, or stands at another step than its own."""
-    steps = 10.0 * np.arange(num, dtype=np.float64)
-    x, y = smoothed(steps, np.asarray(3.0 - steps, dtype=np.float64))
-    assert np.allclose(y, 3.0 - x)
-    noise = np.random.default_rng(0).normal(size=num)
-    x, y = smoothed(steps, noise)
+    """Fault: a running mean that leans to one side or belongs to another step, lost ends, a line too long to draw."""
+    steps, noise = np.arange(num, dtype=np.float64) * 10, np.random.default_rng(0).normal(size=num)
     half = span_of(num) // 2
-    expected = {steps[n]: noise[n - half : n + half + 1].mean() for n in range(half, num - half)}
-    assert np.allclose(x, list(expected))
-    assert np.allclose(y, list(expected.values()))
+    x, y = smoothed(np.column_stack([steps, noise])).T
+    assert x[-1] == steps[num - 1 - half]
+    assert len(x) <= 400
+    for step, mean in zip(x, y, strict=True):
+        centre = round(step / 10)
+        assert mean == pytest.approx(noise[centre - half : centre + half + 1].mean())
 
 
-def test_thinned_lines_keep_what_is_seen() -> None:
-    """Fault: the last point lost, or a spike that the raw curve had."""
-    x, y = np.arange(30_000.0), np.random.default_rng(0).normal(size=30_000)
-    y[12_345], y[777] = 99.0, -99.0
-    few_x, few_y = extremes(x, y)
-    assert len(few_x) < 1000
-    assert (few_y.max(), few_y.min()) == (99.0, -99.0)
-    assert (np.diff(few_x) > 0).all()
-    assert thinned(x, y, 50)[0][-1] == x[-1]
-    assert len(thinned(x, y, 50)[0]) <= 50
+def test_long_curves_make_small_pictures_and_keep_their_spikes() -> None:
+    """Fault: a page of many megabytes, or one from which the spike of a training is gone."""
+    steps = np.arange(30_000.0)
+    loss = 3 + np.random.default_rng(0).normal(size=30_000) / 50
+    loss[12_345] = 3.9
+    figure = draw_trainings([Training("best", np.column_stack([steps, loss]), np.empty((0, 2)))])
+    figure.axes[0].set_ylim(2.5, 4.0)
+    svg = svg_of(figure)
+    assert len(svg) < 200_000
+    raw = next(line for line in figure.axes[0].lines if line.get_alpha() is not None)
+    with style():
+        drawn = np.asarray(raw.get_path().cleaned(raw.get_transform(), simplify=True).vertices)
+    highest = raw.get_transform().transform((12_345, 3.9))[1]
+    assert drawn[:, 1].max() == pytest.approx(highest, abs=1.0)
 
 
 def texts_of(figure: Figure) -> Iterator[tuple[str, Bbox]]:
-    """Every visible text of the figure, and the pixels that it takes."""
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
+    """Yields every visible text of the figure and the pixels that it takes."""
+    canvas = FigureCanvasAgg(figure)
     with style():
         canvas.draw()  # type: ignore[no-untyped-call]
         renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+        texts = [text for legend in figure.legends for text in legend.get_texts()]
         for axes in figure.axes:
-            ticks = [
-                t
-                for axis in (axes.xaxis, axes.yaxis)
-                for t in axis.get_ticklabels()
-                if _shown(t, axes.get_window_extent())
-            ]
-            names = [axes.xaxis.label, axes.yaxis.label]
-            for text in [*axes.texts, *ticks, *names]:
-                if text.get_visible() and text.get_text():
-                    yield text.get_text(), text.get_window_extent(renderer)
+            labels = [label for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()]
+            titles = [axes.title, axes._left_title]  # type: ignore[attr-defined] # where titles of the style are
+            texts += [*axes.texts, axes.xaxis.label, axes.yaxis.label, *titles]
+            texts += [label for label in labels if _is_drawn(label, axes.get_window_extent())]
+        for text in texts:
+            if text.get_visible() and text.get_text():
+                yield text.get_text(), text.get_window_extent(renderer)
 
 
-def _shown(text: Text, box: Bbox) -> bool:
-    """Whether a tick's label is drawn: its place is within the axes."""
-    x, y = text.get_transform().transform(text.get_position())
-    return bool(text.get_visible() and (box.x0 - 1 <= x <= box.x1 + 1 or box.y0 - 1 <= y <= box.y1 + 1))
+def _is_drawn(label: Text, box: Bbox) -> bool:
+    """Whether a tick's label is drawn: its tick is within the axes."""
+    x, y = label.get_transform().transform(label.get_position())
+    return bool(label.get_visible() and (box.x0 - 1 <= x <= box.x1 + 1 or box.y0 - 1 <= y <= box.y1 + 1))
 
 
 def assert_legible(figure: Figure) -> None:
     """No text on another, none beyond the paper's edge."""
+    texts = list(texts_of(figure))
     width, height = figure.get_size_inches() * figure.dpi
-    found = list(texts_of(figure))
-    for text, box in found:
-        assert box.x0 >= -1, text
-        assert box.y0 >= -1, text
+    for text, box in texts:
+        assert min(box.x0, box.y0) >= -1, text
         assert box.x1 <= width + 1, text
         assert box.y1 <= height + 1, text
-    for (one, box), (other, second) in itertools.combinations(found, 2):
+    for (text, box), (other, second) in itertools.combinations(texts, 2):
         across = min(box.x1, second.x1) - max(box.x0, second.x0)
         along = min(box.y1, second.y1) - max(box.y0, second.y0)
-        assert across < 1 or along < 1, f"{one!r} on {other!r}"
+        assert across < 1 or along < 1, f"{text!r} on {other!r}"
 
 
-def exhibits(
-    tmp_path: Path, entries: list[dict[str, object]], name: str, baseline: str | None = None
-) -> list[FigureSpec]:
-    """The figures of a made-up ledger."""
-    book = Book(write_ledger(tmp_path / "ledger.jsonl", entries))
-    results = book.results(name)
-    return figure_specs_of(results, book.baseline_of(results, baseline))
+def specs(tmp_path: Path, records: Sequence[Made], name: str, baseline: str | None = None) -> list[FigureSpec]:
+    """Returns the figures of a made-up ledger."""
+    data = ReportData(write_ledger(tmp_path / "ledger.jsonl", records))
+    results = data.results(name)
+    return figure_specs_of(results, data.baseline_of(results, baseline), data.series)
 
 
-@pytest.mark.parametrize("num", [1, 2, 6, 72, 500])
+@pytest.mark.parametrize("num", [1, 3, 30, 500])
 def test_figures_of_sweeps_are_legible(num: int, tmp_path: Path) -> None:
     """Fault: labels on each other or beyond the edge, at any size of a sweep."""
-    drawn = exhibits(tmp_path, made_sweep("s", num, MIXED), "s")
-    assert {exhibit.name for exhibit in drawn if exhibit.figure} >= {"bytes", "ladder", "ttt", "training", "artifact"}
-    for exhibit in drawn:
-        if exhibit.figure is not None:
-            assert_legible(exhibit.figure)
+    drawn = [spec for spec in specs(tmp_path, made_sweep("s", num, MIXED), "s") if spec.figure]
+    assert {spec.name for spec in drawn} >= {"bytes", "ladder", "stream", "training", "artifact"}
+    for spec in drawn:
+        assert spec.figure is not None
+        assert_legible(spec.figure)
 
 
 def test_figures_of_studies_are_legible(tmp_path: Path) -> None:
-    """Fault: labels on each other, a study set against itself, a baseline left out."""
-    entries = [*made_study("s", [42, 1337, 2025], 2), *made_study("base", [42, 7, 8], split="int5-mlp")]
-    drawn = {exhibit.name: exhibit for exhibit in exhibits(tmp_path, entries, "s", "base")}
-    for exhibit in drawn.values():
-        assert exhibit.figure is not None
-        assert_legible(exhibit.figure)
-    seeds, stream = drawn["seeds"].figure, drawn["ttt"].figure
-    assert seeds is not None
-    assert stream is not None
-    words = [text for text, _ in texts_of(seeds)]
-    assert "s" in words
-    assert "base" in words
+    """Fault: labels on each other, a study compared with itself, a baseline left out."""
+    records = [*made_study("s", [42, 1337, 2025], 2), *made_study("base", [42, 7, 8], split="int5-mlp")]
+    texts = {}
+    for spec in specs(tmp_path, records, "s", "base"):
+        assert spec.figure is not None
+        assert_legible(spec.figure)
+        texts[spec.name] = [text for text, _ in texts_of(spec.figure)]
+    assert [text.splitlines()[0] for text in texts["seeds"] if "\n" in text] == ["s", "base"]
     # Seed 42 ran on both sides; the difference is of these two, whatever else is better.
-    assert any(text.startswith("baseline, seed 42 ") for text, _ in texts_of(stream))
+    assert any(text.startswith("baseline, seed 42, ") for text in texts["stream"])
+
+
+def trial(number: int, **changes: Any) -> TrialEntry:
+    """Returns a trial; finished where the changes have a BPB."""
+    entry, _ = made_trial("s", number, "done" if changes.get("bpb") else "infeasible", {})
+    return replace(entry, **changes)
+
+
+def sized(number: int, num_bytes: int, bpb: float | None = None) -> TrialEntry:
+    """Returns a trial with an artifact of so many bytes."""
+    return trial(number, bpb=bpb, size=ArtifactSize(model_bytes=num_bytes, code_bytes=0, cap_bytes=16_000_000))
 
 
 def test_crowded_labels_are_legible() -> None:
     """Fault: caps, marks, long names and far outliers that the ordinary case does not have."""
     dice = random.Random(0)
-    sized = [Sized(15_000_000 + dice.randrange(10**6), 1.2 + dice.random() / 100, "finished") for _ in range(50)]
-    sized += [Sized(15_100_000, 9.5, "finished"), Sized(17_000_000, None, "over the cap"), Sized(1, None, "w" * 90)]
-    assert_legible(draw_sizes(sized, [16_000_000, 16_777_216], True))
-    values = [1.12, 1.13, 1.121]
-    rows = [SeedRow("n" * 300, values, [1.125], summarise(values)), SeedRow("one", [1.2], [], summarise([1.2]))]
-    assert_legible(draw_seeds(rows, [Mark(1.12, "baseline " + "b" * 30), Mark(1.1201, "less the margin")]))
-    far = [
-        Ladder("Best", "word " * 90, {"live": 1.0, "ema": 1.01}),
-        Ladder("Baseline", "x", {"live": 3.0, "ema": 2.99}),
-    ]
-    assert_legible(draw_ladders(far))
-    assert_legible(draw_bytes([GroupBytes("g" * 99, 3.0, 2.0)], 60_000, 15_900_000))
-    assert_legible(draw_bytes([GroupBytes("mlp", 9e6, 8e6), GroupBytes("header", 600, 0)], 60_000, -1_000_000))
-    parallel_lines = [ParallelLine({"w" * 50: "v" * 50, "x": n, "$y$": n % 3}, 1.0 + n, "finished") for n in range(30)]
-    assert_legible(draw_parallel_lines(parallel_lines, ["w" * 50, "x", "$y$"]))
-    steps = np.arange(20_000.0)
-    loss = 3 + 7 * np.exp(-steps / 500) + np.random.default_rng(0).normal(size=20_000) / 50
-    runs = [Training(label, steps, loss, [(9000.0, 1.2), (19_000.0, 1.1)], 14_000) for label in ("best", "runner-up")]
-    assert_legible(draw_trainings(runs))
+    trials = [sized(n, 15_000_000 + dice.randrange(10**6), 1.2 + dice.random() / 100) for n in range(50)]
+    trials += [sized(50, 15_100_000, 9.5), sized(51, 17_000_000), sized(52, 1)]
+    assert_legible(draw_sizes(trials, [16_000_000, 16_777_216], True))
+    assert_legible(draw_sizes(trials[-2:], [16_000_000], True))
+    seeds = tuple(trial(n, bpb=bpb) for n, bpb in enumerate([1.12, 1.13, 1.121]))
+    group = Group(name="n" * 300, seeds=seeds, repeats=seeds[:1], unfinished=())
+    alone = Group(name="one", seeds=(trial(5, bpb=1.2),), repeats=(), unfinished=seeds[1:])
+    assert_legible(draw_seeds([group, alone], [(1.12, "baseline " + "b" * 30), (1.1201, "less the margin")]))
+    assert_legible(draw_ladders({"w" * 90: {"a": 1.0, "b": 1.01}, "x": {"a": 3.0, "b": 2.99}}))
+    groups = {"g" * 99: {"packed_bytes": 3.0, "entropy_bytes": 2.0}, "x": {"packed_bytes": 1.0, "entropy_bytes": 2.0}}
+    for size in (60, 16_900_000):
+        assert_legible(draw_bytes(replace(sized(1, size), byte_groups=groups)))
+    assert_legible(draw_bytes(trial(1, byte_groups=groups, size=None, config={})))
+    fields = {"w" * 50: "v" * 50, "$y$": 0, "many": "m"}
+    points = [{**fields, "x": n, "$y$": n % 3, "many": f"m{n}", "log": 10.0 ** (n - 20)} for n in range(30)]
+    done = [trial(n, bpb=1.0 + n, parameters=point) for n, point in enumerate(points)]
+    stopped = [trial(n, parameters=point) for n, point in enumerate(points)]
+    for searched in (done, stopped, [*done, *stopped]):
+        assert_legible(draw_search(searched, list(points[0])))
 
 
 def test_figures_show_their_values(tmp_path: Path) -> None:
     """Fault: a figure of other trials, other rungs or other bytes than the ledger's."""
-    entries = made_sweep("s", 40, MIXED)
-    shown = {e.name: [t for t, _ in texts_of(e.figure)] for e in exhibits(tmp_path, entries, "s") if e.figure}
-    done = sorted((e for e in entries if e["status"] == "done"), key=lambda e: e["metrics"]["bpb"])
-    best, second = done[0]["metrics"], done[1]["metrics"]
-    assert any(text.endswith(f": {best['bpb']:.4f}") for text in shown["bytes"])
-    assert "cap 430,000 bytes" in shown["bytes"]
-    assert f"screened out ({sum(e['status'] == 'screened' for e in entries)})" in shown["bytes"]
-    for metrics in (best, second):
-        assert {f"{metrics['bpb_live']:.4f}", f"{metrics['bpb']:.4f}"} <= set(shown["ladder"])
-        assert signed(metrics["bpb_quantised"] - metrics["bpb_ema"]) in shown["ladder"]
-    assert f"{signed(second['bpb'] - best['bpb'])} BPB" in shown["ttt"]
-    room = 430_000 - best["artifact_bytes"]
-    assert {f"{room:,}", f"{best['code_bytes']:,}"} <= set(shown["artifact"])
+    records = made_sweep("s", 40, MIXED)
+    shown = {spec.name: [t for t, _ in texts_of(spec.figure)] for spec in specs(tmp_path, records, "s") if spec.figure}
+    entries = [entry for entry, _ in records]
+    best, second = sorted((entry for entry in entries if entry.done), key=lambda entry: entry.bpb or 0.0)[:2]
+    assert best.bpb is not None
+    assert second.bpb is not None
+    assert {f"Pareto front, best {best.bpb:.4f} BPB", "cap 430,000 bytes"} <= set(shown["bytes"])
+    assert f"screened out ({sum(entry.state == 'screened' for entry in entries)})" in shown["bytes"]
+    for entry in (best, second):
+        scores = [rung.bpb for rung in entry.rungs]
+        changes = [signed(after - before) for before, after in itertools.pairwise(scores)]
+        assert {f"{scores[0]:.4f}", *changes[:-1], f"{changes[-1]}\n= {scores[-1]:.4f}"} <= set(shown["ladder"])
+    assert any(text.startswith(f"{signed(second.bpb - best.bpb)} BPB, ") for text in shown["stream"])
+    assert best.size is not None
+    assert {f"{430_000 - best.size.artifact_bytes:,}", f"{best.size.code_bytes:,}"} <= set(shown["artifact"])
     assert any(text.endswith("+6.0 %") for text in shown["artifact"])
     assert {"over the cap", "failed", "pure-int6", "0.01", "ttt.lr"} <= set(shown["search"])
+
+
+def test_the_search_shows_every_trial() -> None:
+    """Fault: a trial that failed, or one far above the others, is missing from a panel or drawn at another value."""
+    bpb = [1.0, 1.1, 1.2, 1.15, 9.0, None, None]
+    points = [{"lr": number / 10, "split": "ab"[number % 2]} for number in range(7)]
+    trials = [trial(n, bpb=b, parameters=p) for n, (b, p) in enumerate(zip(bpb, points, strict=True))]
+    lr_panel, lr_stopped, split_panel, _ = draw_search(trials, ["lr", "split"]).axes
+    dots = np.concatenate([np.asarray(line.get_xdata(), dtype=float) for line in lr_panel.lines])
+    assert sorted(dots) == pytest.approx([1.0, 1.1, 1.15, 1.2, 1.2])
+    assert np.isfinite(np.asarray(lr_stopped.lines[0].get_xdata(), dtype=float)).sum() == 2
+    rows = [row for line in split_panel.lines for row in np.round(np.asarray(line.get_ydata(), dtype=float))]
+    assert sorted(rows) == [0, 0, 0, 1, 1]
 
 
 def test_an_svg_is_xml_of_text(tmp_path: Path) -> None:
     """Fault: text as outlines, a date, an address that a viewer would open, settings left changed."""
     before = dict(mpl.rcParams)
-    for exhibit in exhibits(tmp_path, made_sweep("s", 25, MIXED), "s"):
-        if exhibit.figure is None:
+    for spec in specs(tmp_path, made_sweep("s", 25, MIXED), "s"):
+        if spec.figure is None or spec.svg is None:
             continue
-        svg = exhibit.svg
-        assert svg is not None
-        root = ElementTree.fromstring(svg_file(svg))
-        words = {"".join(node.itertext()).strip() for node in root.iter("{http://www.w3.org/2000/svg}text")}
-        assert len(words) > 5
-        assert set(re.findall(r"https?://[^\"' <]*", svg)) <= {
+        root = ElementTree.fromstring(svg_file(spec.svg))
+        texts = {"".join(node.itertext()).strip() for node in root.iter("{http://www.w3.org/2000/svg}text")}
+        assert len(texts) > 5
+        assert set(re.findall(r"https?://[^\"' <]*", spec.svg)) <= {
             "http://www.w3.org/2000/svg",
             "http://www.w3.org/1999/xlink",
         }
-        assert svg == svg_of(exhibit.figure)
     assert dict(mpl.rcParams) == before
 
 
 def test_clean_text() -> None:
-    """Fault: text that no XML can hold, or that is cut to more than was asked for."""
+    """Fault: text that no XML can hold, or that is cut to more than was asked for; a formula out of a name."""
     assert clean("a\x00b\ud800c\nd") == "a\ufffdb\ufffdc d"
     assert len(clean("x" * 500, 20)) == 20
     assert clean("short", 20) == "short"
     low, high = limits([1.0, 1.0])
     assert low < 1.0 < high
+    with style():
+        figure = new_figure(1.0)
+        figure.add_subplot().set_title("$x^2$ \\frac{")
+    assert "$x^2$ \\frac{" in svg_of(figure)

@@ -4,17 +4,21 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from msgspec.structs import replace
 
+from golf.submission.study import Comparison, Gain, OtherRun, StudyVerdict, Summary
 from tests.tune.made_ledger import made_study, made_sweep, made_trial, write_ledger
 from tune.cli.report import main
+from tune.records.entries import Device, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
-from tune.report.data import Book
+from tune.report.data import STATE_NAMES, ReportData
 from tune.report.document import write_report
 from tune.tracking.tracker import default_uri, sync
 
@@ -69,9 +73,9 @@ class Page(HTMLParser):
             self.cells[-1][-1] += data
 
 
-def report(tmp_path: Path, entries: list[dict[str, Any]], name: str, baseline: str | None = None) -> tuple[Page, str]:
-    """The HTML, parsed, and the Markdown of a made-up ledger."""
-    write_ledger(tmp_path / "ledger.jsonl", entries)
+def report(tmp_path: Path, records: Sequence[Any], name: str, baseline: str | None = None) -> tuple[Page, str]:
+    """Returns the HTML, parsed, and the Markdown of a made-up ledger."""
+    write_ledger(tmp_path / "ledger.jsonl", records)
     files = {path.name: path for path in write_report(Storage(tmp_path), name, baseline)}
     return Page(files["report.html"].read_text()), files["report.md"].read_text()
 
@@ -97,25 +101,28 @@ def assert_harmless(page: Page) -> None:
 
 def test_the_page_needs_nothing_and_hostile_names_do_nothing(tmp_path: Path) -> None:
     """Fault: a name that becomes markup, a control character, a reference to another place, ids that clash."""
-    name = HOSTILE[6]
-    entries = made_sweep(name, 30, ("done", "done", "screened", "infeasible", "failed"))
-    for number, entry in enumerate(entries):
+    name, records = HOSTILE[6], []
+    for number, (entry, series) in enumerate(made_sweep(HOSTILE[6], 30, ("done", "done", *MIXED))):
         bad = HOSTILE[number % len(HOSTILE)]
-        entry |= {"name": bad, "preset": bad, "tags": {"device": bad}, "cause": entry["cause"] and bad}
-        entry["parameters"] = {bad: bad, "$y$": number % 4, "<b>": HOSTILE[number % 7]}
-        entry["environment"] = {bad: bad}
-        if "ledger" in entry:
-            entry["ledger"][bad] = {"entropy_bytes": 9000.0, "packed_bytes": 9500.0}
-    page, markdown = report(tmp_path, entries, name)
+        groups = entry.byte_groups and {**entry.byte_groups, bad: {"entropy_bytes": 9000.0, "packed_bytes": 9500.0}}
+        changes: dict[str, Any] = {
+            "name": bad,
+            "preset": bad,
+            "reason": entry.reason and bad,
+            "environment": {bad: bad},
+        }
+        changes |= {"parameters": {bad: bad, "$y$": number % 4, "<b>": HOSTILE[number % 7]}, "byte_groups": groups}
+        changes |= {"device": Device(count=1, name=bad, kind="cpu"), "tags": {"host": bad}, "environment": {bad: bad}}
+        records.append((replace(entry, **changes), series))
+    page, markdown = report(tmp_path, records, name)
     assert_harmless(page)
     assert HOSTILE[0] in "".join(page.text)
     assert "\x00" not in "".join(page.text)
     outside = re.sub(r"(?s)```.*?```", "", markdown)
     assert not re.search(r"<(?!/?svg)", outside.replace("&lt;", ""))
     assert not re.search(r"(?<!\\)\[link", outside)
-    assert set(re.findall(r"(?<!\\)!\[[^\]]*\]\(([^)]*)\)", outside)) <= {
-        f"{part}.svg" for part in ("bytes", "seeds", "ladder", "ttt", "training", "search", "importance", "artifact")
-    }
+    pictures = set(re.findall(r"(?<!\\)!\[[^\]]*\]\(([^)]*)\)", outside))
+    assert pictures == {path.name for path in Storage(tmp_path).report(name).glob("*.svg")}
     rows = [line for line in outside.splitlines() if line.startswith("|")]
     widths = [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
     heads = [number for number, row in enumerate(rows) if "---" in row and set(row) <= set("|-: ")]
@@ -123,63 +130,58 @@ def test_the_page_needs_nothing_and_hostile_names_do_nothing(tmp_path: Path) -> 
         assert len(set(widths[head - 1 : following - 1])) == 1
 
 
-def test_every_trial_is_listed_with_its_own_figures(tmp_path: Path) -> None:
-    """Fault: a trial left out, figures in another's row, an earlier attempt shown instead of the last."""
-    entries = made_sweep("s", 40, MIXED)
-    earlier = {**made_trial("s", 3, "failed", {}), "cause": "an earlier attempt"}
-    page, markdown = report(tmp_path, [earlier, *entries], "s")
-    text = " ".join(page.text)
+def test_every_trial_is_listed_with_its_own_numbers(tmp_path: Path) -> None:
+    """Fault: a trial left out, numbers in another's row, an earlier attempt shown instead of the last."""
+    records = made_sweep("s", 40, MIXED)
+    earlier, _ = made_trial("s", 3, "failed", {})
+    page, markdown = report(tmp_path, [replace(earlier, reason="an earlier attempt"), *records], "s")
     rows = {row[0]: row for row in page.cells if len(row) == 14}
-    assert set(rows) - {"trial"} == {entry["trial"] for entry in entries}
-    head = rows["trial"]
+    entries = [entry for entry, _ in records]
+    assert set(rows) - {"trial"} == {entry.trial for entry in entries}
     for entry in entries:
-        row, metrics = dict(zip(head, rows[entry["trial"]], strict=True)), entry["metrics"]
-        done = entry["status"] == "done"
-        assert row["BPB"] == (f"{metrics['bpb']:.4f}" if done else "\u2013")
-        assert row["quantised"] == (f"{metrics['bpb_quantised']:.4f}" if done else "\u2013")
-        assert row["bytes"] == (f"{metrics['artifact_bytes']:,}" if metrics else "\u2013")
-        assert row["cause"] == (entry["cause"] or "")
-        assert markdown.count(entry["trial"]) >= 1
-    best = [row[0] for row in page.cells if len(row) == 14][1]
-    done = [entry for entry in entries if entry["status"] == "done"]
-    assert best == min(done, key=lambda entry: entry["metrics"]["bpb"])["trial"]
-    assert "41 entries of 41" in text
-    assert "an earlier attempt" not in text
+        row = dict(zip(rows["trial"], rows[entry.trial], strict=True))
+        rung = entry.rung("quantised")
+        assert row["BPB"] == ("\u2013" if entry.bpb is None else f"{entry.bpb:.4f}")
+        assert row["quantised"] == ("\u2013" if rung is None else f"{rung.bpb:.4f}")
+        assert row["bytes"] == ("\u2013" if entry.artifact_bytes is None else f"{entry.artifact_bytes:,}")
+        assert row["ended"] == STATE_NAMES[entry.state]
+        assert row["why not"] == (entry.reason or "")
+        assert entry.trial in markdown
+    assert list(rows)[1] == min(entries, key=lambda entry: entry.bpb or 9.0).trial
+    assert "41 of its 41 entries" in " ".join(page.text)
+    assert "an earlier attempt" not in " ".join(page.text)
 
 
-def verdict(study: str) -> dict[str, Any]:
-    """A verdict with nested fields, lists of texts and lists of objects."""
-    return {
-        "kind": "seeds",
-        "study": study,
-        "holds": False,
-        "baseline": {"name": "published", "bpb": [2.43], "published": True},
-        "gain_bpb": {"gain": 0.02, "margin": 0.0031, "interval": [0.01, 0.03], "p": 0.0421},
-        "faults": ["seed 7 is over the cap", "too <few> seeds"],
-        "rows": [{"seed": 1, "bpb": 2.4}, {"seed": 2, "cause": "killed"}],
-        "others": [],
-        "sequential": None,
+def verdict(study: str, **changes: Any) -> VerdictEntry:
+    """Returns a verdict with nested fields, lists of texts and lists of objects."""
+    gain = Gain(gain=0.02, margin=0.0031, interval=(0.01, 0.03), level=0.95, p=0.0421)
+    fields: dict[str, Any] = {
+        "comparison": Comparison(baseline="published", values=(2.43,), published=True, gain_nats=gain, gain_bpb=gain),
+        "faults": ("seed 7 is over the cap", "too <few> seeds"),
+        "others": (OtherRun(sweep="x", trial="t", seed=1, state="done", bpb=2.4, why="of <x>"),),
         "text": "seed  BPB\n  42  2.4 <b>```\x00",
     }
+    values = StudyVerdict(track="non-record", seeds=(1, 2), **fields | changes)
+    return VerdictEntry(study=study, verdict=values)
 
 
 def test_a_study_and_its_verdict(tmp_path: Path) -> None:
     """Fault: a field of the verdict lost, its baseline or margin off the figure, seeds ranked against each other."""
-    entries = [*made_study("st", [42, 1337, 2025], 1), {**verdict("st"), "holds": True}, verdict("st")]
-    page, markdown = report(tmp_path, entries, "st")
+    records = made_study("st", [42, 1337, 2025], 1)
+    page, markdown = report(tmp_path, [*records, verdict("st", faults=()), verdict("st")], "st")
     assert_harmless(page)
     text = "".join(page.text)
     assert "seed  BPB\n  42  2.4 <b>```\ufffd" in text
     assert "````\nseed  BPB\n  42  2.4 <b>```\ufffd\n````" in markdown
     assert ["holds", "false"] in page.cells
-    assert ["gain_bpb.p", "0.0421"] in page.cells
+    assert ["comparison.gain_bpb.p", "0.0421"] in page.cells
     assert ["faults", "seed 7 is over the cap; too <few> seeds"] in page.cells
-    assert ["\u2013", "2", "killed"] in page.cells
+    assert ["x", "t", "1", "0", "done", "2.4", "of <x>"] in page.cells
     assert "baseline published 2.4300" in text
     assert "less the margin 2.4269" in text
     assert "runner-up" not in text.lower()
     assert "Pareto" not in text
-    values = [entry["metrics"]["bpb"] for entry in entries[:3]]
+    values = [entry.bpb or 0.0 for entry, _ in records[:3]]
     row = next(cells for cells in page.cells if cells[:2] == ["st", "42, 1337, 2025"])
     assert row[3] == f"{sum(values) / 3:.5f}"
     assert "gain\\_bpb.p" in markdown
@@ -187,59 +189,75 @@ def test_a_study_and_its_verdict(tmp_path: Path) -> None:
 
 def test_seeds_without_a_result_are_not_forgotten(tmp_path: Path) -> None:
     """Fault: a mean of the seeds that fit, and the cap's risk from them alone; a verdict that is out of date."""
-    entries = made_study("st", [1, 2, 3, 4])
-    over = made_trial("st", 3, "infeasible", {"seed": 4}, seed=4)
-    entries[3] = over | {"config": entries[3]["config"], "trial": entries[3]["trial"]}
-    judged = verdict("st") | {"bpb": {"mean": 2.5}}
-    page, _ = report(tmp_path, [*entries, judged], "st")
+    records = made_study("st", [1, 2, 3, 4])
+    fourth = records[3][0]
+    over = replace(made_trial("st", 3, "infeasible", {"seed": 4}, seed=4)[0], config=fourth.config, trial=fourth.trial)
+    judged = verdict("st", bpb=Summary(num_values=3, mean=2.5, level=0.95))
+    page, _ = report(tmp_path, [*records[:3], over, judged], "st")
     row = next(cells for cells in page.cells if cells[:2] == ["st", "1, 2, 3"])
     assert row[2] == "4 (over the cap)"
-    size = over["metrics"]["artifact_bytes"]
-    assert row[7] == f"{size:,}"
-    assert row[8] == f"\u2212{size - 430_000:,}"
+    assert over.artifact_bytes is not None
+    assert row[7:9] == [f"{over.artifact_bytes:,}", f"\u2212{over.artifact_bytes - 430_000:,}"]
     text = "".join(page.text)
-    assert "3 seeds, 1 without a result" in text
+    assert "1 without a result" in text
     assert "other runs than those shown" in text
 
 
 def test_a_study_has_the_baseline_of_its_verdict(tmp_path: Path) -> None:
     """Fault: the verdict names a study of the ledger and the figures ignore it; a baseline on other data is drawn."""
-    judged = verdict("st") | {"baseline": {"name": "base", "bpb": [2.43, 2.44], "published": False}}
-    entries = [*made_study("st", [1, 2]), *made_study("base", [2, 3], split="int5-mlp"), judged]
-    page, _ = report(tmp_path, entries, "st")
+    comparison = replace(verdict("st").verdict.comparison, baseline="base", values=(2.43, 2.44))  # type: ignore[type-var]
+    records = [*made_study("st", [1, 2]), *made_study("base", [2, 3], split="int5-mlp")]
+    page, _ = report(tmp_path, [*records, verdict("st", comparison=comparison)], "st")
     assert "baseline, 2 seeds" in "".join(page.text).lower()
-    other = [{**entry, "data": "e" * 64} for entry in made_sweep("far", 2)]
-    write_ledger(tmp_path / "ledger.jsonl", [*entries, *other])
+    other = [replace(entry, data="e" * 64) for entry, _ in made_sweep("far", 2)]
+    write_ledger(tmp_path / "ledger.jsonl", [*records, *other])
     with pytest.raises(ValueError, match="other data"):
         write_report(Storage(tmp_path), "st", "far")
 
 
-@pytest.mark.parametrize("status", ["infeasible", "failed", "screened"])
+def figures_in(page: Page) -> set[str]:
+    """Returns the names of the figures that are drawn; of every other one it says why."""
+    drawn = {attributes["id"] or "" for tag, attributes in page.tags if tag == "figure"}
+    assert "".join(page.text).count("Not drawn: ") == 8 - len(drawn)
+    return drawn
+
+
+@pytest.mark.parametrize("state", ["infeasible", "failed", "screened"])
 @pytest.mark.parametrize("num", [1, 5])
-def test_sweeps_without_a_result(status: str, num: int, tmp_path: Path) -> None:
+def test_sweeps_without_a_result(state: str, num: int, tmp_path: Path) -> None:
     """Fault: a report that needs a finished trial; a figure made of nothing."""
-    page, _ = report(tmp_path, made_sweep("s", num, (status,)), "s")
+    page, _ = report(tmp_path, made_sweep("s", num, (state,)), "s")
     assert_harmless(page)
+    drawn = figures_in(page)
+    assert ("bytes" in drawn) == (state != "failed")
+    assert not {"ladder", "stream", "seeds", "importance"} & drawn
+
+
+def opaque(number: int) -> TrialEntry:
+    """Returns a trial of a script that reports a score and nothing else."""
+    entry, _ = made_trial("toy", number, "failed", {"lr": number / 10, "seed": number})
+    ended: dict[str, Any] = {"state": TrialState.DONE, "reason": None, "failure": None, "bpb": 1.0 + number}
+    return replace(entry, workload="script", trial=f"{number:012x}", name="", preset="", config={}, **ended)
+
+
+def test_a_workload_without_ladder_sizes_and_chunks(tmp_path: Path) -> None:
+    """Fault: a report that takes every trial for a GEPA run, or makes up what a script does not have."""
+    page, _ = report(tmp_path, [opaque(number) for number in range(3)], "toy")
+    assert_harmless(page)
+    assert figures_in(page) == {"search"}
     text = "".join(page.text)
-    figures = [attributes["id"] for tag, attributes in page.tags if tag == "figure"]
-    assert ("bytes" in figures) == (status != "failed")
-    assert not {"ladder", "ttt", "seeds", "importance"} & set(figures)
-    assert text.count("Not drawn: ") == 8 - len(figures)
+    for missing in ("has an artifact", "two rungs", "sums by chunk", "training curve", "where its artifact's bytes go"):
+        assert missing in text
+    assert ["000000000000", "000000000000", "finished", "1.0000", "\u2013", "\u2013", ""] in page.cells
+    page, _ = report(tmp_path, [opaque(0), verdict("toy")], "toy")
+    assert_harmless(page)
 
 
-def test_ledgers_of_nothing_and_of_long_ago(tmp_path: Path) -> None:
-    """Fault: a verdict without trials, or an entry that lacks what later ones have, ends in a traceback."""
+def test_a_verdict_without_trials(tmp_path: Path) -> None:
+    """Fault: a study whose trials are in another ledger ends in a traceback."""
     page, _ = report(tmp_path, [verdict("st")], "st")
     assert_harmless(page)
     assert ["trials", "none"] in page.cells
-    bare = {"kind": "trial", "sweep": "old", "trial": "0" * 12, "status": "done", "metrics": {"bpb": 1.5}}
-    odd = {"kind": "trial", "sweep": "old", "trial": "1" * 12, "metrics": {"bpb": None}, "curves": None, "tags": None}
-    known = made_trial("old", 1, "done", {"ttt.lr": 0.1})
-    for field in ("data", "code", "environment", "tags", "curves", "files", "config", "started"):
-        known.pop(field)
-    page, _ = report(tmp_path, [bare, odd, known], "old")
-    assert_harmless(page)
-    assert "1.5000" in "".join(page.text)
 
 
 def test_the_same_ledger_gives_the_same_bytes_without_ray_or_mlflow(tmp_path: Path) -> None:
@@ -261,50 +279,52 @@ def test_the_same_ledger_gives_the_same_bytes_without_ray_or_mlflow(tmp_path: Pa
 
 def test_the_report_is_in_mlflow_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a report that MLflow's users never see, or a trial too many in their table."""
-    entries = made_sweep("s", 3)
-    write_ledger(tmp_path / "ledger.jsonl", entries)
-    where, uri = ["--storage", str(tmp_path)], default_uri(tmp_path)
-    assert main(["s", *where]) == 0
+    records = made_sweep("s", 3)
+    write_ledger(tmp_path / "ledger.jsonl", records)
+    arguments, uri, preset = ["s", "--storage", str(tmp_path)], default_uri(tmp_path), records[0][0].preset
+    assert main(arguments) == 0
     assert not (tmp_path / "mlflow.db").exists(), "there was no MLflow to take it"
-    assert sync(entries, uri, entries[0]["preset"]).problem is None
-    assert main(["s", *where]) == main(["s", *where]) == 0
+    assert sync([entry for entry, _ in records], uri, preset).problem is None
+    assert main(arguments) == main(arguments) == 0
     client = MlflowClient(tracking_uri=uri)
-    found = client.search_runs([client.get_experiment_by_name(entries[0]["preset"]).experiment_id])
-    (run,) = (run for run in found if run.data.tags["kind"] == "report")
-    kept = {Path(item.path).name for item in client.list_artifacts(run.info.run_id, "report")}
-    assert {"report.html", "report.md", "bytes.svg"} <= kept
-    assert len(found) == 4
+    runs = client.search_runs([client.get_experiment_by_name(preset).experiment_id])
+    (run,) = (run for run in runs if run.data.tags["kind"] == "report")
+    files = {Path(item.path).name for item in client.list_artifacts(run.info.run_id, "report")}
+    assert {"report.html", "report.md", "bytes.svg"} <= files
+    assert len(runs) == 4
     capsys.readouterr()
-    assert main(["s", *where, "--tracking-uri", "http://127.0.0.1:9"]) == 0
+    assert main([*arguments, "--tracking-uri", "http://127.0.0.1:9"]) == 0
     assert "127.0.0.1:9" in capsys.readouterr().err
 
 
 def test_what_goes_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a traceback, a status that says success, a message that does not help on."""
-    where = ["--storage", str(tmp_path)]
-    assert main(["demo", *where]) == 2
+    storage = ["--storage", str(tmp_path)]
+    assert main(["demo", *storage]) == 2
     assert "ledger.jsonl" in capsys.readouterr().err
     write_ledger(tmp_path / "ledger.jsonl", [*made_sweep("demo", 3), *made_sweep("none", 2, ("failed",))])
-    for arguments, word in (
+    for arguments, message in (
         (["dmeo"], 'did you mean "demo"?'),
-        (["demo", "--baseline", "nnoe"], "no trial, sweep or study"),
+        (["demo", "--baseline", "nnoe"], 'no study, sweep or trial "nnoe"; did you mean "none"?'),
         (["demo", "--baseline", "none"], "no finished trial"),
-        (["demo", "--baseline", ""], "no trial, sweep or study"),
+        (["demo", "--baseline", ""], "no study, sweep or trial"),
     ):
-        assert main([*arguments, *where]) == 2
+        assert main([*arguments, *storage]) == 2
         error = capsys.readouterr().err
-        assert word in error
+        assert message in error
         assert error.count("\n") == 1
     assert not (tmp_path / "reports").exists()
 
 
-def test_damage_and_mixtures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_losses_and_mixtures_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: numbers of a ledger of which a part is lost, or of two datasets, shown as if all were well."""
-    entries = made_sweep("s", 4)
-    entries[2]["data"] = "e" * 64
-    path = write_ledger(tmp_path / "ledger.jsonl", entries)
+    records = made_sweep("s", 4)
+    records[2] = replace(records[2][0], data="e" * 64), records[2][1]
+    path = write_ledger(tmp_path / "ledger.jsonl", records)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:-40] + b"<b>\n" + b"".join(lines[2:]))
+    digest = ReportData(path).results("s").trials[0].series
+    (tmp_path / "series" / f"{digest}.npz").unlink()
     assert main(["s", "--storage", str(tmp_path), "--format", "html"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "reports" / "s" / "report.html")
     page = Page((tmp_path / "reports" / "s" / "report.html").read_text())
@@ -312,7 +332,8 @@ def test_damage_and_mixtures_are_told(tmp_path: Path, capsys: pytest.CaptureFixt
     text = "".join(page.text)
     assert "damaged and not in this report: 2." in text
     assert "2 different datasets" in text
-    assert any(row[0] == "2" and "whole JSON" in row[1] for row in page.cells)
+    assert "Curves of 1 trials could not be read" in text
+    assert any(row[0] == "2" and len(row) == 3 for row in page.cells)
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "/etc/x", "", "x" * 999, "\u6f22" * 200, "a\x00b", "-x", "_", "a "])
@@ -326,12 +347,11 @@ def test_any_name_has_a_folder_of_its_own(name: str, tmp_path: Path) -> None:
     assert write_report(Storage(tmp_path), name)[0].is_file()
 
 
-def test_the_last_entry_and_the_right_subjects(tmp_path: Path) -> None:
+def test_a_baseline_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     """Fault: a baseline trial by the beginning of its id not found; several that begin so taken for one."""
-    entries = made_sweep("s", 20)
-    book = Book(write_ledger(tmp_path / "ledger.jsonl", entries))
-    for entry in entries:
-        assert book.find(entry["trial"]).trials[0]["trial"] == entry["trial"]
-    twice = Counter(entry["trial"][0] for entry in entries).most_common(1)[0][0]
-    with pytest.raises(ValueError, match="beginning of"):
-        book.find(twice)
+    entries = [replace(entry, trial=f"{number:04x}abcdabcd") for number, (entry, _) in enumerate(made_sweep("s", 20))]
+    entries += [replace(entries[0], trial="ffff00000000"), replace(entries[0], trial="ffff11111111")]
+    data = ReportData(write_ledger(tmp_path / "ledger.jsonl", entries))
+    assert [data.find(entry.trial[:5]).trials[0].trial for entry in entries] == [entry.trial for entry in entries]
+    with pytest.raises(ValueError, match="begins several trials"):
+        data.find("ffff")

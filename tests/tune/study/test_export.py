@@ -11,6 +11,7 @@ from golf.submission.study import StudyRecord, StudyVerdict
 from golf.submission.study_file import read_study
 from tests.tune.made_ledger import Made
 from tests.tune.study.made_runs import BYTES, TOKENS, changed, made_run
+from tests.tune.toy_stages import record_of
 from tune.cache.fingerprint import stage_key
 from tune.cache.store import Store
 from tune.records.entries import ArtifactSize, StudyPlan
@@ -95,7 +96,7 @@ def test_artifacts_come_from_the_store_or_are_said_to_be_gone(storage: Storage, 
     made.mkdir()
     (made / "artifact.golf").write_bytes(bytes([1]) * 300)
     store = Store(storage.store)
-    store.publish(KEY, made, {"seconds": 1.0})
+    store.publish(KEY, made, ["artifact.golf"], record_of("pack"))
     folder, study = exported(storage, store)
     assert study.seeds[0].artifact is not None
     assert study.seeds[0].artifact.sha256 == hashlib.sha256(bytes([1]) * 300).hexdigest()

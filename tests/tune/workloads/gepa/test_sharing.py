@@ -82,7 +82,7 @@ def figures(left: tuple[Outcome, Series] | None) -> dict[str, Any]:
 def weights_of(outcome: Outcome, root: Path, target: Path) -> Path:
     """The weights that a trial's results were made from, out of the store."""
     store = Store(root / "store")
-    stored = {str(entry.record["stage"]): entry for entry in map(store.find, outcome.keys) if entry}
+    stored = {str(entry.record.stage): entry for entry in map(store.find, outcome.keys) if entry}
     store.fetch(stored["train"], target)
     return target
 
@@ -106,7 +106,7 @@ def test_sharing_changes_no_bit_and_computes_once(grid: tuple[GepaWorkload, list
         assert left[0].cold == (trial is trials[0])
     # 4 schedules part at 4 or 5 steps (the first row below the peak follows the warmdown's start) and train once each.
     store = Store(tmp_path / "shared" / "store")
-    stages = [str(entry.record["stage"]) for entry in store.all()]
+    stages = [str(entry.record.stage) for entry in store.all()]
     assert computed.count("train") == stages.count("train") == 4
     assert len([name for name in stages if name.startswith("prefix")]) == len(prefixes(trials))
     counts = {"pack": 8, "live": 4, "ema": 4, "quantised": 8, "sliding": 8, "ttt": 16}
@@ -179,7 +179,7 @@ def test_a_wider_grid_goes_on_from_a_narrow_one(grid: tuple[GepaWorkload, list[T
     narrow = [trial for trial in wide if trial.parameters["schedule.warmdown_start"] == 4]
     for trial in narrow:
         run(workload.for_trials(narrow), shared(trial, tmp_path))
-    before = {str(entry.record["stage"]) for entry in Store(tmp_path / "store").all()}
+    before = {str(entry.record.stage) for entry in Store(tmp_path / "store").all()}
     computed: list[str] = []
     for trial in [*narrow, *(trial for trial in wide if trial not in narrow)]:
         computed += run(workload, shared(trial, tmp_path))[0].computed

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from golf.cli.options import Parser
-from tune.cli.session import add_machines, add_places, resolved
+from tune.cli.options import add_machines, add_places, resolved
 
 
 def parsed_of(*words: str) -> argparse.Namespace:
