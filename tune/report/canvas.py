@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 WIDTH = 7.2
 """Width of a figure in inches: a printed page without its margins."""
 BLUE, ORANGE, INK, GREY, LIGHT = "#0072B2", "#D55E00", "black", "0.5", "0.8"
-LINES: tuple[dict[str, Any], ...] = (
+Style = dict[str, Any]
+"""Keyword arguments of matplotlib's drawing functions."""
+LINES: tuple[Style, ...] = (
     {"color": BLUE, "linestyle": "-", "linewidth": 1.5},
     {"color": ORANGE, "linestyle": "--", "linewidth": 1.3},
 )

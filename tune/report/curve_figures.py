@@ -5,7 +5,6 @@ Losses at equal steps cannot be compared across schedules once a warmdown has st
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +15,7 @@ from tune.report.canvas import (
     LINES,
     SETTLED_SHARE,
     Floats,
+    Style,
     count_axis,
     legend,
     limits,
@@ -31,7 +31,7 @@ SMOOTHING_SHARE = 40
 """A running mean covers one part in `SMOOTHING_SHARE` of a training's steps."""
 _MAX_POINTS = 200
 """Points of a smoothed line, about: more cannot be seen and make the page slow."""
-_OTHER: dict[str, Any] = {"color": GREY, "linewidth": 0.5}
+_OTHER: Style = {"color": GREY, "linewidth": 0.5}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def draw_trainings(trainings: Sequence[Training]) -> Figure:
     return figure
 
 
-def _draw_loss(axes: Axes, training: Training, line: dict[str, Any]) -> None:
+def _draw_loss(axes: Axes, training: Training, line: Style) -> None:
     """Draws the smoothed loss, the raw one behind it where it has a label, and the start of the warmdown."""
     if training.label and span_of(len(training.loss)) > 1:
         axes.plot(*training.loss.T, color=line["color"], linewidth=0.5, alpha=0.3)

@@ -117,9 +117,9 @@ def write_report(
     """
     data = ReportData(storage.ledger)
     results = data.results(name)
-    words = ["--storage", str(storage.root), *(["--baseline", baseline] if baseline is not None else [])]
+    options = ["--storage", str(storage.root), *(["--baseline", baseline] if baseline is not None else [])]
     # A name that begins with a dash would be taken for an option.
-    command = f"{PROGRAM} {shlex.join([*words, '--', name] if name.startswith('-') else [name, *words])}"
+    command = f"{PROGRAM} {shlex.join([*options, '--', name] if name.startswith('-') else [name, *options])}"
     document = document_of(data, results, data.baseline_of(results, baseline), command)
     directory, written = storage.report(name), []
     if HTML in formats:

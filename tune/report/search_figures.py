@@ -14,7 +14,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from tune.records.entries import TrialEntry
-from tune.report.canvas import BLUE, GREY, INK, LIGHT, ORANGE, count_axis, legend, limits, new_figure, stacked, style
+from tune.report.canvas import (
+    BLUE,
+    GREY,
+    INK,
+    LIGHT,
+    ORANGE,
+    Style,
+    count_axis,
+    legend,
+    limits,
+    new_figure,
+    stacked,
+    style,
+)
 from tune.report.data import STATE_NAMES, score_of
 from tune.report.text import clean
 from tune.search.importance import CHANCE_LEVEL, Importance
@@ -31,8 +44,8 @@ _LEAST_FOR_MEDIAN = 3
 """Finished trials of a choice from which on its median is drawn."""
 _WHISKERS = 4.0
 """BPB more than so many interquartile ranges above the upper quartile would press all others into a corner."""
-_FINISHED: dict[str, Any] = {"color": LIGHT, "markeredgecolor": GREY, "markeredgewidth": 0.4, "markersize": 3.5}
-_BEST: dict[str, Any] = {"color": BLUE, "markersize": 4}
+_FINISHED: Style = {"color": LIGHT, "markeredgecolor": GREY, "markeredgewidth": 0.4, "markersize": 3.5}
+_BEST: Style = {"color": BLUE, "markersize": 4}
 
 
 def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -93,7 +106,7 @@ def _draw_done(axes: Axes, done: Sequence[TrialEntry], cap: int, with_front: boo
     top = _largest_shown(bpb for _, bpb in points)
     shown, far = [p for p in points if p[1] <= top], [p for p in points if p[1] > top]
     axes.set_ylim(*limits([bpb for _, bpb in shown], 0.12))
-    dots: dict[str, Any] = {"color": GREY, "markersize": 4} if with_front else {"color": BLUE, "markersize": 6}
+    dots: Style = {"color": GREY, "markersize": 4} if with_front else {"color": BLUE, "markersize": 6}
     axes.plot(*zip(*shown, strict=True), "o", markeredgecolor="white", markeredgewidth=0.4, **dots)
     if with_front:
         front = [shown[index] for index in front_of(shown)]
@@ -102,7 +115,7 @@ def _draw_done(axes: Axes, done: Sequence[TrialEntry], cap: int, with_front: boo
         axes.plot(x, y, "o-", drawstyle="steps-post", color=BLUE, markersize=5, markevery=every, label=label)
     if far:
         label = f"{len(far)} above, up to {max(bpb for _, bpb in far):.4g} BPB"
-        at_top: dict[str, Any] = {"clip_on": False, "transform": axes.get_xaxis_transform(), "label": label}
+        at_top: Style = {"clip_on": False, "transform": axes.get_xaxis_transform(), "label": label}
         axes.plot([size for size, _ in far], [1] * len(far), "^", color=ORANGE, **at_top)
     axes.set_ylabel("BPB (bits per byte), lower is better")
 
