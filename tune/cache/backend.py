@@ -208,13 +208,14 @@ class LocalStorage(StorageBackend):
                 self.remove(path)
 
     def files(self, directory: str) -> dict[str, FileState]:
-        top, states = self.root / directory, {}
+        top, states = str(self.root / directory), {}
+        start = len(top) + 1
         with self._explained("list", directory):
             for parent, _, names in os.walk(top, onerror=_raise_unless_missing):
-                for path in (Path(parent, name) for name in names):
+                for path in (f"{parent}/{name}" for name in names):
                     with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-                        state = path.lstat()
-                        states[path.relative_to(top).as_posix()] = FileState(state.st_size, state.st_mtime_ns)
+                        state = os.lstat(path)
+                        states[path[start:]] = FileState(state.st_size, state.st_mtime_ns)
         return states
 
     def remove(self, path: str) -> None:
