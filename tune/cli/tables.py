@@ -48,7 +48,7 @@ def format_table(columns: Sequence[Column], width: int) -> list[str]:
     rows = zip(*((column.title, *column.cells) for column in shown), strict=True)
     aligned = [column.align for column in shown]
     text = tabulate(rows, tablefmt="plain", colalign=aligned, disable_numparse=True)
-    return [_shortened(line.rstrip(), width) for line in text.splitlines()]
+    return [shortened(line.rstrip(), width) for line in text.splitlines()]
 
 
 def _needed(columns: Sequence[Column]) -> int:
@@ -56,5 +56,6 @@ def _needed(columns: Sequence[Column]) -> int:
     return sum(column.width + _GAP for column in before) + min(last.width, _LAST_WIDTH)
 
 
-def _shortened(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
+    """Returns a text of at most `length` characters, with "..." where its end was cut."""
     return text if len(text) <= length else f"{text[: max(length - 3, 0)]}..."
