@@ -42,7 +42,7 @@ class SeedsNeeded:
 
     gain_bpb: float
     num_seeds: dict[tuple[float, BaselineSize], tuple[int | None, ...]]
-    """(level, baseline) -> seeds for each of TARGETS; None: more than 100."""
+    """(level, baseline) -> seeds for each of TARGETS; None: more than MOST_SEEDS."""
 
 
 PUBLISHED = Noise(sd_bpb=PUBLISHED_SEED_SD, source="the median of 284 published triples")

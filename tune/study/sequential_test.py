@@ -24,6 +24,8 @@ from tune.study.stats import one_sample_gain, summarise, welch_gain
 
 PUBLISHED_SEED_SD = 0.00068
 """BPB; median of the 3-seed standard deviations of 284 published triples (three quarters are below 0.0011)."""
+MOST_SEEDS = 100
+"""Seeds beyond which nobody would go."""
 NO_GAIN_ALPHA = 0.05
 """Probability of denying a gain that is there."""
 
@@ -73,26 +75,16 @@ def power(
 
 
 def seeds_needed(
-    gain: float,
-    sd: float,
-    margin: float,
-    alpha: float,
-    target: float,
-    baseline: BaselineSize = "equal",
-    most: int = 100,
+    gain: float, sd: float, margin: float, alpha: float, target: float, baseline: BaselineSize = "equal"
 ) -> int | None:
-    """Returns the smallest number of candidate seeds, two or more, with which `power` reaches `target`.
+    """Returns the smallest number of candidate seeds, two or more, with which `power` reaches `target` in (0, 1).
 
-    Assumptions, source and further arguments as for `power`.
-
-    Args: target: power to reach, in (0, 1); most: seeds beyond which nobody would go.
-
-    Returns: None when `most` are not enough: a gain near the margin, or a baseline of too few seeds.
-    Raises: ValueError as `power`, or for a target outside (0, 1).
+    None when MOST_SEEDS are not enough: a gain near the margin, or a baseline of too few seeds. Assumptions, source,
+    arguments and errors are those of `power`.
     """
     if not 0.0 < target < 1.0:
         raise ValueError(f"target must be in (0, 1), got {target}")
-    enough = (num for num in range(2, most + 1) if power(gain, sd, margin, alpha, num, baseline) >= target)
+    enough = (num for num in range(2, MOST_SEEDS + 1) if power(gain, sd, margin, alpha, num, baseline) >= target)
     return next(enough, None)
 
 

@@ -12,6 +12,7 @@ from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM
 from tune.study.noise import LEVELS, TARGETS, Noise, SeedsNeeded
 from tune.study.paired import PairedComparison
 from tune.study.runs import Study, evaluation_seconds, training_seconds
+from tune.study.sequential_test import MOST_SEEDS
 
 WIDTH = 118
 _LABEL = 11
@@ -89,7 +90,8 @@ def power_text(
     ]
     for row in table:
         cells = [
-            " / ".join("> 100" if num is None else str(num) for num in row.num_seeds[column]) for column in columns
+            " / ".join(f"> {MOST_SEEDS}" if num is None else str(num) for num in row.num_seeds[column])
+            for column in columns
         ]
         rows.append([f"{row.gain_bpb * nats_per_bpb:.4f}", f"{row.gain_bpb:.5f}", *cells])
     remarks = "columns: against as many baseline seeds, or a published mean taken as exact"
