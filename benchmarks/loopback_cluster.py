@@ -367,7 +367,7 @@ def _make_data(folder: Path) -> None:
     texts = [
         (f"d{n}", " ".join(words.split()[(n * 7 + i * i * (n % 5 + 1)) % 18] for i in range(60))) for n in range(40)
     ]
-    prepare_text(texts, folder, "words", vocab_size=300, say=lambda line: None)
+    prepare_text(texts, folder, "words", vocab_size=300, log=lambda line: None)
 
 
 def main() -> None:

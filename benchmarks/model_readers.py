@@ -62,7 +62,7 @@ def artifact_reader(folder: Path) -> Reader:
     """An artifact: its header, its packed stream, its index and its tensors."""
     path = folder / "artifact.golf"
     weights = {name: parameter.detach() for name, parameter in build_model(MODEL, 1).named_parameters()}
-    zstd, intact = (pack(weights, MODEL, QuantConfig(float_elements=300, codec=c)).data for c in ("zstd", "rans"))
+    zstd, intact = (pack(weights, MODEL, QuantConfig(float_elements=300, codec=c)) for c in ("zstd", "rans"))
     payload = zstandard.ZstdDecompressor().decompress(zstd[ARTIFACT_HEADER.size :])
     end = 4 + int.from_bytes(payload[:4], "little")
     index, body = json.loads(payload[4:end]), payload[end:]

@@ -271,7 +271,7 @@ def main(arguments: list[str]) -> int:
     parsed = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         root, data = Path(folder), Path(folder) / CORPUS_NAME
-        prepare_text(documents()[::2], data, CORPUS_NAME, say=lambda line: None)
+        prepare_text(documents()[::2], data, CORPUS_NAME, log=lambda line: None)
         start_ray(None, NUM_CPUS, NUM_CPUS)
         try:
             studies = [study(seed, parsed, data, root / str(seed)) for seed in parsed.seeds]

@@ -181,7 +181,7 @@ def compare_methods(
             began = time.perf_counter()
             stored = quantise_tensors(weights, config.quant, hessians)
             seconds = time.perf_counter() - began
-            data = pack(weights, config.model, config.quant, hessians).data
+            data = pack(weights, config.model, config.quant, hessians)
             write_bytes(folder.file("artifact.golf"), data)
             scored = measure(StageContext(config=config, dataset=dataset, directory=folder, group=group), QUANTISED)
             row = {"floor": floor, "method": method, "bytes": len(data), "bpb": scored.bpb, "seconds": seconds}
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory() as path:
             data = parsed.data or Path(path) / CORPUS_NAME
             if parsed.data is None:
-                prepare_text(documents(), data, CORPUS_NAME, say=lambda line: None)
+                prepare_text(documents(), data, CORPUS_NAME, log=lambda line: None)
             dataset = open_dataset(data, PRESETS["demo"].model.vocab_size)
             for seed in seeds:
                 folder = RunDirectory(Path(path) / str(seed))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from golf.data.shards import check_ids, token_stream, write_shard
 from golf.data.text import prepare_text
 from golf.data.token_bytes import ByteTable
 from golf.runtime.results import TrainResult, read_result
+from tests.tune.entries import scored
 from tune.cache.backend import LocalStorage
 from tune.cache.entry import Entry, EntryRecord, FileSum, decode
 from tune.cache.entry import encode as marker
@@ -37,9 +39,11 @@ from tune.cache.fingerprint import canonical
 from tune.cache.lease import LeaseConfig, Pins
 from tune.cache.stage_graph import StageName
 from tune.cli.ledger import listing
-from tune.records.export import chunk_rows, curve_rows, trial_rows
+from tune.records.entries import ArtifactSize
+from tune.records.export import trial_table
 from tune.records.ledger import Ledger
-from tune.records.ledger import encode as ledger_line
+from tune.records.lines import encode_line, with_checksum
+from tune.search.space import Trial
 
 LONGEST_MESSAGE = 2000
 """Characters of an error that still says something."""
@@ -51,7 +55,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
     text = random.Random(1)
     words = ["".join(text.choices("etaoinshrdlu", k=text.randint(2, 8))) for _ in range(60)]
     texts = [(str(number), " ".join(text.choices(words, k=60))) for number in range(40)]
-    prepare_text(texts, data, "words", vocab_size=MODEL.vocab_size, say=lambda line: None)
+    prepare_text(texts, data, "words", vocab_size=MODEL.vocab_size, log=lambda line: None)
     return {
         "artifact": artifact_reader(folder),
         "tensors": tensors_reader(folder),
@@ -99,28 +103,17 @@ def shard_reader(folder: Path) -> Reader:
 
 
 def a_trial() -> dict[str, Any]:
-    """A trial's entry as a sweep writes it, small."""
-    metrics = {"bpb": 1.2, "bpb_ema": 1.3, "artifact_bytes": 900, "model_bytes": 800, "code_bytes": 100, "seconds": 2.5}
-    return {
-        **{"kind": "trial", "sweep": "demo", "trial": "0123456789ab", "key": "0123456789ab", "name": "steps=6"},
-        **{
-            "preset": "demo",
-            "parameters": {"schedule.steps": 6},
-            "config": to_plain(RunConfig()),
-            "data": KEY,
-            "code": KEY,
-        },
-        **{"environment": {"torch": "2.13.0"}, "started": 1.5e9, "ended": 1.5e9 + 3, "status": "done", "cause": None},
-        **{"metrics": metrics, "curves": {"train_loss": [[0, 1.5e9, 5.5], [1, 1.5e9, 5.4]]}, "tags": {"host": "here"}},
-        **{"chunks": {"sliding": [[90.5, 128, 300]]}, "ledger": {"mlp": {"elements": 3.0}}, "files": {"config": "c"}},
-        **{
-            "keys": [KEY],
-            "computed": {"pack": 0.5},
-            "standings": {},
-            "ledger_version": 1,
-            "time": "2026-01-01T00:00:00Z",
-        },
-    }
+    """Returns a small trial's entry as the ledger has it, as JSON values."""
+    trial = Trial(trial="0123456789ab", parameters={"schedule.steps": 6}, name="steps=6", config=to_plain(RunConfig()))
+    size = ArtifactSize(model_bytes=800, code_bytes=100, cap_bytes=1000)
+    record = scored(trial, 1.2, size=size, keys=(KEY,), seconds={"pack": 0.5}, tags={"host": "here"}, series=KEY)
+    return json.loads(encode_line(record, "2026-01-01T00:00:00Z"))
+
+
+def ledger_line(values: Mapping[str, Any]) -> bytes:
+    """Returns JSON values as a line with a right checksum, whatever they are."""
+    content = {name: value for name, value in values.items() if name != "crc32"}
+    return with_checksum(json.dumps(content).encode())
 
 
 def ledger_reader(folder: Path) -> Reader:
@@ -141,11 +134,10 @@ def ledger_reader(folder: Path) -> Reader:
     def read(data: bytes) -> None:
         path.write_bytes(b"\n".join((beside[0], data, beside[1], b"")))
         ledger = Ledger(path)
-        entries = ledger.entries()
-        assert {"a" * 12, "b" * 12} <= {entry.get("trial") for entry in entries}, "an intact line is lost"
+        entries = ledger.trials()
+        assert {"a" * 12, "b" * 12} <= {entry.trial for entry in entries}, "an intact line is lost"
         assert all(len(line.reason) + len(line.text) <= LONGEST_MESSAGE for line in ledger.damaged), "a long message"
-        ledger.find(kind="trial")
-        json.dumps([trial_rows(entries), curve_rows(entries), chunk_rows(entries)])
+        trial_table(entries)
         listing(entries, 120)
 
     return Reader(spoil, read, path, ledger_line(a_trial()))

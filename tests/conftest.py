@@ -81,7 +81,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (f"d{n}", " ".join(words.split()[(n * 7 + i * i * (n % 5 + 1)) % 18] for i in range(60))) for n in range(40)
     ]
     folder = tmp_path_factory.mktemp("data") / "words"
-    prepare_text(texts, folder, "words", vocab_size=300, say=lambda line: None)
+    prepare_text(texts, folder, "words", vocab_size=300, log=lambda line: None)
     return folder
 
 

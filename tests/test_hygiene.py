@@ -17,8 +17,8 @@ import pytest
 
 from golf.config.config import RunConfig, override_all, to_plain
 from golf.runtime.files import write_json
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "GOLF_TEST_MARK"

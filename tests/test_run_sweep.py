@@ -16,8 +16,8 @@ from golf.runtime.files import write_json
 from tests.tune.entries import entry_of
 from tune.cli.run_sweep import main
 from tune.records.entries import Failure, FailureKind
-from tune.records.ledger import Ledger
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.records.provenance import versions
 from tune.tracking.tracker import default_uri
 from tune.workloads.gepa.space import make_trial

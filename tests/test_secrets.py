@@ -13,13 +13,15 @@ from mlflow.exceptions import MlflowException
 
 from golf.config.config import RunConfig, to_plain
 from golf.runtime.files import write_json
-from run_sweep import main
+from tests.tune.entries import entry_of
 from tune.cache.backend import StoreError, open_storage
-from tune.cluster.sweep import entries_of
-from tune.records.ledger import Ledger
+from tune.cli.run_sweep import main
+from tune.records.entries import Failure, FailureKind
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.records.redaction import redact, redact_all
-from tune.tracking.connection import complaint
+from tune.search.space import Trial
+from tune.tracking.connection import problem_line
 from tune.tracking.tracker import default_uri, sync
 from tune.workloads.failures import explain
 
@@ -76,10 +78,10 @@ def test_a_sweep_with_secrets(tiny: RunConfig, data: Path, tmp_path: Path, monke
         address = f"http://sweeper:{PASSWORD}@127.0.0.1:{taken.getsockname()[1]}/?access_token={QUERY}"
         told = run([*arguments, "--tracking-uri", address], SECRETS | shell | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     assert "***@127.0.0.1" in told
-    (entry,) = entries_of("tiny", storage)
-    assert entry["status"] == "done"
-    place = f"sweeps/tiny/trials/{entry['trial']}"
-    assert entry["files"] == {"artifact": f"{place}/artifact.golf", "config": f"{place}/config.json"}
+    (entry,) = Ledger(storage.ledger).latest("tiny")
+    assert entry.state == "done"
+    place = f"sweeps/tiny/trials/{entry.trial}"
+    assert entry.files == {"artifact": f"{place}/artifact.golf", "config": f"{place}/config.json"}
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
     assert sync([entry], default_uri(storage.root), "tiny").sent == 1
@@ -108,9 +110,9 @@ def test_errors_of_other_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         monkeypatch.setenv(name, secret)
     uri = f"postgresql://me:{PASSWORD}@db.example:5432/runs?sslpassword={QUERY}"
     inner = f'connection to "{uri}" failed: password "{PASSWORD}" of {SECRETS["PGPASSWORD"]} is wrong'
-    told = [complaint(uri, MlflowException(inner)), complaint(uri, OSError(5, inner), "the run")]
-    told += [explain(RuntimeError(f"Authorization: Bearer {SECRETS['RAY_AUTH_TOKEN']} was refused"))]
-    told += [explain(f"botocore: {SECRETS['AWS_ACCESS_KEY_ID']} {SECRETS['AWS_SECRET_ACCESS_KEY']}")]
+    told = [problem_line(uri, MlflowException(inner)), problem_line(uri, OSError(5, inner), "the run")]
+    told += [str(explain(RuntimeError(f"Authorization: Bearer {SECRETS['RAY_AUTH_TOKEN']} was refused")))]
+    told += [str(explain(f"botocore: {SECRETS['AWS_ACCESS_KEY_ID']} {SECRETS['AWS_SECRET_ACCESS_KEY']}"))]
     for bad in (
         f"s3x://a:{PASSWORD}@b",
         f"s3://a:{PASSWORD}@b?nonsense={QUERY}&secret_key={QUERY}",
@@ -121,8 +123,10 @@ def test_errors_of_other_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         told.append(str(caught.value))
     ledger = Ledger(tmp_path / "ledger.jsonl")
     texts = {name: f"the value is {secret}" for name, secret in SECRETS.items()}
-    ledger.append({"kind": "trial", "trial": "a", "tags": texts, "cause": inner, "metrics": {"bpb": 1.25}})
-    assert ledger.entries()[0]["metrics"] == {"bpb": 1.25}
+    failure = Failure(kind=FailureKind.ERROR, message=inner)
+    trial = Trial(trial="a", parameters={}, name=inner, config={})
+    ledger.append(entry_of(trial, "failed", tags=texts, reason=inner, failure=failure, metrics={"loss": 1.25}))
+    assert ledger.trials()[0].metrics == {"loss": 1.25}
     assert leaks(tmp_path, *told) == []
 
 

@@ -2,24 +2,24 @@
 
 import ast
 import io
-import json
 import os
 import pickle
 import shutil
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from golf.config.config import RunConfig, to_plain
-from golf.data.dataset import open_dataset
-from golf.runtime.process_group import ProcessGroup
+from golf.config.config import RunConfig
 from tests.test_layers import imported, modules
+from tests.tune.workloads.gepa.helpers import run, spec_of, trial_of, workload_of
 from tune.cache.store import Store
-from tune.workloads.gepa.runner import OUTCOME, run_stage, run_trial
-from tune.workloads.gepa.stages import gepa_stages
+from tune.records.entries import Outcome
+from tune.workloads.base import TrialSpec
+from tune.workloads.gepa.stages import training_key
+from tune.workloads.gepa.workload import GepaWorkload
 
 FORBIDDEN = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 """Libraries that execute what they read."""
@@ -55,7 +55,9 @@ def test_no_module_unpickles() -> None:
             plain = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             assert plain.get("allow_pickle", "False") == "False", text
             owner, _, last = function.rpartition(".")
-            if function == "torch.load":
+            if function == "np.load":
+                assert plain.get("allow_pickle") == "False", text
+            elif function == "torch.load":
                 assert (name, plain.get("weights_only")) == ("golf.artifact.published_file", "True"), text
             elif last in LOADS and function not in HARMLESS:
                 assert owner not in FORBIDDEN | {"numpy", "np", "torch", "builtins", ""}, text
@@ -85,75 +87,74 @@ def test_the_bombs_work(tmp_path: Path) -> None:
         (tmp_path / "mark").rmdir()
 
 
-def here(stage: str, spec: Mapping[str, Any]) -> None:
-    """A runner in this process."""
-    run_stage(stage, spec, ProcessGroup(), lambda curve, step, value: None)
+@dataclass(frozen=True)
+class Ran:
+    """A trial that ran with a store."""
+
+    workload: GepaWorkload
+    spec: TrialSpec
+    bpb: float | None
+
+    def copied(self, root: Path, share: bool = True) -> TrialSpec:
+        """The same trial in a copy of its directory and its store."""
+        shutil.copytree(self.spec.directory.parent, root)
+        store = root / "store" if share else None
+        return spec_of(self.spec.trial, root / "trial", store, save_seconds=0.0)
+
+    def run_again(self, spec: TrialSpec, mark: Path) -> Outcome:
+        """The outcome of a resumed run, in which nothing may go off."""
+        outcome, _ = run(self.workload, spec)
+        assert not mark.exists(), "executed"
+        return outcome
 
 
 @pytest.fixture(scope="module")
-def ran(tiny: RunConfig, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
-    """The arguments of a trial that ran with a store, and its BPB."""
-    folder = tmp_path_factory.mktemp("ran")
-    spec: dict[str, Any] = {"trial": "t", "config": to_plain(tiny), "data": str(data), "folder": str(folder / "trial")}
-    spec |= {"save_seconds": 0.0, "store": str(folder / "store"), "branches": [3]}
-    spec |= {"world": {"ranks": 1, "cpus": 1.0, "device": "cpu"}}
-    run_trial(spec, here, here)
-    outcome = json.loads((folder / "trial" / OUTCOME).read_bytes())
-    assert outcome["status"] == "done", outcome["cause"]
-    return spec, outcome["metrics"]["bpb"]
-
-
-def copied(spec: Mapping[str, Any], into: Path) -> dict[str, Any]:
-    """The same trial in a copy of its folder and its store."""
-    shutil.copytree(Path(spec["folder"]).parent, into)
-    return {**spec, "folder": str(into / "trial"), "store": str(into / "store")}
-
-
-def run_again(spec: Mapping[str, Any], mark: Path) -> dict[str, Any]:
-    """The outcome of a resumed run, in which nothing may go off."""
-    run_trial(spec, here, here)
-    assert not mark.exists(), "executed"
-    outcome: dict[str, Any] = json.loads((Path(spec["folder"]) / OUTCOME).read_bytes())
-    return outcome
+def ran(tiny: RunConfig, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A trial whose training keeps a state on its way."""
+    root, trial = tmp_path_factory.mktemp("ran"), trial_of(tiny)
+    workload = workload_of(tiny, data, branches={training_key(tiny): (3,)})
+    spec = spec_of(trial, root / "trial", root / "store", save_seconds=0.0)
+    outcome, _ = run(workload, spec)
+    assert outcome.state == "done", outcome.reason
+    return Ran(workload, spec, outcome.bpb)
 
 
 KEPT = {"train.json", "pack.json", "provenance.json"}
 """Results that let a resumed run go on to the weights and the artifact."""
 
 
-def test_bombs_in_a_trials_folder(ran: tuple[dict[str, Any], float], tmp_path: Path) -> None:
+def test_bombs_in_a_trials_folder(ran: Ran, tmp_path: Path) -> None:
     """Fault: a file of a run, whatever its name, is unpickled when the run is resumed."""
     mark = tmp_path / "mark"
-    names = [path.relative_to(ran[0]["folder"]) for path in Path(ran[0]["folder"]).rglob("*") if path.is_file()]
+    directory = ran.spec.directory
+    names = [path.relative_to(directory) for path in directory.rglob("*") if path.is_file()]
     states = [Path(name) for name in ("state.safetensors", "state.pt", "live.pt", "ttt-screen.safetensors")]
     binary = {*states, *(name for name in names if name.suffix != ".json")}
     assert any(name.suffix == ".golf" for name in binary)
     for number, planted in enumerate([*([name] for name in sorted(binary)), names, states]):
         bomb = bombs(mark)[number % 2]
-        spec = copied(ran[0], tmp_path / str(number))
-        del spec["store"]
-        for path in Path(spec["folder"]).glob("*.json"):
+        spec = ran.copied(tmp_path / str(number), share=False)
+        for path in spec.directory.glob("*.json"):
             if path.name not in KEPT or planted is states:  # without its result a stage reads the files again
                 path.unlink()
         for name in planted:
-            (Path(spec["folder"]) / name).write_bytes(bomb)
-        run_again(spec, mark)
+            (spec.directory / name).write_bytes(bomb)
+        ran.run_again(spec, mark)
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_bombs_in_the_store(
-    ran: tuple[dict[str, Any], float], tiny: RunConfig, data: Path, tmp_path: Path, sealed: bool
-) -> None:
+def test_bombs_in_the_store(ran: Ran, tmp_path: Path, sealed: bool) -> None:
     """Fault: what others put into a shared store is executed, under its right checksum or not."""
     mark = tmp_path / "mark"
     for kind, bomb in enumerate(bombs(mark)):
-        spec = copied(ran[0], tmp_path / str(kind))
-        shutil.rmtree(spec["folder"])
-        store = Store(spec["store"], warn=lambda line: None)
+        root = tmp_path / str(kind)
+        spec = ran.copied(root)
+        shutil.rmtree(spec.directory)
+        store = Store(root / "store", warn=lambda line: None)
         for entry in store.all():
             if not sealed:
                 for name in entry.files:
-                    (Path(spec["store"]) / entry.path / name).write_bytes(bomb)
+                    (root / "store" / entry.path / name).write_bytes(bomb)
                 continue
             folder = tmp_path / f"{kind}-{entry.key}"
             for name in entry.files:
@@ -161,14 +162,15 @@ def test_bombs_in_the_store(
                 (folder / name).write_bytes(bomb)
             store.drop(entry.key)
             store.publish(entry.key, folder, list(entry.files), entry.record)
-        outcome = run_again(spec, mark)
+        outcome = ran.run_again(spec, mark)
         if not sealed:  # all was dropped and computed again
-            assert outcome["metrics"]["bpb"] == ran[1]
+            assert outcome.bpb == ran.bpb
         else:
-            assert outcome["status"] == "failed"
+            assert outcome.state == "failed"
 
 
-def test_the_store_holds_all_stages(ran: tuple[dict[str, Any], float], tiny: RunConfig, data: Path) -> None:
+def test_the_store_holds_all_stages(ran: Ran) -> None:
     """Fault: the tests above plant bombs where nothing is read."""
-    stages = gepa_stages(tiny, open_dataset(data).digest, ran[0]["world"], [3], None)
-    assert {entry.key for entry in Store(ran[0]["store"]).all()} == set(stages.keys)
+    assert ran.spec.cache is not None
+    keys = set(ran.workload.stages(ran.spec.trial).keys)
+    assert {entry.key for entry in Store(ran.spec.cache.store).all()} == keys

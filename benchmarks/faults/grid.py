@@ -66,7 +66,7 @@ def make_data(folder: Path) -> Path:
     text = "the quick brown fox jumps over a lazy dog while seven wizards brew potions near old castle walls"
     words = text.split(" ")
     texts = [(f"d{n}", " ".join(words[(n * 7 + i * i * (n % 5 + 1)) % 18] for i in range(60))) for n in range(160)]
-    prepare_text(texts, folder / "words", "words", vocab_size=VOCABULARY, say=lambda line: None)
+    prepare_text(texts, folder / "words", "words", vocab_size=VOCABULARY, log=lambda line: None)
     return folder / "words"
 
 

@@ -54,8 +54,8 @@ def byte_ledger(data: bytes) -> dict[str, dict[str, float]]:
         heads = _shared(head, heads | {"": side})
         coded = _shared(size - MODELLED_HEAD.size - head + heads[""], dict(zip(codes, weights, strict=True)))
     else:
-        found = {f"{name}/codes": _alone(grid.tobytes(), codec) for name, grid in codes.items()}
-        heads = _shared(size, heads | found)
+        code_parts = {f"{name}/codes": _alone(grid.tobytes(), codec) for name, grid in codes.items()}
+        heads = _shared(size, heads | code_parts)
         coded = {name: heads[f"{name}/codes"] for name in codes}
     rows: dict[str, dict[str, float]] = {}
     for entry in entries:
@@ -84,11 +84,11 @@ def group_ledger(data: bytes) -> dict[str, dict[str, float]]:
 def ledger_lines(rows: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     """Yields the rows of `byte_ledger` as a table with the distance of the codes to their entropy, and the sums."""
     summed = ("elements", "entropy_bytes", "code_bytes", "packed_bytes")
-    whole = {field: sum(row.get(field, 0.0) for row in rows.values()) for field in summed}
+    total = {field: sum(row.get(field, 0.0) for row in rows.values()) for field in summed}
     width = max(map(len, rows))
     titles = f"{'elements':>11s} {'bits':>4s} {'codes':>11s} {'entropy':>11s} {'distance':>9s} {'all bytes':>11s}"
     yield f"{'tensor':{width}s} {titles}"
-    for name, row in [*rows.items(), ("sum", whole)]:
+    for name, row in [*rows.items(), ("sum", total)]:
         entropy, codes = row.get("entropy_bytes", 0.0), row.get("code_bytes", 0.0)
         distance = f"{100 * (codes / entropy - 1):+.2f} %" if entropy else ""
         bits = f"{row['bits']:.0f}" if "bits" in row else ""
@@ -123,5 +123,5 @@ def _alone(data: bytes, codec: str) -> float:
 
 def _shared(size: float, alone: Mapping[str, float]) -> dict[str, float]:
     """Returns `size` bytes divided in the proportions of `alone`."""
-    whole = sum(alone.values())
-    return {name: size * part / whole for name, part in alone.items()}
+    total = sum(alone.values())
+    return {name: size * part / total for name, part in alone.items()}

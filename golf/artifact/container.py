@@ -187,9 +187,9 @@ def _read_payload(packed: bytes, codec: str, raw_bytes: int) -> Unpacked:
     for entry in entries:
         heads.append(payload[at : at + entry.head_bytes])
         at += entry.head_bytes
-    found, described = len(payload) - at, sum(entry.num_codes for entry in entries)
-    if found != described:
-        raise ArtifactError(f"the index describes {described:,} bytes of codes, not {found:,}")
+    code_bytes, described = len(payload) - at, sum(entry.num_codes for entry in entries)
+    if code_bytes != described:
+        raise ArtifactError(f"the index describes {described:,} bytes of codes, not {code_bytes:,}")
     return model, entries, heads, np.frombuffer(payload, np.int8, offset=at)
 
 
@@ -237,10 +237,10 @@ def _check_header(data: bytes) -> tuple[str, int]:
         raise ArtifactError(f"codec number {codec} is unknown (known: {list(ARTIFACT_CODECS)})")
     if raw_bytes > LARGEST_PAYLOAD:
         raise ArtifactError(f"promises {raw_bytes:,} bytes unpacked, more than {LARGEST_PAYLOAD:,}")
-    found = len(data) - ARTIFACT_HEADER.size
-    if found != packed_bytes:
-        problem = "cut short" if found < packed_bytes else "trailing bytes"
-        raise ArtifactError(f"{problem}: {found:,} packed bytes, the header says {packed_bytes:,}; copy it again")
+    body_bytes = len(data) - ARTIFACT_HEADER.size
+    if body_bytes != packed_bytes:
+        problem = "cut short" if body_bytes < packed_bytes else "trailing bytes"
+        raise ArtifactError(f"{problem}: {body_bytes:,} packed bytes, the header says {packed_bytes:,}; copy it again")
     if hashlib.sha256(memoryview(data)[ARTIFACT_HEADER.size :]).digest() != check:
         raise ArtifactError("damaged: the packed bytes do not have the header's SHA-256; copy it again")
     return ARTIFACT_CODECS[codec], raw_bytes

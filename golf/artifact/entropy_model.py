@@ -53,18 +53,18 @@ def unpack_codes(side: bytes, words: bytes, shapes: Sequence[tuple[int, int]]) -
 
 def code_spreads(matrices: Sequence[Codes]) -> list[Spread]:
     """Returns the spread of every matrix; the smallest class of all is 0."""
-    found = []
+    exponents = []
     for codes in matrices:
         square = codes.astype(np.float32) ** 2 + SMALL_SQUARE
         columns = np.ones(codes.shape[1], np.float32)
         for _ in range(2):
             rows = (square / columns).mean(axis=1)
             columns = (square / rows[:, None]).mean(axis=0)
-        found.append([np.rint(np.log2(part) * (SPREADS_PER_OCTAVE / 2)).astype(int) for part in (rows, columns)])
-    least = min((rows.min() + columns.min() for rows, columns in found), default=0)
+        exponents.append([np.rint(np.log2(part) * (SPREADS_PER_OCTAVE / 2)).astype(int) for part in (rows, columns)])
+    least = min((rows.min() + columns.min() for rows, columns in exponents), default=0)
     return [
         ((rows + (columns.min() - least)).astype(np.uint8), (columns - columns.min()).astype(np.uint8))
-        for rows, columns in found
+        for rows, columns in exponents
     ]
 
 
@@ -108,9 +108,9 @@ def table_frequencies(stored: NDArray[np.uint8]) -> NDArray[np.int64]:
     if (stored >= len(TABLE_WEIGHTS)).any() or not stored.any(axis=1).all():
         raise CodecError("a table of frequencies is empty, or holds a byte without a meaning")
     weights = TABLE_WEIGHTS[stored]
-    found = np.where(weights > 0, np.maximum(1, (weights << RANS_BITS) // weights.sum(axis=1, keepdims=True)), 0)
-    largest = np.arange(len(found)), found.argmax(axis=1)
-    found[largest] += (1 << RANS_BITS) - found.sum(axis=1)
-    if (found[largest] < 1).any():
+    frequencies = np.where(weights > 0, np.maximum(1, (weights << RANS_BITS) // weights.sum(axis=1, keepdims=True)), 0)
+    largest = np.arange(len(frequencies)), frequencies.argmax(axis=1)
+    frequencies[largest] += (1 << RANS_BITS) - frequencies.sum(axis=1)
+    if (frequencies[largest] < 1).any():
         raise CodecError("a table of frequencies has no room for all its symbols")
-    return found
+    return frequencies

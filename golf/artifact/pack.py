@@ -5,7 +5,6 @@ GPTQ, from Hessians that the caller measured on training data.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,14 +24,6 @@ SHOWN = 300
 """Characters of an error's cause that are shown; it may quote the file."""
 NO_HESSIANS: Mapping[str, Tensor] = MappingProxyType({})
 """The Hessians of a split without GPTQ."""
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A packed model."""
-
-    data: bytes
-    """The artifact; where its bytes go is told by `golf.artifact.byte_breakdown`."""
 
 
 def group_of(name: str) -> str:
@@ -79,17 +70,17 @@ def quantise_tensors(
             raise NotFinite(f"{name} must be finite to be packed")
         stored[name] = weight.to(float_type(name, quant))
     for grid, group in by_grid.items():
-        found = quantise_all(group, grid)
+        quantised = quantise_all(group, grid)
         if grid.method == "gptq":
             for name, weight in group.items():
                 if name not in hessians:
                     raise ValueError(f'{name}: method "gptq" needs its Hessian, measured by calibrate()')
                 try:
-                    codes = gptq_codes(weight, hessians[name], found[name].scale, grid, quant.damping)
+                    codes = gptq_codes(weight, hessians[name], quantised[name].scale, grid, quant.damping)
                 except NotFinite as error:
                     raise NotFinite(f"{name}: {error}") from error
-                found[name] = Quantised(codes, found[name].scale)
-        stored |= found
+                quantised[name] = Quantised(codes, quantised[name].scale)
+        stored |= quantised
     return {name: stored[name] for name in sorted(weights)}
 
 
@@ -98,9 +89,9 @@ def pack(
     model: ModelConfig,
     quant: QuantConfig,
     hessians: Mapping[str, Tensor] = NO_HESSIANS,
-) -> Packed:
-    """Quantises and encodes `weights` (float32, by parameter name); `hessians` as for `quantise_tensors`."""
-    return Packed(encode(quantise_tensors(weights, quant, hessians), to_plain(model), quant.codec, quant.level))
+) -> bytes:
+    """Returns the artifact of `weights` (float32, by parameter name); `hessians` as for `quantise_tensors`."""
+    return encode(quantise_tensors(weights, quant, hessians), to_plain(model), quant.codec, quant.level)
 
 
 def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:

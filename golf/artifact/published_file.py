@@ -63,16 +63,16 @@ def load_model_file(data: bytes) -> Any:
     """
     packed_with: list[str] = []
     raw = data
-    while len(packed_with) < _MOST_LAYERS and (found := _unpacked(raw)) is not None:
-        name, raw = found
+    while len(packed_with) < _MOST_LAYERS and (layer := _unpacked(raw)) is not None:
+        name, raw = layer
         packed_with.append(name)
     raw = _unshuffled(raw)
-    told = _refusal(raw)
-    if told is None:
-        value, told = _load_plain(raw)
-        if told is None:
+    refusal = _refusal(raw)
+    if refusal is None:
+        value, refusal = _load_plain(raw)
+        if refusal is None:
             return value
-    raise ValueError(f"compressed with {', then '.join(packed_with)}: {told}" if packed_with else told)
+    raise ValueError(f"compressed with {', then '.join(packed_with)}: {refusal}" if packed_with else refusal)
 
 
 def _unpacked(data: bytes) -> tuple[str, bytes] | None:
@@ -93,14 +93,14 @@ def _unzstd(data: bytes) -> bytes:
         raise ValueError("compressed with zstd: reading it needs the package zstandard: pip install zstandard")
     raw = bytearray()
     try:
-        told = zstandard.get_frame_parameters(data).content_size
+        stated_bytes = zstandard.get_frame_parameters(data).content_size
         with zstandard.ZstdDecompressor().stream_reader(data) as reader:
             while block := reader.read(1 << 20):
                 raw += block
                 _check_size(len(raw))
     except zstandard.ZstdError as error:
         raise ValueError(f"compressed with zstd, and damaged ({error})") from error
-    if told not in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR) and len(raw) < told:
+    if stated_bytes not in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR) and len(raw) < stated_bytes:
         raise ValueError("compressed with zstd, and cut off before its end: get it again")
     return bytes(raw)
 
@@ -116,12 +116,12 @@ def _unshuffled(data: bytes) -> bytes:
     if stride < 2:
         return data
     shuffled = np.frombuffer(data, np.uint8, offset=5)
-    whole, begin = np.empty_like(shuffled), 0
+    ordered, begin = np.empty_like(shuffled), 0
     for first in range(stride):
-        size = len(whole[first::stride])
-        whole[first::stride] = shuffled[begin : begin + size]
+        size = len(ordered[first::stride])
+        ordered[first::stride] = shuffled[begin : begin + size]
         begin += size
-    return whole.tobytes()
+    return ordered.tobytes()
 
 
 def _refusal(data: bytes) -> str | None:
@@ -132,9 +132,9 @@ def _refusal(data: bytes) -> str | None:
         return None
     if not data.strip(b"\0"):
         return f"{len(data):,} bytes of zeros, an unfinished download" if data else "empty, an unfinished download"
-    told = next((told for begin, told in _KINDS if begin.match(data)), None)
+    kind = next((kind for begin, kind in _KINDS if begin.match(data)), None)
     known = "zstd, zlib, gzip, lzma, torch's zip or pickle"
-    return told or f"in no container that is known ({known}), perhaps brotli: unpack it with the script that packed it"
+    return kind or f"in no container that is known ({known}), perhaps brotli: unpack it with the script that packed it"
 
 
 def _refusal_of_zip(data: bytes) -> str | None:
@@ -160,11 +160,11 @@ def _load_plain(data: bytes) -> tuple[Any, str | None]:
         with warnings.catch_warnings(action="ignore"):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), None
     except _UNREADABLE as error:
-        found = re.search(r"\b(?:GLOBAL|global|class)\s+['\"]?([A-Za-z_][\w.]{0,80}\.[\w.]{1,80})", str(error))
+        match = re.search(r"\b(?:GLOBAL|global|class)\s+['\"]?([A-Za-z_][\w.]{0,80}\.[\w.]{1,80})", str(error))
     # Not in the handler: a traceback would show PyTorch's message as the cause.
-    if found is not None:
+    if match is not None:
         return None, (
-            f"it holds an object of {found[1]}, which only running code could make, and none of a file is ever run: "
+            f"it holds an object of {match[1]}, which only running code could make, and none of a file is ever run: "
             "ask for the tensors alone"
         )
     return None, "damaged, or more than tensors and plain values"

@@ -1,7 +1,7 @@
 """Parameters to and from the names of the published checkpoints of the PR #598 family.
 
-A state dictionary under the published names enters, the project's leaves, and the other way round; values
-are never changed. What a file holds beside or instead of a model of this family is told in the file's own names.
+Values are never changed. Errors describe what a file holds beside or instead of a model of this family in the file's
+own names.
 
 | ours | published |
 |---|---|
@@ -143,13 +143,13 @@ def read_published_file(path: Path) -> Published:
     if path.stat().st_size > LARGEST_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than the {LARGEST_BYTES:,} that are read")
     try:
-        found = _named_values(load_model_file(path.read_bytes()))
-        values = {_unwrapped(name): _stored(name, value) for name, value in found.items()}
-        if len(values) < len(found):
+        named = _named_values(load_model_file(path.read_bytes()))
+        values = {_unwrapped(name): _stored(name, value) for name, value in named.items()}
+        if len(values) < len(named):
             raise ValueError(f"it holds several tensors of one name, once without {' and '.join(WRAPPERS)}")
     except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a published checkpoint of the PR #598 family: {error}") from error
-    wrappers = [part for part in WRAPPERS if any(part in name.split(".") for name in found)]
+    wrappers = [part for part in WRAPPERS if any(part in name.split(".") for name in named)]
     return Published(values, tuple(wrappers))
 
 
@@ -172,34 +172,35 @@ def _named_values(loaded: Any) -> Mapping[str, Quantised | Tensor]:
         others = [_shown(name) for name in loaded if name not in ("w", "m")]
         if others:
             raise ValueError(f"holds {_listed(others)} beside the codes and their kinds (w, m): not supported")
-        found = _published_codes(loaded["w"], loaded["m"])
-    elif loaded and all(isinstance(name, str) and isinstance(one, Tensor) for name, one in loaded.items()):
-        found = dict(loaded)
+        named = _published_codes(loaded["w"], loaded["m"])
+    elif loaded and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()):
+        named = dict(loaded)
     else:
-        raise ValueError(_told_entries(loaded))
-    elements = sum(one.codes.numel() if isinstance(one, Quantised) else one.numel() for one in found.values())
+        raise ValueError(_describe_entries(loaded))
+    elements = sum(value.codes.numel() if isinstance(value, Quantised) else value.numel() for value in named.values())
     if elements > LARGEST_BYTES // 4:
         raise ValueError(f"its tensors have {elements:,} elements, more than the {LARGEST_BYTES // 4:,} that are read")
-    return found
+    return named
 
 
-def _told_entries(loaded: Mapping[Any, Any]) -> str:
+def _describe_entries(loaded: Mapping[Any, Any]) -> str:
     """Returns what a dictionary holds that is more, or something else, than named tensors."""
     if not loaded:
         return "it is empty"
-    weights = [_shown(name) for name, one in loaded.items() if _is_weights(one)]
+    weights = [_shown(name) for name, value in loaded.items() if _is_weights(value)]
     if weights:
         return f"holds {_listed(map(_shown, loaded))}: give the weights alone (the entry {' or '.join(weights)})"
-    others = [f"{_shown(name)} ({type(one).__name__})" for name, one in loaded.items() if not isinstance(one, Tensor)]
+    kinds = {name: type(value).__name__ for name, value in loaded.items() if not isinstance(value, Tensor)}
+    others = [f"{_shown(name)} ({kind})" for name, kind in kinds.items()]
     return f"holds more than named tensors: {_listed(others or map(_shown, loaded))}"
 
 
 def _is_weights(value: Any) -> bool:
     """Returns whether a value is a dictionary of named tensors, some of them matrices."""
     tensors = isinstance(value, Mapping) and all(
-        isinstance(name, str) and isinstance(one, Tensor) for name, one in value.items()
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
     )
-    return tensors and any(one.ndim == 2 for one in value.values())
+    return tensors and any(tensor.ndim == 2 for tensor in value.values())
 
 
 def _shown(value: Any) -> str:
@@ -231,22 +232,22 @@ def _published_codes(stored: Mapping[str, Tensor], kinds: Mapping[str, Any]) -> 
     """
     if not isinstance(stored, Mapping) or not isinstance(kinds, Mapping) or not all(isinstance(n, str) for n in kinds):
         raise ValueError("its parts w and m are not named tensors and their kinds")
-    found: dict[str, Quantised | Tensor] = {}
+    tensors: dict[str, Quantised | Tensor] = {}
     for name in kinds:
         if name in stored:
-            found[name] = stored[name].detach()
+            tensors[name] = stored[name].detach()
             continue
         missing = [part for part in (f"{name}.q", f"{name}.scale") if part not in stored]
         if missing:
             raise ValueError(f"neither {_shown(name)} nor {_shown(missing[0])} is among its tensors (w)")
         codes, scale = stored[name + ".q"], stored[name + ".scale"]
-        whole = codes.ndim == 2 and codes.dtype == torch.int8 and tuple(scale.shape) in ((), (len(codes),))
-        if whole and torch.equal(scale.half().float(), scale.float()):
-            found[name] = Quantised(codes, scale.half())
+        exact = codes.ndim == 2 and codes.dtype == torch.int8 and tuple(scale.shape) in ((), (len(codes),))
+        if exact and torch.equal(scale.half().float(), scale.float()):
+            tensors[name] = Quantised(codes, scale.half())
         else:
             steps = scale.float()
-            found[name] = codes.float() * (steps.view(-1, *[1] * (codes.ndim - 1)) if steps.ndim else steps)
-    return found
+            tensors[name] = codes.float() * (steps.view(-1, *[1] * (codes.ndim - 1)) if steps.ndim else steps)
+    return tensors
 
 
 def in_published_names(message: str) -> str:
@@ -259,33 +260,33 @@ def foreign_parts(names: Iterable[str]) -> list[str]:
     own = {_kind(name) for name in _family()}
     optional = {kind for kind in own if kind.startswith(("bigram.", "value."))}
     unknown: dict[str, list[str]] = {}
-    found = set()
+    kinds = set()
     for name in names:
         kind = _kind(_rename(name, _TO_OURS))
-        found.add(kind)
+        kinds.add(kind)
         if kind not in own:
             unknown.setdefault(kind, []).append(_shown(name))
-    missing = own - found - optional
-    told = []
+    missing = own - kinds - optional
+    parts = []
     banks = [kind for kind in unknown if kind.endswith("_bank")]
     if banks:
-        told.append(f"{', '.join(map(_shown, banks))}: stacked weights")
+        parts.append(f"{', '.join(map(_shown, banks))}: stacked weights")
         missing = {kind for kind in missing if not re.fullmatch(r"blocks\.\*\.(attention|mlp)\..*\.weight", kind)}
     mlp = [kind for kind in unknown if re.fullmatch(r"blocks\.\*\.mlp\.\w+\.weight", kind)]
     plain = {"blocks.*.mlp.scale", "blocks.*.mlp.bias"} <= missing
     if plain and (mlp or not banks):
         matrices = [kind.split(".")[3] for kind in mlp] or ["up_proj", "down_proj"]
         form = "relu^2 or leaky-relu^2 MLP" if len(matrices) < 3 else "gated MLP"
-        told.append(f"{' / '.join(f'mlp.{_shown(name)}' for name in matrices)} without scale and bias: {form}")
+        parts.append(f"{' / '.join(f'mlp.{_shown(name)}' for name in matrices)} without scale and bias: {form}")
     if plain:
         missing = {kind for kind in missing if not kind.startswith("blocks.*.mlp.")}
     others = [_of_blocks(every) for kind, every in unknown.items() if kind not in (*banks, *(mlp if plain else ()))]
     if others:
-        told.append(f"{_listed(others)} {'is' if len(others) == 1 else 'are'} not part of the model")
+        parts.append(f"{_listed(others)} {'is' if len(others) == 1 else 'are'} not part of the model")
     if missing:
         absent = [in_published_names(kind) for kind in sorted(missing)]
-        told.append(f"{_listed(absent)} {'is' if len(absent) == 1 else 'are'} missing")
-    return told
+        parts.append(f"{_listed(absent)} {'is' if len(absent) == 1 else 'are'} missing")
+    return parts
 
 
 def _family() -> list[str]:

@@ -55,7 +55,7 @@ def quantise_all(weights: Mapping[str, Tensor], grid: GridConfig) -> dict[str, Q
             raise ValueError(f"{name}: only a matrix with elements can be quantised, got shape {got}")
         rows = weight_OI.float() if grid.per_row else weight_OI.float().reshape(1, -1)
         by_width.setdefault(rows.shape[1], {})[name] = rows
-    found = {}
+    quantised = {}
     for same in by_width.values():
         heights = [len(rows) for rows in same.values()]
         joined = torch.cat(list(same.values())) if len(same) > 1 else next(iter(same.values()))
@@ -64,8 +64,8 @@ def quantise_all(weights: Mapping[str, Tensor], grid: GridConfig) -> dict[str, Q
         for name, part, scales in parts:
             if not bool(scales.isfinite().all()):
                 raise NotFinite(f"{name}: {_refusal(same[name])}")
-            found[name] = Quantised(part.view(weights[name].shape), scales if grid.per_row else scales.squeeze(0))
-    return {name: found[name] for name in weights}
+            quantised[name] = Quantised(part.view(weights[name].shape), scales if grid.per_row else scales.squeeze(0))
+    return {name: quantised[name] for name in weights}
 
 
 def _refusal(rows: Tensor) -> str:

@@ -33,12 +33,12 @@ def rans_encode(symbols: NDArray[np.uint8], tables: NDArray[np.uint8], frequenci
     share = frequencies.astype(np.uint64).ravel()
     states = np.full(lanes, RANS_LOW, np.uint64)
     for first in range((len(symbols) - 1) // lanes * lanes, -1, -lanes):
-        place = tables[first : first + lanes].astype(np.intp) << 8 | symbols[first : first + lanes]
-        state, frequency = states[: len(place)], share[place]
+        slots = tables[first : first + lanes].astype(np.intp) << 8 | symbols[first : first + lanes]
+        state, frequency = states[: len(slots)], share[slots]
         full = state >> (32 - RANS_BITS) >= frequency
         words.append(state[full].astype("<u2").tobytes())
         state[full] >>= 16
-        state += state // frequency * ((1 << RANS_BITS) - frequency) + starts[place]
+        state += state // frequency * ((1 << RANS_BITS) - frequency) + starts[slots]
     return states.astype("<u4").tobytes() + b"".join(reversed(words))
 
 
@@ -61,9 +61,9 @@ def rans_decode(data: bytes, tables: NDArray[np.uint8], frequencies: NDArray[np.
         table = tables[first : first + lanes].astype(np.intp)
         state = states[: len(table)]
         slot = state & ((1 << RANS_BITS) - 1)
-        found = symbols[first : first + lanes] = symbol_of[(table << RANS_BITS) + slot]
-        place = (table << 8) + found
-        state[:] = share[place] * (state >> RANS_BITS) + slot - starts[place]
+        row = symbols[first : first + lanes] = symbol_of[(table << RANS_BITS) + slot]
+        slots = (table << 8) + row
+        state[:] = share[slots] * (state >> RANS_BITS) + slot - starts[slots]
         empty = np.flatnonzero(state < RANS_LOW)
         if taken + len(empty) > len(words):
             raise CodecError("the rANS data ends before its symbols")

@@ -75,19 +75,19 @@ def weight_std(name: str, shape: torch.Size, config: RunConfig) -> float:
     lr = config.optimizer.matrix_lr
     if int(name.split(".")[1]) >= config.model.num_layers // 2:
         lr *= config.optimizer.decoder_lr_multiplier
-    kept, walked = _walk(config.schedule, lr, config.optimizer.weight_decay)
+    remaining, walked = _walk(config.schedule, lr, config.optimizer.weight_decay)
     started = 0.0 if name.endswith(("output.weight", "down.weight")) else max(shape) ** -0.5
-    return math.sqrt((started * kept) ** 2 + walked / shape[1])
+    return math.sqrt((started * remaining) ** 2 + walked / shape[1])
 
 
 @cache
 def _walk(schedule: ScheduleConfig, lr: float, weight_decay: float) -> tuple[float, float]:
     """Returns the remaining share of the initial weights, and the walk's variance for updates of root mean square 1."""
-    kept, walked = 1.0, 0.0
+    remaining, walked = 1.0, 0.0
     for row in make_plan(schedule):
         decay = 1.0 - lr * row.lr_scale * weight_decay
-        kept, walked = kept * decay, walked * decay**2 + (lr * row.lr_scale) ** 2
-    return kept, 2 * min(WALK_STEPS, WALK_SHARE * schedule.steps) * walked
+        remaining, walked = remaining * decay, walked * decay**2 + (lr * row.lr_scale) ** 2
+    return remaining, 2 * min(WALK_STEPS, WALK_SHARE * schedule.steps) * walked
 
 
 @cache

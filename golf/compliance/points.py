@@ -43,7 +43,7 @@ POINTS: dict[int, tuple[str, str]] = {
     25: ("statistics", "all runs of the configuration are listed"),
 }
 """Section and title of each point."""
-Evidence = Mapping[str, Any]
+Evidence = dict[str, Any]
 """Measured values by name, as JSON holds them."""
 ONLY_RUNNING = "only running shows it, and somebody else's code is not run"
 """Why a point does not apply to a folder that is only read."""

@@ -1,8 +1,7 @@
-"""What a run is: frozen configurations of plain values, each with its checks.
+"""The configuration of a run: frozen dataclasses of plain values, each with its checks, and the decoder of records.
 
-Nothing enters but the caller's values; what leaves is a `RunConfig`, equal by value, that goes to JSON
-and back without loss. A stage receives only its own part. "Off" is None. Wrong values raise ValueError
-naming the field, the rule and the value got. Presets are in `presets.py`; nothing here reads a file.
+A `RunConfig` goes to JSON and back without loss. A stage receives only its own part. "Off" is None. Wrong values raise
+ValueError naming the field, the rule and the value.
 """
 
 import dataclasses
@@ -18,19 +17,19 @@ from typing import Any, Literal, TypeVar
 C = TypeVar("C")
 
 LARGEST_LR = 1e30
-"""Of any learning rate: what one makes of it still fits a float32."""
+"""Largest learning rate; products with it still fit a float32."""
 MICRO_BATCHES = 8
 """Slices per optimiser step over all ranks together; the world size divides it, so that no batch depends on it."""
 
 
 def _check(owner: object, name: str, holds: bool, rule: str) -> None:
-    """Raise ValueError naming field, rule and value unless `holds`."""
+    """Raises ValueError naming field, rule and value unless `holds`."""
     if not holds:
         raise ValueError(f"{type(owner).__name__}.{name} must be {rule}, got {getattr(owner, name)!r}")
 
 
 def _check_positive(owner: object, *names: str) -> None:
-    """Raise ValueError unless every named field is above zero and finite."""
+    """Raises ValueError unless every named field is above zero and finite."""
     for name in names:
         _check(owner, name, 0 < getattr(owner, name) < math.inf, "above 0 and finite")
 
@@ -123,7 +122,7 @@ class BatchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """What changes from step to step; `plan.py` turns it into one row of numbers a step."""
+    """What changes from step to step; `golf.config.schedule` turns it into one row of numbers a step."""
 
     steps: int = 7000
     """Optimiser steps; 1 to 10,000,000."""
@@ -355,7 +354,7 @@ class RunConfig:
     validate_every: int | None = 500
     """Steps between validations by plain windows during training; None: none."""
     compile: bool | None = None
-    """Run the model through torch.compile; None: on GPUs. On a CPU it needs a C++ compiler and pays for long runs."""
+    """Compile the model with torch.compile; None: on GPUs. On a CPU it needs a C++ compiler and pays for long runs."""
 
     def __post_init__(self) -> None:
         _check(self, "seed", 0 <= self.seed < 2**63, "from 0 to below 2**63")
@@ -372,7 +371,7 @@ class RunConfig:
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """End of an error message: the nearest right name, and all names."""
+    """Returns the end of an error message: the nearest right name, and all names."""
     known = sorted(names)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
     return (f'; did you mean "{close[0]}"?' if close else "") + f" (known: {', '.join(known)})"
@@ -413,7 +412,7 @@ def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "", base: C
 
 
 def _coerce(hint: Any, value: Any, path: str, base: Any = None) -> Any:
-    """`value` as the type `hint` says, or ValueError naming the field; a nested part takes the rest from `base`."""
+    """Returns `value` as the type `hint`; ValueError names the field. A nested part takes the rest from `base`."""
     if isinstance(hint, types.UnionType):
         inner = next(part for part in typing.get_args(hint) if part is not types.NoneType)
         return None if value is None else _coerce(inner, value, path, base)
@@ -439,7 +438,7 @@ def _coerce(hint: Any, value: Any, path: str, base: Any = None) -> Any:
 
 
 def typed_value(path: str, value: Any) -> Any:
-    """`value` as the type of the field at the dotted `path`, whatever the other fields are.
+    """Returns `value` as the type of the field at the dotted `path`, whatever the other fields are.
 
     Raises: ValueError on an unknown field (with the nearest right name) or a value of another type.
     """
@@ -455,7 +454,7 @@ def typed_value(path: str, value: Any) -> Any:
 
 
 def override(config: RunConfig, path: str, value: Any) -> RunConfig:
-    """`config` with the field at the dotted `path` set, e.g. ("schedule.steps", 9000).
+    """Returns `config` with the field at the dotted `path` set, e.g. ("schedule.steps", 9000).
 
     Raises: ValueError on an unknown field (with the nearest right name) or a wrong value.
     """
@@ -463,7 +462,7 @@ def override(config: RunConfig, path: str, value: Any) -> RunConfig:
 
 
 def override_all(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """`config` with every dotted field set at once, checked only when all are in."""
+    """Returns `config` with every dotted field set at once, checked only when all are set."""
     plain = to_plain(config)
     for path, value in values.items():
         *parents, last = path.split(".")

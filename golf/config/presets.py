@@ -117,8 +117,8 @@ def with_split(config: RunConfig, name: str) -> RunConfig:
 
 def with_grids(config: RunConfig, quant: QuantConfig) -> RunConfig:
     """Returns `config` with the grids of `quant`; float tensors, codec and calibration stay."""
-    kept = {field: getattr(config.quant, field) for field in _NOT_OF_A_SPLIT}
-    return replace(config, quant=replace(quant, **kept))
+    unchanged = {field: getattr(config.quant, field) for field in _NOT_OF_A_SPLIT}
+    return replace(config, quant=replace(quant, **unchanged))
 
 
 def find_split(name: str) -> QuantConfig:

@@ -37,10 +37,10 @@ def documents() -> list[tuple[str, str]]:
     Raises: FileNotFoundError when the standard library has no sources on this machine.
     """
     library = Path(sysconfig.get_path("stdlib"))
-    found = [(name, text) for name, text in _module_texts(library)] + list(_topic_texts(library))
-    if not found:
+    texts = [(name, text) for name, text in _module_texts(library)] + list(_topic_texts(library))
+    if not texts:
         raise FileNotFoundError(f"{library} holds no Python sources; give text of your own with --text PATH")
-    return _without_repetitions(found)
+    return _without_repetitions(texts)
 
 
 def _module_texts(library: Path) -> Iterator[tuple[str, str]]:
@@ -76,11 +76,11 @@ def _topic_texts(library: Path) -> Iterator[tuple[str, str]]:
             yield from ((f"topic {name}", topics[name]) for name in sorted(topics))
 
 
-def _without_repetitions(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _without_repetitions(texts: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Returns the documents with every paragraph left out that an earlier one had; empty ones are dropped."""
     seen: set[str] = set()
-    kept = []
-    for name, text in found:
+    documents = []
+    for name, text in texts:
         paragraphs = []
         # A lone surrogate has no UTF-8 form.
         for paragraph in re.split(r"\n\s*\n", text.encode("utf-8", "ignore").decode()):
@@ -89,5 +89,5 @@ def _without_repetitions(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
                 seen.add(key)
                 paragraphs.append(paragraph.strip("\n").rstrip())
         if paragraphs:
-            kept.append((name, "\n\n".join(paragraphs) + "\n"))
-    return kept
+            documents.append((name, "\n\n".join(paragraphs) + "\n"))
+    return documents

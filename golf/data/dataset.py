@@ -113,10 +113,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     manifest = read_json(path)
-    whole = (
+    complete = (
         isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) and {"name", "complete"} <= set(manifest)
     )
-    if not whole or not all(map(_is_sum, manifest["files"].values())):
+    if not complete or not all(map(_is_sum, manifest["files"].values())):
         raise ValueError(f"{path} is no manifest of a dataset; delete it and prepare the dataset again")
     return manifest
 
@@ -142,9 +142,9 @@ def _find_parts(folder: Path, tokenizer: Path | None) -> tuple[list[Path], list[
     if not shards["val"]:
         raise FileNotFoundError(f"{folder} has no validation shard (*_val_000000.bin); {HOW_TO_PREPARE}")
     if len(prefixes) > 1 or len(tokenizers) != 1:
-        found = f"shards of {sorted(prefixes)} and tokenizers {[path.name for path in tokenizers]}"
+        contents = f"shards of {sorted(prefixes)} and tokenizers {[path.name for path in tokenizers]}"
         raise ValueError(
-            f"{folder} must hold one dataset's shards and its one tokenizer, it has {found}; {HOW_TO_PREPARE}"
+            f"{folder} must hold one dataset's shards and its one tokenizer, it has {contents}; {HOW_TO_PREPARE}"
         )
     return shards["train"], shards["val"], tokenizers[0]
 

@@ -64,7 +64,7 @@ def download_fineweb(
     train_shards: int = 80,
     validation_tokens: int = FINEWEB_VALIDATION_TOKENS,
     endpoint: str | None = None,
-    say: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Makes `folder` the competition's dataset with its first `train_shards` training shards (0: evaluation only).
 
@@ -78,7 +78,7 @@ def download_fineweb(
         raise ModuleNotFoundError("downloading FineWeb needs huggingface_hub: pip install huggingface_hub")
     manifest = _claim_folder(folder, train_shards)
     if manifest["complete"] and _same_files(folder, manifest, train_shards):
-        say(f"{folder} already holds {train_shards} training shards and the validation split; nothing to do")
+        log(f"{folder} already holds {train_shards} training shards and the validation split; nothing to do")
         return manifest
     with _clear_errors(f"{_ROOT}/manifest.json", endpoint):
         revision = manifest["revision"] or _metadata(f"{_ROOT}/manifest.json", Remote(endpoint, "main")).commit_hash
@@ -86,12 +86,12 @@ def download_fineweb(
     tokenizers, validation, train = _wanted(folder, remote, train_shards)
     manifest |= {"complete": False, "revision": revision, "files": {}}
     write_json(folder / DATASET_MANIFEST, manifest)
-    files, vocab_size = _fetch_tokenizer(folder, remote, tokenizers, say)
+    files, vocab_size = _fetch_tokenizer(folder, remote, tokenizers, log)
     for path in validation:
-        files |= _fetch(folder, remote, path, vocab_size, say)
+        files |= _fetch(folder, remote, path, vocab_size, log)
     _check_validation(folder, validation_tokens)
     for number, path in enumerate(train, 1):
-        files |= _fetch(folder, remote, path, vocab_size, say, f"[{number}/{len(train)}] ")
+        files |= _fetch(folder, remote, path, vocab_size, log, f"[{number}/{len(train)}] ")
     manifest |= {"complete": True, "files": files}
     shutil.rmtree(folder / _PARTS, ignore_errors=True)
     write_json(folder / DATASET_MANIFEST, manifest)
@@ -115,8 +115,9 @@ def _claim_folder(folder: Path, train_shards: int) -> dict[str, Any]:
 def _same_files(folder: Path, manifest: dict[str, Any], train_shards: int) -> bool:
     """Returns whether the manifest lists so many training shards and each of its files is there with its size."""
     files = manifest["files"]
-    whole = all((folder / name).is_file() and (folder / name).stat().st_size == files[name]["bytes"] for name in files)
-    return whole and sum("_train_" in name for name in files) == train_shards
+    paths = {name: folder / name for name in files}
+    in_place = all(path.is_file() and path.stat().st_size == files[name]["bytes"] for name, path in paths.items())
+    return in_place and sum("_train_" in name for name in files) == train_shards
 
 
 def _wanted(folder: Path, remote: Remote, train_shards: int) -> tuple[list[str], list[str], list[str]]:
@@ -139,14 +140,14 @@ def _wanted(folder: Path, remote: Remote, train_shards: int) -> tuple[list[str],
     return [f"{_ROOT}/{model}", model], [f"{front}_val_{number:06d}.bin" for number in range(validation)], train
 
 
-def _fetch_tokenizer(folder: Path, remote: Remote, paths: list[str], say: Callable[[str], object]) -> tuple[Files, int]:
+def _fetch_tokenizer(folder: Path, remote: Remote, paths: list[str], log: Callable[[str], object]) -> tuple[Files, int]:
     """Fetches the tokenizer from the first path that the repository has.
 
     Returns: its entry of the manifest and its number of pieces.
     """
     for path in paths:
         try:
-            files = _fetch(folder, remote, path, None, say)
+            files = _fetch(folder, remote, path, None, log)
         except DownloadError as error:
             if not isinstance(error.__cause__, EntryNotFoundError):
                 raise
@@ -156,7 +157,7 @@ def _fetch_tokenizer(folder: Path, remote: Remote, paths: list[str], say: Callab
 
 
 def _fetch(
-    folder: Path, remote: Remote, path: str, vocab_size: int | None, say: Callable[[str], object], label: str = ""
+    folder: Path, remote: Remote, path: str, vocab_size: int | None, log: Callable[[str], object], label: str = ""
 ) -> Files:
     """Downloads one file into `folder` and checks it; a damaged one is downloaded once more.
 
@@ -168,7 +169,7 @@ def _fetch(
     with _clear_errors(path, remote.endpoint):
         metadata = _metadata(path, remote)
     if target.exists() and _fault(target, metadata, vocab_size) is None:
-        say(f"{label}{target.name}: already here, {target.stat().st_size:,} bytes")
+        log(f"{label}{target.name}: already here, {target.stat().st_size:,} bytes")
         return _describe_file(target)
     for attempt in (1, 2):
         started = time.monotonic()
@@ -184,10 +185,10 @@ def _fetch(
                 if _HASH.fullmatch(metadata.etag or "")
                 else "; the server states no hash, its content alone is right"
             )
-            say(f"{label}{target.name}: {size:,} bytes{tokens}, {size / seconds / 1e6:.1f} MB/s{known}")
+            log(f"{label}{target.name}: {size:,} bytes{tokens}, {size / seconds / 1e6:.1f} MB/s{known}")
             return _describe_file(target)
         part.unlink()
-        say(f"{label}{target.name} is damaged: {fault}{'; downloading it again' if attempt == 1 else ''}")
+        log(f"{label}{target.name} is damaged: {fault}{'; downloading it again' if attempt == 1 else ''}")
     raise DownloadError(f"{path} arrived damaged twice: {fault}; try again later, or from another network")
 
 
@@ -222,13 +223,14 @@ def _git_hash(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
-def _check_validation(folder: Path, wanted: int) -> None:
+def _check_validation(folder: Path, validation_tokens: int) -> None:
     """Raises DownloadError unless the validation shards hold `wanted` tokens."""
-    got = sum(read_shard(path).size for path in folder.glob("fineweb_val_*.bin"))
-    if got != wanted:
+    num_tokens = sum(read_shard(path).size for path in folder.glob("fineweb_val_*.bin"))
+    if num_tokens != validation_tokens:
         raise DownloadError(
-            f"the validation shards in {folder} hold {got:,} tokens, the published split has {wanted:,}: scores on "
-            "them could not be compared; delete fineweb_val_*.bin there and download again"
+            f"the validation shards in {folder} hold {num_tokens:,} tokens, the published split has "
+            f"{validation_tokens:,}: scores on them could not be compared; delete fineweb_val_*.bin there and download "
+            "again"
         )
 
 

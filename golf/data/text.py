@@ -62,7 +62,7 @@ def prepare_text(
     name: str,
     vocab_size: int = 1024,
     validation_share: float = 0.05,
-    say: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Makes `folder` a dataset of the documents, unless it already is that dataset.
 
@@ -72,25 +72,25 @@ def prepare_text(
     Raises: ValueError on a wrong argument, too little text, or a folder that holds something else.
     """
     _check_arguments(name, vocab_size, validation_share)
-    texts = _ordered_texts(documents, say)
+    texts = _ordered_texts(documents, log)
     parameters = {"name": name, "text_sha256": _hash_texts(texts), "vocab_size": vocab_size}
     parameters |= {"validation_share": validation_share, "layout": 1}
     manifest = _claim(folder, parameters)
     if manifest["complete"] and _files_in_place(folder, manifest):
-        say(f"{folder} already holds this dataset; nothing to do")
+        log(f"{folder} already holds this dataset; nothing to do")
         return manifest
     started = time.monotonic()
     splits = _split(texts, validation_share)
     _clear(folder, name)
     write_json(folder / DATASET_MANIFEST, manifest | {"complete": False})
-    say(f"training a tokenizer of {vocab_size} pieces on {splits[0].num_bytes:,} bytes")
+    log(f"training a tokenizer of {vocab_size} pieces on {splits[0].num_bytes:,} bytes")
     tokenizer = folder / f"{name}.model"
     write_bytes(tokenizer, _train_tokenizer(splits[0].texts, vocab_size))
-    counts = {split.side: _write_split(folder, name, split, tokenizer, say) for split in splits}
+    counts = {split.side: _write_split(folder, name, split, tokenizer, log) for split in splits}
     write_bytes(folder / VALIDATION_TEXT, "".join(splits[1].texts).encode())
     manifest |= {"complete": True, "counts": counts, "files": _describe(folder, name)}
     write_json(folder / DATASET_MANIFEST, manifest)
-    say(f"{folder} is ready after {time.monotonic() - started:.1f} s")
+    log(f"{folder} is ready after {time.monotonic() - started:.1f} s")
     return manifest
 
 
@@ -104,7 +104,7 @@ def _check_arguments(name: str, vocab_size: int, validation_share: float) -> Non
         raise ValueError(f"validation_share must be in (0, 0.5], got {validation_share}")
 
 
-def _ordered_texts(documents: Sequence[Document], say: Callable[[str], object]) -> list[str]:
+def _ordered_texts(documents: Sequence[Document], log: Callable[[str], object]) -> list[str]:
     """Returns the different texts in the order of their hashes."""
     by_hash: dict[bytes, str] = {}
     marks = 0
@@ -114,9 +114,9 @@ def _ordered_texts(documents: Sequence[Document], say: Callable[[str], object]) 
         if clean:
             by_hash[hashlib.sha256(clean.encode()).digest()] = clean
     if marks:
-        say(f"{marks} signs U+2581 became spaces: to SentencePiece they are the same")
+        log(f"{marks} signs U+2581 became spaces: to SentencePiece they are the same")
     if len(documents) > len(by_hash):
-        say(f"left out {len(documents) - len(by_hash)} repeated or empty documents of {len(documents)}")
+        log(f"left out {len(documents) - len(by_hash)} repeated or empty documents of {len(documents)}")
     if len(by_hash) < 2:
         size = sum(len(text.encode()) for text in by_hash.values())
         raise ValueError(
@@ -162,8 +162,8 @@ def _clear(folder: Path, name: str) -> None:
 
 def _own_files(folder: Path, name: str) -> list[Path]:
     """Returns the existing files that `prepare_text` writes, without the manifest."""
-    found = [*folder.glob(f"{name}_train_*.bin"), *folder.glob(f"{name}_val_*.bin")]
-    return sorted(found + [path for path in (folder / f"{name}.model", folder / VALIDATION_TEXT) if path.exists()])
+    shards = [*folder.glob(f"{name}_train_*.bin"), *folder.glob(f"{name}_val_*.bin")]
+    return sorted(shards + [path for path in (folder / f"{name}.model", folder / VALIDATION_TEXT) if path.exists()])
 
 
 def _describe(folder: Path, name: str) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def _rare_letters(texts: Sequence[str], room: int) -> set[str]:
 
 
 def _write_split(
-    folder: Path, name: str, split: Split, tokenizer: Path, say: Callable[[str], object]
+    folder: Path, name: str, split: Split, tokenizer: Path, log: Callable[[str], object]
 ) -> dict[str, int | float]:
     """Writes one side's shards and returns its counts; every document begins with the beginning-of-sequence token.
 
@@ -254,14 +254,14 @@ def _write_split(
         write_shard(folder / f"{name}_{split.side}_{index:06d}.bin", tokens[start : start + SHARD_TOKENS])
     counts = {"documents": len(documents), "bytes": split.num_bytes, "tokens": tokens.size}
     per_token = counts["bytes"] / counts["tokens"]
-    say(
+    log(
         f"{split.side}: {counts['documents']:,} documents, {counts['bytes']:,} bytes, {counts['tokens']:,} tokens, "
         f"{per_token:.4f} bytes per token"
     )
     return counts | {"bytes_per_token": per_token}
 
 
-def read_documents(paths: Sequence[Path], say: Callable[[str], object] = print) -> list[Document]:
+def read_documents(paths: Sequence[Path], log: Callable[[str], object] = print) -> list[Document]:
     """Returns the UTF-8 texts at `paths`, cut into documents of about 4 to 16 kB at blank lines.
 
     Args: paths: files, or folders, of which all *.txt and *.md files below are read, also in linked folders, hidden
@@ -271,32 +271,32 @@ def read_documents(paths: Sequence[Path], say: Callable[[str], object] = print) 
         without text; OSError naming a folder that cannot be read.
     """
     files: dict[tuple[int, int], Path] = {}
-    found = [path for given in paths for path in _text_files(given, say)]
-    for path in found:
+    texts = [path for root in paths for path in _text_files(root, log)]
+    for path in texts:
         state = path.stat()
         files.setdefault((state.st_dev, state.st_ino), path)
-    if len(files) < len(found):
-        say(f"read once: {len(found) - len(files)} of {len(found)} paths lead to the same file as another")
+    if len(files) < len(texts):
+        log(f"read once: {len(texts) - len(files)} of {len(texts)} paths lead to the same file as another")
     return [
         (f"{path}:{number}", piece) for path in files.values() for number, piece in enumerate(_pieces(_read_text(path)))
     ]
 
 
-def _text_files(given: Path, say: Callable[[str], object]) -> list[Path]:
+def _text_files(root: Path, log: Callable[[str], object]) -> list[Path]:
     """Returns the file itself, or a folder's text files in the order of their paths."""
-    if not given.exists():
-        raise FileNotFoundError(f"there is no text file or folder {given}; check the path")
-    if not given.is_dir():
-        return [given]
-    below = sorted(_files_below(given))
-    found = [path for path in below if path.suffix.lower() in TEXT_ENDINGS]
+    if not root.exists():
+        raise FileNotFoundError(f"there is no text file or folder {root}; check the path")
+    if not root.is_dir():
+        return [root]
+    below = sorted(_files_below(root))
+    texts = [path for path in below if path.suffix.lower() in TEXT_ENDINGS]
     others = Counter(path.suffix or "without an ending" for path in below if path.suffix.lower() not in TEXT_ENDINGS)
-    if not found:
-        raise ValueError(f"{given} holds no *.txt or *.md file; name the files themselves if theirs is another ending")
+    if not texts:
+        raise ValueError(f"{root} holds no *.txt or *.md file; name the files themselves if theirs is another ending")
     if others:
         kinds = ", ".join(f"{number} {ending}" for ending, number in others.most_common(5))
-        say(f"left out in {given}: {others.total()} files that are not *.txt or *.md ({kinds}); name them to take them")
-    return found
+        log(f"left out in {root}: {others.total()} files that are not *.txt or *.md ({kinds}); name them to take them")
+    return texts
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -309,12 +309,12 @@ def _files_below(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
-    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        state = Path(place).stat()
+    for directory, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        state = Path(directory).stat()
         again = (state.st_dev, state.st_ino) in seen  # a link back to a folder above, or a second way to the same one
         seen.add((state.st_dev, state.st_ino))
         folders[:] = [] if again else sorted(name for name in folders if not name.startswith("."))
-        for path in () if again else (Path(place, name) for name in files if not name.startswith(".")):
+        for path in () if again else (Path(directory, name) for name in files if not name.startswith(".")):
             if path.is_symlink() and not path.exists() and path.suffix.lower() in TEXT_ENDINGS:
                 raise FileNotFoundError(f"{path} is a link to {path.readlink()}, which is not there; remove the link")
             if path.is_file():

@@ -72,17 +72,17 @@ def tokenizer_fault(path: Path, table: ByteTable, sha256: str, tokens: npt.NDArr
     published = path.name.startswith(PUBLISHED[0]) or sha256 == PUBLISHED[1]
     for text, left in SAMPLES.items():
         ids = np.array([table.boundary.argmax(), *model.encode(text)])
-        told, size = int(table.count(ids[:-1], ids[1:]).sum()), len(text.encode())
+        counted, size = int(table.count(ids[:-1], ids[1:]).sum()), len(text.encode())
         # A tokenizer without byte fallback cannot write every letter: it matters where one is scored.
         unknown = int((tokens[1:] == model.unk_id()).sum()) if model.unk_id() in ids[1:] else 0
         if unknown:
             return (
                 f"{path}: {unknown} tokens stand for unknown letters, whose bytes are lost; use one with byte_fallback"
             )
-        if model.unk_id() not in ids[1:] and told not in (size, left if published else size):
+        if model.unk_id() not in ids[1:] and counted not in (size, left if published else size):
             return (
-                f"{path} counts {told} bytes for the {size} of {text!r}, so bits per byte would be wrong: it changes "
-                "letters or spaces, or has no piece for a space; use one that keeps every byte (byte_fallback, "
+                f"{path} counts {counted} bytes for the {size} of {text!r}, so bits per byte would be wrong: it "
+                "changes letters or spaces, or has no piece for a space; use one that keeps every byte (byte_fallback, "
                 "normalization_rule_name identity, add_dummy_prefix, no remove_extra_whitespaces)"
             )
     return ""

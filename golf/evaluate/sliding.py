@@ -96,8 +96,8 @@ def score_windows(
     Only scored positions go through the last block and to logits. Nothing waits for the device before the end.
     """
     total = torch.zeros((), dtype=torch.float64, device=group.device)
-    mine, rows = windows[group.rank :: group.world_size], windows_per_pass(config, group.device)
-    for batch in make_batches(mine, rows):
+    own_windows, rows = windows[group.rank :: group.world_size], windows_per_pass(config, group.device)
+    for batch in make_batches(own_windows, rows):
         x_BT, y_BS, counted_BS = cut_windows(stream.tokens, batch, config.sequence_length)
         # A shape of its own for one pass is not worth compiling.
         with torch.compiler.set_stance("force_eager" if batch.lone else "default"):

@@ -131,10 +131,10 @@ class ChunkTrainer:
 
     def _add_gradients(self, x_BT: Tensor, y_BT: Tensor) -> None:
         """Computes the gradient of the mean loss over all sequences of the batch, summed over the ranks."""
-        device, mine = self.group.device, slice(self.group.rank, None, self.group.world_size)
+        device, own_rows = self.group.device, slice(self.group.rank, None, self.group.world_size)
         self.summed.zero_()
         share = sequences_per_pass(x_BT.shape[1], device) or len(x_BT)
-        for x, y in zip(*(ids_BT[mine].split(share) for ids_BT in (x_BT, y_BT)), strict=True):
+        for x, y in zip(*(ids_BT[own_rows].split(share) for ids_BT in (x_BT, y_BT)), strict=True):
             if len(x):
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                     loss = self.forward(x.to(device), y.to(device), qat=self.config.qat)

@@ -53,8 +53,8 @@ class GEPA(nn.Module):
             if layer >= self.num_encoder and pushed:
                 h_BTD = self._skip(h_BTD, pushed.pop(), layer - self.num_encoder)
             extra_value = self._extra_value(values, layer, h_BTD.dtype)
-            wanted = last if layer == len(self.blocks) - 1 else x_BT.shape[1]
-            h_BTD = block(h_BTD, start_BTD, cos_TR, sin_TR, extra_value, qat, wanted)
+            kept_positions = last if layer == len(self.blocks) - 1 else x_BT.shape[1]
+            h_BTD = block(h_BTD, start_BTD, cos_TR, sin_TR, extra_value, qat, kept_positions)
             if layer < self.num_encoder:
                 pushed.append(h_BTD)
         return F.rms_norm(h_BTD, (self.config.model_dim,))
@@ -130,7 +130,7 @@ def check_weights(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
             wanted = {name: list(parameter.shape) for name, parameter in GEPA(config).named_parameters()}
     except (RuntimeError, TypeError) as error:  # torch's words for sizes beyond 64 bits
         raise ValueError(f"no model has this shape: {str(error)[:200]}") from error
-    found = {name: list(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise ValueError(f"tensor {name!r}: the model needs {wanted.get(name)}, there is {found.get(name)}")
+    shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(wanted.keys() | shapes.keys()):
+        if wanted.get(name) != shapes.get(name):
+            raise ValueError(f"tensor {name!r}: the model needs {wanted.get(name)}, there is {shapes.get(name)}")

@@ -138,20 +138,20 @@ def fit(
         mirrored = {name: 2 * floats[name] - value for name, value in values.items()}
         return (loss(floats | values) + loss(floats | mirrored)) / 2 - float_loss
 
-    found: dict[str, list[Option]] = {}
+    measured_options: dict[str, list[Option]] = {}
     for group in FIT_GROUPS:
         if any(group_of(name) == group and isinstance(tensor, Quantised) for name, tensor in base.items()):
-            found[group] = []
+            measured_options[group] = []
             for name in options:
                 part = on_grid(group, name)
                 size = len(encode(base | part, plain, quant.codec, quant.level)) - base_bytes
-                found[group].append(Option(name, size, added(part)))
-                event(group, found[group][-1])
+                measured_options[group].append(Option(name, size, added(part)))
+                event(group, measured_options[group][-1])
     allowance = config.cap_bytes - margin_bytes - code_bytes(config)
     while True:
-        chosen = best(found, allowance - base_bytes)
+        chosen = best(measured_options, allowance - base_bytes)
         if chosen is None:
-            least = base_bytes + sum(min(option.bytes for option in group) for group in found.values())
+            least = base_bytes + sum(min(option.bytes for option in group) for group in measured_options.values())
             raise ValueError(nothing_fits(least, config, margin_bytes))
         split = with_options(quant, {group: options[option.name] for group, option in chosen.items()})
         code = code_bytes(replace(config, quant=split))
@@ -164,7 +164,7 @@ def fit(
         if over <= 0:
             predicted_loss = float_loss + sum(option.loss for option in chosen.values())
             measured = loss(floats | values_of(packed))
-            return Fitted(split, chosen, predicted, real, code, float_loss, predicted_loss, measured, found)
+            return Fitted(split, chosen, predicted, real, code, float_loss, predicted_loss, measured, measured_options)
         allowance = min(allowance - over, predicted - 1)
 
 
@@ -188,8 +188,8 @@ def best(options: Mapping[str, Sequence[Option]], most_bytes: int) -> dict[str, 
     if not len(fitting):
         return None
     first = fitting[np.lexsort((sizes.ravel()[fitting], losses.ravel()[fitting]))[0]]
-    places = np.unravel_index(first, losses.shape)
-    return {name: group[int(place)] for (name, group), place in zip(options.items(), places, strict=True)}
+    indices = np.unravel_index(first, losses.shape)
+    return {name: group[int(index)] for (name, group), index in zip(options.items(), indices, strict=True)}
 
 
 def fit_lines(fitted: Fitted, config: RunConfig, margin_bytes: int) -> Iterator[str]:
@@ -199,10 +199,11 @@ def fit_lines(fitted: Fitted, config: RunConfig, margin_bytes: int) -> Iterator[
         for option in sorted(options, key=lambda option: option.bytes):
             mark = "*" if option == fitted.chosen[group] else ""
             yield f"{group:16s} {option.name:28s} {option.bytes:+12,d} {option.loss:+11.5f} {mark}"
-    whole = fitted.model_bytes + fitted.code_bytes
+    artifact_bytes = fitted.model_bytes + fitted.code_bytes
     yield (
         f"model {fitted.model_bytes:,} bytes (predicted {fitted.predicted_bytes:,}) + code {fitted.code_bytes:,} = "
-        f"{whole:,} of {config.cap_bytes:,}: {config.cap_bytes - whole:,} to spare, {margin_bytes:,} wanted"
+        f"{artifact_bytes:,} of {config.cap_bytes:,}: {config.cap_bytes - artifact_bytes:,} to spare, "
+        f"{margin_bytes:,} wanted"
     )
     yield (
         f"loss on training tokens {fitted.measured_loss:.5f} nats per token (predicted {fitted.predicted_loss:.5f}, "

@@ -108,12 +108,12 @@ def _joined(modules: tuple[str, ...], minified: bool) -> str:
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 for name, source, line in _bound(node, module):
                     if owners.setdefault(name, source) != source:
-                        raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
+                        raise ValueError(f"top-level name {name} is in {owners[name]} and {module}; rename one")
                     imports[line] = name
             elif not _is_text(node):
                 for name in _defined(node):
                     if owners.setdefault(name, module) != module:
-                        raise ValueError(f"top-level name {name} stands in {owners[name]} and {module}; rename one")
+                        raise ValueError(f"top-level name {name} is in {owners[name]} and {module}; rename one")
                 statements.append(node)
     body = _reached(statements, not minified) if "golf.pipeline.standalone" in modules else statements
     used = {name for node in body for name in _names(node, not minified)}
@@ -163,14 +163,14 @@ def _check_import(node: ast.ImportFrom, module: str, earlier: tuple[str, ...]) -
 def _bound(node: ast.Import | ast.ImportFrom, module: str) -> Iterator[tuple[str, str, str]]:
     """Yields each name that an external import binds, what it stands for, and an import of it alone."""
     for alias in node.names:
-        top, words = alias.name.split(".")[0], f"{alias.name} as {alias.asname}" if alias.asname else alias.name
+        top, imported = alias.name.split(".")[0], f"{alias.name} as {alias.asname}" if alias.asname else alias.name
         if isinstance(node, ast.ImportFrom):
-            line = f"from {node.module} import {words}"
+            line = f"from {node.module} import {imported}"
             yield alias.asname or alias.name, f"{node.module}.{alias.name}", line
         elif top == "golf":
             raise ValueError(f'{module} line {node.lineno}: write "from {alias.name} import ..." for modules of golf')
         else:
-            yield alias.asname or top, alias.name if alias.asname else top, f"import {words}"
+            yield alias.asname or top, alias.name if alias.asname else top, f"import {imported}"
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -191,12 +191,12 @@ def _defined(node: ast.stmt) -> list[str]:
 
 def _differences(plain: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """Returns the fields of `plain` that `base` does not already have."""
-    found = {}
+    differing = {}
     for name, value in plain.items():
         if isinstance(value, dict) and isinstance(base[name], dict):
             value = _differences(value, base[name])  # noqa: PLW2901
             if value:
-                found[name] = value
+                differing[name] = value
         elif value != base[name]:
-            found[name] = value
-    return found
+            differing[name] = value
+    return differing

@@ -56,11 +56,11 @@ def pack_stage(
             raise ValueError('the method "gptq" is calibrated on training shards (*_train_*.bin), and there are none')
         hessians = calibrate(load_model(directory, AVERAGED, config, group), stream, config)
     try:
-        packed = pack(read_tensors(directory.file(WEIGHTS[AVERAGED])), config.model, config.quant, hessians)
+        artifact = pack(read_tensors(directory.file(WEIGHTS[AVERAGED])), config.model, config.quant, hessians)
     except NotFinite as error:
         raise Diverged(f"pack, {error}; {LOWER_TRAINING}") from error
-    write_bytes(directory.file("artifact.golf"), packed.data)
-    return PackedModel(model_bytes=len(packed.data), seconds=time.perf_counter() - started)
+    write_bytes(directory.file("artifact.golf"), artifact)
+    return PackedModel(model_bytes=len(artifact), seconds=time.perf_counter() - started)
 
 
 def with_code(packed: PackedModel, code: bytes, cap_bytes: int) -> PackResult:

@@ -124,9 +124,9 @@ def read_options(config: RunConfig) -> argparse.Namespace:
     given = parser.parse_args()
     base = Path(env.get("DATA_DIR") or "data")
     data = given.data or Path(env.get("DATA_PATH") or base / f"datasets/fineweb10B_sp{vocab_size}")
-    inside, told = any(data.glob("*.model")), env.get("TOKENIZER_PATH")
-    if given.tokenizer is None and told and not (given.data and inside):
-        given.tokenizer = Path(told)
+    inside, path = any(data.glob("*.model")), env.get("TOKENIZER_PATH")
+    if given.tokenizer is None and path and not (given.data and inside):
+        given.tokenizer = Path(path)
     elif given.tokenizer is None and not inside:
         name = f"tokenizers/fineweb_{vocab_size}_bpe.model"
         places = [data.resolve().parent.parent / name, base / name]

@@ -59,5 +59,5 @@ def measure_step(config: RunConfig, dataset: Dataset, group: ProcessGroup) -> fl
         return (ends[-1] - ends[0]) / MEASURED_STEPS
 
     means = [mean_seconds(row) for row in rows]
-    mine = (1 - share) * means[0] + share * means[-1] if group.first else 0.0
-    return float(group.sum(torch.tensor(mine, dtype=torch.float64, device=group.device)))
+    step_seconds = (1 - share) * means[0] + share * means[-1] if group.first else 0.0
+    return float(group.sum(torch.tensor(step_seconds, dtype=torch.float64, device=group.device)))

@@ -86,8 +86,8 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     listing = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", listing.read_text()) if listing.exists() else None
-    return f"{found[1] if found else platform.machine()}, {torch.get_num_threads()} thread(s)"
+    match = re.search(r"model name\s*: (.*)", listing.read_text()) if listing.exists() else None
+    return f"{match[1] if match else platform.machine()}, {torch.get_num_threads()} thread(s)"
 
 
 def current_group(device: torch.device | None = None) -> ProcessGroup:

@@ -184,14 +184,14 @@ def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], 
 def _checked(name: str, entry: Any) -> tuple[torch.dtype, list[int], int, int]:
     """Returns type, shape, begin and end of a header's entry, which fit together."""
     fields = entry if isinstance(entry, dict) else {}
-    kind, shape, place = (fields.get(field) for field in ("dtype", "shape", "data_offsets"))
+    kind, shape, offsets = (fields.get(field) for field in ("dtype", "shape", "data_offsets"))
     dtype = TENSOR_TYPES.get(kind) if isinstance(kind, str) else None
-    if dtype and isinstance(shape, list) and isinstance(place, list) and len(place) == 2 and len(shape) <= 8:
-        sizes = all(type(size) is int and 0 <= size < LARGEST_SIZE for size in (*shape, *place))
+    if dtype and isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 and len(shape) <= 8:
+        sizes = all(type(size) is int and 0 <= size < LARGEST_SIZE for size in (*shape, *offsets))
         # A size of 0 must not hide others whose product overflows.
         sizes = sizes and math.prod(max(size, 1) for size in shape) < LARGEST_SIZE
-        if sizes and place[1] - place[0] == math.prod(shape) * dtype.itemsize:
-            return dtype, shape, place[0], place[1]
+        if sizes and offsets[1] - offsets[0] == math.prod(shape) * dtype.itemsize:
+            return dtype, shape, offsets[0], offsets[1]
     raise ValueError(f"tensor {name[:80]!r} has an impossible type, shape or place: {str(entry)[:200]!r}")
 
 
@@ -204,10 +204,10 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
         raise ValueError("its header has a key twice")
-    return found
+    return values
 
 
 def _refused(constant: str) -> Any:

@@ -69,18 +69,18 @@ def train(
         OutOfMemory on a rank whose slice does not fit.
     """
     model = state.model if forward is None else forward
-    mine = passes // group.world_size
+    per_rank = passes // group.world_size
     upcoming = on_device(batches(state.step, 0), group.device) if state.step < len(plan) else None
     for step in range(state.step, len(plan)):
         row = plan[step]
         state.clear_gradients(group)
-        for number in range(mine):
+        for number in range(per_rank):
             assert upcoming is not None
             loss = add_gradients(model, *upcoming, row.qat, passes)
             state.reduced[-1] += loss / passes
             # Read ahead while the device computes: the first wait for it is in `clip_gradients`.
-            after, place = step + (number + 1) // mine, (number + 1) % mine
-            upcoming = on_device(batches(after, place), group.device) if after < len(plan) else None
+            next_step, next_pass = step + (number + 1) // per_rank, (number + 1) % per_rank
+            upcoming = on_device(batches(next_step, next_pass), group.device) if next_step < len(plan) else None
         state.preempted.fill_(float(preemption()))
         group.sum(state.summed)
         loss_nats, norm, preempted = clip_gradients(state, gradient_clip)

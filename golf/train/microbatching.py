@@ -23,8 +23,8 @@ POSITIONS_TOGETHER = 2048
 
 def passes_per_step(batch: BatchConfig, group: ProcessGroup) -> int:
     """Returns the passes of a step over all ranks, each of the micro-batches that fit POSITIONS_TOGETHER, or of one."""
-    mine, fitting = MICRO_BATCHES // group.world_size, POSITIONS_TOGETHER // batch.slice_tokens
-    return MICRO_BATCHES // max(n for n in range(1, mine + 1) if mine % n == 0 and n <= max(1, fitting))
+    per_rank, fitting = MICRO_BATCHES // group.world_size, POSITIONS_TOGETHER // batch.slice_tokens
+    return MICRO_BATCHES // max(n for n in range(1, per_rank + 1) if per_rank % n == 0 and n <= max(1, fitting))
 
 
 def training_passes(batch: BatchConfig, stream: TokenStream, group: ProcessGroup) -> tuple[Batches, int]:
@@ -38,7 +38,7 @@ def in_passes(micro_batches: Batches, batch: BatchConfig, group: ProcessGroup) -
     count = MICRO_BATCHES // passes
 
     def read(step: int, number: int) -> tuple[Tensor, Tensor]:
-        parts = [micro_batches(step, count * number + place) for place in range(count)]
+        parts = [micro_batches(step, count * number + index) for index in range(count)]
         x_BT, y_BT = (torch.cat(ids) for ids in zip(*parts, strict=True))
         return x_BT, y_BT
 

@@ -71,11 +71,11 @@ class Muon:
         flat = torch.zeros(sum(g.numel() for g in gradients), dtype=torch.bfloat16, device=gradients[0].device)
         parts = flat.split([g.numel() for g in gradients])
         for stack in self._stacks:
-            mine = [index for index in stack if index % self.group.world_size == self.group.rank]
-            if mine:
-                done = orthogonalise(torch.stack([gradients[index] for index in mine]), self.steps)
+            own_indices = [index for index in stack if index % self.group.world_size == self.group.rank]
+            if own_indices:
+                done = orthogonalise(torch.stack([gradients[index] for index in own_indices]), self.steps)
                 done *= max(1.0, done.shape[1] / done.shape[2]) ** 0.5
-                for index, update in zip(mine, done, strict=True):
+                for index, update in zip(own_indices, done, strict=True):
                     parts[index].copy_(update.flatten())
         self.group.sum(flat)
         return [part.view(g.shape) for part, g in zip(parts, gradients, strict=True)]

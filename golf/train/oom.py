@@ -16,8 +16,8 @@ _ALLOCATORS = ("allocate memory", "bad_alloc", "ALLOC_FAILED")
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an allocation failed, on the device or the host."""
-    told = isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATORS)
-    return told or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    by_message = isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATORS)
+    return by_message or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def what_fits(run: Callable[[int], object], sequences: int, length: int, slices: int) -> str:

@@ -44,10 +44,10 @@ class TrainState:
 
     def clear_gradients(self, group: ProcessGroup) -> None:
         """Zeroes the gradients and the loss; what is never cleared stays on rank 0, so the ranks' sum has it once."""
-        kept = [gradient.clone() for gradient in self.uncleared]
+        uncleared = [gradient.clone() for gradient in self.uncleared]
         self.reduced.zero_()
         if group.first:
-            for gradient, before in zip(self.uncleared, kept, strict=True):
+            for gradient, before in zip(self.uncleared, uncleared, strict=True):
                 gradient.copy_(before)
 
     def live_weights(self) -> dict[str, Tensor]:
@@ -103,12 +103,12 @@ class TrainState:
             load_optimizer(self.adamw, unprefixed(tensors, "adamw"))
         except ValueError as error:
             raise ValueError(f"{path}: {error}; delete it") from error
-        wanted = self._tensors()
-        if wanted.keys() != tensors.keys():
+        targets = self._tensors()
+        if targets.keys() != tensors.keys():
             raise ValueError(
-                f"{path} lacks, or has too many, of {sorted(wanted.keys() ^ tensors.keys())[:3]}; delete it"
+                f"{path} lacks, or has too many, of {sorted(targets.keys() ^ tensors.keys())[:3]}; delete it"
             )
-        for name, tensor in wanted.items():
+        for name, tensor in targets.items():
             if tensor.shape != tensors[name].shape:
                 raise ValueError(f"{path}: {name[:80]} has shape {list(tensors[name].shape)}, not {list(tensor.shape)}")
             tensor.copy_(tensors[name])

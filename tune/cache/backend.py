@@ -156,8 +156,7 @@ class LocalStorage(StorageBackend):
 
     def save(self, path: str, chunks: Iterable[bytes]) -> None:
         with self._explained("write", path):
-            target = self.root / path
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target = self._target(path)
             with target.open("xb") as file:
                 file.writelines(chunks)
                 file.flush()
@@ -166,8 +165,7 @@ class LocalStorage(StorageBackend):
 
     def create(self, path: str, data: bytes) -> bool:
         with self._temporary(data) as temporary, self._explained("write", path):
-            target = self.root / path
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target = self._target(path)
             try:
                 os.link(temporary, target)  # exclusive and atomic, on NFS too
             except FileExistsError:
@@ -188,10 +186,15 @@ class LocalStorage(StorageBackend):
 
     def replace(self, path: str, data: bytes) -> None:
         with self._temporary(data) as temporary, self._explained("write", path):
-            target = self.root / path
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target = self._target(path)
             temporary.rename(target)
             flush(target.parent)
+
+    def _target(self, path: str) -> Path:
+        """Returns the full path of a file to write, in a directory that exists."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
 
     @contextlib.contextmanager
     def _temporary(self, data: bytes) -> Iterator[Path]:
@@ -205,8 +208,14 @@ class LocalStorage(StorageBackend):
                 self.remove(path)
 
     def files(self, directory: str) -> dict[str, FileState]:
+        top, states = self.root / directory, {}
         with self._explained("list", directory):
-            return dict(_walk(self.root / directory, ""))
+            for parent, _, names in os.walk(top, onerror=_raise_unless_missing):
+                for path in (Path(parent, name) for name in names):
+                    with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                        state = path.lstat()
+                        states[path.relative_to(top).as_posix()] = FileState(state.st_size, state.st_mtime_ns)
+        return states
 
     def remove(self, path: str) -> None:
         with self._explained("remove", path):
@@ -323,19 +332,9 @@ def read_blocks(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, FileState]]:
-    try:
-        with os.scandir(directory) as entries:
-            items = list(entries)
-    except FileNotFoundError:
-        return
-    for item in items:
-        if item.is_dir(follow_symlinks=False):
-            yield from _walk(Path(item.path), f"{prefix}{item.name}/")
-            continue
-        with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-            state = item.stat()
-            yield prefix + item.name, FileState(state.st_size, state.st_mtime_ns)
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _reason(error: Exception) -> str:

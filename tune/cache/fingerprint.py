@@ -1,11 +1,10 @@
-"""The identity of a stage: what changes its bits enters, one SHA-256 leaves.
+"""The key of a stage's output: one SHA-256 of all that its bits depend on.
 
-A key covers the stage's name, its arguments, its parents' keys and a digest of the source that computes it; through the
-parents it covers everything above. Arguments are plain JSON values written in one form: keys sorted, floats by `repr`,
-which is exact. Numbers are told apart by type, as their text is: 1 and 1.0 (and 0.0 and -0.0) give different keys,
-because the type can reach the bits; `golf.config.config.from_plain` already makes every number the type of its field.
-Where a stage runs never belongs in here, it belongs in the record. A value without a stable form raises, it is never
-guessed.
+That is the stage's name, its arguments, its parents' keys (and through them everything above) and the source that
+computes it. Arguments are JSON values in one form: keys sorted, floats by `repr`, which is exact. Numbers of different
+types have different keys (1 and 1.0, 0.0 and -0.0), because the type can reach the bits, and a value without a stable
+form is refused; `golf.config.config.from_plain` gives every number the type of its field. Where a stage runs is in its
+record, not in its key.
 """
 
 import ast
@@ -21,7 +20,7 @@ from typing import Any
 KEY_VERSION = 1
 """Part of every key; raised when the form of keys changes, so that no old key is mistaken for a new one."""
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds the packages `golf` and `tune`."""
+"""The directory that holds the packages `golf` and `tune`."""
 _KEY = re.compile("[0-9a-f]{64}")
 _MARK = "module "
 _MODULE = re.compile(rf"{_MARK}([\w.]+)")
@@ -29,13 +28,16 @@ _MODULE = re.compile(rf"{_MARK}([\w.]+)")
 
 
 def stage_key(stage: str, arguments: Any, parents: Sequence[str], source: str) -> str:
-    """The key of a stage's result.
+    """Returns the key of a stage's output: 64 hexadecimal digits.
 
-    Args: stage: its name; arguments: plain JSON values, all that its bits depend on; parents: keys of what it reads, in
-        the order in which it reads them; source: `source_digest` of the modules that compute it.
-    Returns: 64 hexadecimal digits.
-    Raises: TypeError or ValueError naming the path of a value without a stable form; ValueError naming a parent that
-        is no key.
+    Args:
+        stage: its name.
+        arguments: JSON values, all that its bits depend on besides.
+        parents: keys of what it reads, in the order in which it reads them.
+        source: `source_digest` of the modules that compute it.
+
+    Raises: TypeError or ValueError naming the path of a value without a stable form; ValueError for a parent that is
+        no key.
     """
     for parent in parents:
         check_key(parent)
@@ -44,14 +46,14 @@ def stage_key(stage: str, arguments: Any, parents: Sequence[str], source: str) -
 
 
 def check_key(key: str) -> str:
-    """`key` itself; ValueError unless it is 64 lower-case hexadecimal digits."""
+    """Returns `key`. Raises: ValueError unless it is 64 lower-case hexadecimal digits."""
     if not isinstance(key, str) or _KEY.fullmatch(key) is None:
         raise ValueError(f"a key has 64 hexadecimal digits (SHA-256), got {key!r}")
     return key
 
 
 def canonical(value: Any) -> bytes:
-    """`value` as JSON in the one form that equal values share: keys sorted, no spaces, ASCII, exact floats.
+    """Returns `value` as JSON in the one form that equal values share: keys sorted, no spaces, ASCII, exact floats.
 
     Raises: TypeError or ValueError naming the path of the first value that has no such form.
     """
@@ -83,52 +85,54 @@ def _check(value: Any, path: str) -> None:
 
 
 def source_digest(modules: Sequence[str], root: Path = ROOT) -> str:
-    """A digest of the code of `modules` and of all that they import from their own packages or from `golf`.
+    """Returns a digest of the code of `modules` and of all that they import from their own packages or from `golf`.
 
-    The syntax trees are taken without comments, docstrings and other lone strings, so that only a change of code
-    changes the digest. Imports are followed wherever they stand in a file. Where a module lies does not count: an
-    import of a module stands for that module's code, so that a module that is only moved changes no digest. A package's
-    own `__init__` counts, but not a `__version__` in it, which a release changes and no bit depends on. Imports by name
-    at run time are not seen.
+    Only a change of code changes it: it is made from syntax trees without comments, docstrings and other lone strings.
+    Imports are followed wherever they are in a file; imports by name at run time are not seen. An import counts as the
+    imported module's code, so that a module that is only moved changes no digest. A package's `__init__` counts, but
+    not a `__version__` in it, which a release changes and no bit depends on.
 
-    Args: modules: full dotted names, in any order; root: the folder that holds the packages.
+    Args:
+        modules: full dotted names, in any order.
+        root: the directory that holds the packages.
+
     Returns: 64 hexadecimal digits; another version of Python may give others.
-    Raises: ValueError naming a module that is not there; SyntaxError.
+    Raises: ValueError naming a module that does not exist; SyntaxError.
     """
     names = module_closure(modules, root)
-    own = {name: _parsed(_path(name, root).read_bytes())[0] for name in names}
+    texts = {name: _parsed(_path(name, root).read_bytes())[0] for name in names}
     empty = ast.dump(ast.Module([], []))
-    content = {name: hashlib.sha256(_MODULE.sub("", text).encode()).hexdigest() for name, text in own.items()}
+    digests = {name: hashlib.sha256(_MODULE.sub("", text).encode()).hexdigest() for name, text in texts.items()}
     code = sorted(
-        _MODULE.sub(lambda found: content.get(found[1], found[1]), text) for text in own.values() if text != empty
+        _MODULE.sub(lambda match: digests.get(match[1], match[1]), text) for text in texts.values() if text != empty
     )
     return hashlib.sha256(canonical(code)).hexdigest()
 
 
 def module_closure(modules: Sequence[str], root: Path = ROOT) -> list[str]:
-    """`modules`, their packages and all that they import from the same packages or from `golf`, sorted."""
+    """Returns `modules`, their packages and all that they import from the same packages or from `golf`, sorted."""
     packages = {"golf", *(name.split(".")[0] for name in modules)}
-    found: set[str] = set()
+    closure: set[str] = set()
     waiting = [(name, "asked for") for name in modules]
     while waiting:
         name, reason = waiting.pop()
-        if name in found:
+        if name in closure:
             continue
         path = _path(name, root)
         if not path.is_file():
             raise ValueError(f"module {name} ({reason}) is not in {root}")
-        found.add(name)
+        closure.add(name)
         waiting += [(package, f"package of {name}") for package in _packages(name)]
         for base, attributes in _imported(path, name):
             if base.split(".")[0] in packages:
                 inner = [f"{base}.{attribute}" for attribute in attributes]
                 submodules = [module for module in inner if _path(module, root).is_file()]
                 waiting += [(module, f"imported by {name}") for module in (base, *submodules)]
-    return sorted(found)
+    return sorted(closure)
 
 
 def _path(module: str, root: Path) -> Path:
-    """The file of a module or package."""
+    """Returns the file of a module or package."""
     stem = root.joinpath(*module.split("."))
     package = stem / "__init__.py"
     return package if package.is_file() else stem.with_suffix(".py")
@@ -140,7 +144,7 @@ def _packages(module: str) -> list[str]:
 
 
 def _imported(path: Path, module: str) -> Iterator[tuple[str, list[str]]]:
-    """(module, names taken from it) of every import in a file, relative ones resolved."""
+    """Yields (module, names taken from it) for every import in a file, relative ones resolved."""
     parts = module.split(".")
     if path.name != "__init__.py":
         parts.pop()
@@ -151,9 +155,9 @@ def _imported(path: Path, module: str) -> Iterator[tuple[str, list[str]]]:
 
 @lru_cache(maxsize=512)
 def _parsed(source: bytes) -> tuple[str, list[tuple[int, str, list[str]]]]:
-    """The code in `source` as text without what does not run, and its imports: (level, module, names).
+    """Returns the code in `source` as the text of its syntax tree, and its imports: (level, module, names).
 
-    Absolute names of imported modules are marked in the text.
+    What does not run is left out of the text, and absolute names of imported modules are marked in it.
     """
     tree = ast.parse(source)
     imports = []

@@ -1,4 +1,4 @@
-"""Write the report of a sweep or a seed study: tables and figures, from the ledger alone, also into MLflow."""
+"""`python -m tune report`: writes the report of a sweep or a seed study from the ledger, and attaches it in MLflow."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ from tune.tracking.tracker import attach
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = Parser(PROGRAM, description="Write the report of a sweep or a seed study from the ledger.")
     parser.add_argument("name", help="the sweep's or study's name")
     parser.add_argument("--format", choices=FORMATS, help="one of the two files (both)")
@@ -32,7 +32,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 @quiet_when_closed
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+    """Runs the command and returns its exit status."""
     parsed = parse(arguments)
     storage, formats = Storage(parsed.storage), FORMATS if parsed.format is None else (parsed.format,)
     warn_of_damage(storage.ledger)
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in written:
         print(path)
     if not parsed.no_mlflow:
-        keep_in_mlflow(storage, parsed.name, parsed.tracking_uri and absolute_uri(parsed.tracking_uri), written)
+        attach_to_run(storage, parsed.name, parsed.tracking_uri and absolute_uri(parsed.tracking_uri), written)
     return 0
 
 
-def keep_in_mlflow(storage: Storage, name: str, uri: str | None, paths: Sequence[Path]) -> None:
-    """Hang the files on the run of the sweep or study, where there is an MLflow to take them; say if it does not."""
+def attach_to_run(storage: Storage, name: str, uri: str | None, paths: Sequence[Path]) -> None:
+    """Attaches the files to the MLflow run of the sweep or study, where there is an MLflow, and says so."""
     address = uri or default_uri(storage.root)
     results = ReportData(storage.ledger).results(name)
     presets = [entry.preset for entry in results.trials if entry.preset]

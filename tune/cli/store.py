@@ -132,7 +132,7 @@ def collect_command(store: Store, parsed: argparse.Namespace) -> int:
 
 
 def needed_keys(ledgers: Iterable[Path]) -> set[str]:
-    """Returns the keys in the field `keys` of every ledger entry.
+    """Returns the keys of the outputs of all trials in the ledgers.
 
     Raises: ValueError when a ledger does not exist or is damaged.
     """
@@ -141,8 +141,7 @@ def needed_keys(ledgers: Iterable[Path]) -> set[str]:
         if not path.is_file():
             raise ValueError(f"there is no ledger at {path}, so all would be collected; name it with --ledger")
         ledger = Ledger(path)
-        for entry in ledger.trials():
-            needed |= set(entry.keys)
+        needed |= {key for entry in ledger.trials() for key in entry.keys}
         if ledger.damaged:
             lines = ranges([line.line_number for line in ledger.damaged])
             raise ValueError(

@@ -79,9 +79,14 @@ def encode_line(record: Record, time: str) -> bytes:
         raise ValueError(f"not a record that JSON can hold: {error}") from error
     _check_values(values, "")
     payload = msgspec.json.encode(_encodable(redact_all(values)))
-    line = payload[:-1] + b',"crc32":"%08x"}' % zlib.crc32(payload)
+    line = with_checksum(payload)
     decode_line(line)
     return line
+
+
+def with_checksum(payload: bytes) -> bytes:
+    """Returns the JSON of an object with the CRC-32 of its bytes as its last field."""
+    return payload[:-1] + b',"crc32":"%08x"}' % zlib.crc32(payload)
 
 
 def decode_line(line: bytes) -> Record:

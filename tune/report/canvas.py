@@ -79,7 +79,7 @@ def legend(figure: Figure, num_columns: int = 3) -> None:
 
 def count_axis(axes: Axes) -> None:
     """Ticks of an x axis at whole numbers, such as steps or bytes."""
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 

@@ -53,21 +53,10 @@ LISTS = {
     "val_loss": re.compile(rf"{_BEFORE}val_loss(?:es)?{_AFTER}"),
     "bytes_either": re.compile(rf"{_BEFORE}(?:artifact_)?(?:bytes|sizes?)(?:_total)?{_AFTER}"),
 }
-"""Lists that stand beside a list of seeds, in its order."""
+"""Lists beside a list of seeds, in its order."""
 HARDWARE = (
-    *(
-        "hardware",
-        "platform",
-        "gpu",
-        "gpus",
-        "device",
-        "devices",
-        "compute",
-        "machine",
-        "gpu_type",
-        "accelerator",
-        "hw",
-    ),
+    *("hardware", "platform", "gpu", "gpus", "device", "devices", "compute", "machine", "gpu_type", "accelerator"),
+    "hw",
 )
 """Fields that name the machine, the usual one first."""
 OTHERS = re.compile(
@@ -75,4 +64,4 @@ OTHERS = re.compile(
     r"versus|ablat|leaderboard|attribution|lineage",
     re.IGNORECASE,
 )
-"""Names of fields that tell of other work than the claimed runs."""
+"""Names of fields about other work than the claimed runs."""

@@ -1,7 +1,7 @@
-"""What lies in a record folder: its claims, logs and code, read under limits and nothing else.
+"""The contents of a record folder: its claims, logs and code, read under limits.
 
-Files are read up to a size, logs by their head and tail; links that lead out of the folder, pipes and devices are not
-followed, and told. Nothing is imported or executed.
+Files are read up to a size, logs by their head and tail; links that lead out of the folder, pipes and devices are
+reported, not followed. Nothing is imported or executed.
 """
 
 import os
@@ -22,7 +22,7 @@ from golf.submission.record_folder.text import DAMAGED, HEAD_BYTES, TAIL_BYTES, 
 
 README, CODE, REQUIREMENTS = "README.md", "train_gpt.py", "requirements.txt"
 LARGEST = {".json": 4 << 20, ".py": 2 << 20, ".md": 4 << 20, ".sh": 1 << 20}
-"""Bytes of a file that is read whole, by its ending."""
+"""Most bytes of a file that is read, by its ending."""
 LOG_ENDINGS = (".log", ".txt", ".out", ".stdout", ".err")
 LARGEST_TOGETHER = 48 << 20
 _MOST_ENTRIES, _DEEPEST, _MOST_SCRIPTS = 5000, 4, 200
@@ -31,7 +31,7 @@ _NO_LOG = ("requirements", "readme", "license", "licence", "notes", "todo", "mer
 
 @dataclass(frozen=True)
 class LogFile:
-    """A log as it stands, and the runs in it."""
+    """A log and the runs in it."""
 
     name: str
     text: Text
@@ -40,54 +40,51 @@ class LogFile:
 
 @dataclass(frozen=True)
 class RecordFolder:
-    """The contents of a record folder.
-
-    Attributes:
-        path: where it lies.
-        sizes: bytes of every file, by its path in the folder.
-        claims: of submission.json, or of the file that looks like it.
-        logs: files that hold a run.
-        script: the name of the training script: train_gpt.py, or the file that stands in its place; None without one.
-        code: the bytes of the script.
-        source: the script, parsed.
-        texts: the bytes of the Python files at the top, by their names.
-        local: bytes of the other files of the folder that are code when the script runs, by their paths.
-        requirements, readme: the text of requirements.txt and README.md.
-        setup: the text of the shell scripts, which may install packages.
-        causes: what could not be read, and why.
-    """
+    """The contents of a record folder."""
 
     path: Path
     sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of every file, by its path in the folder."""
     claims: Claims = field(default_factory=Claims)
+    """The claims of submission.json, or of the file that looks like it."""
     logs: tuple[LogFile, ...] = ()
+    """Files that hold a run."""
     script: str | None = None
+    """Name of the training script: train_gpt.py, or the file that is in its place; None without one."""
     code: bytes | None = None
+    """The bytes of the script."""
     source: Source = field(default_factory=Source)
+    """The script, parsed."""
     texts: Mapping[str, bytes] = field(default_factory=dict)
+    """The bytes of the Python files at the top, by their names."""
     local: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the other files of the folder that are code when the script runs, by their paths."""
     requirements: str = ""
+    """The text of requirements.txt."""
     readme: str = ""
+    """The text of README.md."""
     setup: str = ""
+    """The text of the shell scripts, which may install packages."""
     causes: tuple[Cause, ...] = ()
+    """What could not be read, and why."""
 
     @property
     def runs(self) -> tuple[RunLog, ...]:
-        """Every run of every log, as its log tells it."""
+        """Every run of every log."""
         return tuple(run for log in self.logs for run in log.runs)
 
     @property
     def code_bytes(self) -> int | None:
-        """Shipped code: the script, and the files of the folder that run with it."""
+        """Bytes of the shipped code: the script, and the files of the folder that run with it."""
         return None if self.code is None else len(self.code) + sum(self.local.values())
 
     def text_of(self, run: RunLog) -> str:
-        """The whole text of the log that holds a run."""
+        """Returns the text of the log that holds a run."""
         return next(log.text.text for log in self.logs if log.name == run.file)
 
 
 def read_folder(path: Path) -> RecordFolder:
-    """The folder's contents.
+    """Returns the folder's contents.
 
     Raises: NotADirectoryError when it is no folder.
     """
@@ -102,79 +99,81 @@ def read_folder(path: Path) -> RecordFolder:
     sources = {name.removesuffix(".py"): read_source(data) for name, data in list(texts.items())[:_MOST_SCRIPTS]}
     source = sources[script.removesuffix(".py")] if script else Source(error="it is not there")
     return RecordFolder(
-        path,
-        sizes,
-        read_claims(files.bytes_of(claims_file), claims_file) if claims_file else Claims(),
-        tuple(logs),
-        script,
-        texts[script] if script else None,
-        source,
-        texts,
-        _local(script, sources, sizes) if script else {},
-        decoded(files.bytes_of(REQUIREMENTS)).text if REQUIREMENTS in sizes else "",
-        decoded(files.bytes_of(README)).text if README in sizes else "",
-        "\n".join(decoded(files.bytes_of(name)).text for name in sizes if name.endswith((".sh", "Dockerfile"))),
-        tuple(causes),
+        path=path,
+        sizes=sizes,
+        claims=read_claims(files.bytes_of(claims_file), claims_file) if claims_file else Claims(),
+        logs=tuple(logs),
+        script=script,
+        code=texts[script] if script else None,
+        source=source,
+        texts=texts,
+        local=_local(script, sources, sizes) if script else {},
+        requirements=files.text_of(REQUIREMENTS),
+        readme=files.text_of(README),
+        setup="\n".join(files.text_of(name) for name in sizes if name.endswith((".sh", "Dockerfile"))),
+        causes=tuple(causes),
     )
 
 
 class _Files:
-    """Files of a folder, read under a limit of all together; what cannot be read is told in `causes`."""
+    """Files of a folder, read under a limit for all together; what cannot be read becomes a cause."""
 
     def __init__(self, path: Path, sizes: Mapping[str, int], causes: list[Cause]) -> None:
         self.path, self.sizes, self.causes, self.left = path, sizes, causes, LARGEST_TOGETHER
         self.compressed: list[str] = []
 
     def bytes_of(self, name: str) -> bytes:
-        """A file's bytes; empty where it is too large or cannot be read."""
+        """Returns a file's bytes; empty where it is too large or cannot be read."""
         limit = min(LARGEST.get(PurePosixPath(name).suffix.lower(), 4 << 20), self.left)
         if self.sizes[name] > limit:
-            self._told(name, f"has {self.sizes[name]:,} bytes, more than the {limit:,} that are read")
+            self._report(name, f"has {self.sizes[name]:,} bytes, more than the {limit:,} that are read")
             return b""
         try:
             data = (self.path / name).read_bytes()[:limit]
         except OSError as error:
-            self._told(name, f"cannot be read: {error.strerror}")
+            self._report(name, f"cannot be read: {error.strerror}")
             return b""
         self.left -= len(data)
         return data
 
+    def text_of(self, name: str) -> str:
+        """Returns a file's text; empty where it is missing or cannot be read."""
+        return decoded(self.bytes_of(name)).text if name in self.sizes else ""
+
     def logs(self) -> list[LogFile]:
-        """The files that hold runs; the ones at the top first."""
-        found = []
+        """Returns the files that hold runs; the ones at the top first."""
+        logs = []
         for name in sorted(filter(_may_be_log, self.sizes), key=lambda name: (name.count("/"), name)):
             if min(self.sizes[name], HEAD_BYTES + TAIL_BYTES) > self.left:
-                what = (
-                    f"has {self.sizes[name]:,} bytes and was not read: all together have more than {LARGEST_TOGETHER:,}"
-                )
-                self._told(name, what)
+                what = f"has {self.sizes[name]:,} bytes and was not read: all together have more than"
+                self._report(name, f"{what} {LARGEST_TOGETHER:,}")
                 continue
             try:
                 text = read_text(self.path / name)
             except DAMAGED as error:
-                self._told(name, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+                self._report(name, f"cannot be read: {getattr(error, 'strerror', None) or error}")
                 continue
             self.left -= min(self.sizes[name], HEAD_BYTES + TAIL_BYTES)
             runs = read_log(name, text)
             if runs:
-                found.append(LogFile(name, text, tuple(runs)))
+                logs.append(LogFile(name, text, tuple(runs)))
                 self._form(name, text)
         if self.compressed:
             what = f"{', '.join(self.compressed[:10])} {'is' if len(self.compressed) == 1 else 'are'} compressed"
             self.causes.append(Cause(what, "ship the logs as text"))
-        return found
+        return logs
 
     def _form(self, name: str, text: Text) -> None:
-        """What of a log's form keeps others from reading it."""
+        """Reports what keeps others from reading a log."""
         if text.compressed:
             self.compressed.append(name)
         if text.encoding != "utf-8":
             self.causes.append(Cause(f"{name} is {text.encoding.upper()} text", "save it as UTF-8", REMARK))
         if text.skipped_bytes:
             what = f"{name} has {text.size:,} bytes; {text.skipped_bytes:,} in its middle were not read"
-            self.causes.append(Cause(what, "its head and its end were, where settings and results stand", REMARK))
+            self.causes.append(Cause(what, "its head and its end were, which have settings and results", REMARK))
 
-    def _told(self, name: str, what: str) -> None:
+    def _report(self, name: str, what: str) -> None:
         cause = Cause(f"{name} {what}", "make it readable, or smaller")
         if cause not in self.causes:
             self.causes.append(cause)
@@ -188,7 +187,7 @@ def _may_be_log(name: str) -> bool:
 
 
 def _looks_like_claims(files: _Files) -> str | None:
-    """The file that stands in the place of submission.json."""
+    """Returns the name of the file that is in the place of submission.json; None without one."""
     names = [name for name in files.sizes if name.lower().endswith(".json") and name.count("/") <= 1]
     names.sort(key=lambda name: ("submission" not in name.lower(), name.count("/"), name))
     for name in names[:20]:
@@ -198,7 +197,7 @@ def _looks_like_claims(files: _Files) -> str | None:
 
 
 def _script(texts: Mapping[str, bytes], runs: Sequence[RunLog]) -> str | None:
-    """The training script: train_gpt.py, else the one whose code or size the logs tell, else the one so named."""
+    """Returns the training script: train_gpt.py, else the one whose code or size logs have, else the one so named."""
     if CODE in texts:
         return CODE
     sources = {run.source.data.strip() for run in runs if run.source is not None}
@@ -210,21 +209,20 @@ def _script(texts: Mapping[str, bytes], runs: Sequence[RunLog]) -> str | None:
 
 
 def _local(script: str, sources: Mapping[str, Source], sizes: Mapping[str, int]) -> dict[str, int]:
-    """Bytes of the files that run with `script`: modules it imports, and code it executes, compiles or loads."""
+    """Returns bytes of the files that run with `script`: modules it imports, code it executes, compiles or loads."""
     modules = reachable(script.removesuffix(".py"), sources)
     imported = {name for module in modules for name in (*sources[module].imports, *sources[module].optional)}
     named = {name for module in modules for name in sources[module].named}
-    found = {}
-    for name, size in sizes.items():
-        last = name.rsplit("/", 1)[-1]
+
+    def runs(name: str) -> bool:
         is_module = name.endswith(".py") and name.removesuffix(".py").split("/")[0] in imported
-        if name != script and (is_module or (last in named and name.endswith(CODE_ENDINGS))):
-            found[name] = size
-    return found
+        return is_module or (name.rsplit("/", 1)[-1] in named and name.endswith(CODE_ENDINGS))
+
+    return {name: size for name, size in sizes.items() if name != script and runs(name)}
 
 
 def _files(path: Path) -> tuple[dict[str, int], list[Cause]]:
-    """Sizes of the regular files by their path in the folder, and what else lies there."""
+    """Returns sizes of the regular files by their path in the folder, and what else is there."""
     sizes: dict[str, int] = {}
     causes: list[Cause] = []
     for entry, name in _entries(path, "", _DEEPEST):
@@ -233,21 +231,21 @@ def _files(path: Path) -> tuple[dict[str, int], list[Cause]]:
             break
         outside = entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(path.resolve())
         try:
-            found = entry.stat()
+            status = entry.stat()
         except OSError as error:
             causes.append(Cause(f"{name} cannot be read: {error.strerror}", "ship the file itself"))
             continue
         if outside:
             causes.append(Cause(f"{name} is a link that leads out of the folder", "ship the file itself"))
-        elif stat.S_ISREG(found.st_mode):
-            sizes[name] = found.st_size
-        elif not stat.S_ISDIR(found.st_mode):
+        elif stat.S_ISREG(status.st_mode):
+            sizes[name] = status.st_size
+        elif not stat.S_ISDIR(status.st_mode):
             causes.append(Cause(f"{name} is no regular file", "leave it out"))
     return sizes, causes
 
 
 def _entries(path: Path, prefix: str, depth: int) -> Iterator["tuple[os.DirEntry[str], str]"]:
-    """Entries by name with their paths in the folder, hidden ones left out; linked folders are not entered."""
+    """Yields entries by name with their paths in the folder, without hidden ones; linked folders are not entered."""
     try:
         with os.scandir(path) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)

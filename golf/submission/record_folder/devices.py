@@ -9,7 +9,7 @@ _LONG = (
     r"(?:GeForce )?RTX[ -]?(?:PRO |A)?\d{4}(?: ?(?:Ti|SUPER))?"
 )
 _SHORT = r"A10|A40|L4|T4|M[1-5](?: (?:Pro|Max|Ultra))?|TPU ?v\d\w?"
-"""Names that layers, batches and values have too: they count only behind a maker's name or a number of them."""
+"""Names that layers, batches and values have too: they count only after a maker's name or a number of them."""
 _FORM = r"(?:[ -](?:80GB|PCIe|SXM\d?|NVL|HBM\d\w?)\b){0,3}"
 _MAKER = r"(?:NVIDIA|Nvidia|Tesla|Apple|AMD Instinct|Google)[ -](?:Tesla |GeForce )?"
 _COUNTED = (
@@ -26,7 +26,7 @@ _PATTERNS = (_COUNTED, _COUNTED_AFTER, _SEVERAL, _MADE, _BARE)
 
 @dataclass(frozen=True)
 class Device:
-    """A model of a GPU, and how many of them where that is told."""
+    """A model of a GPU, and how many of them where that is known."""
 
     model: str
     count: int | None = None
@@ -36,41 +36,39 @@ class Device:
 
 
 def devices_in_log(lines: Iterable[str]) -> tuple[Device, ...]:
-    """The devices that a log names, each once; case counts, for `b200/782` is a batch and `L4:0.5` a layer."""
-    found: dict[Device, None] = {}
-    for line in lines:
-        for match in _IN_LOG.finditer(line):
-            found[_device([part for part in match.groups() if part is not None])] = None
-    return _largest(found)
+    """Returns the devices that a log names, each once; case counts, for `b200/782` is a batch and `L4:0.5` a layer."""
+    return _largest(_device(match) for line in lines for match in _IN_LOG.finditer(line))
 
 
 def devices_in_text(text: str, ignore_case: bool = False) -> tuple[Device, ...]:
-    """The devices that a field or a document names, each once.
+    """Returns the devices that a field or a document names, each once.
 
-    Args: ignore_case: for fields that hold nothing but the hardware.
+    Args:
+        text: of the field or document.
+        ignore_case: for fields that hold nothing but the hardware.
     """
     flags = re.IGNORECASE if ignore_case else 0
-    found: dict[Device, None] = {}
+    devices: list[Device] = []
     for pattern in _PATTERNS:
-        for match in re.finditer(pattern, text, flags):
-            found[_device([part for part in match.groups() if part is not None])] = None
+        devices += [_device(match) for match in re.finditer(pattern, text, flags)]
         text = re.sub(pattern, " ", text, flags=flags)
-    return _largest(found)
+    return _largest(devices)
 
 
-def _device(parts: list[str]) -> Device:
-    """From a match's groups: a number of devices and a name in either order, or a name alone."""
+def _device(match: re.Match[str]) -> Device:
+    """Returns the device of a match: a number of devices and a name in either order, or a name alone."""
+    parts = [part for part in match.groups() if part is not None]
     number = next((int(part) for part in parts if part.isdigit()), None)
     name = next(part for part in parts if not part.isdigit())
-    match = _MODEL.search(name)
-    assert match is not None, name
-    return Device(re.sub(r"^GeForce ", "", match[0]), number)
+    model = _MODEL.search(name)
+    assert model is not None, name
+    return Device(model[0].removeprefix("GeForce "), number)
 
 
-def _largest(found: Iterable[Device]) -> tuple[Device, ...]:
-    """Each model once, with the largest number told of it."""
+def _largest(devices: Iterable[Device]) -> tuple[Device, ...]:
+    """Returns each model once, with the largest number of it."""
     numbers: dict[str, int | None] = {}
-    for device in found:
+    for device in devices:
         model = device.model.upper() if device.model.islower() else device.model
         numbers[model] = max(filter(None, (numbers.get(model), device.count)), default=None)
     return tuple(Device(model, count) for model, count in numbers.items())

@@ -1,8 +1,8 @@
-"""The source code that many logs begin with, told apart from the lines of the run.
+"""The source code that many logs begin with, as separate from the lines of the run.
 
 Published trainers write their own source into the log: before everything, between two bars of equals signs, or after
-the settings; with a bar at its end or with none. It is found by its form and never parsed here, so that code which is
-not valid Python is found too.
+the settings; with a bar at its end or with none. Its form identifies it; it is never parsed here, so that code which is
+not valid Python is seen too.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 _BAR = re.compile(r"={60,}\s*$")
 _BEGIN = re.compile(r"(?:[rbfu]{0,2}(?:\"\"\"|''')|import \w|from [\w.]+ import\b|#!|# -\*-|# ?\w)")
-"""What the first line of a script is like."""
+"""Forms of the first line of a script."""
 _IMPORT = re.compile(r"\s*(?:import \w|from [\w.]+ import\b)")
 _BODY = re.compile(r"(?:async )?(?:def|class) \w|(?:\w+\.)?exec\(|if __name__\b|@\w")
 _OF_THE_RUN = re.compile(
@@ -35,54 +35,47 @@ class CodeBlock:
 
     @property
     def sha256(self) -> str:
-        """Of the code, so that two are compared."""
+        """SHA-256 of the code."""
         return hashlib.sha256(self.data).hexdigest()
 
     @property
     def data(self) -> bytes:
-        """UTF-8, with one line end at its end, as a trainer that prints its source has it in its file."""
+        """The code in UTF-8, with one line end at its end, as a trainer that prints its source has it in its file."""
         return self.text.rstrip().encode() + b"\n"
 
 
 def find_code(lines: Sequence[str]) -> list[CodeBlock]:
-    """Every source that stands in a log.
-
-    Args: lines: as they stand in the file.
-    """
-    bars = [at for at, line in enumerate(lines) if line.startswith("=") and _BAR.match(line)]
-    found: list[CodeBlock] = []
-    begin = 0
-    for bar in [*bars, len(lines)]:
-        block = _in_block(lines, begin, bar, closed=bar < len(lines))
-        if block is not None:
-            found.append(block)
-        begin = bar + 1
-    return found
+    """Returns every source in a log, from the lines of its file."""
+    bars = [number for number, line in enumerate(lines) if line.startswith("=") and _BAR.match(line)]
+    begins = [0, *(bar + 1 for bar in bars)]
+    blocks = [
+        _in_block(lines, begin, bar, closed=bar < len(lines))
+        for begin, bar in zip(begins, [*bars, len(lines)], strict=True)
+    ]
+    return [block for block in blocks if block is not None]
 
 
 def _in_block(lines: Sequence[str], begin: int, bar: int, closed: bool) -> CodeBlock | None:
-    """The source in the lines between two bars, or after the last one."""
-    at = begin
-    while (start := _start(lines, at, bar)) is not None:
-        end = next((place for place in range(start, bar) if _OF_THE_RUN.match(lines[place])), bar)
+    """Returns the source in the lines between two bars, or after the last one."""
+    while (start := _start(lines, begin, bar)) is not None:
+        end = next((number for number in range(start, bar) if _OF_THE_RUN.match(lines[number])), bar)
         if end == bar and not closed:
             end = _end_of_code(lines, start, bar)
-        text = "\n".join(lines[start:end])
         if _looks_like_code(lines[start:end]):
-            return CodeBlock(start, end, text)
-        at = max(end, start + 1)
+            return CodeBlock(start, end, "\n".join(lines[start:end]))
+        begin = max(end, start + 1)
     return None
 
 
 def _start(lines: Sequence[str], begin: int, end: int) -> int | None:
-    """The first line from which on code may stand: an import is near and nothing of the run lies between."""
-    for at in range(begin, end):
-        if _BEGIN.match(lines[at]):
-            for near in range(at, min(at + _IMPORT_WITHIN, end)):
+    """Returns the first line that may begin code: an import is near and nothing of the run is between."""
+    for number in range(begin, end):
+        if _BEGIN.match(lines[number]):
+            for near in range(number, min(number + _IMPORT_WITHIN, end)):
                 if _OF_THE_RUN.match(lines[near]):
                     break
                 if _IMPORT.match(lines[near]):
-                    return at
+                    return number
     return None
 
 
@@ -91,10 +84,10 @@ def _looks_like_code(lines: Sequence[str]) -> bool:
 
 
 def _end_of_code(lines: Sequence[str], start: int, end: int) -> int:
-    """Where code ends that no bar closes and no known line follows: after its last line of a script's form."""
+    """Returns where code ends that no bar closes and no known line follows: after its last line of a script's form."""
     last = start
-    for at in range(start, end):
-        line = lines[at]
+    for number in range(start, end):
+        line = lines[number]
         if line.startswith((" ", "\t", ")", "]", "}")) or _BODY.match(line) or _IMPORT.match(line):
-            last = at
+            last = number
     return last + 1

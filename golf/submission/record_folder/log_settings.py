@@ -1,4 +1,4 @@
-"""The settings that a log tells before the first step, without what differs from run to run by its nature."""
+"""The settings in a log before the first step, without what differs from run to run by its nature."""
 
 import json
 import re
@@ -23,8 +23,8 @@ _OF_A_RUN = re.compile(
 
 
 def read_settings(lines: Sequence[str]) -> dict[str, str]:
-    """Names and values of lines that hold nothing else."""
-    found: dict[str, str] = {}
+    """Returns the names and values of lines that hold nothing else."""
+    settings: dict[str, str] = {}
     for line in lines[:_MOST_SETTINGS]:
         version, lone = _VERSION.search(line), _LONE_SETTING.fullmatch(line)
         pairs: list[tuple[str, str]] = []
@@ -39,27 +39,27 @@ def read_settings(lines: Sequence[str]) -> dict[str, str]:
             if words and all(words):
                 pairs = [(word[1], word[2]) for word in words if word is not None]
         for name, value in pairs:
-            if len(found) < _MOST_SETTINGS and not _OF_A_RUN.search(name):
-                found[name] = _without_folder(value)
-    return found
+            if len(settings) < _MOST_SETTINGS and not _OF_A_RUN.search(name):
+                settings[name] = _without_folder(value)
+    return settings
 
 
 def _without_folder(value: str) -> str:
-    """The last part of a path: where data lie differs between machines."""
+    """Returns the last part of a path: the folders of data differ between machines."""
     return value.rstrip("/").rsplit("/", 1)[-1] if re.match(r"[\w.~$-]*/", value) else value
 
 
 def _flat(name: str, text: str) -> list[tuple[str, str]]:
-    """The values of an object in JSON by their dotted names; the text itself where it is none."""
+    """Returns the values of an object in JSON by their dotted names; the text itself where it is none."""
     try:
         top = json.loads(text)
     except (ValueError, RecursionError):
         return [(name, text)]
-    found, open_parts = [], [(name, top)]
+    values, open_parts = [], [(name, top)]
     while open_parts:
         path, value = open_parts.pop()
         if isinstance(value, dict):
-            open_parts += [(f"{path}.{key}", one) for key, one in value.items()]
+            open_parts += [(f"{path}.{key}", part) for key, part in value.items()]
         else:
-            found.append((path, json.dumps(value)[:200]))
-    return found
+            values.append((path, json.dumps(value)[:200]))
+    return values

@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 LARGEST_NUMBER = 1e15
-"""What is larger is no figure of a run and is taken as not a number."""
+"""A larger number is no figure of a run and is read as not a number."""
 NUMBER = r"([-+]?(?:nan|inf|\d[\d,_]*(?:\.\d+)?(?:e[-+]?\d{1,3})?))"
 _SCALES = {"": 1.0, "bytes": 1.0, "byte": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "kib": 1024.0, "mib": 1048576.0}
 SIZE = r"(\d[\d,_]{0,30}(?:\.\d{1,9})?)\s{0,2}(bytes|byte|[KM]i?B|B)?\b"
@@ -14,31 +14,28 @@ COARSEST = 1e-3
 
 
 class ParsedNumber(NamedTuple):
-    """A number as it was written.
-
-    Attributes:
-        value: the number; not a number where it was "nan" or absurdly large.
-        unit: of its last decimal, which is what rounding or cutting off may hide.
-    """
+    """A number as it was written."""
 
     value: float
+    """Not a number where it was "nan" or absurdly large."""
     unit: float
+    """Unit of its last decimal: what rounding or cutting off may hide."""
 
     def near(self, value: float, unit: float = 0.0) -> bool:
-        """Whether it is `value` rounded to its decimals, where `value` itself was rounded to a `unit`."""
+        """Returns whether it is `value` rounded to its decimals, where `value` itself was rounded to a `unit`."""
         return abs(self.value - value) <= 0.5001 * (min(self.unit, COARSEST) + unit) + 1e-9
 
     def cut_from(self, value: float, unit: float = 0.0) -> bool:
-        """Whether it is `value` with less than one unit of its last decimal lost, cut off instead of rounded."""
+        """Returns whether it is `value` with less than one unit of its last decimal cut off instead of rounded."""
         return abs(self.value - value) < min(self.unit, COARSEST) + unit
 
     def is_size(self, size: float) -> bool:
-        """Whether it is that number of bytes, as far as it was written out."""
+        """Returns whether it is that number of bytes, as far as it was written out."""
         return abs(self.value - size) <= 0.5001 * self.unit
 
 
-def told(text: str) -> ParsedNumber | None:
-    """A number in text, thousands separated by commas or not; None where it is none."""
+def parse_number(text: str) -> ParsedNumber | None:
+    """Returns the number in a text, thousands separated by commas or not; None where it is none."""
     match = re.fullmatch(NUMBER, text.strip(), re.IGNORECASE)
     if match is None:
         return None
@@ -51,15 +48,15 @@ def told(text: str) -> ParsedNumber | None:
     return ParsedNumber(value, float(f"1e{int(exponent or 0) - decimals}"))
 
 
-def told_size(number: str, scale: str | None) -> ParsedNumber | None:
-    """A size in bytes from a match of SIZE; megabytes are decimal, MiB are not."""
-    value = told(number)
-    if value is None or not math.isfinite(value.value):
+def parse_size(number: str, scale: str | None) -> ParsedNumber | None:
+    """Returns a size in bytes from a match of SIZE; megabytes are decimal, MiB are not."""
+    parsed = parse_number(number)
+    if parsed is None or not math.isfinite(parsed.value):
         return None
     factor = _SCALES[(scale or "").lower()]
-    return ParsedNumber(value.value * factor, value.unit * factor)
+    return ParsedNumber(parsed.value * factor, parsed.unit * factor)
 
 
-def whole(text: str) -> int:
-    """An integer in text whose digits may be separated by commas."""
+def parse_int(text: str) -> int:
+    """Returns an integer whose digits may be separated by commas."""
     return int(text.replace(",", "").replace("_", ""))

@@ -1,4 +1,4 @@
-"""What a README says of runs that were made and are not reported."""
+"""Sentences of a README about runs that were made and are not reported."""
 
 import re
 
@@ -38,22 +38,24 @@ _OTHER_WORK = _pattern(r"baseline|previous|prior|tun(?:e|ing)\b|search|sweep|abl
 
 
 def left_out(text: str, known: set[int]) -> list[str]:
-    """Sentences that say that more runs were made than are reported.
+    """Returns sentences that say that more runs were made than are reported.
 
-    Args: known: the seeds that are listed or have a log.
+    Args:
+        text: of the README, or of other prose.
+        known: the seeds that are listed or have a log.
     """
-    found = []
+    sentences = []
     for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z*`#|-])|\n\s*\n|\n(?=[-*#|])", text[:200_000]):
         plain = " ".join(sentence.split())[:600]
         if _OTHER_WORK.search(plain):
             continue
         if _reports_fewer(re.sub(r"\([^)]*\)", "", plain).replace("*", ""), len(known)) or _drops(plain, known):
-            found.append(plain[:160])
-    return found
+            sentences.append(plain[:160])
+    return sentences
 
 
 def _reports_fewer(text: str, known: int) -> bool:
-    """Whether a sentence tells more runs than are known, of which fewer are reported."""
+    """Returns whether a sentence counts more runs than are known, of which fewer are reported."""
     text = " ".join(text.split())
     pairs = [(match[1], match[2]) for pattern in _FEWER if (match := pattern.search(text))]
     pairs += [(match[2], match[1]) for pattern in _MORE if (match := pattern.search(text))]
@@ -64,7 +66,7 @@ def _reports_fewer(text: str, known: int) -> bool:
 
 
 def _drops(text: str, known: set[int]) -> bool:
-    """Whether a sentence names seeds that were dropped, and that nothing else tells of."""
+    """Returns whether a sentence names seeds that were dropped and that are not known."""
     match = _DROPPED.search(text)
     if match is None:
         return False

@@ -1,13 +1,14 @@
-"""What the README.md and the scripts of a record folder tell people to run, and to install.
+"""What the README.md of a record folder says to run, and to install.
 
-Commands stand in blocks of code, in indented lines and between back-quotes. Only those are judged that are meant for
-the record folder: what follows `cd` into something else, or has its path in the repository or on a machine, is not.
+Commands are in blocks of code, in indented lines and between back-quotes. Only those count that are meant for the
+record folder: not what follows `cd` into something else, or has its path in the repository or on a machine.
 """
 
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)\s*([\w-]*)")
@@ -24,23 +25,22 @@ _INSTALLERS = re.compile(r"\b(?:pip3?|uv|conda|mamba|apt(?:-get)?|brew)\b[^\n]*?
 
 @dataclass(frozen=True)
 class Commands:
-    """What commands a text tells.
-
-    Attributes:
-        runs: files of the folder that they run.
-        requirements: files of requirements that they install from.
-        installs: the text of the commands that install something.
-    """
+    """The commands in a text."""
 
     runs: tuple[str, ...] = ()
+    """Files of the folder that they run."""
     requirements: tuple[str, ...] = ()
-    installs: str = field(default="", repr=False)
+    """Files of requirements that they install from."""
+    installs: str = ""
+    """The text of the commands that install something."""
 
 
 def commands_of(text: str, folder: str) -> Commands:
-    """The commands of a README.
+    """Returns the commands of a README.
 
-    Args: folder: the name of the record folder, by which paths into it are known.
+    Args:
+        text: of the README.
+        folder: name of the record folder, by which paths into it are known.
     """
     runs: dict[str, None] = {}
     requirements: dict[str, None] = {}
@@ -50,7 +50,7 @@ def commands_of(text: str, folder: str) -> Commands:
             words = _words(line)
             if "cd" in words:
                 away = _leaves(words, folder, away)
-            made |= {_plain(words[at + 1], folder) for at, word in enumerate(words[:-1]) if word in _MAKERS}
+            made |= {_plain(name, folder) for word, name in pairwise(words) if word in _MAKERS}
             if words[:1] in (["cp"], ["mv"], ["ln"], ["wget"], ["curl"]):
                 made.add(_plain(words[-1].rsplit("/", 1)[-1], folder))
             if away:
@@ -65,7 +65,7 @@ def commands_of(text: str, folder: str) -> Commands:
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
-    """The lines of each block of shell commands; each command between back-quotes is a block of its own."""
+    """Yields the lines of each block of shell commands; each command between back-quotes is a block of its own."""
     fence, block = None, list[str]()
     for line in text.splitlines():
         match = _FENCE.match(line)
@@ -84,24 +84,24 @@ def _blocks(text: str) -> Iterator[list[str]]:
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:
-    """Commands whose lines are continued, each whole; documents written in place are left out."""
-    whole, until = "", None
+    """Yields commands whose continued lines are joined; documents written in place are left out."""
+    command, until = "", None
     for line in lines:
         if until is not None:
             until = None if line.strip() == until else until
             continue
-        whole += line.rstrip()
-        if whole.endswith("\\"):
-            whole = whole[:-1] + " "
+        command += line.rstrip()
+        if command.endswith("\\"):
+            command = command[:-1] + " "
             continue
-        here = re.search(r"<<-?\s*['\"]?(\w+)", whole)
+        here = re.search(r"<<-?\s*['\"]?(\w+)", command)
         until = here[1] if here else None
-        yield from (part for part in re.split(r"&&|\|\||;|\|", whole) if part.strip())
-        whole = ""
+        yield from (part for part in re.split(r"&&|\|\||;|\|", command) if part.strip())
+        command = ""
 
 
 def _words(line: str) -> list[str]:
-    """The words of a command, without a prompt, comments and variables set before it."""
+    """Returns the words of a command, without a prompt, comments and variables set before it."""
     try:
         words = shlex.split(line.strip().removeprefix("$ ").removeprefix("> "), comments=True)
     except ValueError:
@@ -117,16 +117,15 @@ def _words(line: str) -> list[str]:
 
 
 def _leaves(words: list[str], folder: str, away: bool) -> bool:
-    """Whether one is out of the record folder after `cd`."""
-    at = words.index("cd") + 1
-    place = words[at].rstrip("/") if at < len(words) else "~"
-    if place.endswith(folder) or "records/" in place or "<" in place:
+    """Returns whether the shell is outside of the record folder after a `cd`."""
+    path = next(iter(words[words.index("cd") + 1 :]), "~").rstrip("/")
+    if path.endswith(folder) or "records/" in path or "<" in path:
         return False
-    return not (away and place in ("..", "-"))
+    return not (away and path in ("..", "-"))
 
 
 def _run_by(words: list[str]) -> Iterator[str]:
-    """Files that a command runs: the first word that is a script, after one that runs scripts, or `./script`."""
+    """Yields files that a command runs: the first word that is a script, after one that runs scripts, or `./script`."""
     if not words:
         return
     first = words[0].rsplit("/", 1)[-1] if not words[0].startswith("./") else words[0]
@@ -141,9 +140,9 @@ def _run_by(words: list[str]) -> Iterator[str]:
 
 
 def _required_by(words: list[str]) -> Iterator[str]:
-    """Files of requirements that a command installs from."""
+    """Yields files of requirements that a command installs from."""
     if "install" in words or "sync" in words:
-        yield from (words[at + 1] for at, word in enumerate(words[:-1]) if word in ("-r", "--requirement"))
+        yield from (name for word, name in pairwise(words) if word in ("-r", "--requirement"))
 
 
 def _is_of_folder(name: str, folder: str) -> bool:
@@ -153,6 +152,6 @@ def _is_of_folder(name: str, folder: str) -> bool:
 
 
 def _plain(name: str, folder: str) -> str:
-    """A path below the record folder."""
+    """Returns a path below the record folder."""
     parts = PurePosixPath(name).parts
     return "/".join(parts[parts.index(folder) + 1 :] if folder in parts else parts)

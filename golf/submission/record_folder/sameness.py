@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from golf.compliance.points import FAILED, REMARK, Cause, PointResult, not_applicable, weighed
+from golf.compliance.points import FAILED, REMARK, Cause, Evidence, PointResult, not_applicable, weighed
 from golf.config.rules import MIN_SEEDS, NON_RECORD
 from golf.submission.record_folder.claim_names import OTHERS
-from golf.submission.record_folder.claimed import ClaimedRuns, same_configuration
+from golf.submission.record_folder.claimed import ClaimedRuns
+from golf.submission.record_folder.claims import Json
+from golf.submission.record_folder.configurations import same_configuration
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.figures import NO_LOG
 from golf.submission.record_folder.logs import RunLog
@@ -15,7 +16,7 @@ from golf.submission.record_folder.prose import left_out
 
 _SAME = "run all seeds with the same code and settings"
 _ENVIRONMENT = re.compile(r"^(?:python|pytorch|torch|cuda|versions\..*)$")
-"""Settings that tell of the environment: a difference is worth a remark."""
+"""Settings of the environment: a difference is a remark."""
 _OF_ANOTHER_KIND = re.compile(
     r"ablat|baseline|control|compar|diag|probe|debug|smoke|sweep|failed|crash|scout|no_|without|warm", re.IGNORECASE
 )
@@ -25,7 +26,7 @@ _SEED_FIELD = re.compile(r"seed|(?:^|_)runs?(?:$|_)", re.IGNORECASE)
 
 
 def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
-    """Point 7: number of seeds; one code, configuration, environment and data in all logs."""
+    """Returns the result on point 7: number of seeds; one code, configuration, environment and data in all logs."""
     runs = (*claimed.runs, *claimed.kin)
     if folder.runs and folder.claims.claims_nothing:
         return not_applicable(7, "no result is claimed: which runs are meant is not told", {"logs": len(runs)})
@@ -33,7 +34,7 @@ def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> P
     differing = {name: values for name, values in compared.items() if len(values) > 1}
     causes = [*_seeds(claimed, track), *_differences(differing)]
     evidence = {
-        "seeds": [one.key for one in claimed.results if isinstance(one.key, int)],
+        "seeds": [result.key for result in claimed.results if isinstance(result.key, int)],
         "logs": len(runs),
         "settings_compared": len(compared),
         "settings_differing": sorted(differing)[:20] or 0,
@@ -42,9 +43,9 @@ def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> P
 
 
 def _seeds(claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
-    """Too few seeds with a log, and one seed under several names."""
-    runs = [*(run for one in claimed.results if one.score is not None or not claimed.scored for run in one.logs[:1])]
-    runs += claimed.kin
+    """Yields too few seeds with a log, and one seed under several names."""
+    ended = [result for result in claimed.results if result.score is not None or not claimed.scored]
+    runs = [*(run for result in ended for run in result.logs[:1]), *claimed.kin]
     logged = [run.seed if run.seed is not None else run.seed_of_name for run in runs]
     known = {seed for seed in logged if seed is not None}
     number = len(known) + logged.count(None)
@@ -55,38 +56,34 @@ def _seeds(claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
     for run in wrong:
         yield Cause(f"{run.name} says seed {run.seed}", "name the log by the seed that ran")
     if number < MIN_SEEDS:
-        unscored = any(run.scores for run in runs) and any(one.score is None for one in claimed.results)
+        unscored = any(run.scores for run in runs) and any(result.score is None for result in claimed.results)
         have = f"{number} {'has' if number == 1 else 'have'} a {'result' if unscored else 'log'}"
         if track == NON_RECORD:
-            yield Cause(
-                f"{have}; records are shown with {MIN_SEEDS} seeds", "the non-record track asks for none", REMARK
-            )
+            text = f"{have}; records are shown with {MIN_SEEDS} seeds"
+            yield Cause(text, "the non-record track asks for none", REMARK)
         else:
             yield Cause(f"{MIN_SEEDS} seeds are needed, {have}", "run more seeds, or add their logs")
 
 
 def _differences(differing: Mapping[str, set[str]]) -> Iterator[Cause]:
-    """Settings that are not the same in all logs: of the environment a remark, others a failure."""
-    for level, names in (
-        (FAILED, [name for name in sorted(differing) if not _ENVIRONMENT.match(name)]),
-        (REMARK, [name for name in sorted(differing) if _ENVIRONMENT.match(name)]),
-    ):
+    """Yields settings that are not the same in all logs: of the environment a remark, others a failure."""
+    for level in (FAILED, REMARK):
+        names = [name for name in sorted(differing) if (_ENVIRONMENT.match(name) is not None) == (level == REMARK)]
+        values = {name: " | ".join(_short(value) for value in sorted(differing[name])[:3]) for name in names[:5]}
         if names:
-            shown = (
-                f"{name} ({' | '.join(_short(value) for value in sorted(differing[name])[:3])})" for name in names[:5]
-            )
+            shown = ", ".join(f"{name} ({text})" for name, text in values.items())
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            yield Cause(f"the logs differ in {', '.join(shown)}{more}", _SAME, level)
+            yield Cause(f"the logs differ in {shown}{more}", _SAME, level)
 
 
 def _short(value: str) -> str:
-    """A value for reading: hashes have twelve digits."""
+    """Returns a value for reading: hashes have twelve digits."""
     return value[:12] if re.fullmatch(r"[0-9a-f]{40,}", value) else value[:60]
 
 
 def _settings(runs: Sequence[RunLog]) -> dict[str, set[str]]:
-    """Values of every setting that two logs or more tell."""
-    found: dict[str, list[str]] = {}
+    """Returns the values of every setting that two logs or more have."""
+    values: dict[str, list[str]] = {}
     for run in runs:
         hashed = run.code_sha256 is not None or run.source is not None
         own = {
@@ -99,22 +96,23 @@ def _settings(runs: Sequence[RunLog]) -> dict[str, set[str]]:
             "world size": run.world_size,
         }
         plain = {name: _without_seed(value, run.seed) for name, value in run.settings.items()}
-        for name, value in {**plain, **{name: one for name, one in own.items() if one is not None}}.items():
-            found.setdefault(name, []).append(str(value))
-    return {name: set(values) for name, values in found.items() if len(values) > 1}
+        known = {name: fact for name, fact in own.items() if fact is not None}
+        for name, value in {**plain, **known}.items():
+            values.setdefault(name, []).append(str(value))
+    return {name: set(of_logs) for name, of_logs in values.items() if len(of_logs) > 1}
 
 
 def _without_seed(value: str, seed: int | None) -> str:
-    """A setting's value with the run's seed taken out, which names of runs have behind a mark or the word."""
+    """Returns a setting's value without the run's seed, which names of runs have behind a mark or the word."""
     return value if seed is None else re.sub(rf"(?<=[a-z][_-]){seed}(?!\d)|(?<=seed){seed}(?!\d)", "SEED", value)
 
 
 def listed(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
-    """Point 25: every run that the folder shows or names is listed; others cannot be seen."""
-    seeds = {*folder.claims.seeds} or {one.key for one in claimed.results if isinstance(one.key, int)}
+    """Returns the result on point 25: every run that the folder shows or names is listed; others cannot be seen."""
+    seeds = {*folder.claims.seeds} or {result.key for result in claimed.results if isinstance(result.key, int)}
     logged = {run.seed for run in folder.runs if run.seed is not None}
-    evidence: dict[str, Any] = {"seeds_listed": sorted(seeds), "seeds_logged": sorted(logged)}
-    evidence |= {"other_runs": len(claimed.others), "runs_elsewhere": None}
+    evidence: Evidence = {"seeds_listed": sorted(seeds), "seeds_logged": sorted(logged)}
+    evidence["other_runs"] = len(claimed.others)
     if not folder.runs:
         return not_applicable(25, NO_LOG, evidence)
     causes = [*_left_out(folder, claimed, seeds), *_disclosed(folder, seeds, logged)]
@@ -124,7 +122,7 @@ def listed(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
 
 
 def _left_out(folder: RecordFolder, claimed: ClaimedRuns, seeds: set[int]) -> Iterator[Cause]:
-    """Runs of the same configuration whose logs lie here and whose seeds are not listed."""
+    """Yields runs of the same configuration whose logs are here and whose seeds are not listed."""
     own = claimed.runs
     if not folder.claims.seeds:
         return
@@ -133,56 +131,59 @@ def _left_out(folder: RecordFolder, claimed: ClaimedRuns, seeds: set[int]) -> It
     named = [(run.seed if run.seed is not None else run.seed_of_name, run) for run in more]
     left = {seed: run.name for seed, run in named if seed is not None and seed not in seeds}
     if left:
-        what = f"runs of the seeds {sorted(left)} are here and not listed ({', '.join(sorted(left.values())[:5])})"
-        yield Cause(what, "list all runs of the configuration")
+        text = f"runs of the seeds {sorted(left)} are here and not listed ({', '.join(sorted(left.values())[:5])})"
+        yield Cause(text, "list all runs of the configuration")
 
 
 def _disclosed(folder: RecordFolder, seeds: set[int], logged: set[int]) -> Iterator[Cause]:
-    """Runs that submission.json or README.md names, and that are neither listed nor logged."""
+    """Yields runs that submission.json or README.md names, and that are neither listed nor logged."""
     remedy = "list all runs, add their logs"
-    named = _named_seeds(folder.claims.fields, ()) - seeds - logged
+    named = _named_seeds(dict(folder.claims.fields), ()) - seeds - logged
     if named:
         shown = " and ".join(map(str, sorted(named)[:10]))
         yield Cause(f"{folder.claims.file} names the seeds {shown}, neither listed nor logged", remedy)
-    numbers = [value for name, value in folder.claims.fields.items() if _RUNS_MADE.match(name) and type(value) is int]
+    numbers = _whole_numbers([value for name, value in folder.claims.fields.items() if _RUNS_MADE.match(name)])
     made = max((number for number in numbers if number < 1000), default=0)
     if not named and made > len(seeds | logged) > 0:
         yield Cause(f"{folder.claims.file} tells {made} runs, {len(seeds)} are listed", remedy)
-    for file, text in ((folder.claims.file, ". ".join(_texts(folder.claims.fields))), ("README.md", folder.readme)):
+    for file, text in (
+        (folder.claims.file, ". ".join(_texts(dict(folder.claims.fields)))),
+        ("README.md", folder.readme),
+    ):
         left = [] if named else left_out(text, seeds | logged)
         if left:
             yield Cause(f'{file} says "{left[0]}"', remedy)
 
 
-def _named_seeds(value: Any, path: tuple[str, ...]) -> set[int]:
-    """Seeds in fields whose names say that they hold seeds or runs: keys of results, and lists of whole numbers."""
+def _named_seeds(value: Json, path: tuple[str, ...]) -> set[int]:
+    """Returns seeds in fields whose names say so: keys of results, and lists of whole numbers."""
     if len(path) > 6 or any(OTHERS.search(name) for name in path):
         return set()
-    found: set[int] = set()
+    seeds: set[int] = set()
     holds = any(_SEED_FIELD.search(name) for name in path)
-    if isinstance(value, Mapping):
-        for name, one in value.items():
+    if isinstance(value, dict):
+        for name, part in value.items():
             match = re.fullmatch(r"(?:seed)?[ _-]?(\d{1,6})", name.strip(), re.IGNORECASE)
-            if match is not None and holds and one is not None:
-                found.add(int(match[1]))
-            found |= _named_seeds(one, (*path, name))
-        if type(value.get("seed")) is int:
-            found.add(value["seed"])
+            if match is not None and holds and part is not None:
+                seeds.add(int(match[1]))
+            seeds |= _named_seeds(part, (*path, name))
+        seeds |= _whole_numbers([value.get("seed")])
     elif isinstance(value, list) and path and re.search(r"seeds", path[-1], re.IGNORECASE):
-        found |= {one for one in value if type(one) is int and 0 <= one < 10**6}
+        seeds |= {seed for seed in _whole_numbers(value) if 0 <= seed < 10**6}
     elif isinstance(value, list):
-        for one in value[:200]:
-            found |= _named_seeds(one, path)
-    return found
+        for part in value[:200]:
+            seeds |= _named_seeds(part, path)
+    return seeds
 
 
-def _texts(value: Any, depth: int = 0) -> Iterator[str]:
-    """Every text in an object."""
+def _whole_numbers(values: Sequence[Json]) -> set[int]:
+    return {value for value in values if isinstance(value, int) and not isinstance(value, bool)}
+
+
+def _texts(value: Json, depth: int = 0) -> Iterator[str]:
+    """Yields every text in an object."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping) and depth < 6:
-        for one in value.values():
-            yield from _texts(one, depth + 1)
-    elif isinstance(value, list) and depth < 6:
-        for one in value[:200]:
-            yield from _texts(one, depth + 1)
+    elif isinstance(value, (dict, list)) and depth < 6:
+        for part in list(value.values()) if isinstance(value, dict) else value[:200]:
+            yield from _texts(part, depth + 1)

@@ -1,4 +1,4 @@
-"""What can be seen in somebody else's Python file without running it: imports, files that it opens, code it executes.
+"""What is seen of somebody else's Python file without running it: imports, files that it opens, code it executes.
 
 The text is parsed, never compiled or imported. Code that is packed in the file is unpacked as data and read like the
 rest.
@@ -31,7 +31,7 @@ _DISTRIBUTIONS = {
     "python_minifier": "python-minifier",
     "google": "protobuf",
 }
-"""What brings a module whose name is another."""
+"""Distributions of modules whose name is another."""
 _ALSO_CALLED = {
     "flash-attn-3": ("flash-attn", "flash attention", "flashattention", "flash-attention", "fa3", "flash_attn"),
     "flash-attn": ("flash attention", "flashattention", "flash-attention", "flash_attn"),
@@ -46,45 +46,16 @@ _WRITERS = {"save", "write_text", "write_bytes", "savez", "dump"}
 _ELSEWHERE = ("data/", "./data/", "logs/", "./logs/", "/", "~", "..", "http")
 """Beginnings of paths that a record folder need not hold."""
 _MADE_BY_RUNNING = re.compile(r"final_model|\.(?:pt|pth|ptz|log|tmp|ckpt)$|checkpoint")
-"""Files that a training leaves."""
+"""Files that a training writes."""
 CODE_ENDINGS = (
-    *(
-        ".py",
-        ".pyx",
-        ".c",
-        ".cc",
-        ".cpp",
-        ".cxx",
-        ".cu",
-        ".cuh",
-        ".h",
-        ".hpp",
-        ".s",
-        ".rs",
-        ".so",
-        ".ptx",
-        ".cubin",
-        ".sh",
-    ),
-    *(".js", ".pl", ".lua", ".jl", ".pyc", ".whl", ".zip"),
+    *(".py", ".pyx", ".pyc", ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hpp", ".s", ".rs", ".so", ".ptx"),
+    *(".cubin", ".sh", ".js", ".pl", ".lua", ".jl", ".whl", ".zip"),
 )
-"""Of files that are code when the script names them."""
-_COMMANDS = (
-    "gcc",
-    "g++",
-    "cc",
-    "c++",
-    "clang",
-    "clang++",
-    "nvcc",
-    "python",
-    "python3",
-    "bash",
-    "sh",
-    "make",
-    "rustc",
-    "hipcc",
-)
+"""Endings of files that are code when the script names them."""
+_COMMANDS = {
+    *("gcc", "g++", "cc", "c++", "clang", "clang++", "nvcc", "hipcc", "rustc", "make", "python", "python3"),
+    *("bash", "sh"),
+}
 _NEWER_PYTHONS = tuple(f"python3.{minor}" for minor in range(20, sys.version_info.minor, -1))
 _SYNTAX_OF_3_12 = re.compile(rb"^\s*(?:type \w+\s*[\[=]|(?:async )?def \w+\[|class \w+\[)", re.MULTILINE)
 """Type parameters and aliases (PEP 695)."""
@@ -92,56 +63,51 @@ _SYNTAX_OF_3_12 = re.compile(rb"^\s*(?:type \w+\s*[\[=]|(?:async )?def \w+\[|cla
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed file.
-
-    Attributes:
-        error: why it is no Python; imports are then only looked for line by line.
-        newer_python: the version of Python that reads it, where the one that runs here does not; else "".
-        imports: top names that it cannot do without.
-        optional: those whose absence it catches, or that it imports under a condition.
-        conditional: of these the ones under a condition.
-        opened: relative paths that it reads and does not write, where they are written out in the code.
-        named: names of files of code in its literals, which it may execute, compile or load.
-        packed: whether it executes code that it unpacks.
-        layers: the texts that it unpacks and executes.
-    """
+    """What is seen of a file, together with the code that it unpacks and executes."""
 
     error: str = ""
+    """Why it is no Python; imports are then only looked for line by line."""
     newer_python: str = ""
+    """The version of Python that reads it, where the one that runs here does not; else empty."""
     imports: frozenset[str] = frozenset()
+    """Top-level modules that it cannot do without."""
     optional: frozenset[str] = frozenset()
+    """Modules whose absence it catches, or that it imports under a condition."""
     conditional: frozenset[str] = frozenset()
+    """The optional ones under a condition."""
     opened: frozenset[str] = frozenset()
+    """Relative paths that it reads and does not write, where they are written out in the code."""
     named: frozenset[str] = frozenset()
+    """Names of files of code in its literals, which it may execute, compile or load."""
     packed: bool = False
+    """Whether it executes code that it unpacks."""
     layers: tuple[bytes, ...] = ()
+    """The texts that it unpacks and executes."""
 
 
 def read_source(data: bytes) -> Source:
-    """The facts of a Python file, together with those of the code that it unpacks and executes."""
-    first = _read_layer(data)
-    layers: list[bytes] = list(first.layers)
-    sources = [first]
-    for at in range(MOST_LAYERS):
-        if at < len(layers):
-            sources.append(_read_layer(layers[at]))
-            layers += sources[-1].layers
-    needed = frozenset[str]().union(*(one.imports for one in sources))
+    """Returns what is seen of a Python file, together with the code that it unpacks and executes."""
+    sources = [_read_layer(data)]
+    layers = list(sources[0].layers)
+    while len(sources) <= min(len(layers), MOST_LAYERS):
+        sources.append(_read_layer(layers[len(sources) - 1]))
+        layers += sources[-1].layers
+    imports = frozenset[str]().union(*(source.imports for source in sources))
     return Source(
-        error=first.error,
-        newer_python=max(one.newer_python for one in sources),
-        imports=needed,
-        optional=frozenset[str]().union(*(one.optional for one in sources)) - needed,
-        conditional=frozenset[str]().union(*(one.conditional for one in sources)) - needed,
-        opened=frozenset[str]().union(*(one.opened for one in sources)),
-        named=frozenset[str]().union(*(one.named for one in sources)),
-        packed=any(one.packed for one in sources),
+        error=sources[0].error,
+        newer_python=max(source.newer_python for source in sources),
+        imports=imports,
+        optional=frozenset[str]().union(*(source.optional for source in sources)) - imports,
+        conditional=frozenset[str]().union(*(source.conditional for source in sources)) - imports,
+        opened=frozenset[str]().union(*(source.opened for source in sources)),
+        named=frozenset[str]().union(*(source.named for source in sources)),
+        packed=any(source.packed for source in sources),
         layers=tuple(layers[:MOST_LAYERS]),
     )
 
 
 def syntax_error(data: bytes) -> str:
-    """Why the Python that runs here cannot parse a text; empty where it can."""
+    """Returns why the Python that runs here cannot parse a text; empty where it can."""
     try:
         _parsed(data)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -179,15 +145,12 @@ def _read_layer(data: bytes) -> Source:
 
 
 def newer_python(data: bytes, error: str) -> str:
-    """The version of Python, newer than the one that runs here, that parses a text: "3.12", or "" where none does.
+    """Returns the version of Python, newer than the one that runs here, that parses a text: "3.12", or "" for none.
 
-    Of the interpreters at hand the newest one only parses it. Where none is at hand, the error decides whether it is of
-    a kind that a newer version cured.
+    The newest installed interpreter parses the text, and only that. Without one it counts whether the error is of a
+    kind that a newer version cured.
     """
-    cured = (
-        "f-string" in error or _SYNTAX_OF_3_12.search(data) is not None
-    )  # f-strings: PEP 701, the same quotes inside
-    if not cured:
+    if "f-string" not in error and _SYNTAX_OF_3_12.search(data) is None:  # PEP 701: the same quotes inside
         return ""
     for name in _NEWER_PYTHONS:
         path = shutil.which(name)
@@ -208,7 +171,7 @@ def newer_python(data: bytes, error: str) -> str:
 
 
 def _imports(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """Modules that it needs, those that it can do without, and of these the ones that it imports under a condition."""
+    """Returns modules that it needs, those that it can do without, and which of these it imports under a condition."""
     caught = {
         id(inner)
         for node in ast.walk(tree)
@@ -243,13 +206,13 @@ def _catches_import(handler: ast.ExceptHandler) -> bool:
 
 
 def _opened(calls: Iterable[ast.Call]) -> set[str]:
-    """Relative paths in the code that are read and nowhere written."""
+    """Returns relative paths in the code that are read and nowhere written."""
     read, written = set[str](), set[str]()
     for call in calls:
         function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        paths = {path for path in map(_path_in, _places(call)) if path}
-        modes = [one.value for one in [*call.args[1:2], *(k.value for k in call.keywords if k.arg == "mode")]
-                 if isinstance(one, ast.Constant) and isinstance(one.value, str)]  # fmt: skip
+        paths = {path for path in map(_path_in, _path_arguments(call)) if path}
+        arguments = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+        modes = [str(argument.value) for argument in arguments if isinstance(argument, ast.Constant)]
         if function in _WRITERS or (function == "open" and any(set(mode) & set("wax+") for mode in modes)):
             written |= paths
         elif function in _ASKERS:
@@ -259,15 +222,16 @@ def _opened(calls: Iterable[ast.Call]) -> set[str]:
     return {path for path in read - written if not path.startswith(_ELSEWHERE) and not _MADE_BY_RUNNING.search(path)}
 
 
-def _places(call: ast.Call) -> list[ast.expr]:
-    """Where a call may have its path: its arguments, and what its method is called on."""
+def _path_arguments(call: ast.Call) -> list[ast.expr]:
+    """Returns what of a call may be a path: its arguments, and what its method is called on."""
     owner = [call.func.value] if isinstance(call.func, ast.Attribute) else []
-    named = [one.value for one in call.keywords if one.arg in ("file", "path", "filename", "model_file", "fname")]
+    names = ("file", "path", "filename", "model_file", "fname")
+    named = [keyword.value for keyword in call.keywords if keyword.arg in names]
     return [*call.args[:2], *named, *owner]
 
 
 def _path_in(node: ast.expr) -> str:
-    """The path that is written out in an argument, also within Path(...) or open(...)."""
+    """Returns the path that is written out in an argument, also within Path(...) or open(...); empty without one."""
     if isinstance(node, ast.Call) and node.args and getattr(node.func, "id", "") in ("Path", "open"):
         node = node.args[0]
     if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
@@ -277,7 +241,7 @@ def _path_in(node: ast.expr) -> str:
 
 
 def _named(tree: ast.Module) -> Iterator[str]:
-    """The last parts of paths to code in its literals: a literal that is a path, or a command's arguments."""
+    """Yields the last parts of paths to code in its literals: a literal that is a path, or a command's arguments."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) <= 500:
             words = node.value.split()
@@ -286,22 +250,23 @@ def _named(tree: ast.Module) -> Iterator[str]:
 
 
 def missing_requirements(source: Source, requirements: str, beside: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Imports that neither Python, the competition's environment, `requirements` nor modules `beside` it bring.
+    """Returns imports that nothing provides: those that it needs, and those whose absence it catches.
 
-    Args: requirements: requirements.txt; what its comments name counts too, for not all packages are on an index.
-    Returns: those that it needs, and those whose absence it catches.
+    Args:
+        source: of the file.
+        requirements: requirements.txt; what its comments name counts too, for not all packages are on an index.
+        beside: modules in the same folder.
     """
-    there = ALWAYS_THERE | sys.stdlib_module_names | set(beside) | {"__future__"}
+    provided = ALWAYS_THERE | sys.stdlib_module_names | set(beside) | {"__future__"}
 
     def absent(names: Iterable[str]) -> list[str]:
-        brought = (name for name in names if name not in there)
-        return sorted(name for name in brought if not is_named(name, requirements))
+        return sorted(name for name in names if name not in provided and not is_named(name, requirements))
 
     return absent(source.imports), absent(source.optional)
 
 
 def is_named(module: str, text: str) -> bool:
-    """Whether a text names what brings a module, by one of its names."""
+    """Returns whether a text names the distribution of a module, by one of its names."""
     distribution = _canonical(_DISTRIBUTIONS.get(module, module))
     names = {_canonical(module), distribution, *_ALSO_CALLED.get(distribution, ())}
     plain = re.sub(r"[-_.]+", "-", text.lower())
@@ -316,10 +281,10 @@ def _canonical(name: str) -> str:
 
 
 def reachable(first: str, sources: Mapping[str, Source]) -> list[str]:
-    """The modules that `first` imports or executes from those beside it, and what these do, in the order found."""
-    found = [first]
-    for name in found:
+    """Returns `first` and the modules beside it that it imports or executes, directly or through others."""
+    modules = [first]
+    for name in modules:
         wanted = sources[name].imports | sources[name].optional
         wanted |= {file.removesuffix(".py") for file in sources[name].named if file.endswith(".py")}
-        found += sorted(other for other in sources if other in wanted and other not in found)
-    return found
+        modules += sorted(other for other in sources if other in wanted and other not in modules)
+    return modules

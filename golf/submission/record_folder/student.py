@@ -12,8 +12,8 @@ from typing import Any
 
 from golf.config.rules import P_CLAIM, P_LOOSE
 
-_NODES, _REACH = 8_000, 3.5
-"""Nodes of the quadrature on each side, and where it ends: an angle has changed by 1e-22 of its range there."""
+_REACH = 3.5
+"""Where the quadrature ends: an angle is within 1e-22 of the ends of its range there."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ def t_tail(statistic: float, freedom: float) -> float:
     With t = sqrt(freedom) * cot(angle) it is the integral of sin(angle)^(freedom - 1) from 0 to the statistic's angle
     over that from 0 to pi; double exponential quadrature keeps its relative accuracy far out in the tail.
     """
-    end = math.atan2(math.sqrt(freedom), statistic)
+    end, nodes = math.atan2(math.sqrt(freedom), statistic), math.ceil(100 + 9 * math.sqrt(freedom))
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
     total = 0.0
-    for node in range(-_NODES, _NODES + 1):
-        stretched = math.pi / 2 * math.sinh(_REACH * node / _NODES)
+    for node in range(-nodes, nodes + 1):
+        stretched = math.pi / 2 * math.sinh(_REACH * node / nodes)
         angle = end / (1.0 + math.exp(-2.0 * stretched))
-        slope = math.cosh(_REACH * node / _NODES) / math.cosh(stretched) ** 2
+        slope = math.cosh(_REACH * node / nodes) / math.cosh(stretched) ** 2
         total += slope * math.sin(angle) ** (freedom - 1.0)
-    return min(1.0, scale * end * math.pi / 4 * _REACH / _NODES * total)
+    return min(1.0, scale * end * math.pi / 4 * _REACH / nodes * total)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Text files of a record folder: bounded reading, encodings, line ends, and what stands before the lines of a log.
+"""Text files of a record folder: bounded reading, encodings, line ends, and what comes before the lines of a log.
 
 Nothing is executed and no file is read beyond its limit, so that a hostile folder costs seconds at most.
 """
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HEAD_BYTES, TAIL_BYTES = 1 << 19, 1 << 20
-"""What is read of a log that is larger than both: its begin has the settings, its end has the results."""
+"""Bytes that are read of a log that is larger than both: its head has the settings, its tail has the results."""
 MOST_UNPACKED = 64 << 20
-"""Bytes that a compressed log may unpack to."""
+"""Most bytes that a compressed log may unpack to."""
 _STAMPS = re.compile(
     r"(?:\x1b\[[0-9;]{0,20}m"  # a terminal's colours
     r"|\d{9,13}\.\d{1,9} "  # seconds since 1970
@@ -29,31 +29,26 @@ _STAMPS = re.compile(
 
 @dataclass(frozen=True)
 class Text:
-    """A text file.
-
-    Attributes:
-        text: its content with "\\n" at the ends of lines.
-        encoding: "utf-8", "utf-16" or another name.
-        compressed: whether it is a gzip file.
-        crlf: whether its lines end in "\\r\\n".
-        skipped_bytes: bytes in the middle that were not read.
-        size: bytes of the file.
-    """
+    """A text file."""
 
     text: str
+    """Its content with "\\n" at the ends of lines."""
     encoding: str = "utf-8"
+    """"utf-8", "utf-16" or another name."""
     compressed: bool = False
-    crlf: bool = False
+    """Whether it is a gzip file."""
     skipped_bytes: int = 0
+    """Bytes in the middle that were not read."""
     size: int = 0
+    """Bytes of the file."""
 
     def lines(self) -> list[str]:
-        """Its lines; a progress bar's states, which end in a carriage return, are lines of their own."""
+        """Returns its lines; a progress bar's states, which end in a carriage return, are lines of their own."""
         return self.text.replace("\r", "\n").split("\n")
 
 
 def read_text(path: Path) -> Text:
-    """A text file, its middle left out where it is large.
+    """Reads a text file, without its middle where it is large.
 
     Raises: OSError when it cannot be read; EOFError and zlib.error when it is a damaged gzip file.
     """
@@ -73,7 +68,7 @@ def read_text(path: Path) -> Text:
 
 
 def _unzipped(file: io.BufferedReader) -> bytes:
-    """Head and tail of a gzip file's content."""
+    """Returns head and tail of a gzip file's content."""
     head, tail, length = b"", b"", 0
     with gzip.GzipFile(fileobj=file) as unzipped:
         while length < MOST_UNPACKED and (part := unzipped.read(1 << 20)):
@@ -86,18 +81,15 @@ def _unzipped(file: io.BufferedReader) -> bytes:
 
 
 def decoded(data: bytes, size: int | None = None, compressed: bool = False, skipped_bytes: int = 0) -> Text:
-    """Bytes as text; what its encoding does not allow is replaced."""
+    """Returns bytes as text; what its encoding does not allow is replaced."""
     encoding = encoding_of(data)
     text = data.decode(encoding, "replace").removeprefix("\ufeff")
-    crlf = "\r\n" in text
-    text = re.sub(r"\r+\n", "\n", text) if crlf else text
-    return Text(
-        text, encoding.removesuffix("-sig"), compressed, crlf, skipped_bytes, len(data) if size is None else size
-    )
+    text = re.sub(r"\r+\n", "\n", text)
+    return Text(text, encoding.removesuffix("-sig"), compressed, skipped_bytes, len(data) if size is None else size)
 
 
 def encoding_of(data: bytes) -> str:
-    """The encoding that a file's first bytes tell; UTF-8 where they tell none."""
+    """Returns the encoding that a file's first bytes show; UTF-8 where they show none."""
     if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -110,7 +102,7 @@ def encoding_of(data: bytes) -> str:
 
 
 def plain_line(line: str) -> str:
-    """A line of a log without the time, rank, level or comment mark before it."""
+    """Returns a line of a log without the time, rank, level or comment mark before it."""
     for _ in range(4):
         match = _STAMPS.match(line)
         if match is None:

@@ -1,4 +1,4 @@
-"""Whether the steps, times and tokens that a submission.json tells are those of the logs."""
+"""Whether the steps, times and tokens in a submission.json are those of the logs."""
 
 import statistics
 from collections.abc import Iterator
@@ -14,51 +14,51 @@ _OFF_EVALUATION_SECONDS = 1.0
 """By which an evaluation's may: a script may time it around the loop."""
 
 
-def time_causes(one: ClaimedRun, claims: Claims) -> Iterator[Cause]:
-    """Steps, times and tokens of a seed, or of the only run, that its logs do not tell."""
-    yield from _training(one, claims)
+def time_causes(result: ClaimedRun, claims: Claims) -> Iterator[Cause]:
+    """Yields steps, times and tokens of a seed, or of the only run, that its logs do not have."""
+    yield from _training(result, claims)
+    times = _evaluation_times(result)
     for name, scale in (("eval_seconds", 1.0), ("eval_ms", 1000.0)):
-        number, known = claims.numbers.get(name), _evaluation_times(one)
-        if number is None or not known:
+        number = claims.numbers.get(name)
+        if number is None or not times:
             continue
         slack = _OFF_EVALUATION_SECONDS * scale + number.unit
-        if all(abs(number.value - scale * seconds) > slack for seconds in known):
-            own = one.score.seconds if one.score is not None else None
-            nearest = own or min(known, key=lambda seconds: abs(number.value - scale * seconds))
-            yield Cause(
-                f"{one}: {claims.name_of(name)} is {number.value:,.10g}, in its log {scale * nearest:,.10g}", CORRECT
-            )
+        if all(abs(number.value - scale * seconds) > slack for seconds in times):
+            own = result.score.seconds if result.score is not None else None
+            nearest = own or min(times, key=lambda seconds: abs(number.value - scale * seconds))
+            text = f"{result}: {claims.name_of(name)} is {number.value:,.10g}, in its log {scale * nearest:,.10g}"
+            yield Cause(text, CORRECT)
 
 
-def _evaluation_times(one: ClaimedRun) -> list[float]:
-    """Every time of an evaluation that the logs of a result tell, and their sum."""
-    times = [score.seconds for run in one.logs for score in run.scores if score.seconds is not None]
-    whole = [run.eval_seconds for run in one.logs if run.eval_seconds is not None]
-    return [*times, *whole, *([sum(times)] if len(times) > 1 else [])]
+def _evaluation_times(result: ClaimedRun) -> list[float]:
+    """Returns every time of an evaluation in the logs of a result, and their sum."""
+    times = [score.seconds for run in result.logs for score in run.scores if score.seconds is not None]
+    totals = [run.eval_seconds for run in result.logs if run.eval_seconds is not None]
+    return [*times, *totals, *([sum(times)] if len(times) > 1 else [])]
 
 
-def _training(one: ClaimedRun, claims: Claims) -> Iterator[Cause]:
-    """Steps and seconds of the training, and tokens of the validation."""
-    run = one.trained
+def _training(result: ClaimedRun, claims: Claims) -> Iterator[Cause]:
+    """Yields steps and seconds of the training, and tokens of the validation, that the log does not have."""
+    run = result.trained
     seconds = run.train_seconds if run is not None else None
-    unit = 0.0 if seconds is None else seconds.unit
+    slack = _OFF_SECONDS + (0.0 if seconds is None else seconds.unit)
     figures = [
         ("steps", None if run is None else run.steps, 0.0, FAILED),
-        ("train_seconds", None if seconds is None else seconds.value, _OFF_SECONDS + unit, FAILED),
-        ("train_ms", None if seconds is None else 1000 * seconds.value, 1000 * (_OFF_SECONDS + unit), FAILED),
-        ("val_tokens", None if one.scored is None else one.scored.validation_tokens, 0.0, REMARK),
+        ("train_seconds", None if seconds is None else seconds.value, slack, FAILED),
+        ("train_ms", None if seconds is None else 1000 * seconds.value, 1000 * slack, FAILED),
+        ("val_tokens", None if result.scored is None else result.scored.validation_tokens, 0.0, REMARK),
     ]
-    for name, logged, slack, level in figures:
+    for name, logged, tolerance, level in figures:
         number = claims.numbers.get(name)
-        if number is None or logged is None or abs(number.value - logged) <= slack + 0.5001 * number.unit:
+        if number is None or logged is None or abs(number.value - logged) <= tolerance + 0.5001 * number.unit:
             continue
         nominal = name == "train_seconds" and number.value % 60 == 0  # the limit, not what it took
-        text = f"{one}: {claims.name_of(name)} is {number.value:,.10g}, in its log {logged:,.10g}"
+        text = f"{result}: {claims.name_of(name)} is {number.value:,.10g}, in its log {logged:,.10g}"
         yield Cause(text, CORRECT, REMARK if nominal else level)
 
 
 def mean_causes(claims: Claims, claimed: ClaimedRuns) -> Iterator[Cause]:
-    """Means of the seeds that are none."""
+    """Yields a mean of the steps that is not the logs'."""
     steps = [float(run.steps) for run in claimed.runs if run.steps is not None]
     number = claims.numbers.get("steps_mean")
     if number is not None and len(steps) == len(claimed.results) > 1 and not number.near(statistics.fmean(steps), 1.0):

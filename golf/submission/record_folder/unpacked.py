@@ -7,15 +7,13 @@ that are bound to them once, and the decoders and decompressors of the standard 
 import ast
 import base64
 import binascii
-import bz2
-import lzma
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 
+from golf.artifact.streams import MARKED_STREAMS, UNMARKED_STREAMS, StreamError, inflate
+
 MOST_BYTES = 8 << 20
-"""To which code may unpack."""
+"""Most bytes that code may unpack to."""
 MOST_LAYERS = 8
-_LZMA2 = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 26}]
 _DECODERS: dict[str, Callable[[bytes], bytes]] = {
     "b85decode": base64.b85decode,
     "a85decode": base64.a85decode,
@@ -33,39 +31,27 @@ _DECODERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 class Unknown(ValueError):
-    """A value that the text alone does not tell."""
+    """A value that the text alone does not determine."""
 
 
 def decompress(data: bytes, most: int = MOST_BYTES) -> bytes:
-    """The content of a zlib, gzip, raw deflate, xz, lzma, raw LZMA2 or bz2 stream.
+    """Returns the content of a zlib, gzip, raw deflate, xz, lzma, raw LZMA2 or bzip2 stream.
 
-    Raises: Unknown when it is none of them, is damaged, or holds more than `most` bytes.
+    Raises: Unknown when it is none of them or damaged; StreamTooLargeError when it holds more than `most` bytes.
     """
-    if data.startswith((b"\xfd7zXZ\x00", b"\x5d\x00")):
-        kinds: list[Callable[[], bytes]] = [lambda: lzma.LZMADecompressor().decompress(data, most + 1)]
-    elif data.startswith(b"BZh"):
-        kinds = [lambda: bz2.BZ2Decompressor().decompress(data, most + 1)]
-    elif data.startswith(b"\x1f\x8b") or (len(data) > 1 and data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0):
-        kinds = [lambda: zlib.decompressobj(47).decompress(data, most + 1)]
-    else:
-        kinds = [
-            lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_LZMA2).decompress(data, most + 1),
-            lambda: zlib.decompressobj(-15).decompress(data, most + 1),
-        ]
-    for kind in kinds:
+    marked = [stream for stream in MARKED_STREAMS if stream.matches(data)]
+    for stream in marked[:1] or UNMARKED_STREAMS:
         try:
-            found = kind()
-        except (lzma.LZMAError, zlib.error, OSError, EOFError, ValueError):
+            content = inflate(data, stream, most)
+        except StreamError:
             continue
-        if len(found) > most:
-            raise Unknown(f"it unpacks to more than {most:,} bytes")
-        if found:
-            return found
-    raise Unknown("no stream of zlib, gzip, xz, LZMA2 or bz2")
+        if content:
+            return content
+    raise Unknown("no stream of zlib, gzip, xz, LZMA2 or bzip2")
 
 
 def executed_code(tree: ast.Module) -> Iterator[bytes]:
-    """The code that a file's `exec` and `eval` calls unpack, one layer deep; what cannot be told is left out."""
+    """Yields the code that a file's `exec` and `eval` calls unpack, one layer deep; what stays unknown is left out."""
     names = dict(_bound(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("exec", "eval"):
@@ -79,7 +65,7 @@ def executed_code(tree: ast.Module) -> Iterator[bytes]:
 
 
 def _bound(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    """Names that are assigned once, with their expressions."""
+    """Returns names that are assigned once, with their expressions."""
     targets: dict[str, list[ast.expr]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
@@ -91,7 +77,7 @@ def _bound(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _value(node: ast.expr, names: Mapping[str, ast.expr], depth: int) -> bytes | str:
-    """What an expression gives, where the text alone tells it."""
+    """Returns the value of an expression. Raises: Unknown where the text alone does not determine it."""
     if depth > 40:
         raise Unknown("too deep")
     if isinstance(node, ast.Constant) and isinstance(node.value, (bytes, str)):
@@ -109,7 +95,7 @@ def _value(node: ast.expr, names: Mapping[str, ast.expr], depth: int) -> bytes |
 
 
 def _called(node: ast.Call, names: Mapping[str, ast.expr], depth: int) -> bytes | str:
-    """What a call of a decoder, a decompressor or a method of text gives."""
+    """Returns the value of a call of a decoder, a decompressor or a method of text."""
     function = _function(node.func, names)
     arguments = [*node.args]
     if function in _DECODERS and arguments:
@@ -127,15 +113,15 @@ def _called(node: ast.Call, names: Mapping[str, ast.expr], depth: int) -> bytes 
         if function == "strip" and not arguments:
             return owner.strip()
         if function == "replace" and len(arguments) == 2:
-            old, new = (_value(one, names, depth + 1) for one in arguments)
+            old, new = (_value(argument, names, depth + 1) for argument in arguments)
             return _bytes(owner).replace(_bytes(old), _bytes(new))
         if function == "join" and arguments and isinstance(arguments[0], (ast.List, ast.Tuple)):
-            return _bytes(owner).join(_bytes(_value(one, names, depth + 1)) for one in arguments[0].elts)
+            return _bytes(owner).join(_bytes(_value(part, names, depth + 1)) for part in arguments[0].elts)
     raise Unknown(function)
 
 
 def _function(node: ast.expr, names: Mapping[str, ast.expr]) -> str:
-    """The last part of a function's name, under the name that it was imported by."""
+    """Returns the last part of a function's name, under the name that it was imported by."""
     if isinstance(node, ast.Attribute):
         return node.attr
     if isinstance(node, ast.Name):

@@ -127,8 +127,8 @@ def test_each_group_has_its_method(config: RunConfig, dataset: Dataset) -> None:
     hessians = calibrate(model, dataset.train, only_mlp)
     assert {name.split(".")[2] for name in hessians} == {"mlp"}
     weights = {name: p.detach() for name, p in model.named_parameters()}
-    read = unpack(pack(weights, config.model, only_mlp.quant, hessians).data)[1]
-    plain = unpack(pack(weights, config.model, override_all(only_mlp, {"quant.mlp.method": "clip"}).quant).data)[1]
+    read = unpack(pack(weights, config.model, only_mlp.quant, hessians))[1]
+    plain = unpack(pack(weights, config.model, override_all(only_mlp, {"quant.mlp.method": "clip"}).quant))[1]
     assert {name for name in read if not torch.equal(read[name], plain[name])} == set(hessians)
     with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.down.*Hessian"):
         pack(weights, config.model, only_mlp.quant)

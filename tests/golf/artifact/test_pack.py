@@ -45,7 +45,7 @@ def weights() -> dict[str, Tensor]:
 def test_a_model_comes_back(weights: dict[str, Tensor]) -> None:
     """Catches a lost parameter, a wrong grid for a group, and a quantised control tensor."""
     packed = pack(weights, SHAPE, SMALL)
-    shape, read = unpack(packed.data)
+    shape, read = unpack(packed)
     assert shape == SHAPE
     GEPA(shape).load_state_dict(read)
     for name, weight in weights.items():
@@ -73,14 +73,14 @@ def test_groups(weights: dict[str, Tensor]) -> None:
 def test_small_tensors_stay_float(weights: dict[str, Tensor]) -> None:
     """Catches the two types exchanged, and a threshold off by one element."""
     quant = QuantConfig(control_dtype="float16", other_dtype="float32", codec="zstd", level=6)
-    _, read = unpack(pack(weights, SHAPE, quant).data)
+    _, read = unpack(pack(weights, SHAPE, quant))
     for name, weight in weights.items():
         matrix = name.startswith("token") or (name.startswith("blocks.") and name.endswith(".weight"))
         assert torch.equal(read[name], weight if matrix else weight.half().float()), name
     embedding = weights["token_embedding.weight"]
     for elements, exact in ((embedding.numel(), True), (embedding.numel() - 1, False)):
         edge = QuantConfig(float_elements=elements, other_dtype="float32", codec="zstd", level=6)
-        _, read = unpack(pack(weights, SHAPE, edge).data)
+        _, read = unpack(pack(weights, SHAPE, edge))
         assert torch.equal(read["token_embedding.weight"], embedding) is exact
 
 
@@ -88,8 +88,8 @@ def test_small_tensors_stay_float(weights: dict[str, Tensor]) -> None:
 def test_ledger(weights: dict[str, Tensor], codec: Literal["rans", "zstd"]) -> None:
     """Catches bytes counted twice or not at all, and an entropy that is not that of the codes."""
     packed = pack(weights, SHAPE, replace(SMALL, codec=codec))
-    ledger = group_ledger(packed.data)
-    assert sum(row["packed_bytes"] for row in ledger.values()) == len(packed.data)
+    ledger = group_ledger(packed)
+    assert sum(row["packed_bytes"] for row in ledger.values()) == len(packed)
     assert sum(row["elements"] for row in ledger.values()) == sum(weight.numel() for weight in weights.values())
     bits = 0.0
     for name, weight in weights.items():
@@ -105,15 +105,13 @@ def test_same_weights_same_bytes(weights: dict[str, Tensor]) -> None:
     """Catches bytes that depend on the order of the names, and weights changed by packing."""
     before = {name: weight.clone() for name, weight in weights.items()}
     packed = pack(weights, SHAPE, SMALL)
-    assert pack(dict(reversed(list(weights.items()))), SHAPE, SMALL).data == packed.data
+    assert pack(dict(reversed(list(weights.items()))), SHAPE, SMALL) == packed
     assert all(torch.equal(weights[name], before[name]) for name in before)
 
 
 def test_fewer_bits_pack_smaller(weights: dict[str, Tensor]) -> None:
     """Catches a grid that ignores its bits."""
-    sizes = [
-        len(pack(weights, SHAPE, QuantConfig(attention=GridConfig(bits=b), float_elements=100)).data) for b in (4, 8)
-    ]
+    sizes = [len(pack(weights, SHAPE, QuantConfig(attention=GridConfig(bits=b), float_elements=100))) for b in (4, 8)]
     assert sizes[0] < sizes[1]
 
 
@@ -129,7 +127,7 @@ def test_divergence_is_named(weights: dict[str, Tensor], name: str) -> None:
 def test_read_artifact_names_the_file(weights: dict[str, Tensor], tmp_path: Path) -> None:
     """Catches a huge file read into memory, and errors that do not say which file."""
     path = tmp_path / "artifact.golf"
-    path.write_bytes(pack(weights, SHAPE, SMALL).data)
+    path.write_bytes(pack(weights, SHAPE, SMALL))
     assert read_artifact(path)[0] == SHAPE
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"artifact\.golf"):

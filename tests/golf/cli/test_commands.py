@@ -59,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     chance = random.Random(0)
     words = ["".join(chance.choices("abcdefghijklm", k=chance.randrange(2, 8))) for _ in range(60)]
     texts = [(f"d{n}", " ".join(chance.choices(words, k=100))) for n in range(40)]
-    prepare_text(texts, root / "words", "words", vocab_size=300, say=lambda line: None)
+    prepare_text(texts, root / "words", "words", vocab_size=300, log=lambda line: None)
     write_json(root / "tiny.json", to_plain(CONFIG))
     done = Place(root / "words", root / "tiny.json", root / "run")
     assert main(["run", str(done.config), "--data", str(done.data), "--out", str(done.run)]) == 0

@@ -50,7 +50,6 @@ def test_machine_options_are_refused_by_their_names(
     [
         *(("--top", value) for value in ("0", "1.1", "nan")),
         *(("--screen-fraction", value) for value in ("0", "0.6", "nan")),
-        *(("--screen-stride", value) for value in ("0", "1.5")),
         *(("--seed", value) for value in ("-1", str(2**32))),
         *(("--gpus", value) for value in ("0", "-1")),
         *(("--step-seconds", value) for value in ("0", "nan", "inf")),

@@ -148,7 +148,7 @@ def calibrates_on_validation(dataset: Dataset) -> bytes:
         for parameter in model.parameters():
             parameter.add_(0.1)
     hessians = calibrate(model, stream, LEGAL_GPTQ)
-    return pack(model.state_dict(), LEGAL_GPTQ.model, LEGAL_GPTQ.quant, hessians).data
+    return pack(model.state_dict(), LEGAL_GPTQ.model, LEGAL_GPTQ.quant, hessians)
 
 
 @pytest.mark.parametrize(

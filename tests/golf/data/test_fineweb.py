@@ -205,7 +205,7 @@ def test_a_file_damaged_twice_is_an_error(hub: Hub, tmp_path: Path) -> None:
 def test_another_validation_split_is_refused(hub: Hub, tmp_path: Path) -> None:
     """Catches scores on a split that is not the published one, and training shards downloaded in spite of it."""
     with pytest.raises(DownloadError, match=r"hold 5,000 tokens, the published split has 62,021,846"):
-        download_fineweb(tmp_path, 1, endpoint=hub.endpoint, say=str)
+        download_fineweb(tmp_path, 1, endpoint=hub.endpoint, log=str)
     assert "fineweb_train_000000.bin" not in hub.downloads()
 
 

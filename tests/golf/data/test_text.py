@@ -24,7 +24,7 @@ def many(texts: list[str]) -> Documents:
 
 def prepare(documents: Documents, folder: Path, **changes: Any) -> dict[str, Any]:
     """A small dataset, silently."""
-    settings: dict[str, Any] = {"name": "tiny", "vocab_size": 400, "validation_share": 0.2, "say": str}
+    settings: dict[str, Any] = {"name": "tiny", "vocab_size": 400, "validation_share": 0.2, "log": str}
     return prepare_text(documents, folder, **(settings | changes))
 
 
@@ -89,7 +89,7 @@ def test_a_complete_folder_is_left_alone(tmp_path: Path, many: Documents) -> Non
     lines: list[str] = []
     prepare(many, tmp_path)
     stamps = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    prepare(many, tmp_path, say=lines.append)
+    prepare(many, tmp_path, log=lines.append)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
     assert any("nothing to do" in line for line in lines)
     assert prepare(many, tmp_path, vocab_size=420)["parameters"]["vocab_size"] == 420
@@ -110,7 +110,7 @@ def test_a_killed_preparation_is_redone(tmp_path: Path, many: Documents, monkeyp
 
     monkeypatch.setattr("golf.data.text.SHARD_TOKENS", 100)
     with pytest.raises(KeyboardInterrupt):
-        prepare(many, tmp_path / "killed", say=kill)
+        prepare(many, tmp_path / "killed", log=kill)
     assert len(list((tmp_path / "killed").glob("tiny_train_*.bin"))) > 3
     with pytest.raises(ValueError, match="half written"):
         open_dataset(tmp_path / "killed")
@@ -170,7 +170,7 @@ def test_a_text_of_many_letters_leaves_room_for_words(tmp_path: Path) -> None:
 def test_the_space_mark_becomes_a_space(tmp_path: Path, many: Documents) -> None:
     """Catches a text with SentencePiece's own mark counted as three bytes and decoded as one."""
     lines: list[str] = []
-    prepare([*many, ("", "a\u2581b")], tmp_path, say=lines.append)
+    prepare([*many, ("", "a\u2581b")], tmp_path, log=lines.append)
     assert "a b" in decoded(tmp_path, "train") + decoded(tmp_path, "val")
     assert any("U+2581" in line for line in lines)
 

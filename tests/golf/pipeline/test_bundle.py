@@ -37,7 +37,7 @@ def test_bundle_packs_the_packages_bytes(tmp_path: Path) -> None:
     code = bundle(OTHER, PACKING) + SCRIPT
     code += "config = from_plain(RunConfig, CONFIG)\nimport sys\n"
     code += "assert not any(m.startswith('golf') for m in sys.modules)\n"
-    code += "data = pack(weights, config.model, config.quant).data\nassert decode(data)[0] == to_plain(config.model)\n"
+    code += "data = pack(weights, config.model, config.quant)\nassert decode(data)[0] == to_plain(config.model)\n"
     code += "print(hashlib.sha256(data).hexdigest())\n"
     path = tmp_path / "train_gpt.py"
     path.write_text(code)
@@ -45,7 +45,7 @@ def test_bundle_packs_the_packages_bytes(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     scope: dict[str, object] = {"torch": torch}
     exec(SCRIPT, scope)
-    wanted = pack(scope["weights"], OTHER.model, OTHER.quant).data  # type: ignore[arg-type]
+    wanted = pack(scope["weights"], OTHER.model, OTHER.quant)  # type: ignore[arg-type]
     assert run.stdout.strip() == hashlib.sha256(wanted).hexdigest()
 
 

@@ -61,7 +61,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         (f"d{n}", " ".join(WORDS[(n * 7 + i * i * (n % 5 + 1)) % len(WORDS)] for i in range(120))) for n in range(60)
     ]
     folder = tmp_path_factory.mktemp("data") / "words"
-    prepare_text(texts, folder, "words", vocab_size=300, say=lambda line: None)
+    prepare_text(texts, folder, "words", vocab_size=300, log=lambda line: None)
     return open_dataset(folder, 300)
 
 

@@ -18,7 +18,7 @@ import torch
 from dataclasses import replace
 from pathlib import Path
 from golf.config.config import BatchConfig
-from golf.runtime.process_group import Group
+from golf.runtime.process_group import ProcessGroup
 from golf.config.schedule import make_plan
 from golf.runtime.errors import OutOfMemory
 from golf.train.loop import train
@@ -27,10 +27,10 @@ from golf.model.gepa import build_model
 from tests.conftest import TINY
 
 def run(tokens_per_step):
-    state = TrainState(build_model(TINY.model, 1), TINY.optimizer, Group())
+    state = TrainState(build_model(TINY.model, 1), TINY.optimizer, ProcessGroup())
     rows = BatchConfig(tokens_per_step=tokens_per_step, sequence_length=16).slice_tokens // 16
     x = torch.zeros(rows, 16, dtype=torch.int64)
-    train(state, make_plan(TINY.schedule)[:1], lambda step, micro: (x, x), 0.3, Group(), lambda step: None)
+    train(state, make_plan(TINY.schedule)[:1], lambda step, micro: (x, x), 0.3, ProcessGroup(), lambda step: None)
 
 run(8 * 16)
 used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

@@ -86,7 +86,7 @@ def test_changes_of_a_file(storage: StorageBackend) -> None:
     assert storage.files("") == {}
     storage.replace("a", b"12")
     before = storage.files("")["a"].modified_ns
-    time.sleep(1.1)  # S3 tells whole seconds
+    time.sleep(1.1)  # S3's times are whole seconds
     assert storage.overwrite("a", b"34")
     assert storage.read("a") == b"34"
     assert before < storage.files("")["a"].modified_ns <= storage.clock_ns() + 10**9

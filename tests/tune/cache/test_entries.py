@@ -134,11 +134,11 @@ def test_a_damaged_file_is_never_handed_out(case: Case, tmp_path: Path, name: st
     entry = case.publish()
     DAMAGES[damage](case.file(name))
     assert any(name in fault for fault in case.entries.faults(KEY))
-    found = case.entries.find(KEY)
+    damaged = case.entries.find(KEY)
     into = tmp_path / "into"
-    if found is not None:
+    if damaged is not None:
         with pytest.raises(Damaged, match=name):
-            case.entries.fetch(found, into)
+            case.entries.fetch(damaged, into)
         assert not (into / name).exists()
         assert not list(into.rglob("*.part"))
     assert case.entries.find(KEY) is None

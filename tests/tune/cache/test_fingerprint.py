@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from golf.pipeline.bundle import COUNTED
@@ -24,23 +24,23 @@ VALUES = st.recursive(
 
 
 def key(arguments: Any) -> str:
-    """The key of a stage with these arguments."""
+    """Returns the key of a stage with these arguments."""
     return stage_key("prefix", arguments, [PARENT], "source")
 
 
 def reordered(value: Any) -> Any:
-    """An equal value whose dictionaries were filled in the opposite order."""
+    """Returns an equal value whose dictionaries were filled in the opposite order."""
     if isinstance(value, dict):
         return {name: reordered(value[name]) for name in reversed(value)}
     return [reordered(item) for item in value] if isinstance(value, list) else value
 
 
-def told_apart(value: Any) -> Any:
-    """A form in which Python's == tells apart what has to be: types of numbers and the sign of zero."""
+def distinguishable(value: Any) -> Any:
+    """Returns a form in which Python's == distinguishes types of numbers and the sign of zero."""
     if isinstance(value, dict):
-        return {name: told_apart(item) for name, item in value.items()}
+        return {name: distinguishable(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [told_apart(item) for item in value]
+        return [distinguishable(item) for item in value]
     return type(value).__name__, value, math.copysign(1, value) if isinstance(value, float) else 0
 
 
@@ -48,27 +48,28 @@ def told_apart(value: Any) -> Any:
 def test_order_of_fields_does_not_matter(value: Any) -> None:
     """Fault: the same config, read from another file, is trained again."""
     assert key(reordered(value)) == key(value)
-    assert told_apart(json.loads(canonical(value))) == told_apart(value)
+    assert distinguishable(json.loads(canonical(value))) == distinguishable(value)
 
 
 @given(VALUES, VALUES)
 def test_keys_are_equal_exactly_for_equal_values(one: Any, other: Any) -> None:
     """Fault: two different settings share a result, e.g. 1 and 1.0, 1 and true, 0.0 and -0.0, [] and {}."""
-    assert (key(one) == key(other)) == (told_apart(one) == told_apart(other))
+    assert (key(one) == key(other)) == (distinguishable(one) == distinguishable(other))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # of a busy machine
 @given(st.dictionaries(st.text(), VALUES, min_size=1), st.data())
 def test_any_changed_leaf_changes_the_key(value: dict[str, Any], data: st.DataObject) -> None:
     """Fault: a field deep inside does not reach the key."""
     changed = copy.deepcopy(value)
-    place: Any = changed
+    part: Any = changed
     while True:
-        inner = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else range(len(place))))
-        if not isinstance(place[inner], (dict, list)) or not place[inner]:
+        field = data.draw(st.sampled_from(list(part) if isinstance(part, dict) else range(len(part))))
+        if not isinstance(part[field], (dict, list)) or not part[field]:
             break
-        place = place[inner]
-    old = place[inner]
-    place[inner] = data.draw(LEAVES.filter(lambda leaf: told_apart(leaf) != told_apart(old)))
+        part = part[field]
+    old = part[field]
+    part[field] = data.draw(LEAVES.filter(lambda leaf: distinguishable(leaf) != distinguishable(old)))
     assert key(changed) != key(value)
 
 

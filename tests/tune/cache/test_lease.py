@@ -146,11 +146,11 @@ def test_a_dead_holder_of_this_machine_is_seen_at_once(storage: StorageBackend) 
     assert LeaseAcquirer(storage, KEY, patient, print).attempt() is None, "it lives"
     gone = subprocess.Popen(["true"])
     gone.wait()
-    pid, words = str(gone.pid).encode(), own.split()
-    foreign = own.replace(words[7], b"x" * len(words[7])).replace(words[5], pid)
+    pid, fields = str(gone.pid).encode(), own.split()
+    foreign = own.replace(fields[7], b"x" * len(fields[7])).replace(fields[5], pid)
     storage.overwrite(held.path, foreign)
     assert LeaseAcquirer(storage, KEY, patient, print).attempt() is None, "it may live on another machine"
-    storage.overwrite(held.path, own.replace(words[5], pid))
+    storage.overwrite(held.path, own.replace(fields[5], pid))
     assert LeaseAcquirer(storage, KEY, patient, print).attempt() is not None
 
 

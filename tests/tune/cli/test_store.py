@@ -6,9 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.tune.entries import entry_of
+from tests.tune.made_ledger import made_trial
 from tests.tune.toy_stages import KEY, record_of
 from tune.cache.entry import FILES, marker_path
 from tune.cache.fingerprint import stage_key
@@ -17,7 +18,6 @@ from tune.cache.stage_graph import StageName
 from tune.cache.store import Store
 from tune.cli.store import main
 from tune.records.ledger import Ledger
-from tune.search.space import Trial
 
 ROOT = Path(__file__).parents[3]
 Tree = tuple[Store, list[str]]
@@ -30,6 +30,12 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def append_trial(ledger: Path, *keys: str) -> None:
+    """Appends the entry of a trial with outputs of these keys."""
+    entry, series = made_trial("sweep", 1, "done", {})
+    Ledger(ledger).append(msgspec.structs.replace(entry, keys=keys), series)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     """A store of four stages, each made from the one before, the last from two; a ledger that needs the first two."""
@@ -40,9 +46,8 @@ def tree(tmp_path: Path) -> Tree:
         keys.append(stage_key(str(stage), {"lr": 0.1}, parents, "source"))
         (tmp_path / "result").write_text("text")
         store.publish(keys[-1], tmp_path, ["result"], record_of(stage, parents=parents, seconds=2.5, trial="abc"))
-    trial = Trial(trial="a", parameters={}, name="a", config={})
-    for entry in (entry_of(trial, keys=tuple(keys[:2])), entry_of(trial)):
-        Ledger(storage / "ledger.jsonl").append(entry)
+    append_trial(storage / "ledger.jsonl", *keys[:2])
+    append_trial(storage / "ledger.jsonl")
     return store, keys
 
 
@@ -105,9 +110,8 @@ def test_collect_what_no_ledger_needs(tree: Tree, capsys: pytest.CaptureFixture[
     dry = capsys.readouterr().out
     assert [key[:12] in dry for key in keys] == [False, False, True, True]
     assert all(store.find(key) is not None for key in keys)
-    other = Ledger(storage / "other.jsonl")
-    other.append(entry_of(Trial(trial="b", parameters={}, name="b", config={}), keys=(keys[3],)))
-    ledgers = ["--ledger", str(storage / "ledger.jsonl"), "--ledger", str(other.path)]
+    append_trial(storage / "other.jsonl", keys[3])
+    ledgers = ["--ledger", str(storage / "ledger.jsonl"), "--ledger", str(storage / "other.jsonl")]
     store.pin([keys[2]], "trial")
     assert main(["gc", "--yes", "--storage", str(storage), *ledgers]) == 0
     assert all(store.find(key) is not None for key in keys)

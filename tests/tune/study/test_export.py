@@ -96,7 +96,7 @@ def test_artifacts_come_from_the_store_or_are_said_to_be_gone(storage: Storage, 
     made.mkdir()
     (made / "artifact.golf").write_bytes(bytes([1]) * 300)
     store = Store(storage.store)
-    store.publish(KEY, made, ["artifact.golf"], record_of("pack"))
+    store.publish(KEY, made, ["artifact.golf"], record_of())
     folder, study = exported(storage, store)
     assert study.seeds[0].artifact is not None
     assert study.seeds[0].artifact.sha256 == hashlib.sha256(bytes([1]) * 300).hexdigest()

@@ -13,7 +13,8 @@ from golf.artifact.pack import pack
 from golf.compliance.points import FAILED, NOT_APPLICABLE, PASSED, failures
 from golf.config.config import RunConfig
 from golf.model.gepa import GEPA
-from golf.submission.record_folder.folder import check_folder, track_of
+from golf.submission.record_folder.files import track_of
+from golf.submission.record_folder.folder import check_folder
 from tests.golf.submission.record_folder.made import (
     CODE,
     RUNS,
@@ -66,7 +67,7 @@ def test_the_late_form_passes(tmp_path: Path) -> None:
     rows = found(late(tmp_path, RUNS), previous_bpb=[1.1301, 1.1302, 1.1299])
     assert failures(rows.values()) == []
     assert rows[2].evidence["code_packed"] is True
-    assert rows[3].evidence["bytes_counted"]["42"] == rows[3].evidence["bytes_told"]["42"]
+    assert rows[3].evidence["bytes_counted"]["42"] == rows[3].evidence["bytes_stated"]["42"]
     assert rows[6].evidence["result"] == "quantized_ttt"
     assert rows[7].evidence["settings_compared"] >= 6
     assert rows[8].evidence["train_seconds"]["42"] == 600.038
@@ -322,7 +323,7 @@ def test_a_gain_that_is_not_shown_fails(tmp_path: Path) -> None:
 
 def test_an_artifact_of_ours_is_read_back(tmp_path: Path, tiny: RunConfig) -> None:
     """Fault: a damaged artifact, or one of another size than its log tells, passes."""
-    data = pack(dict(GEPA(tiny.model).named_parameters()), tiny.model, replace(tiny.quant, codec="zstd")).data
+    data = pack(dict(GEPA(tiny.model).named_parameters()), tiny.model, replace(tiny.quant, codec="zstd"))
     folder = whole(tmp_path, tuple(replace(run, model_bytes=len(data)) for run in RUNS))
     path = folder / "artifact_seed42.golf"
     path.write_bytes(data)

@@ -24,7 +24,7 @@ def groups_of(path: Path) -> dict[str, dict[str, float]]:
 def artifact(config: RunConfig, seed: int, path: Path) -> Path:
     """An artifact of random weights."""
     weights = dict(build_model(config.model, seed).state_dict())
-    path.write_bytes(pack(weights, config.model, config.quant).data)
+    path.write_bytes(pack(weights, config.model, config.quant))
     return path
 
 

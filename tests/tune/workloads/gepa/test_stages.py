@@ -47,7 +47,7 @@ def flipped(config: RunConfig, field: str) -> RunConfig:
         "schedule.ema_decay": {"schedule.ema_decay": 0.25},
         "schedule.qat_threshold": {"schedule.qat_threshold": 0.5},
         "quant.level": {"quant.codec": "zstd", "quant.level": 3},
-        "quant.codec": {"quant.codec": "zstd", "quant.level": 9},
+        "quant.codec": {"quant.codec": "zstd"},
         "validate_every": {"validate_every": 5},
         "compile": {"compile": True},
         "score.batch_windows": {"score.batch_windows": 3},
