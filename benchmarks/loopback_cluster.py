@@ -32,7 +32,6 @@ from golf.data.text import prepare_text
 from golf.runtime.files import write_json
 from tests.conftest import TINY
 from tune.records.ledger import Ledger
-from tune.records.queries import latest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAPTOP, HEAD, WORKER = "10.77.0.254", "10.77.0.1", "10.77.0.2"
@@ -206,10 +205,10 @@ def filled_in(root: Path) -> Path:
 
 
 def numbers(storage: Path) -> dict[str, Any]:
-    """The metrics of every trial that are no times."""
-    entries = latest(Ledger(storage / "ledger.jsonl").entries(), "tiny")
+    """Scores and sizes of every trial."""
+    entries = Ledger(storage / "ledger.jsonl").latest("tiny")
     return {
-        entry["name"]: {name: value for name, value in entry["metrics"].items() if "seconds" not in name}
+        entry.name: ([(rung.name, rung.bpb, rung.nats_per_token) for rung in entry.rungs], entry.size)
         for entry in entries
     }
 
@@ -246,15 +245,11 @@ def observe(root: Path, laptop: Laptop, machines: list[Machine], quick: bool) ->
         seen["again"] = laptop.run(*submitted)[0] == 0
         seen["stopped_job"] = _stop_following(laptop, [*sweep, "--address", "job", "--storage", f"{SHARED}/stopped"])
         strangers(root, laptop, [*sweep, "--storage", f"{SHARED}/stranger"], seen)
-    with laptop.forwarding(10001, "ray", "attach", file, "--port-forward", "10001"):
-        held = [*sweep, "--address", "ray://127.0.0.1:10001", "--storage", f"{SHARED}/held"]
-        seen["held"] = laptop.run(*held)[0] == 0
-        seen["interrupted_held"] = _interrupt(laptop, [*held[:-1], f"{SHARED}/interrupted"])
     end(laptop, machines, file, seen)
     seen["after_down"] = after_down(root, laptop)
     seen["alone"] = laptop.run(*sweep, "--storage", str(root / "alone"))[0] == 0
     reference = numbers(root / "alone")
-    seen["equal"] = {name: numbers(root / "shared" / name) == reference for name in ("job", "held")}
+    seen["equal"] = numbers(root / "shared" / "job") == reference
     seen["trials"] = len(reference)
     return seen
 
@@ -292,8 +287,8 @@ print([(node["NodeManagerAddress"], node["Resources"].get("CPU")) for node in ra
 """Waits for both machines."""
 
 
-def _interrupt(laptop: Laptop, words: list[str]) -> dict[str, Any]:
-    """Ctrl-C of a command once its first trial has started; what it said then."""
+def _stop_following(laptop: Laptop, words: list[str]) -> dict[str, Any]:
+    """Ctrl-C of a followed job; the job goes on, and `ray job stop` ends it as Ctrl-C would."""
     process = subprocess.Popen(
         words, cwd=ROOT, env=laptop.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -306,18 +301,12 @@ def _interrupt(laptop: Laptop, words: list[str]) -> dict[str, Any]:
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=300)[0]
     print("".join(lines) + rest)
-    return {"code": process.returncode, "ended_cleanly": "the same command continues" in rest, "told": rest}
-
-
-def _stop_following(laptop: Laptop, words: list[str]) -> dict[str, Any]:
-    """Ctrl-C of a followed job; the job goes on, and `ray job stop` ends it as Ctrl-C would."""
-    seen = _interrupt(laptop, words)
-    found = re.search(r"stop: +\S+ (ray job stop (\S+).*)", seen["told"])
+    found = re.search(r"stop: +\S+ (ray job stop (\S+).*)", rest)
     assert found, "no command to stop it"
     token = {"RAY_AUTH_MODE": "token"}
     laptop.run(*found[1].split(), more=token)
     log = laptop.run("ray", "job", "logs", found[2], "--address", "http://127.0.0.1:8265", more=token)[1]
-    return {"code": seen["code"], "ended_cleanly": "the same command continues" in log}
+    return {"code": process.returncode, "ended_cleanly": "the same command continues" in log}
 
 
 def strangers(root: Path, laptop: Laptop, sweep: list[str], seen: dict[str, Any]) -> None:
@@ -328,9 +317,8 @@ def strangers(root: Path, laptop: Laptop, sweep: list[str], seen: dict[str, Any]
     (other / ".ray" / "auth_token").write_text("0" * 64)
     refused = {}
     for name, home in (("without a token", nobody), ("with another token", other)):
-        for address in ("job", f"ray://{HEAD}:10001"):
-            code, text = laptop.run(*sweep, "--address", address, home=home)
-            refused[f"{address} {name}"] = code == 2 and "refused the token" in text and text.count("\n") == 1
+        code, text = laptop.run(*sweep, "--address", "job", home=home)
+        refused[f"job {name}"] = code == 2 and "refused the token" in text and text.count("\n") == 1
         gcs = laptop.run(sys.executable, "-c", f"import ray; ray.init('{HEAD}:6379'); print(ray.nodes())", home=home)
         refused[f"GCS {name}"] = gcs[0] != 0 and "NodeID" not in gcs[1]
     refused["jobs over HTTP"] = status_of("http://127.0.0.1:8265/api/jobs/") == 401
@@ -370,7 +358,6 @@ def inside(root: Path, quick: bool) -> None:
     _run("mount", "--bind", str(shared), SHARED)
     with network(root) as machines:
         seen = observe(root, laptop, machines, quick)
-    seen.get("interrupted_held", {}).pop("told", None)
     print(json.dumps(seen | {"commands": laptop.told}))
 
 

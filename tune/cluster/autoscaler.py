@@ -1,7 +1,7 @@
-"""What a cluster may grow to: the machines that its autoscaler starts when trials wait for them.
+"""The resources that a cluster may grow to, with the machines that its autoscaler starts when trials wait for them.
 
-What the cluster has now and the head's copy of the cluster file enter; amounts of resources leave. A cluster without a
-GPU now may be one that starts its GPU machines for the first trial: it must not be taken for one that never has any.
+A cluster without a GPU now may be one that starts its GPU machines for the first trial: it must not be taken for one
+that never has any.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,15 @@ from typing import Any
 import yaml
 
 HEAD_CONFIG = Path("~/ray_bootstrap_config.yaml")
-"""Where `ray up` leaves the file on the head."""
+"""The copy of the cluster file that `ray up` makes on the head."""
 
 
 def grown(now: Mapping[str, float], config: Mapping[str, Any]) -> dict[str, float]:
-    """The most that there can be of each resource, with as many machines as the cluster file allows.
+    """Returns the most that there can be of each resource, with as many machines as the cluster file allows.
 
-    Args: now: what there is; config: the cluster file, with its node types complete.
+    Args:
+        now: amounts that there are.
+        config: the cluster file, with its node types complete.
     """
     kinds = config.get("available_node_types", {})
     workers = {name: kind for name, kind in kinds.items() if name != config.get("head_node_type")}
@@ -35,7 +37,7 @@ def grown(now: Mapping[str, float], config: Mapping[str, Any]) -> dict[str, floa
 
 
 def head_config(path: Path = HEAD_CONFIG) -> dict[str, Any]:
-    """The cluster file of the head that this process is on; empty on other machines."""
+    """Returns the cluster file of the head that this process is on; an empty one on other machines."""
     try:
         content = yaml.safe_load(path.expanduser().read_text())
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""A folder for the temporary files of processes that are started here; both go when this process ends, however it does.
+"""A temporary folder for child processes; a reaper removes it with them when this process ends, however it does.
 
-Nothing enters but the system's temporary folder; a short path leaves. A shell waits for the end of this process, a
-kill -9 too, ends every process that has the folder as its TMPDIR, and removes it: some of Ray's processes live on for
-minutes after a driver that was killed. Must know nothing of Ray.
+A shell waits for the end of this process, a kill -9 too, ends every process that has the folder as its TMPDIR, and
+removes it: some of Ray's processes live on for minutes after a driver that was killed.
 """
 
 import contextlib
@@ -12,8 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_LONGEST_PLACE = 16
-"""Characters of a temporary folder in which the paths of Ray's sockets stay below the 107 that a system takes."""
+_LONGEST_PARENT = 16
+"""Characters of a parent folder below which the paths of Ray's sockets stay within the 107 that a system takes."""
 _SCRIPT = """
 read -r line
 for turn in 1 2 3 4 5 6 7 8 9; do
@@ -24,17 +23,17 @@ for turn in 1 2 3 4 5 6 7 8 9; do
   sleep 0.3
 done
 """
-"""Its input ends with this process."""
+"""Ends processes and removes the folder; its input ends with this process."""
 
 
 class ReapedDirectory:
-    """The folder and its keeper."""
+    """A temporary folder and its reaper."""
 
     def __init__(self, prefix: str) -> None:
-        """Make it. Args: prefix: of its name, short."""
-        place = tempfile.gettempdir()
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place if len(place) <= _LONGEST_PLACE else "/tmp"))
-        self._keeper = subprocess.Popen(
+        """Makes the folder. Args: prefix: of its name, short."""
+        parent = tempfile.gettempdir()
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent if len(parent) <= _LONGEST_PARENT else "/tmp"))
+        self._reaper = subprocess.Popen(
             ["/bin/sh", "-c", _SCRIPT, "sh", str(self.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -45,7 +44,7 @@ class ReapedDirectory:
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
-        """What is started inside `with` has it as its temporary folder."""
+        """Makes it the temporary folder of processes that are started inside `with`."""
         before = os.environ.get("TMPDIR")
         os.environ["TMPDIR"] = str(self.path)
         try:
@@ -56,5 +55,5 @@ class ReapedDirectory:
                 os.environ["TMPDIR"] = before
 
     def remove(self) -> None:
-        """End what still uses it, and remove it."""
-        self._keeper.communicate()
+        """Ends the processes that still use it, and removes it."""
+        self._reaper.communicate()

@@ -8,7 +8,7 @@ from http.server import ThreadingHTTPServer
 import pytest
 
 from tests.tune.cluster.metadata import Metadata
-from tune.cluster.spot_watcher import ask, time_of
+from tune.cluster.spot_watcher import interruption_time, time_of
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def endpoint() -> Iterator[str]:
 
 def test_the_notice_and_none(endpoint: str) -> None:
     """Fault: a machine drained that nobody wants, a notice overlooked or read in another time zone."""
-    assert ask(endpoint) is None
+    assert interruption_time(endpoint) is None
     Metadata.taken = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
-    assert ask(endpoint) == Metadata.taken
+    assert interruption_time(endpoint) == Metadata.taken
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff", b'{"time": 7}', b'{"time": "soon"}'])
@@ -38,6 +38,6 @@ def test_a_notice_that_cannot_be_read_is_one(text: bytes) -> None:
 
 
 def test_a_service_that_is_not_there() -> None:
-    """Fault: silence taken for "no notice" on a machine that is asked wrongly."""
+    """Fault: silence taken for "no notice" where the address is wrong."""
     with pytest.raises(OSError, match="refused"):
-        ask("http://127.0.0.1:9")
+        interruption_time("http://127.0.0.1:9")

@@ -54,4 +54,4 @@ def test_a_training_outlives_its_nodes(tiny: RunConfig, data: Path, tmp_path: Pa
     assert steps[:again] == list(range(again)), "saved within the notice"
     # What the killed group told last may not have come through.
     assert preempted < killed <= again + 2
-    assert "Ray leaves it" in seen["told"]
+    assert "its node is drained" in seen["told"]
