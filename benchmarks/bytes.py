@@ -46,7 +46,7 @@ from golf.artifact.entropy_model import (
 from golf.artifact.pack import quantise_tensors
 from golf.artifact.quantizer import Quantised
 from golf.artifact.size_predictor import weight_std
-from golf.cli.commands import find_dataset
+from golf.cli.inputs import find_dataset
 from golf.config.config import RunConfig, to_plain
 from golf.config.presets import SPLITS, find_preset, with_split
 from golf.data.corpus import CORPUS_DATA

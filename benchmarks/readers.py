@@ -24,7 +24,7 @@ from benchmarks.model_readers import (
     text_of,
 )
 from benchmarks.mutations import EXTREMES, HUGE, spoil_bytes, spoil_json, spoil_value
-from golf.cli.commands import config_from
+from golf.cli.inputs import config_from
 from golf.config.config import RunConfig, to_plain
 from golf.data.dataset import DATASET_MANIFEST, open_dataset
 from golf.data.shards import check_ids, token_stream, write_shard

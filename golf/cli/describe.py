@@ -1,8 +1,6 @@
-"""What a configuration is, in words and numbers: the facts of `info` and the list of `fields`.
+"""The commands that show and run nothing: info, fields, bytes."""
 
-Configurations enter, plain values and lines leave. Nothing is trained, written or printed here.
-"""
-
+import argparse
 import ast
 import dataclasses
 import inspect
@@ -13,8 +11,12 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from golf.artifact.byte_breakdown import byte_ledger, ledger_lines
+from golf.artifact.pack import read_artifact
 from golf.artifact.size_predictor import predicted_model_bytes
+from golf.cli.inputs import read_config
 from golf.config.config import MICRO_BATCHES, RunConfig, nearest, to_plain
+from golf.config.presets import find_preset
 from golf.config.schedule import make_plan
 from golf.model.gepa import count_parameters
 from golf.pipeline.bundle import code_bytes
@@ -23,7 +25,7 @@ from golf.runtime.results import CheckpointCost
 
 @dataclasses.dataclass(frozen=True)
 class FieldNote:
-    """One settable field."""
+    """A field that --set can change."""
 
     path: str
     """Dotted name, as --set takes it."""
@@ -33,45 +35,107 @@ class FieldNote:
     """Its description in golf/config/config.py."""
 
 
-def config_facts(name: str, config: RunConfig) -> dict[str, Any]:
-    """What `info` shows: sizes, the plan in brief and the predicted bytes, as JSON values."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanStep:
+    """Numbers of one optimiser step."""
+
+    step: int
+    lr_scale: float
+    muon_momentum: float
+    average_weight: float
+    qat: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PresetFacts:
+    """What `info` shows."""
+
+    preset: str
+    parameters: int
+    ttt_trainable_parameters: int
+    code_bytes: int
+    predicted_model_bytes: int
+    predicted_artifact_bytes: int
+    cap_bytes: int
+    steps: int
+    warmdown_start: int
+    warmdown_shape: str
+    qat_start: int | None
+    averaging: str
+    tokens_per_step: int
+    micro_batches: int
+    train_tokens: int
+    plan: tuple[PlanStep, ...]
+    """The steps at which something begins or ends."""
+
+
+def info_command(arguments: argparse.Namespace) -> None:
+    """Prints what a preset or a file is, without running it."""
+    facts = preset_facts(arguments.preset, read_config(arguments))
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(facts)))
+    else:
+        print("\n".join(fact_lines(facts)))
+        print(f"\nnext: python -m golf run {arguments.preset}")
+
+
+def fields_command(arguments: argparse.Namespace) -> None:
+    """Prints every field below the given name."""
+    notes = field_notes(find_preset(arguments.preset), arguments.prefix)
+    width = max(len(note.path) for note in notes)
+    for note in notes:
+        print(f"{note.path:{width}s}  {json.dumps(note.value)}  {note.note}")
+
+
+def bytes_command(arguments: argparse.Namespace) -> None:
+    """Prints where the bytes of an artifact go."""
+    path = arguments.path / "artifact.golf" if arguments.path.is_dir() else arguments.path
+    read_artifact(path)  # refuses, with the file's name, what is no model's artifact
+    rows = byte_ledger(path.read_bytes())
+    print(json.dumps(rows) if arguments.json else "\n".join(ledger_lines(rows)))
+
+
+def preset_facts(name: str, config: RunConfig) -> PresetFacts:
+    """Returns sizes, the plan in brief and the predicted bytes."""
     schedule, plan = config.schedule, make_plan(config.schedule)
     frozen = 0 if config.ttt is None else config.ttt.frozen_blocks
     code, model = code_bytes(config), predicted_model_bytes(config)
     qat_start = next((step for step, row in enumerate(plan) if row.qat), None)
     middle = (schedule.warmdown_start + schedule.steps) // 2
     turns = {0, schedule.momentum_steps, schedule.warmdown_start, middle, qat_start or 0, schedule.steps - 1}
-    return {
-        "preset": name,
-        "parameters": count_parameters(config.model),
-        "ttt_trainable_parameters": count_parameters(config.model, frozen),
-        "code_bytes": code,
-        "predicted_model_bytes": model,
-        "predicted_artifact_bytes": code + model,
-        "cap_bytes": config.cap_bytes,
-        "steps": schedule.steps,
-        "warmdown_start": schedule.warmdown_start,
-        "warmdown_shape": schedule.warmdown_shape,
-        "qat_start": qat_start,
-        "averaging": schedule.averaging,
-        "tokens_per_step": config.batch.tokens_per_step,
-        "micro_batches": MICRO_BATCHES,
-        "train_tokens": schedule.steps * config.batch.tokens_per_step,
-        "plan": [{"step": s} | dataclasses.asdict(plan[s]) for s in sorted(turns) if s < schedule.steps],
-    }
+    return PresetFacts(
+        preset=name,
+        parameters=count_parameters(config.model),
+        ttt_trainable_parameters=count_parameters(config.model, frozen),
+        code_bytes=code,
+        predicted_model_bytes=model,
+        predicted_artifact_bytes=code + model,
+        cap_bytes=config.cap_bytes,
+        steps=schedule.steps,
+        warmdown_start=schedule.warmdown_start,
+        warmdown_shape=schedule.warmdown_shape,
+        qat_start=qat_start,
+        averaging=schedule.averaging,
+        tokens_per_step=config.batch.tokens_per_step,
+        micro_batches=MICRO_BATCHES,
+        train_tokens=schedule.steps * config.batch.tokens_per_step,
+        plan=tuple(
+            PlanStep(step=step, **dataclasses.asdict(plan[step])) for step in sorted(turns) if step < schedule.steps
+        ),
+    )
 
 
-def fact_lines(facts: dict[str, Any]) -> Iterator[str]:
-    """The facts for a reader: a line each, and the plan as a table."""
-    for name, value in facts.items():
+def fact_lines(facts: PresetFacts) -> Iterator[str]:
+    """Yields a line for each fact, and the plan as a table."""
+    for name, value in dataclasses.asdict(facts).items():
         if name != "plan":
             yield f"{name:26s} {value:,}" if isinstance(value, int) else f"{name:26s} {value}"
-    over = facts["predicted_artifact_bytes"] - facts["cap_bytes"]
+    over = facts.predicted_artifact_bytes - facts.cap_bytes
     yield f"{'predicted to fit':26s} " + (f"no, over by {over:,}" if over > 0 else f"yes, {-over:,} to spare")
     yield f"\n{'step':>8s} {'LR scale':>9s} {'momentum':>9s} {'average':>9s}  QAT"
-    for row in facts["plan"]:
-        numbers = f"{row['lr_scale']:9.4f} {row['muon_momentum']:9.4f} {row['average_weight']:9.4f}"
-        yield f"{row['step']:8d} {numbers}  {'on' if row['qat'] else '-'}"
+    for row in facts.plan:
+        numbers = f"{row.lr_scale:9.4f} {row.muon_momentum:9.4f} {row.average_weight:9.4f}"
+        yield f"{row.step:8d} {numbers}  {'on' if row.qat else '-'}"
 
 
 def save_line(cost: CheckpointCost) -> str:
@@ -82,18 +146,18 @@ def save_line(cost: CheckpointCost) -> str:
 
 
 def field_notes(config: RunConfig, prefix: str = "") -> list[FieldNote]:
-    """Every field whose dotted name is `prefix` or lies below it; all for "".
+    """Returns every field whose dotted name is `prefix` or lies below it; all for "".
 
     Raises: ValueError on an unknown prefix, with the nearest right name.
     """
     notes = list(_walk_fields(type(config), to_plain(config), ""))
-    found = [note for note in notes if not prefix or note.path == prefix or note.path.startswith(prefix + ".")]
-    if not found:
+    matching = [note for note in notes if not prefix or note.path == prefix or note.path.startswith(prefix + ".")]
+    if not matching:
         names = {note.path.rsplit(".", depth)[0] for note in notes for depth in range(note.path.count(".") + 1)}
         above = prefix.rpartition(".")[0]
         beside = [name for name in names if name.rpartition(".")[0] == (above if above in names else "")]
         raise ValueError(f'unknown field "{prefix}"{nearest(prefix, beside)}')
-    return found
+    return matching
 
 
 def _walk_fields(kind: type, values: dict[str, Any], path: str) -> Iterator[FieldNote]:
@@ -108,20 +172,13 @@ def _walk_fields(kind: type, values: dict[str, Any], path: str) -> Iterator[Fiel
 
 @cache
 def _descriptions() -> dict[str, dict[str, str]]:
-    """Class -> field -> the string that stands below it in the source of golf/config/config.py."""
-    found: dict[str, dict[str, str]] = {}
+    """Returns class -> field -> the string below it in the source of golf/config/config.py."""
+    descriptions: dict[str, dict[str, str]] = {}
     for node in ast.parse(inspect.getsource(sys.modules[RunConfig.__module__])).body:
         if isinstance(node, ast.ClassDef):
-            fields = found.setdefault(node.name, {})
+            fields = descriptions.setdefault(node.name, {})
             for field, text in zip(node.body, [*node.body[1:], ast.Pass()], strict=True):
                 if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                     note = ast.literal_eval(text.value) if isinstance(text, ast.Expr) else ""
                     fields[field.target.id] = " ".join(note.split())
-    return found
-
-
-def note_lines(notes: list[FieldNote]) -> Iterator[str]:
-    """A line per field: name, value, description."""
-    width = max(len(note.path) for note in notes)
-    for note in notes:
-        yield f"{note.path:{width}s}  {json.dumps(note.value)}  {note.note}"
+    return descriptions

@@ -1,16 +1,15 @@
-"""`python -m golf import FILE`: a published checkpoint of the PR #598 family becomes what our evaluator scores.
+"""The command "import": turns a published checkpoint of the PR #598 family into what our evaluator scores.
 
 A quantised file becomes an artifact with the same codes and scales; float weights, which no artifact is large enough
-for, become a run's folder, scored as its averaged weights and packed from there. Either way
-the values that are scored are those of the file bit for bit, which is checked before anything is written. What shapes
-do not tell (rotary settings, softcap, XSA layers) is the preset's, and is printed. Nothing in the file is executed.
+for, become a run, scored as its averaged weights and packed from there. Either way the values that are scored are those
+of the file bit for bit, which is checked before anything is written. What shapes do not show (rotary settings, softcap,
+XSA layers) is the preset's, and is printed. Nothing in the file is executed.
 """
 
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from golf.artifact.container import encode
 from golf.artifact.pack import LARGEST_ARTIFACT, unpack
 from golf.artifact.published_names import foreign_parts, in_published_names, infer_model, read_published_file
 from golf.artifact.quantizer import Quantised, dequantise
-from golf.cli.commands import differences, stored_config
+from golf.cli.inputs import differences, stored_config
 from golf.config.config import RunConfig, to_plain
 from golf.config.presets import find_preset
 from golf.model.gepa import check_weights
@@ -29,13 +28,13 @@ from golf.runtime.results import AVERAGED, WEIGHTS
 from golf.runtime.tensors import write_tensors
 
 ASSUMED = ("logit_softcap", "rope_dims", "rope_base", "rope_train_length", "xsa_layers", "depth_scaled_norm")
-"""Fields of a model that the shapes of its weights do not tell."""
+"""Fields of a model that the shapes of its weights do not show."""
 INITIAL = ("embedding_init_std", "query_gain_init")
 """Fields that only matter before training."""
 
 
 def import_command(arguments: argparse.Namespace) -> None:
-    """An artifact from a quantised file, a run's folder from float weights."""
+    """Writes an artifact from a quantised file, a run's directory from float weights."""
     path, preset = arguments.file, find_preset(arguments.preset)
     if not path.is_file():
         raise FileNotFoundError(f"there is no published checkpoint {path}; it is called final_model.int6.ptz or .pt")
@@ -51,8 +50,8 @@ def import_command(arguments: argparse.Namespace) -> None:
         config = replace(preset, model=infer_model(weights, preset.model))
         check_weights(config.model, weights)
     except ValueError as error:
-        told = in_published_names(str(error))
-        raise ValueError(f"{path}: {told}; only models of the PR #598 family can be scored here") from error
+        text = in_published_names(str(error))
+        raise ValueError(f"{path}: {text}; only models of the PR #598 family can be scored here") from error
     if published.wrappers:
         print(f"names        without {' and '.join(f'{part}.' for part in published.wrappers)}")
     for line in model_lines(path, config, stored, weights, arguments.preset):
@@ -66,17 +65,17 @@ def import_command(arguments: argparse.Namespace) -> None:
         print(f"artifact     {len(data):,} bytes in {out}; the same codes and scales, bit for bit")
         print(f"next: python -m golf score --artifact {out} --preset {arguments.preset}")
     else:
-        folder = RunDirectory(arguments.out or Path("runs") / path.stem)
-        write_run(folder, config, weights)
-        print(f"run          float weights in {folder.path}; the same values, bit for bit")
-        print(f"next: python -m golf score {folder.path} --rung {AVERAGED}")
-        print(f"then: python -m golf pack {folder.path}")
+        directory = RunDirectory(arguments.out or Path("runs") / path.stem)
+        write_run(directory, config, weights)
+        print(f"run          float weights in {directory.path}; the same values, bit for bit")
+        print(f"next: python -m golf score {directory.path} --rung {AVERAGED}")
+        print(f"then: python -m golf pack {directory.path}")
 
 
 def encoded(
     path: Path, config: RunConfig, stored: Mapping[str, Quantised | Tensor], weights: Mapping[str, Tensor]
 ) -> bytes:
-    """The artifact's bytes, read back and compared.
+    """Returns the artifact's bytes, read back and compared.
 
     Raises: ValueError naming the file where its values cannot be stored.
     """
@@ -93,35 +92,35 @@ def encoded(
     return data
 
 
-def write_run(folder: RunDirectory, config: RunConfig, weights: Mapping[str, Tensor]) -> None:
-    """Float weights as the averaged weights of a run that was trained elsewhere.
+def write_run(directory: RunDirectory, config: RunConfig, weights: Mapping[str, Tensor]) -> None:
+    """Writes float weights as the averaged weights of a run that was trained elsewhere.
 
-    Raises: ValueError when the folder is another run's, or a weight is not finite.
+    Raises: ValueError when the directory is another run's, or a weight is not finite.
     """
     for name, weight in weights.items():
         if not bool(weight.isfinite().all()):
             raise ValueError(f"tensor {name} holds NaN or infinity: this model cannot be scored")
-    if folder.file("config.json").exists():
-        other = "; ".join(differences(to_plain(stored_config(folder)), to_plain(config))[:3])
+    if directory.file("config.json").exists():
+        other = differences(stored_config(directory), config)
         if other:
-            raise ValueError(f"{folder.path} holds the run of another configuration ({other}); give another --out")
-    write_tensors(folder.file(WEIGHTS[AVERAGED]), weights)
-    write_json(folder.file("config.json"), to_plain(config))
+            raise ValueError(f"{directory.path} holds the run of another configuration ({other}); give another --out")
+    write_tensors(directory.file(WEIGHTS[AVERAGED]), weights)
+    write_json(directory.file("config.json"), to_plain(config))
 
 
 def model_lines(
     path: Path, config: RunConfig, stored: Mapping[str, Quantised | Tensor], weights: Mapping[str, Tensor], preset: str
 ) -> list[str]:
-    """What was found in the file, and what was taken from the preset."""
-    plain: dict[str, Any] = to_plain(config.model)
+    """Returns lines of what is in the file, and what the preset adds."""
+    plain = to_plain(config.model)
     codes = [tensor.codes.numel() for tensor in stored.values() if isinstance(tensor, Quantised)]
     parameters = sum(tensor.numel() for tensor in weights.values())
-    found = [f"{name}={plain[name]}" for name in plain if name not in (*ASSUMED, *INITIAL)]
+    shape = [f"{name}={plain[name]}" for name in plain if name not in (*ASSUMED, *INITIAL)]
     assumed = [f"{name}={plain[name]}" for name in ASSUMED]
-    kept = f"of which {sum(codes):,} are codes of {len(codes)} matrices" if codes else "all of them floats"
+    codes_text = f"of which {sum(codes):,} are codes of {len(codes)} matrices" if codes else "all of them floats"
     return [
         f"file         {path.stat().st_size:,} bytes in {path}",
-        f"parameters   {parameters:,}, {kept}",
-        f"its shape    {' '.join(found)}",
+        f"parameters   {parameters:,}, {codes_text}",
+        f"its shape    {' '.join(shape)}",
         f"from preset  {' '.join(assumed)} ({preset})",
     ]

@@ -94,7 +94,7 @@ def _add_looking(kinds: Any) -> None:
     info = _add(
         kinds,
         "info",
-        "golf.cli.commands:show_info",
+        "golf.cli.describe:info_command",
         "sizes, plan in brief and predicted bytes of a preset; nothing is run",
         "info demo",
         "info pr598 --split pure-int6 --json",
@@ -106,7 +106,7 @@ def _add_looking(kinds: Any) -> None:
     ledger = _add(
         kinds,
         "bytes",
-        "golf.cli.commands:bytes_command",
+        "golf.cli.describe:bytes_command",
         "where an artifact's bytes go, tensor by tensor, against the entropy of their codes",
         "bytes runs/demo",
         "bytes runs/demo/artifact.golf --json",
@@ -144,7 +144,7 @@ def _add_looking(kinds: Any) -> None:
     fields = _add(
         kinds,
         "fields",
-        "golf.cli.commands:show_fields",
+        "golf.cli.describe:fields_command",
         "every field that --set can change, with its value and meaning",
         "fields",
         "fields schedule --preset demo",
@@ -155,8 +155,8 @@ def _add_looking(kinds: Any) -> None:
 
 def _add_running(kinds: Any) -> None:
     for name, command, summary in (
-        ("run", "golf.cli.commands:run_command", "train, pack, score and adapt; prints the ladder of scores"),
-        ("train", "golf.cli.commands:train_command", "train only"),
+        ("run", "golf.cli.run:run_command", "train, pack, score and adapt; prints the ladder of scores"),
+        ("train", "golf.cli.run:train_command", "train only"),
     ):
         parser = _add(
             kinds,
@@ -184,7 +184,7 @@ def _add_running(kinds: Any) -> None:
     pack = _add(
         kinds,
         "pack",
-        "golf.cli.commands:pack_command",
+        "golf.cli.run:pack_command",
         "quantise and pack a trained run, also again with another split",
         "pack runs/demo",
         "pack runs/demo --split pure-int6",
@@ -197,7 +197,7 @@ def _add_running(kinds: Any) -> None:
     fit = _add(
         kinds,
         "fit",
-        "golf.cli.commands:fit_command",
+        "golf.cli.run:fit_command",
         "choose the bits and clips per tensor group that use the byte cap best",
         "fit runs/demo",
         "fit runs/pr598 --cap 16000000 --margin 20000",
@@ -219,7 +219,7 @@ def _add_evaluating(kinds: Any) -> None:
     score = _add(
         kinds,
         "score",
-        "golf.cli.commands:score_command",
+        "golf.cli.evaluate:score_command",
         "bits per byte of a finished run, or of an artifact alone, on the validation text",
         "score runs/demo",
         "score runs/demo --rung sliding --set score.stride=32",
@@ -230,7 +230,7 @@ def _add_evaluating(kinds: Any) -> None:
     ttt = _add(
         kinds,
         "ttt",
-        "golf.cli.commands:ttt_command",
+        "golf.cli.evaluate:ttt_command",
         "score with test-time training: each chunk is scored first, then trained on",
         "ttt runs/demo",
         "ttt runs/demo --set ttt.lr=0.005 ttt.epochs=3",
@@ -264,7 +264,7 @@ def _add_data(sources: Any) -> None:
     corpus = _add(
         sources,
         "prepare",
-        "golf.cli.commands:prepare_command",
+        "golf.cli.data:prepare_command",
         "tokenise text: the built-in corpus, or your own UTF-8 files",
         "data prepare",
         "data prepare --text README.md docs --out data/mine",
@@ -274,7 +274,7 @@ def _add_data(sources: Any) -> None:
     fineweb = _add(
         sources,
         "fineweb",
-        "golf.cli.commands:fineweb_command",
+        "golf.cli.data:fineweb_command",
         "download the competition's FineWeb shards (16 GB at 80 shards)",
         "data fineweb",
         "data fineweb --train-shards 1 --out data/fineweb-small",

@@ -1,14 +1,14 @@
-"""The data as checks: bytes of the text, documents in both splits, the validation's identity, whole shards.
+"""Checks of the data: bytes of the text, documents in both splits, the validation's identity, complete shards.
 
-A dataset enters, findings with numbers leave. The text is what the tokenizer's own library decodes, a document at a
-time; the table that scores are divided by is compared with it, and with the text before it was tokenised where the
-dataset has kept that. What the shards cannot show, such as letters that the tokenizer changed, its round trip over
-sample texts does. Nothing is written.
+The text is what the tokenizer's own library decodes, a document at a time; the table that scores are divided by is
+compared with it, and with the text before it was tokenised where the dataset has that. What the shards cannot show,
+such as letters that the tokenizer changed, its round trip over sample texts does.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,42 +27,44 @@ CountBytes = Callable[[Ids, Ids], npt.NDArray[np.int64]]
 FINEWEB_NAME = "fineweb_val_"
 NO_DOCUMENTS = "the shards do not mark their documents"
 SHORT_DOCUMENT = 64
-"""Tokens below which equal documents are told but not held against the data: a page's notice may stand twice."""
-
-
+"""Tokens below which equal documents are counted but no fault: a page's notice may occur twice."""
 MARK = re.compile(r"<\|.*\|>")
 """A piece that people put between documents: where it is no control symbol, its name is counted as text."""
 
 
 def documents(tokens: Ids, bos: int) -> Iterator[Ids]:
-    """The whole documents of a stream, each without the control token before it; the last may be cut off."""
+    """Yields the documents of a stream, each without the control token before it; the last may be cut off."""
     borders = np.append(np.flatnonzero(tokens == bos), len(tokens))
     for start, end in pairwise(borders):
         yield tokens[start + 1 : end]
 
 
 def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens: int | None = None) -> PointResult:
-    """The bytes that scores are divided by are those of the text (point 15).
+    """Shows that the bytes that scores are divided by are those of the text (point 15).
 
-    Args: count: of the dataset by default; first_tokens: how much of the validation is decoded; all by default.
+    Args:
+        dataset: checked.
+        count: counts bytes; that of the dataset by default.
+        first_tokens: how much of the validation is decoded; all by default.
     """
     count = count or dataset.bytes.count
     tokens, path = np.asarray(dataset.validation[:first_tokens]), tokenizer_of(dataset)
     processor = load_tokenizer(path)
     bos, decoded, counted, differing, other, number, cut = processor.bos_id(), 0, 0, 0, 0, 0, 0
-    found = list(documents(tokens, bos))
-    kept = _kept_text(dataset)
-    for document in found:
+    texts = list(documents(tokens, bos))
+    original = _original_text(dataset)
+    for document in texts:
         # A mark that is left in the text was a space, written in byte pieces.
         text = processor.decode(document.tolist()).replace(SPACE_MARK, " ")
-        if document is found[-1] and "\N{REPLACEMENT CHARACTER}" in text:  # it was cut off within a character
+        if document is texts[-1] and "\N{REPLACEMENT CHARACTER}" in text:  # it was cut off within a character
             cut += 1
             continue
-        told = int(count(np.concatenate([[bos], document[:-1]]).astype(np.int64), document.astype(np.int64)).sum())
+        previous = np.concatenate([[bos], document[:-1]]).astype(np.int64)
+        num_bytes = int(count(previous, document.astype(np.int64)).sum())
         plain = text.encode()
-        other += kept is not None and kept[decoded : decoded + len(plain)] != plain
-        number, decoded, counted = number + 1, decoded + len(plain), counted + told
-        differing += len(plain) != told
+        other += original is not None and original[decoded : decoded + len(plain)] != plain
+        number, decoded, counted = number + 1, decoded + len(plain), counted + num_bytes
+        differing += len(plain) != num_bytes
     marks = _written_marks(processor, tokens)
     evidence = {
         "documents": number,
@@ -71,7 +73,7 @@ def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens:
         "documents_differing": differing,
         "cut_off": cut,
     }
-    evidence |= {} if kept is None else {"documents_other_than_kept": other}
+    evidence |= {} if original is None else {"documents_other_than_original": other}
     faults = [
         tokenizer_fault(path, dataset.bytes, dataset.files[path.name], tokens),
         "bytes are not those of the decoded text: bits per byte are not true" if differing else "",
@@ -83,8 +85,8 @@ def check_bytes(dataset: Dataset, count: CountBytes | None = None, first_tokens:
     return judged(15, not any(faults), evidence, "; ".join(filter(None, faults)))
 
 
-def _kept_text(dataset: Dataset) -> bytes | None:
-    """The validation text as it was before it was tokenised, where it lies beside these very tokens."""
+def _original_text(dataset: Dataset) -> bytes | None:
+    """Returns the validation text before it was tokenised, where it is beside these very tokens."""
     path, counts = dataset.folder / VALIDATION_TEXT, read_manifest(dataset.folder).get("counts")
     side = counts.get("val") if isinstance(counts, dict) else None
     tokens = side.get("tokens") if isinstance(side, dict) else None
@@ -92,24 +94,24 @@ def _kept_text(dataset: Dataset) -> bytes | None:
 
 
 def _written_marks(processor: Any, tokens: Ids) -> str:
-    """Pieces like <|endoftext|> that occur and are counted as text, each with its number; "" where there is none."""
+    """Returns pieces like <|endoftext|> that occur and are counted as text, each with its number; "" without any."""
     ids, numbers = np.unique(tokens, return_counts=True)
-    pieces = [(processor.id_to_piece(int(one)), int(number)) for one, number in zip(ids, numbers, strict=True)]
-    control = {processor.id_to_piece(int(one)) for one in ids if processor.is_control(int(one))}
-    return ", ".join(
-        f"{piece} ({number} times)" for piece, number in pieces if MARK.search(piece) and piece not in control
-    )
+    counted = zip(ids.tolist(), numbers.tolist(), strict=True)
+    pieces = [(processor.id_to_piece(index), number) for index, number in counted if not processor.is_control(index)]
+    return ", ".join(f"{piece} ({number} times)" for piece, number in pieces if MARK.search(piece))
 
 
-def tokenizer_of(dataset: Dataset) -> Any:
-    """The tokenizer's file."""
+def tokenizer_of(dataset: Dataset) -> Path:
+    """Returns the tokenizer's file."""
     return dataset.folder / next(name for name in dataset.files if name.endswith(".model"))
 
 
 def check_splits(dataset: Dataset, shards: int | None = None) -> PointResult:
-    """Training and validation share no document (point 12).
+    """Shows that training and validation share no document (point 12).
 
-    Args: shards: how many training shards are read; all by default.
+    Args:
+        dataset: checked.
+        shards: how many training shards are read; all by default.
     """
     if dataset.train is None:
         return not_applicable(12, "the dataset has no training shards")
@@ -136,7 +138,7 @@ def check_splits(dataset: Dataset, shards: int | None = None) -> PointResult:
 
 
 def check_identity(dataset: Dataset) -> PointResult:
-    """The validation split by its hash, tokens and bytes (point 13)."""
+    """Shows the validation split's hash, tokens and bytes (point 13)."""
     tokens = np.asarray(dataset.validation)
     num_bytes = int(dataset.bytes.count(tokens[:-1], tokens[1:]).sum())
     evidence = {"sha256": dataset.validation_digest, "tokens": len(tokens), "bytes": num_bytes}
@@ -147,9 +149,11 @@ def check_identity(dataset: Dataset) -> PointResult:
 
 
 def check_shards(dataset: Dataset, hashed: bool) -> PointResult:
-    """Every shard is as long as its header says, and has the hash by which it is known (point 14).
+    """Shows that every shard is as long as its header says, and has its known hash (point 14).
 
-    Args: hashed: whether all bytes are read again.
+    Args:
+        dataset: checked.
+        hashed: whether all bytes are read again.
     """
     names = [name for name in dataset.files if name.endswith(".bin")]
     tokens = sum(read_shard(dataset.folder / name).size for name in names)

@@ -1,9 +1,7 @@
-"""What an evaluator does, seen from outside while it runs.
+"""What an evaluator does, seen from outside while it runs: tokens read, optimiser steps, scores, connections.
 
-A model and the stream that it is evaluated on enter; what went through the model, which optimiser steps were taken,
-which targets got a score and which connections were opened leave. The evaluator is not asked: token ids are seen where
-they enter the embedding, and found again in the stream by their content. What went through the model counts as what an
-optimiser's step may have used, with gradients or without.
+The evaluator is not asked: hooks see the token ids that the embedding reads, and their content identifies where in the
+stream they are. What went through the model, with gradients or without, counts as used by the optimiser's next step.
 """
 
 import contextlib
@@ -22,11 +20,11 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from golf.model.gepa import GEPA
 
 _GRAM = 8
-"""Tokens by which a place in the stream is looked up."""
+"""Tokens by which a position in the stream is looked up."""
 
 
-class Places:
-    """Where in a stream a row of tokens comes from."""
+class StreamIndex:
+    """Finds where in a stream a row of tokens comes from."""
 
     def __init__(self, tokens: npt.NDArray[np.int64]) -> None:
         """Args: tokens: of the stream, int64 (N + 1,)."""
@@ -36,34 +34,34 @@ class Places:
             self._starts.setdefault(tokens[start : start + _GRAM].tobytes(), []).append(start)
 
     def find(self, row: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-        """(start in the stream, length) of every part of `row` that occurs in the stream, at least 8 tokens long.
+        """Returns (start in the stream, length) of every part of `row` in the stream, at least 8 tokens long.
 
-        Of several places that match equally far the first is taken: what is said of a training then holds at least.
+        From several positions that match equally far the first is taken, which accuses a training of the least.
         """
-        found, at = [], 0
+        parts, at = [], 0
         while at + _GRAM <= len(row):
             starts = self._starts.get(row[at : at + _GRAM].tobytes(), [])
             if not starts:
                 at += 1
                 continue
             length, start = max((self._same(row[at:], start), -start) for start in starts)
-            found.append((-start, length))
+            parts.append((-start, length))
             at += length
-        return found
+        return parts
 
     def _same(self, row: npt.NDArray[np.int64], start: int) -> int:
-        """Tokens for which `row` goes along with the stream from `start` on."""
+        """Returns for how many tokens `row` equals the stream from `start` on."""
         here = self.tokens[start : start + len(row)]
         differ = np.nonzero(here != row[: len(here)])[0]
         return int(differ[0]) if len(differ) else len(here)
 
 
 class Watch:
-    """What was seen of one evaluation."""
+    """What one evaluation did."""
 
     def __init__(self, tokens: Tensor) -> None:
         """Args: tokens: of the stream, int64 (N + 1,)."""
-        self.places = Places(tokens.cpu().numpy())
+        self.index = StreamIndex(tokens.cpu().numpy())
         self.nll = torch.full((len(tokens) - 1,), torch.nan, dtype=torch.float64)
         """The last score of each target in nats, (N,)."""
         self.times_scored = np.zeros(len(tokens) - 1, np.int64)
@@ -83,12 +81,12 @@ class Watch:
         self.unknown_rows = 0
         """Rows that are not of the stream."""
         self.unknown_trained = 0
-        """Of them, those that went through with gradients."""
+        """Unknown rows that went through with gradients."""
         self.connections: list[str] = []
         """Network addresses that this thread connected to."""
 
     def sink(self, first: int, nll: Tensor) -> None:
-        """Take the scores of the targets from `first` on, as an evaluator gives them."""
+        """Records the scores of the targets from `first` on, as an evaluator reports them."""
         part = slice(first, first + len(nll))
         self.nll[part] = nll.detach().cpu()
         self.times_scored[part] += 1
@@ -99,13 +97,13 @@ class Watch:
         return sum(times - 1 for times in self.reads.values())
 
     def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Token ids enter the embedding."""
+        """Records token ids that the embedding reads."""
         for row in inputs[0].detach().reshape(-1, inputs[0].shape[-1]).cpu().numpy():
-            found = self.places.find(row)
-            self.unknown_rows += not found
-            self.unknown_trained += not found and torch.is_grad_enabled()
-            for start, length in found:
-                # A token at place p of the stream is the target p - 1; a pass with gradients has targets of its own.
+            parts = self.index.find(row)
+            self.unknown_rows += not parts
+            self.unknown_trained += not parts and torch.is_grad_enabled()
+            for start, length in parts:
+                # A token at position p of the stream is the target p - 1; a pass with gradients has its own targets.
                 self.read[max(0, start - 1) : start + length - 1] = True
                 if torch.is_grad_enabled():
                     part = slice(start, start + length)
@@ -115,7 +113,7 @@ class Watch:
                     self.reads[start, length] += 1
 
     def step(self, optimizer: Optimizer, *_: Any) -> None:
-        """An optimiser takes a step."""
+        """Records a step of an optimiser."""
         self.steps += 1
         self.too_early |= self.read & (self.times_scored == 0)
         self.before_first_score += not self.times_scored.any()
@@ -123,9 +121,11 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(model: GEPA, tokens: Tensor) -> Iterator[Watch]:
-    """See what happens to `model` inside the block.
+    """Records what happens to `model` inside the block.
 
-    Args: tokens: of the stream whose places are told, int64 (N + 1,).
+    Args:
+        model: watched.
+        tokens: of the stream, int64 (N + 1,).
     """
     watch = Watch(tokens)
     # Where nothing is compiled, a second of imports is saved.
@@ -145,18 +145,18 @@ def watching(model: GEPA, tokens: Tensor) -> Iterator[Watch]:
 
 
 _WATCHES: dict[int, list[str]] = {}
-"""Connections by thread that is watched: an audit hook, once there, cannot be removed."""
+"""Connections by watched thread: an audit hook cannot be removed."""
 _LISTENING: list[bool] = []
 
 
 def _listen() -> None:
-    """Be told of every connection that Python opens, from now on."""
+    """Records every connection that Python opens, from now on."""
     if not _LISTENING:
-        sys.addaudithook(_hear)
+        sys.addaudithook(_audit)
         _LISTENING.append(True)
 
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo") and _WATCHES:
         seen = _WATCHES.get(threading.get_ident())
         if seen is not None:

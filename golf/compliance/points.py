@@ -168,7 +168,7 @@ def _merged(results: Sequence[PointResult]) -> PointResult:
     )
 
 
-def worst(results: Collection[PointResult]) -> str:
+def worst(results: Iterable[PointResult]) -> str:
     """Returns the state that decides between several results: a failure, else a remark, else what passed."""
     return worst_of([result.state for result in results])
 

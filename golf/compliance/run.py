@@ -1,23 +1,21 @@
 """The check of a run or of an artifact: every point that can be shown from its files and by running it.
 
-A configuration, a dataset, the folder of a run and what was reported enter; findings leave. The cheap form takes
-seconds and looks at a short evaluation; the whole form evaluates at the run's own sizes and again from the artifact.
-Reported numbers are compared with measured ones, never the other way.
+The cheap form takes seconds and looks at a short evaluation; the full form evaluates at the run's own sizes and again
+from the artifact. Reported numbers are compared with measured ones, never the other way.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from golf.artifact.pack import read_artifact
 from golf.compliance.ablations import prove_qat_in_training, prove_switches
 from golf.compliance.data import check_bytes, check_identity, check_shards, check_splits
-from golf.compliance.points import CheckResult, PointResult, judged, not_applicable, rows_of, summary_of
+from golf.compliance.evaluator import ConfiguredEvaluator, make_probe
+from golf.compliance.points import CheckResult, Evidence, PointResult, judged, not_applicable, rows_of, summary_of
 from golf.compliance.proofs import (
     compare_with_model,
-    evaluator_of,
-    flip_places,
-    probe_of,
+    flip_positions,
     prove_causality,
     prove_normalised,
     prove_order,
@@ -33,6 +31,7 @@ from golf.model.gepa import GEPA
 from golf.pipeline.evaluation import rungs_of
 from golf.pipeline.identity import pack_identity, rung_identity
 from golf.pipeline.run_directory import RunDirectory, load_model
+from golf.pipeline.stage_context import StageContext
 from golf.runtime.process_group import ProcessGroup, device_name
 from golf.runtime.results import (
     AVERAGED,
@@ -46,11 +45,9 @@ from golf.runtime.results import (
     read_result,
 )
 
-Say = Callable[[str], object]
-"""Takes a line of progress."""
 NOT_OF_A_RUN = "not of a run in this form"
 CHEAP_TOKENS, CHEAP_SHARDS = 100_000, 1
-"""Of the validation that is decoded, and training shards compared, in the cheap form."""
+"""Validation tokens that are decoded, and training shards that are compared, in the cheap form."""
 SAME_CPU, OTHER_DEVICE = 1e-6, 5e-4
 """Largest difference of a score from the reported one, in BPB: measured again on one rank of the same kind of CPU with
 as many threads, or on anything else, where sums have another order and two equal runs of TTT differ by as much."""
@@ -59,154 +56,165 @@ OWN_SUMS = 1e-9
 
 
 def silent(line: str) -> None:
-    """No progress."""
+    """Reports no progress."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """How a run is checked."""
+
+    cheap: bool
+    """Seconds instead of minutes."""
+    track: str = NON_RECORD
+    """The track whose seconds count."""
+    say: Callable[[str], object] = silent
+    """Called with what comes next."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reported:
     """What a run says of itself."""
 
     rungs: Mapping[str, RungResult]
     """Results by name of the rung."""
-    train: TrainResult | None
+    train: TrainResult | None = None
     """None where nothing is reported of the training."""
-    pack: PackedModel | None
+    pack: PackedModel | None = None
     """None where nothing is reported of packing."""
 
 
-def reported_by(folder: RunDirectory, config: RunConfig, dataset: Dataset) -> Reported:
-    """The results kept in a run's folder for exactly this configuration; what is missing is not told."""
-    rungs: dict[str, RungResult] = {}
-    for name in rungs_of(config):
-        rung = read_result(folder.file(f"{name}.json"), RungResult, rung_identity(config, dataset, name))
-        if rung is not None:
-            rungs[name] = rung
-    train = read_result(folder.file("train.json"), TrainResult)
-    return Reported(rungs, train, read_result(folder.file("pack.json"), PackedModel, pack_identity(config, dataset)))
+def stored_results(run: StageContext) -> Reported:
+    """Returns the results in a run's directory for exactly its configuration and data."""
+    config, dataset, directory = run.config, run.dataset, run.directory
+    rungs = {
+        name: rung
+        for name in rungs_of(config)
+        if (rung := read_result(directory.file(f"{name}.json"), RungResult, rung_identity(config, dataset, name)))
+    }
+    return Reported(
+        rungs=rungs,
+        train=read_result(directory.file("train.json"), TrainResult),
+        pack=read_result(directory.file("pack.json"), PackedModel, pack_identity(config, dataset)),
+    )
 
 
 def check_run(
-    config: RunConfig,
-    dataset: Dataset,
-    folder: RunDirectory,
-    group: ProcessGroup,
-    code: int,
-    *,
-    cheap: bool,
-    track: str = NON_RECORD,
-    reported: Reported | None = None,
-    say: Say = silent,
+    run: StageContext, code_bytes: int, options: CheckOptions, reported: Reported | None = None
 ) -> list[PointResult]:
-    """What can be said of a run's folder, or of an artifact alone, on every point but those of the data.
+    """Returns the results for a run, or for an artifact alone, on every point but those of the data.
 
-    Args: group: one process; code: bytes of the counted code; cheap: seconds instead of minutes; track: whose seconds
-        count; reported: what the run says of itself; by default what its folder holds; say: is told what comes next.
+    Args:
+        run: on one process.
+        code_bytes: of the counted code.
+        options: how to check.
+        reported: what the run says of itself; by default the results in its directory.
+
     Raises: ValueError when the artifact is damaged.
     """
-    reported = reported or reported_by(folder, config, dataset)
-    found = [*_package(config, folder, code, reported), *_budget(config, reported, track)]
-    stream, model = validation_stream(dataset, group), load_model(folder, QUANTISED, config, group)
-    found += prove_evaluation(config, stream, model, group, cheap, say=say)
-    say("switches")
+    config, group, cheap = run.config, run.group, options.cheap
+    reported = reported or stored_results(run)
+    results = [*_package(run, code_bytes, reported), *_budget(config, reported, options.track)]
+    stream, model = validation_stream(run.dataset, group), load_model(run.directory, QUANTISED, config, group)
+    results += prove_evaluation(run, stream, model, options)
+    options.say("switches")
     rungs = {name: reported.rungs[name].bpb for name in (LIVE, AVERAGED) if name in reported.rungs}
     tokens = stream.tokens[: config.score.sequence_length + 1]
-    found.append(prove_switches(model, config, tokens, rungs if len(rungs) == 2 else None, group, not cheap))
+    results.append(prove_switches(model, config, tokens, rungs if len(rungs) == 2 else None, group, not cheap))
     if not cheap:
-        say("warm-up passes; two short trainings")
-        found.append(prove_warm_up(config, dataset, stream, group))
-        found.append(prove_independent(prepare_of(config), dataset))
-    say("scores of the artifact" + (": its first chunk" if cheap else ": all of them"))
-    found.append(read_back(config, stream, folder, group, reported, first_chunks=1 if cheap else None))
-    return found
+        options.say("warm-up passes; two short trainings")
+        results.append(prove_warm_up(config, run.dataset, stream, group))
+        results.append(prove_independent(prepare_of(config), run.dataset))
+    options.say("scores of the artifact" + (": its first chunk" if cheap else ": all of them"))
+    results.append(read_back(run, stream, reported, first_chunks=1 if cheap else None))
+    return results
 
 
 def cheap_check(
-    config: RunConfig, dataset: Dataset, folder: RunDirectory, group: ProcessGroup, code: int
+    config: RunConfig, dataset: Dataset, directory: RunDirectory, group: ProcessGroup, code_bytes: int
 ) -> CheckResult:
     """Returns the check that every run gets at its end.
 
     A check that breaks down does not cost a run its results: it has an `error`, and no point passed.
     """
+    run = StageContext(config=config, dataset=dataset, directory=directory, group=group)
     try:
-        found = check_run(config, dataset, folder, group, code, cheap=True)
-        return summary_of(rows_of([*found, *check_data(dataset, cheap=True)], NOT_OF_A_RUN))
+        results = [*check_run(run, code_bytes, CheckOptions(cheap=True)), *check_data(dataset, cheap=True)]
     except Exception as error:
         return summary_of(rows_of([]), error=f"{type(error).__name__}: {str(error)[:300]}")
+    return summary_of(rows_of(results, NOT_OF_A_RUN))
 
 
-def prove_evaluation(
-    config: RunConfig, stream: Stream, model: GEPA, group: ProcessGroup, cheap: bool, seed: int = 0, say: Say = silent
-) -> list[PointResult]:
-    """The proofs of `golf.compliance.proofs` for a configuration's evaluator.
+def prove_evaluation(run: StageContext, stream: Stream, model: GEPA, options: CheckOptions) -> list[PointResult]:
+    """Returns the results of `golf.compliance.proofs` for a configuration's evaluator.
 
-    Args: cheap: a small probe, three flips, no token varied.
+    In the cheap form: a small probe, three flips, no token varied.
     """
+    config, group, cheap = run.config, run.group, options.cheap
     sizes = (True,) if cheap else (False, True)
-    probes = [probe_of(stream, config.score, config.ttt, group, small) for small in sizes]
-    probe = next((one for one in probes if one is not None), None)
+    probes = (make_probe(stream, config.score, config.ttt, group, small) for small in sizes)
+    probe = next((probe for probe in probes if probe is not None), None)
     if probe is None:
         short = f"{stream.num_targets:,} targets of validation are no three chunks"
         return [not_applicable(point, short) for point in (11, 16, 17, 18, 19, 20)]
-    evaluate = evaluator_of(config, group.device, compiled=not cheap)
-    say("coverage and order")
-    found = prove_order(evaluate, model, probe)
-    places = flip_places(probe, seed, few=cheap)
-    say(f"{len(places)} evaluations with later tokens changed")
-    found.append(prove_causality(evaluate, model, probe, places))
-    say("probabilities" + ("" if cheap else f": {model.config.vocab_size} evaluations a chunk"))
+    evaluate = ConfiguredEvaluator(config, group.device, compiled=not cheap)
+    options.say("coverage and order")
+    results = prove_order(evaluate, model, probe)
+    positions = flip_positions(probe, 0, few=cheap)
+    options.say(f"{len(positions)} evaluations with later tokens changed")
+    results.append(prove_causality(evaluate, model, probe, positions))
+    options.say("probabilities" + ("" if cheap else f": {model.config.vocab_size} evaluations a chunk"))
     if cheap:
-        return [*found, compare_with_model(evaluate, model, probe)]
-    found.append(prove_normalised(evaluate, model, probe, (0, 1, 2)))
+        return [*results, compare_with_model(evaluate, model, probe)]
+    results.append(prove_normalised(evaluate, model, probe, (0, 1, 2)))
     if config.ttt is not None and config.ttt.epochs and config.ttt.lr:
-        found.append(prove_qat_in_training(evaluate, model, probe))
-    return found
+        results.append(prove_qat_in_training(evaluate, model, probe))
+    return results
 
 
-def _package(config: RunConfig, folder: RunDirectory, code: int, reported: Reported) -> Iterator[PointResult]:
-    """Points 3 and 4."""
-    path = folder.file("artifact.golf")
+def _package(run: StageContext, code_bytes: int, reported: Reported) -> Iterator[PointResult]:
+    """Yields the results on points 3 and 4."""
+    path = run.directory.file("artifact.golf")
     shape, weights = read_artifact(path)
     size = path.stat().st_size
-    cap = min(config.cap_bytes, CAP_BYTES)
-    sizes = {"model_bytes": size, "code_bytes": code, "artifact_bytes": size + code, "cap_bytes": cap}
-    yield judged(3, size + code <= cap, sizes, f"over the cap by {size + code - cap:,} bytes")
-    told = None if reported.pack is None else reported.pack.model_bytes
-    decoded: dict[str, Any] = {
+    total, cap = size + code_bytes, min(run.config.cap_bytes, CAP_BYTES)
+    sizes = {"model_bytes": size, "code_bytes": code_bytes, "artifact_bytes": total, "cap_bytes": cap}
+    yield judged(3, total <= cap, sizes, f"over the cap by {total - cap:,} bytes")
+    reported_size = None if reported.pack is None else reported.pack.model_bytes
+    decoded = {
         "tensors": len(weights),
         "parameters": sum(weight.numel() for weight in weights.values()),
+        "layers": shape.num_layers,
+        "bytes_on_disk": size,
+        "bytes_reported": reported_size,
     }
-    decoded |= {"layers": shape.num_layers, "bytes_on_disk": size, "bytes_reported": told}
-    yield judged(4, told in (None, size), decoded, "the artifact on the disk is not the one that was reported")
+    same = reported_size in (None, size)
+    yield judged(4, same, decoded, "the artifact on the disk is not the one that was reported")
 
 
 def _budget(config: RunConfig, reported: Reported, track: str) -> Iterator[PointResult]:
-    """Points 8, 9 and 10."""
-    train, last = reported.train, rungs_of(config)[-1]
-    untold = "nothing is told of this "
+    """Yields the results on points 8, 9 and 10."""
+    train, last = reported.train, reported.rungs.get(rungs_of(config)[-1])
     if train is None:
-        yield from (not_applicable(point, untold + "artifact's training") for point in (8, 10))
+        yield from (not_applicable(point, "nothing is known of this artifact's training") for point in (8, 10))
     else:
-        seconds = train.seconds
-        if config.quant.calibrated and reported.pack is not None:
-            seconds += reported.pack.seconds
-        yield _within(8, {"training_seconds": seconds}, seconds, track)
+        calibration = reported.pack.seconds if config.quant.calibrated and reported.pack is not None else 0.0
+        yield _within(8, "training_seconds", train.seconds + calibration, track)
         yield judged(10, bool(train.device), {"device": train.device}, "the run names no device")
-    if last in reported.rungs:
-        seconds = reported.rungs[last].seconds
-        yield _within(9, {"evaluation_seconds": seconds}, seconds, track)
+    if last is None:
+        yield not_applicable(9, "nothing is known of this configuration's evaluation")
     else:
-        yield not_applicable(9, untold + "configuration's evaluation")
+        yield _within(9, "evaluation_seconds", last.seconds, track)
 
 
-def _within(point: int, evidence: dict[str, Any], seconds: float, track: str) -> PointResult:
+def _within(point: int, name: str, seconds: float, track: str) -> PointResult:
     limit = TRACK_SECONDS[track]
     if limit is None:
-        return not_applicable(point, f"the {track} track has no limit of seconds", evidence)
-    return judged(point, seconds <= limit, evidence, f"the {track} track allows {limit:g} s")
+        return not_applicable(point, f"the {track} track has no limit of seconds", {name: seconds})
+    return judged(point, seconds <= limit, {name: seconds}, f"the {track} track allows {limit:g} s")
 
 
 def check_data(dataset: Dataset, cheap: bool) -> list[PointResult]:
-    """Points 12 to 15."""
+    """Returns the results on points 12 to 15."""
     return [
         check_splits(dataset, CHEAP_SHARDS if cheap else None),
         check_identity(dataset),
@@ -215,41 +223,39 @@ def check_data(dataset: Dataset, cheap: bool) -> list[PointResult]:
     ]
 
 
-def read_back(
-    config: RunConfig,
-    stream: Stream,
-    folder: RunDirectory,
-    group: ProcessGroup,
-    reported: Reported,
-    first_chunks: Literal[1] | None,
-) -> PointResult:
-    """The scores of the artifact, read from the disk now, are those that were reported (point 23).
+def read_back(run: StageContext, stream: Stream, reported: Reported, first_chunks: Literal[1] | None) -> PointResult:
+    """Shows that the scores of the artifact, read from the disk now, are the reported ones (point 23).
 
-    Args: first_chunks: how much of the stream is scored again, by the cheapest rung, before anything is trained; None:
-        all of it, by every rung.
+    Args:
+        run: on one process.
+        stream: of validation.
+        reported: what the run says of itself.
+        first_chunks: how much of the stream is scored again, by the cheapest rung, before anything is trained; None:
+            all of it, by every rung.
     """
-    told = {name: reported.rungs[name] for name in (QUANTISED, SLIDING, TTT) if name in reported.rungs}
-    whole = {name: one for name, one in told.items() if one.chunks}
-    own = {name: abs(one.bpb - Scored.of(one.chunks).bpb) for name, one in whole.items()}
-    if not own:
+    config, group = run.config, run.group
+    known = [reported.rungs[name] for name in (QUANTISED, SLIDING, TTT) if name in reported.rungs]
+    rungs = {rung.name: rung for rung in known if rung.chunks}
+    if not rungs:
         return not_applicable(23, "no score was reported for this artifact and configuration")
+    own = max(abs(rung.bpb - Scored.of(rung.chunks).bpb) for rung in rungs.values())
     differences, choice = dict[str, float](), config.compile if first_chunks is None else False
-    for name in whole if first_chunks is None else list(whole)[:1]:
-        model = load_model(folder, name, config, group)
+    for name in rungs if first_chunks is None else list(rungs)[:1]:
+        model = load_model(run.directory, name, config, group)
         forward = compile_model(model, choice, group.device)
         if name == TTT and config.ttt is not None and first_chunks is None:
             measured = score_with_ttt(model, stream, config.score, config.ttt, group, forward=forward).scored
         else:
             measured = score(forward, stream, config.score, group, plain=name == QUANTISED, stop_after=first_chunks)
-        differences[name] = measured.bpb - Scored.of(whole[name].chunks[:first_chunks]).bpb
+        differences[name] = measured.bpb - Scored.of(rungs[name].chunks[:first_chunks]).bpb
     device = None if reported.train is None else reported.train.device
     exact = device == f"1 x {device_name(group.device)}" and group.device.type == "cpu"
     tolerance = SAME_CPU if exact else OTHER_DEVICE
-    evidence: dict[str, Any] = {"chunks_scored_again": first_chunks or "all", "bpb_differs_by": differences}
-    evidence |= {"tolerance": tolerance, "reported_bpb_differs_from_its_chunks": max(own.values())}
-    right = max(map(abs, differences.values())) <= tolerance and max(own.values()) <= OWN_SUMS
-    if SLIDING in whole and TTT in whole:  # the first chunk is scored before anything is trained
-        first, again = (Scored.of(whole[name].chunks[:1]).bpb for name in (SLIDING, TTT))
+    evidence: Evidence = {"chunks_scored_again": first_chunks or "all", "bpb_differs_by": differences}
+    evidence |= {"tolerance": tolerance, "reported_bpb_differs_from_its_chunks": own}
+    right = max(map(abs, differences.values())) <= tolerance and own <= OWN_SUMS
+    if SLIDING in rungs and TTT in rungs:  # the first chunk is scored before anything is trained
+        first, again = (Scored.of(rungs[name].chunks[:1]).bpb for name in (SLIDING, TTT))
         evidence["first_chunk_with_training_differs_by"] = again - first
         right &= abs(again - first) <= tolerance
     return judged(23, right, evidence, "the reported BPB is not the artifact's")

@@ -1,6 +1,6 @@
 """The smoke test of a reviewer: the shipped file is imported elsewhere and its model makes one pass on a CPU.
 
-A file made by `golf.pipeline.bundle` enters, what it is leaves. It runs in a Python of its own, away from the project.
+It runs in a Python process of its own, away from the project.
 """
 
 import json
@@ -9,15 +9,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from golf.compliance.points import PointResult, judged
+from golf.compliance.points import Evidence, PointResult, judged
 from golf.config.config import RunConfig
 from golf.pipeline.bundle import bundle
 from golf.runtime.files import write_bytes
 
 SECONDS = 300
-"""After which the import counts as failed."""
+"""Seconds after which the import counts as failed."""
 _SMOKE = """
 import importlib.util, json, os, sys, time
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -41,17 +40,17 @@ print(json.dumps({
 
 
 def smoke(config: RunConfig) -> PointResult:
-    """The counted code of a configuration imports and runs (point 2, of it the part that needs no folder)."""
-    with tempfile.TemporaryDirectory() as place:
-        script = Path(place) / "train_gpt.py"
+    """Shows that the counted code of a configuration imports and runs: the part of point 2 that needs no folder."""
+    with tempfile.TemporaryDirectory() as directory:
+        script = Path(directory) / "train_gpt.py"
         write_bytes(script, bundle(config).encode())
         size = script.stat().st_size
         command = [sys.executable, "-P", "-c", _SMOKE, str(script)]
         try:
-            done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=SECONDS, check=False)
+            done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
             return judged(2, False, {"code_bytes": size}, f"train_gpt.py was not imported after {SECONDS} s")
     if done.returncode:
         return judged(2, False, {"code_bytes": size}, f"train_gpt.py does not run: {done.stderr.strip()[-300:]}")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return judged(2, math.isfinite(told["loss_nats"]), {"code_bytes": size, **told}, "the first loss is no number")
+    facts: Evidence = json.loads(done.stdout.splitlines()[-1])
+    return judged(2, math.isfinite(facts["loss_nats"]), {"code_bytes": size} | facts, "the first loss is no number")

@@ -1,8 +1,7 @@
-"""Training, packing and calibration never see validation tokens: shown by running them with others in their place.
+"""Whether training, packing and calibration see validation tokens: shown by running them with other ones.
 
-A configuration and a dataset enter, findings leave. A short training of the very stages, with a validation on the way,
-is packed twice: with the dataset's validation tokens and with other ones. What does not depend on them is equal to the
-last bit. Nothing is left on the disk.
+A short training of the very stages, with a validation on the way, is packed twice: with the dataset's validation tokens
+and with others. What does not depend on them is equal to the last bit. Nothing is left on the disk.
 """
 
 import hashlib
@@ -10,7 +9,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,13 +27,13 @@ from golf.runtime.process_group import ProcessGroup
 from golf.train.microbatching import ready_to_train
 
 Prepare = Callable[[Dataset], bytes]
-"""Training and packing: the artifact."""
+"""Trains and packs; returns the artifact."""
 STEPS, SEQUENCE, VALIDATION_TOKENS = 2, 256, 4096
-"""Of the short training."""
+"""Sizes of the short training."""
 
 
 def short_training(config: RunConfig, dataset: Dataset) -> RunConfig:
-    """The configuration with few steps of few tokens, a validation after the first, and a short calibration."""
+    """Returns the configuration with few steps of few tokens, a validation after the first, and a short calibration."""
     length = min(SEQUENCE, config.batch.sequence_length, config.score.sequence_length)
     return replace(
         config,
@@ -48,7 +46,7 @@ def short_training(config: RunConfig, dataset: Dataset) -> RunConfig:
 
 
 def prepare_of(config: RunConfig) -> Prepare:
-    """The stages themselves, for a short training on the CPU, where equal runs are equal to the last bit."""
+    """Returns the stages themselves, for a short training on the CPU, where equal runs are equal to the last bit."""
     config, group = replace(config, compile=False), ProcessGroup()
 
     def prepare(dataset: Dataset) -> bytes:
@@ -63,14 +61,14 @@ def prepare_of(config: RunConfig) -> Prepare:
 
 
 def prove_independent(prepare: Prepare, dataset: Dataset) -> PointResult:
-    """The artifact does not depend on the validation tokens (point 20)."""
+    """Shows that the artifact does not depend on the validation tokens (point 20)."""
     if dataset.train is None:
         return not_applicable(20, "the dataset has no training shards")
     tokens = np.array(dataset.validation[:VALIDATION_TOKENS])
     others = tokens[::-1].copy()
     artifacts = [prepare(replace(dataset, validation=part)) for part in (tokens, others)]
     sums = [hashlib.sha256(artifact).hexdigest()[:12] for artifact in artifacts]
-    evidence: dict[str, Any] = {
+    evidence = {
         "validation_tokens_exchanged": int((tokens != others).sum()),
         "artifact_sha256": sums[0],
         "with_other_validation": sums[1],
@@ -79,7 +77,7 @@ def prove_independent(prepare: Prepare, dataset: Dataset) -> PointResult:
 
 
 def prove_warm_up(config: RunConfig, dataset: Dataset, stream: Stream, group: ProcessGroup) -> PointResult:
-    """What goes through the model before the first batch is no text (point 21)."""
+    """Shows that what goes through the model before the first batch is no text (point 21)."""
     short = short_training(config, dataset)
     model = build_model(config.model, config.seed, activation_dtype(group.device)).to(group.device)
     with watching(model, stream.tokens[: VALIDATION_TOKENS + 1]) as watch:

@@ -14,34 +14,26 @@ from golf.artifact.calibration import calibrate
 from golf.artifact.pack import pack
 from golf.compliance.ablations import prove_switches
 from golf.compliance.data import CountBytes, Ids, check_bytes
-from golf.compliance.points import FAILED, PointResult, failures, rows_of
-from golf.compliance.proofs import (
-    Evaluator,
-    Probe,
-    compare_with_model,
-    flip_places,
-    probe_of,
-    prove_causality,
-    prove_normalised,
-    prove_order,
-    sliding,
-)
+from golf.compliance.evaluator import Probe, make_probe, sliding
+from golf.compliance.points import FAILED, failures, rows_of
+from golf.compliance.proofs import compare_with_model, flip_positions, prove_causality, prove_normalised, prove_order
 from golf.compliance.training import Prepare, prepare_of, prove_independent
 from golf.config.config import ScoreConfig, TTTConfig
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.shards import TokenStream
 from golf.data.token_bytes import ByteTable, load_tokenizer
 from golf.evaluate.sliding import Stream
-from golf.evaluate.ttt import score_with_ttt
+from golf.evaluate.ttt import TTTState, score_with_ttt
 from golf.model.gepa import GEPA, build_model
 from golf.runtime.process_group import ProcessGroup
 from tests.conftest import TINY
 from tests.golf.compliance import cheats
 
-ADAPT = TTTConfig(lr=0.05, epochs=2, frozen_blocks=1, batch_sequences=2)
+TTT = TTTConfig(lr=0.05, epochs=2, frozen_blocks=1, batch_sequences=2)
 LEGAL_GPTQ = replace(TINY, quant=replace(TINY.quant, mlp=replace(TINY.quant.mlp, method="gptq"), calibration_tokens=64))
 
-EVALUATORS: dict[Evaluator, set[int]] = {
+Evaluate = Callable[..., TTTState]
+EVALUATORS: dict[Evaluate, set[int]] = {
     score_with_ttt: set(),
     sliding: set(),
     # What was fitted to a token does not give probabilities that were fixed before the token was known.
@@ -76,7 +68,7 @@ def probe() -> Probe:
     """Two chunks and a half of random tokens."""
     tokens = torch.randint(0, 48, (302,), generator=torch.Generator().manual_seed(5))
     config = ScoreConfig(sequence_length=24, stride=7, batch_windows=5, chunk_tokens=70)
-    probe = probe_of(Stream(tokens, np.arange(301) % 4 + 1), config, ADAPT, ProcessGroup(), small=False)
+    probe = make_probe(Stream(tokens, np.arange(301) % 4 + 1), config, TTT, ProcessGroup(), small=False)
     assert probe is not None
     return probe
 
@@ -87,19 +79,16 @@ def dataset(data: Path) -> Dataset:
     return open_dataset(data, 300)
 
 
-def failing(evaluate: Evaluator, model: GEPA, probe: Probe, cheap: bool) -> set[int]:
+def failing(evaluate: Evaluate, model: GEPA, probe: Probe, cheap: bool) -> set[int]:
     """The points on which an evaluator fails."""
-    found: list[PointResult] = prove_order(evaluate, model, probe)
-    found.append(prove_causality(evaluate, model, probe, flip_places(probe, 0, few=cheap)))
-    found.append(
-        compare_with_model(evaluate, model, probe) if cheap else prove_normalised(evaluate, model, probe, (1,))
-    )
-    return set(failures(rows_of(found)))
+    normalised = compare_with_model(evaluate, model, probe) if cheap else prove_normalised(evaluate, model, probe, (1,))
+    causal = prove_causality(evaluate, model, probe, flip_positions(probe, 0, few=cheap))
+    return set(failures(rows_of([*prove_order(evaluate, model, probe), causal, normalised])))
 
 
 @pytest.mark.parametrize("cheap", [False, True], ids=["whole", "cheap"])
 @pytest.mark.parametrize("evaluate", EVALUATORS, ids=lambda evaluate: evaluate.__name__)
-def test_an_evaluator_fails_on_what_it_breaks(evaluate: Evaluator, cheap: bool, model: GEPA, probe: Probe) -> None:
+def test_an_evaluator_fails_on_what_it_breaks(evaluate: Evaluate, cheap: bool, model: GEPA, probe: Probe) -> None:
     """Fault: a cheat passes, or a legal evaluator is accused."""
     assert failing(evaluate, model, probe, cheap) == EVALUATORS[evaluate]
 
@@ -184,6 +173,6 @@ def test_a_dead_switch_fails(model: GEPA, probe: Probe) -> None:
 def test_the_documented_table_is_the_tested_one() -> None:
     """Fault: the documentation promises more than the tests show."""
     text = (Path(__file__).resolve().parents[3] / "docs" / "legality.md").read_text()
-    told = dict(re.findall(r"^\| (\w+)(?: \([^|]*\))? \| ([\d, ]+|none) \|$", text, re.MULTILINE))
+    documented = dict(re.findall(r"^\| (\w+)(?: \([^|]*\))? \| ([\d, ]+|none) \|$", text, re.MULTILINE))
     shown = {run.__name__: ", ".join(map(str, sorted(points))) or "none" for run, points in EVALUATORS.items()}
-    assert told == shown
+    assert documented == shown

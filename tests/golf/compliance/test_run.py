@@ -1,4 +1,4 @@
-"""The check of a run: true runs pass, and every number that is changed afterwards is found."""
+"""The check of a run: true runs pass, and every number that is changed afterwards is seen."""
 
 import json
 import shutil
@@ -12,8 +12,9 @@ import pytest
 
 from golf.cli.main import main
 from golf.compliance.points import NOT_APPLICABLE, PASSED, PointResult, failures, rows_of
-from golf.compliance.run import cheap_check, check_data, check_run
-from golf.config.config import override_all, to_plain
+from golf.compliance.run import CheckOptions, cheap_check, check_data, check_run
+from golf.config.config import RunConfig, override_all, to_plain
+from golf.config.rules import NON_RECORD
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.shards import read_shard, write_shard
 from golf.pipeline.bundle import code_bytes
@@ -40,21 +41,21 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def failing(folder: Path, dataset: Dataset, cheap: bool = True, **how: Any) -> list[int]:
-    """The points on which a run fails."""
-    return failures(found_in(folder, dataset, cheap, **how))
-
-
-def found_in(folder: Path, dataset: Dataset, cheap: bool = True, **how: Any) -> list[PointResult]:
+def check(config: RunConfig, dataset: Dataset, folder: Path, options: CheckOptions) -> list[PointResult]:
     """The rows of a run's check."""
-    found = check_run(CONFIG, dataset, RunDirectory(folder), ProcessGroup(), CODE, cheap=cheap, **how)
-    return rows_of([*found, *check_data(dataset, cheap)])
+    context = StageContext(config=config, dataset=dataset, directory=RunDirectory(folder))
+    return rows_of([*check_run(context, CODE, options), *check_data(dataset, options.cheap)])
+
+
+def failing(folder: Path, dataset: Dataset, cheap: bool = True, track: str = NON_RECORD) -> list[int]:
+    """The points on which a run fails."""
+    return failures(check(CONFIG, dataset, folder, CheckOptions(cheap=cheap, track=track)))
 
 
 @pytest.mark.parametrize("cheap", [True, False], ids=["cheap", "whole"])
 def test_a_true_run_passes(cheap: bool, run: Path, data: Path) -> None:
     """Fault: an honest run is accused, or a point is passed without being looked at."""
-    rows = {row.point: row for row in found_in(run, open_dataset(data, 300), cheap)}
+    rows = {row.point: row for row in check(CONFIG, open_dataset(data, 300), run, CheckOptions(cheap=cheap))}
     assert failures(rows.values()) == []
     shown = {3, 4, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 22, 23}
     assert {point for point, row in rows.items() if row.state == PASSED} == shown
@@ -92,7 +93,7 @@ def slow(folder: Path) -> None:
 
 
 def other_size(folder: Path) -> None:
-    """A result that tells of a smaller artifact."""
+    """A result with a smaller artifact."""
     packed = read_json(folder / "pack.json")
     packed["result"]["model_bytes"] -= 1
     write_json(folder / "pack.json", packed)
@@ -141,14 +142,13 @@ def test_every_allowed_configuration_can_be_checked(changes: dict[str, Any], dat
     config, dataset = override_all(CONFIG, changes), open_dataset(data, 300)
     run_stages(StageContext(config=config, dataset=dataset, directory=RunDirectory(tmp_path)), b" " * CODE)
     for cheap in (True, False):
-        findings = check_run(config, dataset, RunDirectory(tmp_path), ProcessGroup(), CODE, cheap=cheap)
-        assert failures(rows_of(findings)) == []
+        assert failures(check(config, dataset, tmp_path, CheckOptions(cheap=cheap))) == []
 
 
 def test_what_was_reported_for_another_configuration_is_not_compared(run: Path, data: Path) -> None:
     """Fault: `check --set ttt.epochs=2`, or another split packed since, makes true numbers look false."""
     other = override_all(CONFIG, {"ttt.epochs": 2, "quant.codec": "zstd"})
-    rows = rows_of(check_run(other, open_dataset(data, 300), RunDirectory(run), ProcessGroup(), CODE, cheap=True))
+    rows = check(other, open_dataset(data, 300), run, CheckOptions(cheap=True))
     assert failures(rows) == []
     assert rows[22].state == NOT_APPLICABLE
 
@@ -170,9 +170,9 @@ def test_shared_documents_and_changed_shards_are_found(run: Path, data: Path, tm
 
 def test_a_check_that_breaks_down_says_so(data: Path, tmp_path: Path) -> None:
     """Fault: a run's results are lost for want of a check, or an unchecked run looks like a checked one."""
-    check = cheap_check(CONFIG, open_dataset(data, 300), RunDirectory(tmp_path), ProcessGroup(), CODE)
-    assert "artifact.golf" in str(check.error)
-    assert check.passed == 0
+    result = cheap_check(CONFIG, open_dataset(data, 300), RunDirectory(tmp_path), ProcessGroup(), CODE)
+    assert "artifact.golf" in str(result.error)
+    assert result.passed == 0
 
 
 def test_the_command_tells_by_its_exit_code(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

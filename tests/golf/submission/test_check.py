@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from golf.cli.main import main
 from golf.compliance.points import PointResult, failures, rows_of
+from golf.compliance.run import CheckOptions
 from golf.data.dataset import Dataset, open_dataset
 from golf.runtime.process_group import ProcessGroup
 from golf.submission.study import SeedRecord, StudyRecord
@@ -19,7 +20,7 @@ from tests.golf.submission.conftest import Made
 
 def rows(study: StudyRecord, folder: Path, dataset: Dataset) -> list[PointResult]:
     """The cheap form."""
-    return rows_of(check_study(study, folder, dataset, ProcessGroup(), cheap=True))
+    return rows_of(check_study(study, folder, dataset, ProcessGroup(), CheckOptions(cheap=True)))
 
 
 def test_a_true_study_passes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +62,7 @@ def test_another_text_is_refused(made: Made) -> None:
     study = read_study(made.folder)
     foreign = replace(study, data=replace(study.data, digest="0" * 64))
     with pytest.raises(ValueError, match="--data"):
-        check_study(foreign, made.folder, open_dataset(made.data), ProcessGroup(), cheap=True)
+        check_study(foreign, made.folder, open_dataset(made.data), ProcessGroup(), CheckOptions(cheap=True))
 
 
 def test_what_the_seeds_were_found_to_be_is_kept(made: Made, tmp_path: Path) -> None:
