@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from golf.cli.commands import check_built_in
+from golf.cli.inputs import check_built_in
 from golf.cli.options import above, cpus, gpus, ranks, real, whole
 from golf.cli.terminal import expand_paths
 from golf.config.config import RunConfig

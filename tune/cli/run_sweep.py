@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from golf.cli.commands import names_file, read_config
+from golf.cli.inputs import names_file, read_config
 from golf.cli.options import Parser, above, assignments, real, whole
 from golf.cli.terminal import quiet_when_closed
 from golf.config.config import nearest

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf.cli.commands import changed, config_from, names_file
+from golf.cli.inputs import changed, config_from, names_file
 from golf.cli.terminal import expanded
 from golf.config.config import RunConfig, from_plain, nearest, to_plain
 from golf.config.presets import PRESETS, find_preset

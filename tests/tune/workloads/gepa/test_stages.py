@@ -132,7 +132,7 @@ def test_the_machines_count(tiny: RunConfig, place: dict[str, Any]) -> None:
         ("golf/artifact/calibration.py", {"pack"}),
         ("golf/model/layers.py", {"train", "pack", "score", "ttt"}),
         ("golf/config/presets.py", set()),
-        ("golf/cli/commands.py", set()),
+        ("golf/cli/run.py", set()),
         ("golf/data/fineweb.py", set()),
     ],
 )
