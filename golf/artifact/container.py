@@ -22,6 +22,8 @@ from golf.artifact.codec import CodecError, compress, decompress
 from golf.artifact.entropy_model import pack_codes, unpack_codes
 from golf.artifact.quantizer import Quantised, dequantise
 
+ModelFields = dict[str, Any]
+"""Fields of the model's configuration, as JSON values."""
 ARTIFACT_MAGIC = b"GOLF"
 ARTIFACT_VERSION = 2
 """Version 1 had no rans; it is still read."""
@@ -65,7 +67,7 @@ class TensorEntry(NamedTuple):
         return math.prod(self.shape) if self.kind[0] == "q" else 0
 
 
-Unpacked = tuple[dict[str, Any], list[TensorEntry], list[bytes], NDArray[np.int8]]
+Unpacked = tuple[ModelFields, list[TensorEntry], list[bytes], NDArray[np.int8]]
 """The model, the index, the head bytes of every tensor, and the codes of all quantised ones, one after another."""
 
 
@@ -145,7 +147,7 @@ def stored_floats(value: Quantised | Tensor) -> tuple[str, list[int], bytes]:
     return kind, list(shape), stored.astype(stored.dtype.newbyteorder("<")).tobytes()
 
 
-def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def decode(data: bytes) -> tuple[ModelFields, dict[str, Tensor]]:
     """Returns the model's configuration as JSON values, and its tensors as float32.
 
     Raises: ArtifactError on anything but an intact artifact of a version known here. A missing zstandard is one, too.
@@ -154,7 +156,7 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return model, {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in tensors.items()}
 
 
-def decode_stored(data: bytes) -> tuple[dict[str, Any], dict[str, Quantised | Tensor]]:
+def decode_stored(data: bytes) -> tuple[ModelFields, dict[str, Quantised | Tensor]]:
     """Returns the same as `decode`, with the tensors as they are stored."""
     codec, raw_bytes = _check_header(data)
     packed = data[ARTIFACT_HEADER.size :]
@@ -246,7 +248,7 @@ def _check_header(data: bytes) -> tuple[str, int]:
     return ARTIFACT_CODECS[codec], raw_bytes
 
 
-def _read_index(payload: bytes) -> tuple[dict[str, Any], list[TensorEntry], int]:
+def _read_index(payload: bytes) -> tuple[ModelFields, list[TensorEntry], int]:
     """Returns the model and the tensors of the JSON index that begins a payload, each checked, and the index's end."""
     end = 4 + int.from_bytes(payload[:4], "little")
     if end > min(len(payload), 4 + LARGEST_INDEX):

@@ -156,7 +156,7 @@ def rows_of(results: Iterable[PointResult], default: str = "nothing here to exam
 def _merged(results: Sequence[PointResult]) -> PointResult:
     """Merges the results on one point."""
     state = worst(results)
-    evidence: dict[str, Any] = {}
+    evidence: Evidence = {}
     for result in results:
         evidence |= result.evidence
     return PointResult(

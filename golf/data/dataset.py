@@ -19,6 +19,8 @@ from golf.data.shards import Tokens, TokenStream, check_ids, read_shard, token_s
 from golf.data.token_bytes import ByteTable, tokenizer_fault
 from golf.runtime.files import read_json
 
+Manifest = dict[str, Any]
+"""Content of a dataset's manifest, JSON."""
 DATASET_MANIFEST = "dataset.json"
 """File of a prepared folder that says what is in it and whether it is complete."""
 HOW_TO_PREPARE = "make one with `python -m golf data prepare` (see `python -m golf data --help`)"
@@ -104,7 +106,7 @@ def open_dataset(
     return Dataset(folder, stream, tokens, table, vocab_size, files)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """Returns the manifest of `folder`, with at least "name", "complete" and "files"; {} where there is none.
 
     Raises: ValueError naming the file when it is damaged.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golf.data.dataset import DATASET_MANIFEST, hash_file, read_manifest
+from golf.data.dataset import DATASET_MANIFEST, Manifest, hash_file, read_manifest
 from golf.data.shards import check_ids, read_shard
 from golf.data.token_bytes import ByteTable
 from golf.runtime.files import read_json, write_json
@@ -65,7 +65,7 @@ def download_fineweb(
     validation_tokens: int = FINEWEB_VALIDATION_TOKENS,
     endpoint: str | None = None,
     log: Callable[[str], object] = print,
-) -> dict[str, Any]:
+) -> Manifest:
     """Makes `folder` the competition's dataset with its first `train_shards` training shards (0: evaluation only).
 
     Args: validation_tokens: tokens that the validation split must hold; endpoint: another server that speaks the
@@ -98,7 +98,7 @@ def download_fineweb(
     return manifest
 
 
-def _claim_folder(folder: Path, train_shards: int) -> dict[str, Any]:
+def _claim_folder(folder: Path, train_shards: int) -> Manifest:
     """Returns the folder's manifest or a new one; ValueError on another dataset's folder or one with more shards."""
     if train_shards < 0:
         raise ValueError(f"train_shards must be at least 0, got {train_shards}")
@@ -112,7 +112,7 @@ def _claim_folder(folder: Path, train_shards: int) -> dict[str, Any]:
     return old or {"name": FINEWEB_NAME, "source": FINEWEB_REPOSITORY, "revision": None, "complete": False, "files": {}}
 
 
-def _same_files(folder: Path, manifest: dict[str, Any], train_shards: int) -> bool:
+def _same_files(folder: Path, manifest: Manifest, train_shards: int) -> bool:
     """Returns whether the manifest lists so many training shards and each of its files is there with its size."""
     files = manifest["files"]
     paths = {name: folder / name for name in files}

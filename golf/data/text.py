@@ -13,11 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from golf.data.dataset import DATASET_MANIFEST, hash_file, read_manifest
+from golf.data.dataset import DATASET_MANIFEST, Manifest, hash_file, read_manifest
 from golf.data.shards import write_shard
 from golf.data.token_bytes import SPACE_MARK, ByteTable, load_tokenizer
 from golf.runtime.files import write_bytes, write_json
@@ -63,7 +62,7 @@ def prepare_text(
     vocab_size: int = 1024,
     validation_share: float = 0.05,
     log: Callable[[str], object] = print,
-) -> dict[str, Any]:
+) -> Manifest:
     """Makes `folder` a dataset of the documents, unless it already is that dataset.
 
     Args: name: beginning of the shards' names; validation_share: share of the bytes held out, at most, in (0, 0.5];
@@ -134,7 +133,7 @@ def _hash_texts(texts: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _claim(folder: Path, parameters: dict[str, Any]) -> dict[str, Any]:
+def _claim(folder: Path, parameters: Manifest) -> Manifest:
     """Returns the folder's manifest where it has these parameters, else a new one; ValueError where it is another's."""
     entries = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.exists() else []
     old = read_manifest(folder)
@@ -146,7 +145,7 @@ def _claim(folder: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"name": parameters["name"], "complete": False, "parameters": parameters, "files": {}}
 
 
-def _files_in_place(folder: Path, manifest: dict[str, Any]) -> bool:
+def _files_in_place(folder: Path, manifest: Manifest) -> bool:
     """Returns whether every file of the manifest is there with its size."""
     files = {name: folder / name for name in manifest["files"]}
     return all(
@@ -166,7 +165,7 @@ def _own_files(folder: Path, name: str) -> list[Path]:
     return sorted(shards + [path for path in (folder / f"{name}.model", folder / VALIDATION_TEXT) if path.exists()])
 
 
-def _describe(folder: Path, name: str) -> dict[str, Any]:
+def _describe(folder: Path, name: str) -> Manifest:
     """Returns size and SHA-256 of every file written."""
     return {p.name: {"bytes": p.stat().st_size, "sha256": hash_file(p)} for p in _own_files(folder, name)}
 

@@ -21,6 +21,8 @@ from torch import Tensor
 from golf.runtime.files import write_whole
 
 Read = TypeVar("Read")
+JsonObject = dict[str, Any]
+"""An object of JSON values."""
 TENSOR_TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -52,7 +54,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str,
     for name in order:
         begin, end = end, end + tensors[name].numel() * tensors[name].element_size()
         ends[name] = [begin, end]
-    header: dict[str, Any] = {"__metadata__": {PLAIN: json.dumps(dict(plain), allow_nan=False)}}
+    header: JsonObject = {"__metadata__": {PLAIN: json.dumps(dict(plain), allow_nan=False)}}
     for name, tensor in tensors.items():
         if tensor.dtype not in names:
             raise ValueError(f"{path}: tensor {name} has type {tensor.dtype}, which cannot be stored")
@@ -76,7 +78,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return read_stored(path)[0]
 
 
-def read_stored(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_stored(path: Path) -> tuple[dict[str, Tensor], JsonObject]:
     """Returns the tensors in `path`, on the CPU, and the plain values beside them.
 
     Raises: as `read_tensors`.
@@ -84,7 +86,7 @@ def read_stored(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return _opened(path, _read)
 
 
-def read_plain(path: Path) -> dict[str, Any]:
+def read_plain(path: Path) -> JsonObject:
     """Returns the plain values in `path`; its tensors are not read.
 
     Raises: as `read_tensors`, for what is before the tensors.
@@ -145,7 +147,7 @@ def prefixed(folder: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{folder}/{name}": value for name, value in tensors.items()}
 
 
-def _read_header(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Any], dict[str, Any], int]:
+def _read_header(file: io.BufferedReader, file_bytes: int) -> tuple[JsonObject, JsonObject, int]:
     """Returns the header's entries unchecked, the plain values, and the header's length."""
     length = int.from_bytes(file.read(8), "little")
     if file_bytes < 8 or length > min(file_bytes - 8, TENSORS_HEADER_LIMIT):
@@ -158,7 +160,7 @@ def _read_header(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, An
     return header, _parse(text.encode()), length
 
 
-def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(file: io.BufferedReader, file_bytes: int) -> tuple[dict[str, Tensor], JsonObject]:
     """Returns tensors and plain values; the file is read from front to end."""
     header, plain, length = _read_header(file, file_bytes)
     entries = {name: _checked(name, entry) for name, entry in header.items()}
@@ -195,7 +197,7 @@ def _checked(name: str, entry: Any) -> tuple[torch.dtype, list[int], int, int]:
     raise ValueError(f"tensor {name[:80]!r} has an impossible type, shape or place: {str(entry)[:200]!r}")
 
 
-def _parse(text: bytes) -> dict[str, Any]:
+def _parse(text: bytes) -> JsonObject:
     """Returns the JSON object in `text`; a repeated key, NaN and infinity are refused."""
     value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refused)
     if not isinstance(value, dict):
@@ -203,7 +205,7 @@ def _parse(text: bytes) -> dict[str, Any]:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError("its header has a key twice")

@@ -18,6 +18,8 @@ from golf.submission.study import SeedRecord, StudyRecord
 
 _LONGEST = 100
 """Characters of a name."""
+JsonObject = dict[str, Any]
+"""An object of submission.json."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Submission:
     """Why it is a draft; none of one that may be submitted."""
 
 
-def submission_json(submission: Submission, blurb: str) -> dict[str, Any]:
+def submission_json(submission: Submission, blurb: str) -> JsonObject:
     """The values of submission.json."""
     study, code, submitter = submission.study, submission.code, submission.submitter
     found = study.verdict
@@ -126,9 +128,9 @@ def submission_json(submission: Submission, blurb: str) -> dict[str, Any]:
     }
 
 
-def _seed_result(run: SeedRecord) -> dict[str, Any]:
+def _seed_result(run: SeedRecord) -> JsonObject:
     """One seed's figures."""
-    told: dict[str, Any] = {"status": run.state}
+    told: JsonObject = {"status": run.state}
     if run.done:
         told |= {"val_loss": run.last.nats_per_token, "val_bpb": run.last.bpb}
         told |= {"ladder": {rung.name: rung.bpb for rung in run.ladder}}
@@ -137,7 +139,7 @@ def _seed_result(run: SeedRecord) -> dict[str, Any]:
     return told | {"artifact_sha256": None if run.artifact is None else run.artifact.sha256}
 
 
-def _test(study: StudyRecord) -> dict[str, Any] | None:
+def _test(study: StudyRecord) -> JsonObject | None:
     """The test against the baseline; None where there is none."""
     test = study.verdict.comparison
     if test is None:

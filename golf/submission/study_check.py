@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from golf.compliance.points import (
     FAILED,
@@ -119,7 +118,7 @@ def _merge_evidence(by_seed: Mapping[int, Evidence]) -> Evidence:
     """Returns what is equal for all seeds as it is, what differs by seed."""
     merged: Evidence = {}
     for name in dict.fromkeys(name for evidence in by_seed.values() for name in evidence):
-        values: dict[str, Any] = {f"seed {seed}": ev[name] for seed, ev in by_seed.items() if name in ev}
+        values: Evidence = {f"seed {seed}": ev[name] for seed, ev in by_seed.items() if name in ev}
         equal = len({str(value) for value in values.values()}) == 1
         merged[name] = next(iter(values.values())) if equal else values
     return merged

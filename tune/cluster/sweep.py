@@ -96,8 +96,8 @@ def run_sweep(
         recorder = ResultRecorder(config, workload, storage, [source, *watchers])
         ray_directory = storage.ray(config.name)
 
-        def trainable(trial_config: dict[str, Any]) -> None:
-            spec: TrialSpec = trial_config["spec"]
+        def trainable(trial_config: dict[str, TrialSpec]) -> None:
+            spec = trial_config["spec"]
             tune.report({"trial": spec.trial.trial})  # Ray Tune prints a line for a trial that never reports
             directory = ray_directory / "train" / spec.trial.trial
             on_group = on_workers(workload, config.workers, directory, config.retry_policy)
@@ -307,7 +307,7 @@ class RaySearcher(Searcher):  # type: ignore[misc]
             spec = self.source.next()
         return Searcher.FINISHED if spec is None else {"spec": spec}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Nothing: Ray Tune pickles its parts for a restore of its own, which is never asked for."""
         return {}
 
@@ -327,7 +327,7 @@ class RayCallback(tune.Callback):  # type: ignore[misc]
     def __init__(self, recorder: ResultRecorder) -> None:
         self.recorder = recorder
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Nothing, as above."""
         return {}
 

@@ -59,7 +59,7 @@ class _Stopped(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str
 
 
-def reporter(workload: Workload, trial: Trial, report: Callable[[dict[str, Any]], None]) -> Report:
+def reporter(workload: Workload, trial: Trial, report: Callable[[dict[str, str | float]], None]) -> Report:
     """Returns a function that reports {"curve", "step", "value"} now and then, at the same points on all ranks."""
 
     def report_point(curve: str, step: int, value: float) -> None:
@@ -272,7 +272,7 @@ def _attempt(
     return failure
 
 
-def in_this_process(workload: Workload, report: Callable[[dict[str, Any]], None]) -> StageExecutor:
+def in_this_process(workload: Workload, report: Callable[[dict[str, str | float]], None]) -> StageExecutor:
     """Returns an executor without a worker group, whose start would cost 12 to 20 s.
 
     When this process's node is being taken away the stage saves and Preempted passes on to Ray Tune, which starts the

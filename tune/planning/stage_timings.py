@@ -4,9 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from statistics import median
 from types import MappingProxyType
-from typing import Any
 
-from tune.records.entries import TrialEntry, WorldShape
+from tune.records.entries import Config, TrialEntry, WorldShape
 from tune.workloads.base import Workload
 
 TRAIN = "train"
@@ -50,7 +49,7 @@ class StageTimings:
             for key in work.keys:
                 self._seen.setdefault((stage, key), []).append(seconds / work.units)
 
-    def seconds(self, config: Mapping[str, Any], stage: str, units: float | None = None) -> float | None:
+    def seconds(self, config: Config, stage: str, units: float | None = None) -> float | None:
         """Returns the seconds of a stage of this configuration; None: unknown.
 
         Args:

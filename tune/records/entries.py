@@ -16,6 +16,8 @@ from golf.compliance.points import CheckResult
 from golf.runtime.results import CheckpointCost
 from golf.submission.study import StudyVerdict
 
+Config = Mapping[str, Any]
+"""The configuration of a workload, as JSON values."""
 SEED, REPEAT = "seed", "repeat"
 """Parameters of a seed study: the model's seed, and the number of a further run of the same seed."""
 

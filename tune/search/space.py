@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tune.records.entries import Config
+
 Space = Mapping[str, Sequence[Any]]
 """Dotted field -> its choices, JSON values."""
 Point = Mapping[str, Any]
@@ -26,7 +28,7 @@ class Trial:
     """Values of the searched fields."""
     name: str
     """Short and readable."""
-    config: Mapping[str, Any]
+    config: Config
     """The whole configuration, as JSON values."""
 
 

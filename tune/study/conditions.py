@@ -5,15 +5,14 @@
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
-from typing import Any
 
 import msgspec
 
 from golf.config.config import RunConfig, from_plain, to_plain
 from golf.config.identity import without_seed
-from tune.records.entries import TrialEntry, TrialState
+from tune.records.entries import Config, TrialEntry, TrialState
 from tune.records.text import flat
 
 GEPA = "gepa"
@@ -22,7 +21,7 @@ _FACTS = ("code", "data", "device")
 _ENVIRONMENT = "environment."
 
 
-def configuration_key(config: Mapping[str, Any], workload: str) -> str:
+def configuration_key(config: Config, workload: str) -> str:
     """Returns all fields of a configuration but the seed as canonical JSON: equal for the runs of one seed study.
 
     Args: config: JSON values. For GEPA, fields that are left out get their defaults; others are taken as they are.
@@ -37,7 +36,7 @@ def same_configuration_key(entry: TrialEntry) -> str:
     return configuration_key(entry.config, entry.workload)
 
 
-def _has_fields(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+def _has_fields(config: Config, defaults: Config) -> bool:
     """Returns whether a configuration, and each of its sections, has every field that the defaults have."""
     for name, default in defaults.items():
         if name not in config:
@@ -48,7 +47,7 @@ def _has_fields(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _defaults() -> dict[str, Any]:
+def _defaults() -> Config:
     return to_plain(RunConfig())
 
 
@@ -61,7 +60,7 @@ def _completed_key(text: bytes) -> str:
     return _canonical(config)
 
 
-def _canonical(config: Mapping[str, Any]) -> str:
+def _canonical(config: Config) -> str:
     return msgspec.json.encode(without_seed(config), order="sorted").decode()
 
 
@@ -103,7 +102,7 @@ def check_unmixed(name: str, entries: Sequence[TrialEntry], coming: TrialEntry |
     return common
 
 
-def _shown(fields: Mapping[str, Any], field: str) -> str:
+def _shown(fields: Config, field: str) -> str:
     """Returns the value of a field for a message."""
     value = fields.get(field)
     if value is None and (field in _FACTS or field.startswith(_ENVIRONMENT)):

@@ -19,7 +19,7 @@ from tune.records.entries import Series, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.redaction import redact
-from tune.search.space import Trial
+from tune.search.space import Point, Trial
 from tune.tracking.connection import (
     artifact_root,
     connect,
@@ -292,7 +292,7 @@ class Experiment:
         # Last, so that a run cut short anywhere above is sent again.
         self.client.log_batch(run_id, tags=[RunTag("entry", digest_of(entry)), RunTag("complete", "true")])
 
-    def _describe(self, run: Any, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def _describe(self, run: Any, parameters: Point, tags: Mapping[str, str]) -> None:
         """Sets tags, and the parameters that the run has not yet: MLflow refuses to change one."""
         for name in _PASSING_TAGS.intersection(run.data.tags) - tags.keys():
             self.client.delete_tag(run.info.run_id, name)

@@ -18,7 +18,7 @@ from golf.compliance.points import brief
 from tune.records.entries import Series, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
 from tune.records.text import flat
-from tune.search.space import Trial
+from tune.search.space import Point, Trial
 
 Curves = Mapping[str, Iterable[Sequence[float]]]
 """Curves by name, each of (step, unix seconds, value) points."""
@@ -72,7 +72,7 @@ def digest_of(entry: TrialEntry | VerdictEntry) -> str:
     return hashlib.sha256(msgspec.json.encode(bare)).hexdigest()[:16]
 
 
-def parameters_of(trial: Trial | TrialEntry) -> dict[str, Any]:
+def parameters_of(trial: Trial | TrialEntry) -> Point:
     """Returns the whole configuration with dotted names, and what was searched."""
     return {**flat(trial.config), **trial.parameters}
 

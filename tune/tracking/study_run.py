@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from golf.compliance.points import brief
 from golf.submission.study import Gain, StudyVerdict, Summary
 from tune.records.entries import PlanEntry, Record, TrialEntry, TrialState, VerdictEntry
+from tune.search.space import Point
 from tune.tracking.run_fields import BREAK, NOTE, STUDY, describe_size, parameters_of, text_of
 
 
@@ -77,7 +77,7 @@ def verdict_time(entry: VerdictEntry) -> float | None:
     return datetime.fromisoformat(entry.time).timestamp() if entry.time else None
 
 
-def shared_parameters(trials: Sequence[TrialEntry]) -> dict[str, Any]:
+def shared_parameters(trials: Sequence[TrialEntry]) -> Point:
     """Returns the parameters that all runs of a study have in common."""
     if not trials:
         return {}

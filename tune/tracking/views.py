@@ -6,12 +6,14 @@ sorted by a metric, not by time: only then are parents and children rows of equa
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from tune.tracking.run_fields import LADDER_CURVE, MARGIN, NOTE, POINTS_FAILED, key_of
 
+View = dict[str, Any]
+"""JSON of a saved view, as MLflow's pages read it."""
 VIEW_TAG = "mlflow.sharedViewState."
 PRIMARY_METRIC = ("mlflow.experiment.primaryMetric.name", "bpb")
 """Tag of every experiment that is made here."""
@@ -109,7 +111,7 @@ def run_url(server: str, experiment_id: str, run_id: str) -> str:
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?{_MODE}"
 
 
-def _charts(searched: Sequence[str]) -> list[dict[str, Any]]:
+def _charts(searched: Sequence[str]) -> list[View]:
     """Returns the charts of a view, section by section."""
     axes = {
         side: {"key": name, "type": "METRIC", "dataAccessKey": name}
@@ -128,17 +130,17 @@ def _charts(searched: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _section(identity: str, heading: str, columns: int, height: int) -> dict[str, Any]:
+def _section(identity: str, heading: str, columns: int, height: int) -> View:
     flags = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
     return {"uuid": identity, "name": heading, "columns": columns, "cardHeight": height, **flags}
 
 
-def _chart(section: str, name: str, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _chart(section: str, name: str, kind: str, fields: View) -> View:
     flags = {"deleted": False, "isGenerated": False, "runsCountToCompare": 20}
     return {"uuid": f"{section}-{name}", "type": kind, "metricSectionId": section, **flags, **fields}
 
 
-def _line(section: str, metric: str) -> dict[str, Any]:
+def _line(section: str, metric: str) -> View:
     axis = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear", "yAxisKey": "metric", "range": {}}
     shown = {"lineSmoothness": 0, "ignoreOutliers": False, "useGlobalXaxisKey": True, "useGlobalLineSmoothing": True}
     none = {"selectedXAxisMetricKey": "", "yAxisExpressions": []}

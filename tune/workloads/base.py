@@ -8,14 +8,14 @@ out, and nothing is made up for it.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from golf.runtime.process_group import ProcessGroup
 from golf.train.checkpoint_policy import BY_COST, CheckpointPolicy
 from golf.train.loop import PreemptionCheck, never
 from tune.cache.lease import LeaseConfig
 from tune.cache.stage_graph import StageGraph
-from tune.records.entries import Failure, Outcome, Series, WorldShape
+from tune.records.entries import Config, Failure, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
 
 Report = Callable[[str, int, float], None]
@@ -162,7 +162,7 @@ class Workload(Protocol):
     def stages(self, trial: Trial) -> StageGraph:
         """Returns the stages of a trial that can be shared, with their keys."""
 
-    def stage_work(self, config: Mapping[str, Any], stage: str) -> StageWork:
+    def stage_work(self, config: Config, stage: str) -> StageWork:
         """Returns the work of a stage, by its name in `TrialEntry.seconds`, of a configuration."""
 
     def screening_odds(self, num_trials: int) -> Mapping[str, ScreeningOdds] | None:

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
@@ -15,7 +15,7 @@ from tune.cache.cached_runner import CachedStageRunner
 from tune.cache.fingerprint import stage_key
 from tune.cache.stage_graph import StageGraph, StageName, StageOutput
 from tune.cache.store import Store
-from tune.records.entries import Outcome, Series, WorldShape
+from tune.records.entries import Config, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
 from tune.workloads.base import (
     RankContext,
@@ -76,7 +76,7 @@ class OpaqueWorkload(ABC):
         key = stage_key(RUN, arguments, [], self.code)
         return StageGraph((StageOutput(StageName(RUN), key, (_SERIES, _OUTCOME)),))
 
-    def stage_work(self, config: Mapping[str, Any], stage: str) -> StageWork:
+    def stage_work(self, config: Config, stage: str) -> StageWork:
         """Returns a run as one unit of work, alike for runs that differ in their seed only."""
         return StageWork((digest(without_seed(config)),), 1, needs_same_data=True)
 

@@ -8,8 +8,8 @@ Source: Welch, Biometrika 34 (1947); Student, Biometrika 6 (1908); the quadratur
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from golf.compliance.points import Evidence
 from golf.config.rules import P_CLAIM, P_LOOSE
 
 _REACH = 3.5
@@ -30,7 +30,7 @@ class GainTest:
         """Whether the gain is shown at the level of a claim."""
         return self.p is not None and self.p < P_CLAIM
 
-    def evidence(self) -> dict[str, Any]:
+    def evidence(self) -> Evidence:
         """The test as a finding tells it, both levels answered."""
         loose = self.p is not None and self.p < P_LOOSE
         return {"test": self.test, "p": self.p, "p_below_0.01": self.shown, "p_below_0.25": loose}

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
-from tune.records.entries import WorldShape
+from tune.records.entries import Config, WorldShape
 from tune.search.space import Trial
 from tune.search.successive_halving import SuccessiveHalving
 from tune.workloads.gepa.stages import GepaStages, gepa_stages, training_key
@@ -63,7 +62,7 @@ def config_of(trial: Trial) -> RunConfig:
     return parse_config(trial.config)
 
 
-def parse_config(config: Mapping[str, Any]) -> RunConfig:
+def parse_config(config: Config) -> RunConfig:
     """Returns a configuration from JSON values. Raises: ValueError naming the field."""
     return _parse(msgspec.json.encode(dict(config)))
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from golf.config.config import MICRO_BATCHES, RunConfig
 from golf.config.identity import stage_arguments
 from golf.data.dataset import Dataset
 from golf.runtime.results import LADDER, SLIDING, TTT, digest
-from tune.records.entries import Outcome, Series, WorldShape
+from tune.records.entries import Config, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
 from tune.search.successive_halving import promoted_share
 from tune.workloads.base import (
@@ -83,7 +83,7 @@ class GepaWorkload(GepaSettings):
         begun = {SLIDING: (share, 1.0), TTT: (share, first)}
         return {rung: ScreeningOdds(*begun.get(rung, (0.0, 0.0)), second) for rung in LADDER}
 
-    def stage_work(self, config: Mapping[str, Any], stage: str) -> StageWork:
+    def stage_work(self, config: Config, stage: str) -> StageWork:
         """Returns the work of a stage: seconds go with the model, with what is read, and with what is computed."""
         run = parse_config(config)
         model = stage_arguments(run, "train")["model"]
