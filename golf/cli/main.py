@@ -21,65 +21,88 @@ from golf.train.checkpoint_policy import MTBF_HOURS
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError, Diverged, OutOfMemory)
 """Errors whose message is for the user; everything else is a fault of the program and keeps its traceback."""
 OTHERS_WAIT_SECONDS = 10.0
-"""How long ranks other than the first hold their error back: torchrun ends them when the first has told the same."""
+"""How long ranks other than the first hold their error back: torchrun ends them when the first has printed the same."""
 
 EPILOG = """first steps:
-  python -m golf run demo                    train, pack, score and adapt a small model on 2 CPU cores (2 minutes)
+  python -m golf run demo                    train, pack and score a small model on 2 CPU cores (2 minutes)
   python -m golf info pr598                  what a preset is, and the bytes to expect
   python -m golf fields schedule             what can be changed with --set
   torchrun --nproc-per-node 8 -m golf run pr598 --data data/fineweb     on 8 GPUs
 
 A run's folder holds its config.json, weights, artifact and one JSON file per result. Every command can be
 stopped and given again: what is finished is not computed twice."""
+OF_THE_RUN = "prepared data (that of the run's training)"
+CHECKING = """Nothing is
+argued from the code: the evaluator is run with its later tokens changed, with each value of a token, watched at every
+step, and again from the artifact. Without --quick everything is scored again."""
+PREDICTION = """The predicted bytes
+take trained rows as normally distributed and their codes near their entropy; on trained demos that was within 6 % of
+what the model really took. Only packing shows the real size."""
+FITTING = """Every group
+is quantised alone with every option; the loss it adds on training tokens and its bytes are taken to add up. The best
+combination is packed for real, until one fits. The run's own configuration and artifact stay."""
+IMPORTING = """A quantised
+file becomes an artifact with the same codes and scales; float weights become the folder of a run, to be scored or
+packed. Every value stays as it is, bit for bit. Nothing in the file is executed."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line as a namespace whose `command` names the function to call: "module:function".
+    """Returns the command line; its `command` names the function to call: "module:function".
 
     Most commands need PyTorch, whose import takes longer than to read a record folder or to show a command's help.
     """
     parser = Parser(
         "python -m golf", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    _add_looking(kinds)
-    _add_running(kinds)
-    _add_evaluating(kinds)
-    add_submit_options(_add(kinds, "submit", "golf.cli.submit:submit_command", SUMMARY, *EXAMPLES, more=MORE))
-    data = kinds.add_parser("data", help="make or download a dataset").add_subparsers(
-        required=True, metavar="SOURCE", title="sources"
-    )
-    _add_data(data)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    _add_describing(commands)
+    _add_check(commands)
+    for name in ("run", "train"):
+        _add_run(commands, name)
+    _add_packing(commands)
+    _add_evaluating(commands)
+    _add_import(commands)
+    add_submit_options(_add(commands, "submit", "golf.cli.submit:submit_command", SUMMARY, *EXAMPLES, more=MORE))
+    data = commands.add_parser("data", help="make or download a dataset")
+    _add_data(data.add_subparsers(required=True, metavar="SOURCE", title="sources"))
     return expand_paths(parser.parse_args(arguments))
 
 
-def _add(kinds: Any, name: str, command: str, summary: str, *examples: str, more: str = "") -> argparse.ArgumentParser:
-    """One command with its summary and examples."""
-    parser: argparse.ArgumentParser = kinds.add_parser(
+def _add(
+    commands: Any, name: str, function: str, summary: str, *examples: str, more: str = ""
+) -> argparse.ArgumentParser:
+    """Adds a command with its summary and examples; returns its parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}. {more}".strip(),
         epilog="\n".join(["examples:", *(f"  python -m golf {example}" for example in examples)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=function)
     return parser
 
 
-def _add_choices(parser: argparse.ArgumentParser, split: bool = True) -> None:
-    """--set and --split."""
+def _path(parser: argparse.ArgumentParser, name: str, text: str, metavar: str = "FOLDER", **how: Any) -> None:
+    """Adds an argument that is a path."""
+    parser.add_argument(name, type=Path, metavar=metavar, help=text, **how)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
     fields = "fields to change, e.g. schedule.steps=100 seed=7 (all of them: python -m golf fields)"
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help=fields)
-    if split:
-        parser.add_argument(
-            "--split",
-            metavar="NAME",
-            help=f"quantisation split: {', '.join(SPLITS)}, or a config.json whose bits and clips are taken",
-        )
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    names = f"quantisation split: {', '.join(SPLITS)}, or a config.json whose bits and clips are taken"
+    parser.add_argument("--split", metavar="NAME", help=names)
 
 
 def _add_saving(parser: argparse.ArgumentParser) -> None:
-    """--save-seconds and --mtbf-hours."""
     fixed = "save the state every S seconds (chosen from what a save takes: the square root of 2 * save * mtbf)"
     parser.add_argument("--save-seconds", type=real(unit="seconds"), metavar="S", help=fixed)
     often = "mean time between failures of the machines together (%(default)g)"
@@ -90,9 +113,9 @@ def _add_preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("preset", metavar="PRESET", help=f"{', '.join(PRESETS)}, or the path of a config.json")
 
 
-def _add_looking(kinds: Any) -> None:
+def _add_describing(commands: Any) -> None:
     info = _add(
-        kinds,
+        commands,
         "info",
         "golf.cli.describe:info_command",
         "sizes, plan in brief and predicted bytes of a preset; nothing is run",
@@ -101,48 +124,21 @@ def _add_looking(kinds: Any) -> None:
         more=PREDICTION,
     )
     _add_preset(info)
-    _add_choices(info)
-    info.add_argument("--json", action="store_true", help="print one JSON object")
-    ledger = _add(
-        kinds,
+    _add_set(info)
+    _add_split(info)
+    _add_json(info)
+    sizes = _add(
+        commands,
         "bytes",
         "golf.cli.describe:bytes_command",
         "where an artifact's bytes go, tensor by tensor, against the entropy of their codes",
         "bytes runs/demo",
         "bytes runs/demo/artifact.golf --json",
     )
-    ledger.add_argument("path", type=Path, metavar="ARTIFACT|RUN", help="an artifact, or the folder of a run")
-    ledger.add_argument("--json", action="store_true", help="print one JSON object")
-    check = _add(
-        kinds,
-        "check",
-        "golf.cli.check:check_command",
-        "the 25 points of the rules, each shown by numbers; exit code 1 when one fails",
-        "check runs/demo",
-        "check runs/demo --quick",
-        "check runs/demo/artifact.golf --preset demo",
-        "check storage/studies/demo-seeds",
-        "check records/track_non_record_16mb/2026-01-01_MyModel --baseline 1.1200",
-        more=CHECKING,
-    )
-    what = "the folder of a run, an artifact, the folder of a seed study, or somebody's record folder"
-    check.add_argument("path", type=Path, metavar="RUN|ARTIFACT|FOLDER", help=what)
-    check.add_argument(
-        "--quick", action="store_true", help="a short evaluation only; without it as long as scoring it all anew"
-    )
-    track = "whose limits count (non-record; of a study or a record folder its own)"
-    check.add_argument("--track", choices=list(TRACK_SECONDS), help=track)
-    best = "of a record folder: the previous best, the values of its seeds or one mean, in BPB"
-    check.add_argument("--baseline", type=above(), nargs="+", default=[], metavar="V", help=best)
-    check.add_argument("--baseline-nats", action="store_true", help="--baseline is in nats per token")
-    check.add_argument("--preset", metavar="PRESET", help="of an artifact alone: whose score settings to use")
-    check.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
-    check.add_argument("--strict", action="store_true", help="take remarks for failures (exit code 1)")
-    check.add_argument("--json", action="store_true", help="print one JSON object")
-    check.add_argument("--out", type=Path, metavar="FILE", help="write the JSON object to a file as well")
-    _add_choices(check, split=False)
+    _path(sizes, "path", "an artifact, or the folder of a run", "ARTIFACT|RUN")
+    _add_json(sizes)
     fields = _add(
-        kinds,
+        commands,
         "fields",
         "golf.cli.describe:fields_command",
         "every field that --set can change, with its value and meaning",
@@ -153,36 +149,61 @@ def _add_looking(kinds: Any) -> None:
     fields.add_argument("--preset", default="pr598", metavar="PRESET", help="whose values to show (%(default)s)")
 
 
-def _add_running(kinds: Any) -> None:
-    for name, command, summary in (
-        ("run", "golf.cli.run:run_command", "train, pack, score and adapt; prints the ladder of scores"),
-        ("train", "golf.cli.run:train_command", "train only"),
-    ):
-        parser = _add(
-            kinds,
-            name,
-            command,
-            summary,
-            f"{name} demo",
-            f"{name} demo --set schedule.steps=30 schedule.warmdown_start=15 --out runs/short",
-            f"{name} demo --seconds 60 --out runs/minute",
-            more="The same command again continues where it was stopped.",
-        )
-        _add_preset(parser)
-        parser.add_argument(
-            "--data", type=Path, metavar="FOLDER", help=f"prepared data ({CORPUS_DATA}, made when missing)"
-        )
-        parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (runs/PRESET)")
-        parser.add_argument(
-            "--seconds",
-            type=above("seconds"),
-            metavar="S",
-            help="train for about so long: a few steps are measured first and the number of steps fixed by them",
-        )
-        _add_choices(parser)
-        _add_saving(parser)
+def _add_check(commands: Any) -> None:
+    check = _add(
+        commands,
+        "check",
+        "golf.cli.check:check_command",
+        "the 25 points of the rules, each shown by numbers; exit code 1 when one fails",
+        "check runs/demo",
+        "check runs/demo --quick",
+        "check runs/demo/artifact.golf --preset demo",
+        "check storage/studies/demo-seeds",
+        "check records/track_non_record_16mb/2026-01-01_MyModel --baseline 1.1200",
+        more=CHECKING,
+    )
+    subject = "the folder of a run, an artifact, the folder of a seed study, or somebody's record folder"
+    _path(check, "path", subject, "RUN|ARTIFACT|FOLDER")
+    quick = "a short evaluation only; without it as long as scoring it all anew"
+    check.add_argument("--quick", action="store_true", help=quick)
+    track = "whose limits count (non-record; of a study or a record folder its own)"
+    check.add_argument("--track", choices=list(TRACK_SECONDS), help=track)
+    best = "of a record folder: the previous best, the values of its seeds or one mean, in BPB"
+    check.add_argument("--baseline", type=above(), nargs="+", default=[], metavar="V", help=best)
+    check.add_argument("--baseline-nats", action="store_true", help="--baseline is in nats per token")
+    check.add_argument("--preset", metavar="PRESET", help="of an artifact alone: whose score settings to use")
+    _path(check, "--data", OF_THE_RUN)
+    check.add_argument("--strict", action="store_true", help="count remarks as failures (exit code 1)")
+    _add_json(check)
+    _path(check, "--out", "write the JSON object to a file as well", "FILE")
+    _add_set(check)
+
+
+def _add_run(commands: Any, name: str) -> None:
+    summaries = {"run": "train, pack and score with test-time training; prints the scores", "train": "train only"}
+    parser = _add(
+        commands,
+        name,
+        f"golf.cli.run:{name}_command",
+        summaries[name],
+        f"{name} demo",
+        f"{name} demo --set schedule.steps=30 schedule.warmdown_start=15 --out runs/short",
+        f"{name} demo --seconds 60 --out runs/minute",
+        more="The same command again continues where it was stopped.",
+    )
+    _add_preset(parser)
+    _path(parser, "--data", f"prepared data ({CORPUS_DATA}, made when missing)")
+    _path(parser, "--out", "the run's folder (runs/PRESET)")
+    budget = "train for about so long: a few steps are measured first and the number of steps fixed by them"
+    parser.add_argument("--seconds", type=above("seconds"), metavar="S", help=budget)
+    _add_set(parser)
+    _add_split(parser)
+    _add_saving(parser)
+
+
+def _add_packing(commands: Any) -> None:
     pack = _add(
-        kinds,
+        commands,
         "pack",
         "golf.cli.run:pack_command",
         "quantise and pack a trained run, also again with another split",
@@ -190,12 +211,12 @@ def _add_running(kinds: Any) -> None:
         "pack runs/demo --split pure-int6",
         more="Another split becomes the folder's configuration.",
     )
-    pack.add_argument("folder", type=Path, metavar="FOLDER", help="the run's folder")
-    trained = 'prepared data, which the method "gptq" reads (that of the run\'s training)'
-    pack.add_argument("--data", type=Path, metavar="FOLDER", help=trained)
-    _add_choices(pack)
+    _path(pack, "folder", "the run's folder")
+    _path(pack, "--data", 'prepared data, which the method "gptq" reads (that of the run\'s training)')
+    _add_set(pack)
+    _add_split(pack)
     fit = _add(
-        kinds,
+        commands,
         "fit",
         "golf.cli.run:fit_command",
         "choose the bits and clips per tensor group that use the byte cap best",
@@ -203,21 +224,19 @@ def _add_running(kinds: Any) -> None:
         "fit runs/pr598 --cap 16000000 --margin 20000",
         more=FITTING,
     )
-    fit.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of a trained run")
-    fit.add_argument(
-        "--cap", type=whole(least=1), metavar="BYTES", help="largest artifact, model and code (that of the run)"
-    )
+    _path(fit, "folder", "the folder of a trained run")
+    cap = "largest artifact, model and code (that of the run)"
+    fit.add_argument("--cap", type=whole(least=1), metavar="BYTES", help=cap)
     fit.add_argument("--margin", type=whole(), default=0, metavar="BYTES", help="bytes to leave free (%(default)s)")
-    fit.add_argument(
-        "--tokens", type=whole(least=1), default=8192, metavar="N", help="tokens to measure on (%(default)s)"
-    )
-    fit.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
-    fit.add_argument("--out", type=Path, metavar="FILE", help="where the configuration is written (FOLDER/fitted.json)")
+    tokens = "tokens to measure on (%(default)s)"
+    fit.add_argument("--tokens", type=whole(least=1), default=8192, metavar="N", help=tokens)
+    _path(fit, "--data", OF_THE_RUN)
+    _path(fit, "--out", "where the configuration is written (FOLDER/fitted.json)", "FILE")
 
 
-def _add_evaluating(kinds: Any) -> None:
+def _add_evaluating(commands: Any) -> None:
     score = _add(
-        kinds,
+        commands,
         "score",
         "golf.cli.evaluate:score_command",
         "bits per byte of a finished run, or of an artifact alone, on the validation text",
@@ -228,7 +247,7 @@ def _add_evaluating(kinds: Any) -> None:
     rungs = [rung for rung in LADDER if rung != "ttt"]
     score.add_argument("--rung", choices=[*rungs, "all"], default="all", help="which weights and windows (%(default)s)")
     ttt = _add(
-        kinds,
+        commands,
         "ttt",
         "golf.cli.evaluate:ttt_command",
         "score with test-time training: each chunk is scored first, then trained on",
@@ -236,28 +255,32 @@ def _add_evaluating(kinds: Any) -> None:
         "ttt runs/demo --set ttt.lr=0.005 ttt.epochs=3",
         "ttt --artifact runs/demo/artifact.golf --preset demo",
     )
+    for parser in (score, ttt):
+        _path(parser, "folder", "the run's folder", nargs="?")
+        _path(parser, "--artifact", "an artifact instead of a run's folder", "FILE")
+        parser.add_argument("--preset", metavar="PRESET", help="with --artifact: whose score settings to use")
+        _path(parser, "--data", OF_THE_RUN)
+        _path(parser, "--out", "folder of the results (FOLDER/scored)")
+        _add_set(parser)
+        _add_saving(parser)
+
+
+def _add_import(commands: Any) -> None:
     published = _add(
-        kinds,
+        commands,
         "import",
         "golf.cli.import_published:import_command",
-        "take over a published checkpoint of the PR #598 family, to score it here",
+        "convert a published checkpoint of the PR #598 family, to score it here",
         "import final_model.int6.ptz",
         "import final_model.pt --preset pr598 --out runs/published",
         more=IMPORTING,
     )
-    published.add_argument("file", type=Path, metavar="FILE", help="final_model.int6.ptz or final_model.pt")
-    unseen = "what the weights' shapes do not tell is this preset's (%(default)s)"
+    _path(published, "file", "final_model.int6.ptz or final_model.pt", "FILE")
+    unseen = "what the weights' shapes do not show is this preset's (%(default)s)"
     published.add_argument("--preset", choices=PRESETS, default="pr598", metavar="PRESET", help=unseen)
-    place = "the artifact (FILE with .golf), or for float weights the run's folder (runs/FILE)"
-    published.add_argument("--out", type=Path, metavar="PATH", help=place)
-    for parser in (score, ttt):
-        parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="the run's folder")
-        parser.add_argument("--artifact", type=Path, metavar="FILE", help="an artifact instead of a run's folder")
-        parser.add_argument("--preset", metavar="PRESET", help="with --artifact: whose score settings to use")
-        parser.add_argument("--data", type=Path, metavar="FOLDER", help="prepared data (that of the run's training)")
-        parser.add_argument("--out", type=Path, metavar="FOLDER", help="where results are kept (FOLDER/scored)")
-        _add_choices(parser, split=False)
-        _add_saving(parser)
+    _path(
+        published, "--out", "the artifact (FILE with .golf), or for float weights the run's folder (runs/FILE)", "PATH"
+    )
 
 
 def _add_data(sources: Any) -> None:
@@ -269,8 +292,8 @@ def _add_data(sources: Any) -> None:
         "data prepare",
         "data prepare --text README.md docs --out data/mine",
     )
-    corpus.add_argument("--text", type=Path, nargs="+", metavar="PATH", help="your files or folders")
-    corpus.add_argument("--out", type=Path, metavar="FOLDER", help=f"({CORPUS_DATA}, or data/text)")
+    _path(corpus, "--text", "your files or folders", "PATH", nargs="+")
+    _path(corpus, "--out", f"({CORPUS_DATA}, or data/text)")
     fineweb = _add(
         sources,
         "fineweb",
@@ -280,36 +303,13 @@ def _add_data(sources: Any) -> None:
         "data fineweb --train-shards 1 --out data/fineweb-small",
         more="Downloads resume.",
     )
-    fineweb.add_argument(
-        "--train-shards", type=whole(), default=80, metavar="N", help="training shards of 100 M tokens (%(default)s)"
-    )
-    fineweb.add_argument(
-        "--out", type=Path, default=Path("data/fineweb"), metavar="FOLDER", help="the dataset's folder (%(default)s)"
-    )
-
-
-CHECKING = """Nothing is
-argued from the code: the evaluator is run with its later tokens changed, with each value of a token, watched at every
-step, and again from the artifact. Without --quick everything is scored again."""
-
-
-PREDICTION = """The predicted bytes
-take trained rows as normally distributed and their codes near their entropy; on trained demos that was within 6 % of
-what the model really took. Only packing tells."""
-
-
-FITTING = """Every group
-is quantised alone with every option; the loss it adds on training tokens and its bytes are taken to add up. The best
-combination is packed for real, until one fits. The run's own configuration and artifact stay."""
-
-
-IMPORTING = """A quantised
-file becomes an artifact with the same codes and scales; float weights become the folder of a run, to be scored or
-packed. Every value stays as it is, bit for bit. Nothing in the file is executed."""
+    shards = "training shards of 100 M tokens (%(default)s)"
+    fineweb.add_argument("--train-shards", type=whole(), default=80, metavar="N", help=shards)
+    _path(fineweb, "--out", "the dataset's folder (%(default)s)", default=Path("data/fineweb"))
 
 
 def message_of(error: BaseException) -> str:
-    """An error in one line, without Python's numbers."""
+    """Returns an error in one line, without Python's numbers."""
     text = f"diverged: {error}" if isinstance(error, Diverged) else str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -318,9 +318,10 @@ def message_of(error: BaseException) -> str:
 
 @quiet_when_closed
 def main(arguments: list[str]) -> int:
-    """Run one command.
+    """Runs one command.
 
-    Returns: 0; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C.
+    Returns 0; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C.
+
     Raises: SystemExit when a signal ended a stage whose state was saved.
     """
     rank = int(os.environ.get("RANK", "0"))
@@ -337,7 +338,7 @@ def main(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         if not rank:
-            print("\nstopped; what was finished or saved is kept, and the same command continues", file=sys.stderr)
+            print("\nstopped; what was finished or saved is there, and the same command continues", file=sys.stderr)
         return 130
     return 0
 

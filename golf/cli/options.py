@@ -1,7 +1,7 @@
-"""Command lines: whole names of options, numbers with a range, words where they belong, errors in one line.
+"""Command lines: full names of options, numbers with a range, errors in one line.
 
-Words of a command line enter, parsed values leave. Every command of the project is parsed by `Parser`. An option is
-never abbreviated, since a later version may have two that begin alike.
+Every command of the project is parsed by `Parser`. An option is never abbreviated, since a later version may have two
+that begin alike.
 """
 
 import argparse
@@ -19,24 +19,24 @@ RANKS = tuple(size for size in range(1, MICRO_BATCHES + 1) if MICRO_BATCHES % si
 
 
 class _Refused(Exception):
-    """What is wrong with the words of an attempt."""
+    """An attempt to parse the words failed."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes no abbreviations, and says in one line what is wrong with the arguments."""
+    """Refuses abbreviations, and says in one line what is wrong with the arguments."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
         self._attempt = False
 
     def error(self, message: str) -> NoReturn:
-        """End with that line and exit code 2."""
+        """Exits with that line and code 2."""
         if self._attempt:
             raise _Refused(message)
         self.exit(2, f"error: {' '.join(message.split())} (--help lists all options)\n")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse, but an unknown option is told with the nearest right one."""
+        """Parses as argparse does, but names the nearest right option for an unknown one."""
         parsed, rest = self.parse_known_args(args, namespace)
         if rest:
             option = next((word.partition("=")[0] for word in rest if word.startswith("--")), None)
@@ -48,12 +48,12 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse, but an option with several values takes no word that cannot be one of them from a positional."""
+        """Parses as argparse does, but an option with several values takes no word that can only be a positional."""
         words = list(sys.argv[1:] if args is None else args)
-        moved = self._free_words_first(words)
+        moved = self._positionals_first(words)
         if moved == words:
             return super().parse_known_args(words, namespace)
-        optional = [one.dest for one in self._free_words() if one.nargs == "?" and one.default is None]
+        optional = [action.dest for action in self._unnamed if action.nargs == "?" and action.default is None]
         for attempt in (words, moved):
             self._attempt = True
             try:
@@ -66,15 +66,16 @@ class Parser(argparse.ArgumentParser):
                 return parsed, rest
         return super().parse_known_args(words, namespace)
 
-    def _free_words(self) -> list[argparse.Action]:
-        return [one for one in self._actions if not one.option_strings]
+    @property
+    def _unnamed(self) -> list[argparse.Action]:
+        return [action for action in self._actions if not action.option_strings]
 
-    def _free_words_first(self, words: list[str]) -> list[str]:
-        """The words with those in front that stand behind values of an option and can be none of them."""
-        if any(isinstance(one, argparse._SubParsersAction) for one in self._free_words()):
+    def _positionals_first(self, words: list[str]) -> list[str]:
+        """Returns the words with those in front that come after values of an option and can be none of them."""
+        if any(isinstance(action, argparse._SubParsersAction) for action in self._unnamed):
             return words  # the command parses its own words
-        found: list[str] = []
-        kept: list[str] = []
+        moved: list[str] = []
+        rest: list[str] = []
         option: argparse.Action | None = None
         values = 0
         for word in words:
@@ -82,15 +83,15 @@ class Parser(argparse.ArgumentParser):
                 option, values = self._option_string_actions.get(word), 0
             elif option is not None and option.nargs == "+":
                 if values and not _may_be_value(option, word):
-                    found.append(word)
+                    moved.append(word)
                     continue
                 values += 1
-            kept.append(word)
-        return [*found, *kept]
+            rest.append(word)
+        return [*moved, *rest]
 
 
 def _may_be_value(option: argparse.Action, word: str) -> bool:
-    """Whether a word can be a value of an option with several: of FIELD=VALUE none is without "="."""
+    """Returns whether a word can be a value of an option with several: FIELD=VALUE needs an "="."""
     if isinstance(option.metavar, str) and "=" in option.metavar:
         return "=" in word
     if not callable(option.type):
@@ -103,7 +104,7 @@ def _may_be_value(option: argparse.Action, word: str) -> bool:
 
 
 def _options_of(parser: argparse.ArgumentParser, words: Sequence[str]) -> Iterator[str]:
-    """The options of a parser and of the commands below it that the words name."""
+    """Yields the options of a parser and of its subcommands that the words name."""
     for action in parser._actions:
         yield from (name for name in action.option_strings if name.startswith("--"))
         if isinstance(action, argparse._SubParsersAction):
@@ -113,7 +114,7 @@ def _options_of(parser: argparse.ArgumentParser, words: Sequence[str]) -> Iterat
 
 
 def whole(least: int = 0, most: int | None = None) -> Callable[[str], int]:
-    """The type of an option that takes a whole number in a range."""
+    """Returns the type of an option that takes a whole number in a range."""
     rule = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
 
     def parse(text: str) -> int:
@@ -131,9 +132,13 @@ def whole(least: int = 0, most: int | None = None) -> Callable[[str], int]:
 def real(
     least: float = 0.0, most: float = math.inf, *, open_below: bool = False, unit: str = ""
 ) -> Callable[[str], float]:
-    """The type of an option that takes a finite number in a range.
+    """Returns the type of an option that takes a finite number in a range.
 
-    Args: open_below: whether `least` itself is outside; unit: for the message.
+    Args:
+        least: the lower end.
+        most: the upper end.
+        open_below: whether `least` itself is outside.
+        unit: for the message.
     """
     low = f"above {least:g}" if open_below else f"at least {least:g}"
     rule = f"a finite number{f' of {unit}' * bool(unit)}, {low}" + (f" and at most {most:g}" * (most < math.inf))
@@ -151,24 +156,24 @@ def real(
 
 
 def above(unit: str = "") -> Callable[[str], float]:
-    """The type of an option that takes a finite number above 0, of a unit."""
+    """Returns the type of an option that takes a finite number above 0."""
     return real(open_below=True, unit=unit)
 
 
 def ranks(text: str) -> int:
-    """The type of an option that takes a number of processes of one trial."""
+    """Parses a number of processes of one trial."""
     if text not in map(str, RANKS):
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(map(str, RANKS))}, got {text!r}")
     return int(text)
 
 
 def cpus(text: str) -> float:
-    """The type of an option that takes CPUs of a process: whole ones, each of which is a thread."""
+    """Parses the CPUs of a process: whole ones, each of which is a thread."""
     return float(whole(least=1)(text.removesuffix(".0")))
 
 
 def gpus(text: str) -> float:
-    """The type of an option that takes GPUs of a process: none, a share of one, or whole ones, as Ray has them."""
+    """Parses the GPUs of a process: none, a share of one, or whole ones, as Ray has them."""
     number = real()(text)
     if number > 1 and number != int(number):
         raise argparse.ArgumentTypeError(f"must be a whole number or at most 1, got {text!r}")
@@ -176,7 +181,7 @@ def gpus(text: str) -> float:
 
 
 def assignment_of(text: str, option: str = "--set") -> tuple[str, Any]:
-    """Field and value of FIELD=VALUE, given for `option`; a value that is not JSON is a string."""
+    """Returns field and value of FIELD=VALUE, given for `option`; a value that is not JSON is a string."""
     field, equals, value = text.partition("=")
     if not equals or not field:
         raise ValueError(f'{option} takes FIELD=VALUE, got "{text}" (all fields: `python -m golf fields`)')
@@ -190,11 +195,11 @@ def assignment_of(text: str, option: str = "--set") -> tuple[str, Any]:
 
 
 def assignments(words: Sequence[str], option: str = "--set") -> dict[str, Any]:
-    """Fields and values of several FIELD=VALUE; ValueError naming one that is given twice."""
-    found: dict[str, Any] = {}
+    """Returns fields and values of several FIELD=VALUE. Raises: ValueError naming one that is given twice."""
+    values: dict[str, Any] = {}
     for word in words:
         field, value = assignment_of(word, option)
-        if field in found and found[field] != value:
-            raise ValueError(f"{option} {field} is given twice, {found[field]!r} and {value!r}; give it once")
-        found[field] = value
-    return found
+        if field in values and values[field] != value:
+            raise ValueError(f"{option} {field} is given twice, {values[field]!r} and {value!r}; give it once")
+        values[field] = value
+    return values

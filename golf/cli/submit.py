@@ -15,10 +15,17 @@ _LONGEST_NOTES = 20_000
 
 
 def submit_command(arguments: argparse.Namespace) -> None:
-    """Write the folder and say what is in it."""
+    """Writes the folder and prints what is in it."""
     day = arguments.date or datetime.now(UTC).date()
-    words = (arguments.author, arguments.github_id, arguments.name)
-    submitter = Submitter(*words, day, arguments.track, read_notes(arguments.notes), tuple(arguments.based_on))
+    submitter = Submitter(
+        author=arguments.author,
+        github_id=arguments.github_id,
+        name=arguments.name,
+        day=day,
+        track=arguments.track,
+        notes=read_notes(arguments.notes),
+        based_on=tuple(arguments.based_on),
+    )
     study, path = read_study(arguments.study), Path(arguments.study)
     study_folder = path.parent if path.name == STUDY_FILE else path
     submission = make_submission(study, study_folder, submitter, arguments.draft)
@@ -43,14 +50,14 @@ def submit_command(arguments: argparse.Namespace) -> None:
 
 
 def read_notes(path: Path | None) -> str:
-    """--notes as text. Raises: ValueError when the file is no short text."""
+    """Returns --notes as text. Raises: ValueError when the file is no short text."""
     if path is None:
         return ""
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise ValueError(f"--notes {path} must be a text in UTF-8 ({error})") from error
-    if not 0 < len(text) <= _LONGEST_NOTES or not all(category(sign) != "Cc" or sign in "\n\t" for sign in text):
+    if not 0 < len(text) <= _LONGEST_NOTES or not all(category(letter) != "Cc" or letter in "\n\t" for letter in text):
         raise ValueError(
             f"--notes {path} must be a text of 1 to {_LONGEST_NOTES:,} characters, without control characters"
         )

@@ -1,4 +1,4 @@
-"""The options of the command "submit", apart from what carries it out: a command line is parsed without PyTorch."""
+"""The options of the command "submit", apart from the command itself: a command line is parsed without PyTorch."""
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ EXAMPLES = (
 
 
 def add_submit_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+    """Adds the options of the command."""
     parser.add_argument(
         "study", type=Path, metavar="SEED_STUDY", help="folder that run_seeds.py left: storage/studies/NAME"
     )
@@ -40,12 +40,12 @@ def add_submit_options(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("records"), metavar="FOLDER", help="of all tracks (%(default)s)"
     )
     parser.add_argument("--with-artifacts", action="store_true", help="also the artifacts, which records do not hold")
-    parser.add_argument("--draft", action="store_true", help="in spite of faults, which the folder then tells")
+    parser.add_argument("--draft", action="store_true", help="in spite of faults, which the folder then names")
     parser.add_argument("--force", action="store_true", help="replace a folder that is there already")
 
 
 def _day(text: str) -> date:
-    """--date as a day."""
+    """Parses --date."""
     with contextlib.suppress(ValueError):
         return date.fromisoformat(text)
     raise argparse.ArgumentTypeError(f"must be a day as YYYY-MM-DD, got {text!r}")

@@ -1,4 +1,4 @@
-"""What the command lines have in common: a reader that has seen enough, and paths as a shell would read them."""
+"""What the command lines have in common: a closed output, commands to print, and paths as a shell reads them."""
 
 import argparse
 import contextlib
@@ -18,7 +18,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def quiet_when_closed(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
-    """`main`, which ends with status 0 and without a word when what reads its output, such as `head`, is gone.
+    """Returns `main` such that it ends silently with status 0 when what reads its output, such as `head`, is gone.
 
     Raises: SystemExit as argparse does. A BrokenPipeError of anything else is one line and status 2.
     """
@@ -43,7 +43,7 @@ def quiet_when_closed(main: Callable[Arguments, int]) -> Callable[Arguments, int
 
 
 def reader_gone() -> bool:
-    """Whether standard output or error is a pipe that nobody reads any more."""
+    """Returns whether standard output or error is a pipe that nobody reads any more."""
     poll = select.poll()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # none, or one that is no file
@@ -52,24 +52,24 @@ def reader_gone() -> bool:
 
 
 def python_line(module: str, *words: str) -> str:
-    """A command line that runs a module with this Python, quoted for a shell.
+    """Returns a command line that runs a module with this Python, quoted for a shell.
 
-    Of an environment that is not activated no command is on the PATH, so Python is named by its path, from the current
-    folder where it lies below.
+    An environment that is not activated has no command on the PATH, so Python is named by its path, relative to the
+    current folder where it is below it.
     """
     python, here = Path(sys.executable), Path.cwd()
     return shlex.join([str(python.relative_to(here) if python.is_relative_to(here) else python), "-m", module, *words])
 
 
 def expanded(path: Path | str) -> Path:
-    """A path with its "~", which a shell leaves alone in --option=~/x, as the home folder; as it is without a home."""
+    """Returns a path with "~", which a shell leaves alone in --option=~/x, as the home folder, if there is one."""
     with contextlib.suppress(RuntimeError):
         return Path(path).expanduser()
     return Path(path)
 
 
 def expand_paths(parsed: argparse.Namespace) -> argparse.Namespace:
-    """A command line whose paths are `expanded`, those in lists too."""
+    """Returns a command line whose paths are `expanded`, those in lists too."""
     return argparse.Namespace(**{name: _expand(value) for name, value in vars(parsed).items()})
 
 
@@ -80,10 +80,10 @@ def _expand(value: object) -> object:
 
 
 def need_path(path: Path) -> None:
-    """Raise FileNotFoundError, with the nearest name beside it, where there is no such file or folder."""
+    """Raises FileNotFoundError, with the nearest name beside it, where there is no such file or folder."""
     if path.exists():
         return
-    beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, beside, n=1)
     hint = f'; did you mean "{path.parent / close[0]}"?' if close else "; check the path"
     if str(path) in PRESETS:

@@ -1,6 +1,6 @@
-"""submission.json: who submits, and the study's figures in the field's form.
+"""submission.json: who submits, and the study's figures in the form of other submissions.
 
-Sizes are those of the largest seed, because that is the one that has to fit; every seed's own are in "seed_results".
+Sizes are those of the largest seed, because that is the one that has to fit; "seed_results" has every seed's own.
 """
 
 import re
@@ -17,14 +17,14 @@ from golf.submission.markdown import one_line
 from golf.submission.study import SeedRecord, StudyRecord
 
 _LONGEST = 100
-"""Characters of a name."""
+"""Most characters of a name."""
 JsonObject = dict[str, Any]
 """An object of submission.json."""
 
 
 @dataclass(frozen=True)
 class Submitter:
-    """What the study does not know: who submits it, as what, where."""
+    """What the study does not know: who submits it, under which title, to which track."""
 
     author: str
     github_id: str
@@ -36,7 +36,7 @@ class Submitter:
     notes: str = ""
     """What is new and why, in Markdown."""
     based_on: tuple[int, ...] = (RECIPE_PR,)
-    """Pull requests that it builds on."""
+    """Numbers of the pull requests that it builds on."""
 
     def __post_init__(self) -> None:
         for option, value in (("--author", self.author), ("--name", self.name)):
@@ -68,23 +68,23 @@ class Submitter:
 
 @dataclass(frozen=True)
 class Submission:
-    """All that a record folder is made from."""
+    """Everything that a record folder is made from."""
 
     study: StudyRecord
     study_folder: Path
     """Where the study's artifacts and logs are."""
     code: ShippedCode
     packages: tuple[str, ...]
-    """That the shipped file imports."""
+    """Packages that the shipped file imports."""
     submitter: Submitter
     faults: tuple[str, ...]
-    """Why it is a draft; none of one that may be submitted."""
+    """Why it is a draft; empty for one that may be submitted."""
 
 
 def submission_json(submission: Submission, blurb: str) -> JsonObject:
-    """The values of submission.json."""
+    """Returns the values of submission.json."""
     study, code, submitter = submission.study, submission.code, submission.submitter
-    found = study.verdict
+    bpb, nats = study.verdict.bpb, study.verdict.nats
     largest = largest_seed(study)
     train, evaluation = longest_seconds(study)
     return {
@@ -96,10 +96,10 @@ def submission_json(submission: Submission, blurb: str) -> JsonObject:
         "track": TRACK_FOLDERS[submitter.track].removeprefix("track_"),
         "draft": bool(submission.faults),
         "faults": list(submission.faults),
-        "val_loss": None if found.nats is None else found.nats.mean,
-        "val_bpb": None if found.bpb is None else found.bpb.mean,
-        "val_loss_std": None if found.nats is None else found.nats.standard_deviation,
-        "val_bpb_std": None if found.bpb is None else found.bpb.standard_deviation,
+        "val_loss": None if nats is None else nats.mean,
+        "val_bpb": None if bpb is None else bpb.mean,
+        "val_loss_std": None if nats is None else nats.standard_deviation,
+        "val_bpb_std": None if bpb is None else bpb.standard_deviation,
         "bytes_total": None if largest is None else largest.artifact_bytes,
         "bytes_model": None if largest is None else largest.model_bytes,
         "bytes_code": code.num_bytes,
@@ -123,24 +123,31 @@ def submission_json(submission: Submission, blurb: str) -> JsonObject:
         "test": _test(study),
         "other_runs": [
             {"seed": run.seed, "repeat": run.repeat, "status": run.state, "val_bpb": run.bpb, "why": run.why}
-            for run in found.others
+            for run in study.verdict.others
         ],
     }
 
 
 def _seed_result(run: SeedRecord) -> JsonObject:
-    """One seed's figures."""
-    told: JsonObject = {"status": run.state}
+    """Returns one seed's figures."""
+    scores: JsonObject = {}
     if run.done:
-        told |= {"val_loss": run.last.nats_per_token, "val_bpb": run.last.bpb}
-        told |= {"ladder": {rung.name: rung.bpb for rung in run.ladder}}
-    told |= {"bytes_total": run.artifact_bytes, "bytes_model": run.model_bytes, "bytes_code": run.code_bytes}
-    told |= {"train_seconds": run.train_seconds, "eval_seconds": run.evaluation_seconds}
-    return told | {"artifact_sha256": None if run.artifact is None else run.artifact.sha256}
+        ladder = {rung.name: rung.bpb for rung in run.ladder}
+        scores = {"val_loss": run.last.nats_per_token, "val_bpb": run.last.bpb, "ladder": ladder}
+    return {
+        "status": run.state,
+        **scores,
+        "bytes_total": run.artifact_bytes,
+        "bytes_model": run.model_bytes,
+        "bytes_code": run.code_bytes,
+        "train_seconds": run.train_seconds,
+        "eval_seconds": run.evaluation_seconds,
+        "artifact_sha256": None if run.artifact is None else run.artifact.sha256,
+    }
 
 
 def _test(study: StudyRecord) -> JsonObject | None:
-    """The test against the baseline; None where there is none."""
+    """Returns the test against the baseline; None where there is none."""
     test = study.verdict.comparison
     if test is None:
         return None
@@ -158,17 +165,17 @@ def _test(study: StudyRecord) -> JsonObject | None:
 
 
 def largest_seed(study: StudyRecord) -> SeedRecord | None:
-    """The seed whose model and code take most; None where none was packed."""
+    """Returns the seed whose model and code take most; None where none was packed."""
     return max(study.sized, key=lambda run: run.artifact_bytes or 0, default=None)
 
 
 def longest_seconds(study: StudyRecord) -> tuple[float | None, float | None]:
-    """Of training, and of the evaluation that counts, over the seeds."""
+    """Returns the longest training, and the longest evaluation that counts, over the seeds; None without any."""
     train = [run.train_seconds for run in study.seeds if run.train_seconds is not None]
     evaluation = [run.evaluation_seconds for run in study.seeds if run.evaluation_seconds is not None]
     return max(train, default=None), max(evaluation, default=None)
 
 
 def hardware(study: StudyRecord) -> str:
-    """The devices of the seeds, which are one unless the study is faulty."""
+    """Returns the device of the seeds; several only where the study is faulty."""
     return "; ".join(dict.fromkeys(run.device for run in study.seeds if run.device is not None)) or "unknown"

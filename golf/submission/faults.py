@@ -24,7 +24,7 @@ _CLOSE_BYTES = 1e-3
 
 
 def check_code(study: StudyRecord, code: ShippedCode) -> None:
-    """Raises: ValueError unless what every seed says of its code is so of the shipped file."""
+    """Raises ValueError unless every seed ran the shipped file, as far as it says so."""
     for run in study.seeds:
         same = run.code_sha256 in (None, code.sha256) and run.code_bytes in (None, code.num_bytes)
         if not same:
@@ -37,31 +37,34 @@ def check_code(study: StudyRecord, code: ShippedCode) -> None:
 
 
 def faults_of(study: StudyRecord, track: str, packages: Sequence[str]) -> tuple[str, ...]:
-    """What forbids a submission that is no draft, the study's own faults too.
+    """Returns what forbids a submission that is no draft, the study's own faults too.
 
-    Args: packages: that the shipped file imports.
+    Args:
+        study: a finished study.
+        track: "record" or "non-record".
+        packages: that the shipped file imports.
     """
-    found = _other_text(study)
-    found += [f"seed {run.seed} has no result: {run.state}, {run.reason}" for run in study.seeds if not run.done]
+    faults = _other_text(study)
+    faults += [f"seed {run.seed} has no result: {run.state}, {run.reason}" for run in study.seeds if not run.done]
     if len(study.done) < MIN_SEEDS:
-        found.append(f"results of {len(study.done)} seeds, a claim needs {MIN_SEEDS}")
-    found += list(study.verdict.faults)
+        faults.append(f"results of {len(study.done)} seeds, a claim needs {MIN_SEEDS}")
+    faults += study.verdict.faults
     cap = min(CAP_BYTES, study.config.cap_bytes)
     for run in study.done:
         if run.artifact_bytes is not None and run.artifact_bytes > cap:
-            found.append(f"seed {run.seed} takes {run.artifact_bytes:,} bytes, the cap is {cap:,}")
-    return tuple(dict.fromkeys([*found, *_unknown(study, packages), *_unlike(study), *_track_faults(study, track)]))
+            faults.append(f"seed {run.seed} takes {run.artifact_bytes:,} bytes, the cap is {cap:,}")
+    return tuple(dict.fromkeys([*faults, *_unknown(study, packages), *_unlike(study), *_track_faults(study, track)]))
 
 
 def _other_text(study: StudyRecord) -> list[str]:
-    """That the study's scores are of another text than the competition's."""
+    """Returns that the study's scores are of another text than the competition's, if so."""
     data = study.data
     size = (data.validation_tokens, data.validation_bytes)
     if study.config.model.vocab_size == 1024:
-        whole = size == (SP1024_TOKENS - 1, SP1024_BYTES)  # the first token is no target
+        complete = size == (SP1024_TOKENS - 1, SP1024_BYTES)  # the first token is no target
     else:
-        whole = size[1] is not None and math.isclose(size[1], SP1024_BYTES, rel_tol=_CLOSE_BYTES)
-    if whole and "fineweb" in (data.name or "").lower():
+        complete = size[1] is not None and math.isclose(size[1], SP1024_BYTES, rel_tol=_CLOSE_BYTES)
+    if complete and "fineweb" in (data.name or "").lower():
         return []
     tokens = "unknown" if data.validation_tokens is None else f"{data.validation_tokens:,}"
     return [
@@ -71,19 +74,19 @@ def _other_text(study: StudyRecord) -> list[str]:
 
 
 def _unknown(study: StudyRecord, packages: Sequence[str]) -> list[str]:
-    """What a reader has to be told and the study does not say."""
-    found = []
+    """Returns what a reader has to know and the study does not say."""
+    faults = []
     for run in study.done:
-        told = {"code": run.code_sha256, "device": run.device, "version of python": run.versions.get("python")}
-        told |= {f"version of {name}": run.versions.get(name) for name in packages}
-        told |= {"log": None if run.log is None else run.log.name}
-        missing = [what for what, value in told.items() if not value]
-        found += [f"seed {run.seed}: the study does not say its {', '.join(missing)}"] if missing else []
-    return found if study.data.digest is not None else [*found, "the study does not say which data it ran on"]
+        facts = {"code": run.code_sha256, "device": run.device, "version of python": run.versions.get("python")}
+        facts |= {f"version of {name}": run.versions.get(name) for name in packages}
+        facts |= {"log": None if run.log is None else run.log.name}
+        missing = [name for name, value in facts.items() if not value]
+        faults += [f"seed {run.seed}: the study does not say its {', '.join(missing)}"] if missing else []
+    return faults if study.data.digest is not None else [*faults, "the study does not say which data it ran on"]
 
 
 def _unlike(study: StudyRecord) -> list[str]:
-    """In what the seeds are not one thing."""
+    """Returns what differs between the seeds."""
     facts: dict[str, set[object]] = {
         "codes": {run.code_sha256 for run in study.done},
         "devices": {run.device for run in study.done},
@@ -93,19 +96,22 @@ def _unlike(study: StudyRecord) -> list[str]:
 
 
 def _track_faults(study: StudyRecord, track: str) -> list[str]:
-    """What the record track asks beyond the other."""
+    """Returns what the record track asks beyond the other."""
     limit = TRACK_SECONDS[track]
     if track != RECORD or limit is None:
         return []
-    judged = study.track == RECORD
-    found = [] if judged else [f"the study was judged for the {study.track} track: run_seeds.py --track {RECORD}"]
+    faults = (
+        []
+        if study.track == RECORD
+        else [f"the study was judged for the {study.track} track: run_seeds.py --track {RECORD}"]
+    )
     for run in study.done:
         for what, seconds in (("training", run.train_seconds), ("evaluation", run.evaluation_seconds)):
             if seconds is None or seconds > limit:
-                told = "unknown seconds" if seconds is None else f"{seconds:.1f} s"
-                found.append(f"seed {run.seed} takes {told} for {what}, the track allows {limit:.0f} s")
+                taken = "unknown seconds" if seconds is None else f"{seconds:.1f} s"
+                faults.append(f"seed {run.seed} takes {taken} for {what}, the track allows {limit:.0f} s")
         if run.cold is False:
-            found.append(f"seed {run.seed} took results from the store: a record is run again with --cold")
+            faults.append(f"seed {run.seed} took results from the store: a record is run again with --cold")
         if not all(part in (run.device or "") for part in RECORD_DEVICE):
-            found.append(f"seed {run.seed} ran on {run.device or 'an unknown device'}, the track is timed on 8 x H100")
-    return found
+            faults.append(f"seed {run.seed} ran on {run.device or 'an unknown device'}, the track is timed on 8 x H100")
+    return faults

@@ -1,6 +1,6 @@
-"""A record folder, written whole or not at all: README, submission.json, the logs, the shipped file, its requirements.
+"""A record folder: README, submission.json, the logs, the shipped file and its requirements.
 
-It is filled beside its place and renamed into it, so that nobody finds a part of it. An existing one stays unless the
+It is filled under a temporary name and then renamed, so that nobody sees a part of it. An existing one stays unless the
 caller says otherwise.
 """
 
@@ -41,12 +41,14 @@ def make_submission(study: StudyRecord, folder: Path, submitter: Submitter, draf
     faults = faults_of(study, submitter.track, packages)
     if faults and not draft:
         more = "" if len(faults) == 1 else f" ({len(faults)} reasons)"
-        raise ValueError(f"{folder} may not be submitted{more}: {'; '.join(faults)}; mend that, or see it with --draft")
+        raise ValueError(
+            f"{folder} may not be submitted{more}: {'; '.join(faults)}; correct that, or see it with --draft"
+        )
     return Submission(study, folder, code, packages, submitter, faults)
 
 
 def files_of(submission: Submission) -> dict[str, bytes]:
-    """The files of the folder by name, without artifacts."""
+    """Returns the files of the folder by name, without artifacts."""
     study = submission.study
     values = submission_json(submission, blurb(study.config))
     texts = {
@@ -62,10 +64,14 @@ def files_of(submission: Submission) -> dict[str, bytes]:
 
 
 def write_folder(submission: Submission, records: Path, force: bool = False, artifacts: bool = False) -> Path:
-    """Write the record folder below `records`.
+    """Writes the record folder below `records`; returns it.
 
-    Args: force: replace one that is there; artifacts: also those of the seeds, which records do not hold.
-    Returns: the folder.
+    Args:
+        submission: what it is made from.
+        records: folder of all tracks.
+        force: whether one that is there is replaced.
+        artifacts: whether those of the seeds are added, which records do not hold.
+
     Raises: FileExistsError; ValueError when an artifact is asked for that the study does not have; OSError naming what
         cannot be written, and then nothing of it is there.
     """
@@ -77,27 +83,27 @@ def write_folder(submission: Submission, records: Path, force: bool = False, art
         raise ValueError(f"{submission.study_folder} lacks artifacts ({'; '.join(lost)}): leave --with-artifacts out")
     files = files_of(submission)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         for name, data in files.items():
-            write_bytes(made / name, data)
+            write_bytes(temporary / name, data)
         for run in submission.study.done if artifacts else ():
             assert run.artifact is not None
-            shutil.copyfile(submission.study_folder / run.artifact.name, made / run.artifact.name)
-        made.chmod(0o755)
-        _move(made, folder)
+            shutil.copyfile(submission.study_folder / run.artifact.name, temporary / run.artifact.name)
+        temporary.chmod(0o755)
+        _move(temporary, folder)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _move(made: Path, folder: Path) -> None:
-    """Put a finished folder into its place; what was there is put back if that fails."""
-    old = made.with_name(f"{made.name}.old")
+def _move(temporary: Path, folder: Path) -> None:
+    """Renames a finished folder; what was there before is put back if that fails."""
+    old = temporary.with_name(f"{temporary.name}.old")
     if folder.exists():
         folder.rename(old)
     try:
-        made.rename(folder)
+        temporary.rename(folder)
     except OSError:
         if old.exists():
             old.rename(folder)

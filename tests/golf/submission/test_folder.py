@@ -137,7 +137,7 @@ def test_logs_are_those_that_the_runs_wrote(
         assert sum(line.startswith(b"  ") for line in log.splitlines()) >= 30
     study = changed(lambda values: values["seeds"][0].update(log=values["seeds"][1]["log"]))
     assert submit(study, tmp_path / "out", "--draft") == 2
-    assert "log_seed2.txt does not tell what study.json does" in capsys.readouterr().err
+    assert "log_seed2.txt does not say what study.json does" in capsys.readouterr().err
     study = changed(lambda values: values["seeds"][0].update(log=None))
     assert submit(study, tmp_path / "out") == 2
     assert "seed 1: the study does not say its log" in capsys.readouterr().err
