@@ -1,7 +1,6 @@
 """Why a study may not be submitted: what the rules ask of its seeds and is not there.
 
-A study and a track enter, sentences leave; none leave where the study may be submitted. A draft may have faults and
-tells them. Other code than the study ran is no fault but an error: no folder may bind its numbers to that code.
+A draft may have faults and names them. Other code than the study ran is no fault but an error: no folder may bind its numbers to that code.
 """
 
 import math

@@ -74,7 +74,7 @@ class Workers:
 
 
 def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None) -> None:
-    """Connect to the cluster at `address`, or start Ray on this machine, without its noise.
+    """Connects to the cluster at `address`, or starts Ray on this machine, without its noise.
 
     Args: trial_slots: trials at a time that a Ray started here allows at most; num_cpus: CPUs it hands out, all by
         default.
@@ -96,14 +96,14 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
 
 
 def stop_ray() -> None:
-    """Leave the cluster; end the Ray that was started here, and remove what it wrote for itself."""
+    """Disconnects; ends a Ray that was started here, and removes its files."""
     ray.shutdown()
     while _kept:
         _kept.pop().remove()
 
 
 def ensure_token() -> None:
-    """Have a token of this user's local clusters, readable by nobody else; with one, Ray asks for it by itself.
+    """Makes a token of this user's local clusters, readable by nobody else; with one, Ray asks for it by itself.
 
     Without a home folder that can be written, this process and what it starts have one of their own.
 
@@ -133,7 +133,7 @@ def _write_token(path: Path) -> None:
 
 @contextlib.contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Let a Ray that is started inside have the loopback as its address: all its processes then listen only there.
+    """Gives a Ray that is started inside the loopback as its address: all its processes then listen only there.
 
     With an outer address they listen on every interface of the machine, and Ray replaces 127.0.0.1 by an outer one
     wherever clusters are enabled. This is the switch by which they are not, on Windows and macOS: as it stands in this
@@ -152,7 +152,7 @@ def _on_loopback() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_thread_numbers() -> Iterator[None]:
-    """Keep this shell's numbers of threads from the processes that are started inside: a trial has its own."""
+    """Keeps this shell's numbers of threads from processes that are started inside: a trial has its own."""
     taken = {name: os.environ.pop(name) for name in list(os.environ) if _THREADS.fullmatch(name)}
     try:
         yield
@@ -161,7 +161,7 @@ def without_thread_numbers() -> Iterator[None]:
 
 
 def resources(grows: bool) -> dict[str, float]:
-    """What the cluster has of each resource; if it `grows`, with the machines that its autoscaler may start."""
+    """Returns what the cluster has of each resource; if it `grows`, with the machines that its autoscaler may start."""
     now = ray.cluster_resources()
     return grown(now, head_config()) if grows else now
 
@@ -172,7 +172,7 @@ def has_gpus(grows: bool = False) -> bool:
 
 
 def trials_at_once(workers: Workers, grows: bool = False) -> int:
-    """How many trials the cluster holds at a time.
+    """Returns how many trials the cluster holds at a time.
 
     Args: grows: see `resources`.
     Raises: ValueError naming the resource when not one fits.
@@ -196,13 +196,13 @@ class Capacity:
     """How many workers of one kind the nodes hold that are alive and are not being taken away."""
 
     whole: int
-    """With nothing else on the nodes."""
+    """Number with nothing else on the nodes."""
     free: int
-    """Beside what runs there now."""
+    """Number beside what runs there now."""
 
 
 def capacity(workers: Workers) -> Capacity:
-    """What the cluster holds now of workers like these, none of them across two nodes."""
+    """Returns how many workers like these the cluster holds now, none of them across two nodes."""
     leaving = state.get_draining_nodes()
 
     def count(nodes: dict[str, dict[str, float]]) -> int:
@@ -215,7 +215,7 @@ def capacity(workers: Workers) -> Capacity:
 
 
 def set_train_limits(patience_seconds: float, timeout_seconds: float) -> None:
-    """Tell the Ray Train of this process how long it waits: for the places of its workers, and for a hung worker.
+    """Sets how long the Ray Train of this process waits: for the places of its workers, and for a hung worker.
 
     Ray Train reads both from the environment alone; a limit for hung workers that is there already is kept.
     """

@@ -115,7 +115,7 @@ def run_sweep(
                 search_alg=RaySearcher(source, recorder),
                 num_samples=-1,
                 max_concurrent_trials=config.concurrent,
-                trial_dirname_creator=lambda trial: trial.trial_id,  # else of all that a trial is told
+                trial_dirname_creator=lambda trial: trial.trial_id,
                 reuse_actors=True,  # a process that starts anew for every trial costs seconds
             ),
             run_config=tune.RunConfig(

@@ -104,17 +104,17 @@ def preemption_check() -> Iterator[PreemptionCheck]:
     Each rank looks for itself, beside its training: `ray.train.get_preemption_info` makes all ranks wait for each other
     at every call, and Ray Train's watcher behind it is one more process of each group.
     """
-    node, told, ended = ray.get_runtime_context().get_node_id(), threading.Event(), threading.Event()
+    node, leaves, ended = ray.get_runtime_context().get_node_id(), threading.Event(), threading.Event()
 
     def look() -> None:
         while not ended.wait(_LOOK_SECONDS):
             with contextlib.suppress(Exception):  # a head that does not answer has no notice to give
                 if leaving(node):
-                    told.set()
+                    leaves.set()
 
     threading.Thread(target=look, name="notice", daemon=True).start()
     try:
-        yield lambda: told.is_set() or _terminated.is_set()
+        yield lambda: leaves.is_set() or _terminated.is_set()
     finally:
         ended.set()
 

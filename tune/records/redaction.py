@@ -1,8 +1,7 @@
-"""Secrets out of texts, before a text is kept or shown: the one place that knows what a secret looks like.
+"""Masks secrets in texts before they are kept or shown: the one place that knows what a secret looks like.
 
-Any text enters, an address, an error of another library, a log's end; the same text leaves with `***` for passwords and
-keys in addresses, for values of the environment's secrets and Ray's token, and for tokens of a known form. What is
-replaced is never told. It must not be the only defence: a secret of unknown form in no variable passes.
+Passwords and keys in addresses, values of secret environment variables, Ray's token and tokens of a known form become
+`***`. This must not be the only defence: a secret of unknown form that is in no variable passes.
 """
 
 import argparse
@@ -46,22 +45,21 @@ _SHORTEST = 8
 
 
 def redact(text: str, address: str = "") -> str:
-    """`text` without the secrets in it, and without those of its addresses, or of the `address` that it is about,
-    wherever else they stand in it."""
+    """Returns `text` with secrets masked, also those of its addresses, or of `address`, elsewhere in the text."""
     for secret in (*_secrets(), *_parts(f"{text} {address}")):
         text = text.replace(secret, MASK)
     return _KNOWN.sub(MASK, _FIELD.sub(_masked, _USER.sub(f"{MASK}@", text)))
 
 
 def redact_all(value: Any) -> Any:
-    """A plain value with every text in it redacted, names of fields too."""
+    """Returns JSON values with secrets masked in every text, names of fields too."""
     together = _BETWEEN.join(dict.fromkeys(_texts(value)))
     # Looked at together first: an entry has hundreds of texts and, nearly always, no secret.
     return value if redact(together) == together else _redact_each(value)
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a plain value."""
+    """Yields every text in JSON values."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -83,7 +81,7 @@ def _redact_each(value: Any) -> Any:
 
 
 def open_address(text: str) -> str:
-    """An address of a store, as an option of a command, which may hold no secret: other users see command lines.
+    """Parses an address of a store in a command line, which may hold no secret: other users see command lines.
 
     Raises: argparse.ArgumentTypeError, without the secret.
     """
@@ -96,7 +94,7 @@ def open_address(text: str) -> str:
 
 
 def _parts(text: str) -> list[str]:
-    """The secrets in the addresses and fields of a text, as they are and decoded."""
+    """Returns the secrets in the addresses and fields of a text, as they are and decoded."""
     users = [found[0][:-1] for found in _USER.finditer(text)]
     parts = [field[3] for field in _FIELD.finditer(text) if _is_secret(field)]
     parts += users + [user.partition(":")[2] for user in users]
@@ -104,7 +102,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _masked(field: re.Match[str]) -> str:
-    """A field of a text, its value masked if it is a secret."""
+    """Returns a field of a text, its value masked if it is a secret."""
     return f"{field[1]}{MASK}" if _is_secret(field) else field[0]
 
 
@@ -114,7 +112,7 @@ def _is_secret(field: re.Match[str]) -> bool:
 
 
 def _hides(value: str) -> bool:
-    """Whether a value that stands under a secret's name is a secret: not if it is a switch, a token id or a path."""
+    """Whether a value under a secret's name is a secret: not if it is a switch, a token id or a path."""
     return not (_PLAIN.fullmatch(value) or _is_path(value))
 
 
@@ -124,7 +122,7 @@ def _is_path(value: str) -> bool:
 
 
 def _secrets() -> tuple[str, ...]:
-    """Values that are secret wherever they stand, as they are and as in addresses, the longest first."""
+    """Returns values that are secret everywhere, as they are and as in addresses, the longest first."""
     named = [
         value
         for name, value in os.environ.items()
@@ -137,7 +135,7 @@ def _secrets() -> tuple[str, ...]:
 
 @functools.cache
 def _ray_token() -> tuple[str, ...]:
-    """The token of this user's Ray."""
+    """Returns the token of this user's Ray; empty without one."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or expanded("~/.ray/auth_token"))
     try:
         token = path.read_text().strip()

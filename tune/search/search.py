@@ -22,7 +22,7 @@ from tune.search.space import Point, Space, Trial, check_space, points_of, size_
 Strategy = Literal["grid", "random", "tpe"]
 STRATEGIES: tuple[Strategy, ...] = ("grid", "random", "tpe")
 DEFAULT_TRIALS = 20
-"""Of a random or TPE search without a number of trials."""
+"""Trials of a random or TPE search without a number."""
 _RANDOM_FIRST = 5
 """Trials before TPE has anything to go by."""
 _REFUSED_IN_A_ROW = 20
@@ -273,7 +273,7 @@ class _TPE:
         return list(self._space[field]).index(choice) if self._is_ordinal(field) else choice
 
     def _is_ordinal(self, field: str) -> bool:
-        """Whether a choice is told by its place among the field's."""
+        """Whether a choice is named by its position among the field's."""
         found = self._distributions[field]
         return not isinstance(found, CategoricalDistribution) or list(found.choices) != list(self._space[field])
 

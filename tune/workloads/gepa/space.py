@@ -53,11 +53,16 @@ SPACES: dict[str, Space] = {
 def space_of(
     preset: str | None, changes: Space, fixed: Mapping[str, Any] | None = None, say: Callable[[str], object] = print
 ) -> Space:
-    """The preset's space with the choices in `changes` instead of its own; these alone for what is no preset.
+    """Returns the preset's space with the choices in `changes` instead of its own; these alone for what is no preset.
 
-    Args: preset: None for a configuration file; fixed: fields of every trial, which leave the preset's space; say: is
-        told of it.
-    Raises: ValueError when nothing would be searched, or a field is both searched and fixed.
+    Args:
+        preset: None for a configuration file.
+        changes: choices of the command line.
+        fixed: fields of every trial, which are taken out of the preset's space.
+        say: prints what is taken out.
+
+    Raises:
+        ValueError: when nothing would be searched, or a field is both searched and fixed.
     """
     fixed = fixed or {}
     pairs = [(one, "--set", other) for one in changes for other in fixed]
@@ -91,7 +96,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def read_choices(words: Sequence[str], say: Callable[[str], object] = print) -> Space:
-    """Fields and their choices of --space FIELD=A,B,...; equal choices are one, which `say` is told.
+    """Returns the fields and choices of --space FIELD=A,B,...; equal choices become one, which `say` prints.
 
     Raises: ValueError naming a field that is given twice or has no choices, or a choice of another type.
     """
@@ -114,7 +119,7 @@ def read_choices(words: Sequence[str], say: Callable[[str], object] = print) -> 
 
 
 def canonical_choice(field: str, value: Any) -> str:
-    """A choice in the one form that equal choices share.
+    """Returns a choice in the one form that equal choices share.
 
     Raises: ValueError naming the field, the choice and what it may be.
     """
