@@ -1,6 +1,7 @@
 """Why a study may not be submitted: what the rules ask of its seeds and is not there.
 
-A draft may have faults and names them. Other code than the study ran is no fault but an error: no folder may bind its numbers to that code.
+A draft may have faults and names them. Other code than the study ran is no fault but an error: no folder may bind its
+numbers to that code.
 """
 
 import math
