@@ -37,7 +37,7 @@ def test_lost_work_is_not_told(tmp_path: Path) -> None:
 
 
 def test_what_is_fetched_keeps_its_own(tmp_path: Path) -> None:
-    """Fault: a stored prefix of other ranks reported as this trial's, or forgotten when the training goes on from it."""
+    """Fault: a stored prefix of other ranks reported as this trial's, or forgotten when training goes on from it."""
     write_world_history(tmp_path, "prefix-50", (WorldTurn(8, 0), WorldTurn(4, 30)))
     record_world(tmp_path, "train", 8, 50)
     assert describe_world_history(tmp_path, 8) == "8, 4 from step 30, 8 from step 50"
