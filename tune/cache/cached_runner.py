@@ -73,11 +73,14 @@ class CachedStageRunner:
         while not self._fetch(chain[-1], with_weights):
             stored = max((n for n, output in enumerate(chain) if self.store.find(output.key) is not None), default=-1)
             missing, claimed = chain[stored + 1 :], dict[str, Lease]()
-            for output in missing:
-                lease = acquirers[output.key].attempt()
-                if lease is None:
-                    break
-                claimed[output.key] = lease
+            # All are looked at first: one that is claimed in vain would be given up and claimed again at every look.
+            free = [acquirers[output.key].is_free() for output in missing]
+            if all(free):
+                for output in missing:
+                    lease = acquirers[output.key].attempt()
+                    if lease is None:
+                        break
+                    claimed[output.key] = lease
             with _HeldLeases(claimed) as leases:
                 # Another may have published a part between the look and the claim.
                 if len(claimed) == len(missing) > 0 and not any(self.store.find(output.key) for output in missing):

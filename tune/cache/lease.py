@@ -125,36 +125,46 @@ class LeaseAcquirer:
     def __init__(self, storage: StorageBackend, key: str, config: LeaseConfig, warn: Callable[[str], None]) -> None:
         self.storage, self.key = storage, key
         self._config, self._warn = config, warn
-        self._seen: tuple[int, bytes] | None = None
+        self._generation, self._content = 0, _RELEASED
+        """The highest generation at the last look, and what its file said."""
         self._silent_seconds = 0.0
         self._looked = time.monotonic()
 
-    def attempt(self) -> Lease | None:
-        """Returns the lease when it is free or its holder has been silent for too long; None while another holds it.
+    def is_free(self) -> bool:
+        """Returns whether nobody holds the lease, or its holder is dead or has been silent for too long.
 
         Call it again and again: a holder's silence is what the calls have seen. Raises: StoreError.
         """
         claims = _claims(self.storage, self.key)
         generation = max(claims, default=0)
         content = (self.storage.read(claims[generation]) if claims else None) or _RELEASED
-        if not content.startswith(_RELEASED):
-            silent = self._silence(generation, content) > self._config.lease_seconds
-            if not silent and not _is_dead(content):
-                return None
-            holder = content.decode(errors="replace").partition("  machine")[0]
-            state = "silent" if silent else "dead"
-            self._warn(f"the process computing {self.key[:12]} is {state} ({holder}): computing it")
-        lease = Lease(self.storage, self.key, generation + 1, self._config)
-        return lease if lease.create() else None
-
-    def _silence(self, generation: int, content: bytes) -> float:
-        """Returns the seconds for which the holder has been seen unchanged."""
         now = time.monotonic()
         # A long gap between two looks is this process's own pause and says little about the holder.
         gap = min(now - self._looked, 2 * self._config.poll_seconds)
-        self._silent_seconds = self._silent_seconds + gap if (generation, content) == self._seen else 0.0
-        self._seen, self._looked = (generation, content), now
-        return self._silent_seconds
+        unchanged = (generation, content) == (self._generation, self._content)
+        self._silent_seconds = self._silent_seconds + gap if unchanged else 0.0
+        self._generation, self._content, self._looked = generation, content, now
+        return content.startswith(_RELEASED) or self._is_silent or _is_dead(content)
+
+    @property
+    def _is_silent(self) -> bool:
+        return self._silent_seconds > self._config.lease_seconds
+
+    def attempt(self) -> Lease | None:
+        """Returns the lease when it is free; None while another process holds it, or was quicker.
+
+        Raises: StoreError.
+        """
+        if not self.is_free():
+            return None
+        lease = Lease(self.storage, self.key, self._generation + 1, self._config)
+        if not lease.create():
+            return None
+        if not self._content.startswith(_RELEASED):
+            holder = self._content.decode(errors="replace").partition("  machine")[0]
+            state = "silent" if self._is_silent else "dead"
+            self._warn(f"the process computing {self.key[:12]} is {state} ({holder}): computing it")
+        return lease
 
 
 class Pin(msgspec.Struct, frozen=True):

@@ -387,6 +387,22 @@ def test_a_training_that_failed_leaves_its_states_to_the_next(trials: Trials) ->
     assert time.monotonic() - started < QUICK.lease_seconds / 2
 
 
+def test_a_chain_of_which_another_holds_a_part_is_not_claimed(trials: Trials) -> None:
+    """Fault: a waiter claims the free part in vain and gives it up again at every look: a file for each."""
+    other = trials.runner("other").store
+    lease = other.acquirer(CHAIN[-1].key).attempt()
+    assert lease is not None
+    training = Training(trials.runner("waiting"))
+    thread = threading.Thread(target=training.run)
+    with lease:
+        thread.start()
+        time.sleep(20 * QUICK.poll_seconds)
+        assert set(other.storage.files(LEASES)) == {f"{CHAIN[-1].key}.000001"}
+        assert training.steps == []
+    thread.join()
+    assert training.steps == list(range(1, 9))
+
+
 def test_a_state_that_cannot_be_published_does_not_stop_the_training(trials: Trials) -> None:
     """Fault: one failed request ends the publishing thread, and with it every state after it or the training."""
     training = Training(trials.runner("trial"))
