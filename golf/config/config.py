@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 C = TypeVar("C")
@@ -395,7 +396,7 @@ def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "", base: C
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{path[:-1] or kind.__name__} must be an object with fields, got {values!r}")
-    hints, known = typing.get_type_hints(kind), {}
+    hints, known = _hints(kind), {}
     for name in values:
         if name not in hints:
             raise ValueError(f'unknown field "{path}{name}" of {kind.__name__}{nearest(name, hints)}')
@@ -437,6 +438,12 @@ def _coerce(hint: Any, value: Any, path: str, base: Any = None) -> Any:
     raise ValueError(f"{path} must be of type {wanted}, got {value!r}")
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Returns the types of a dataclass's fields."""
+    return typing.get_type_hints(kind)
+
+
 def typed_value(path: str, value: Any) -> Any:
     """Returns `value` as the type of the field at the dotted `path`, whatever the other fields are.
 
@@ -446,7 +453,7 @@ def typed_value(path: str, value: Any) -> Any:
     for name in path.split("."):
         if isinstance(hint, types.UnionType):
             hint = typing.get_args(hint)[0]
-        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
+        hints = _hints(hint) if dataclasses.is_dataclass(hint) else {}
         if name not in hints:
             raise ValueError(f'unknown field "{path}"{nearest(name, hints)}')
         hint = hints[name]

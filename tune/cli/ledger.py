@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from pyarrow import Table
 
 from golf.cli.options import Parser
 from golf.cli.terminal import expand_paths, quiet_when_closed
 from tune.cli.tables import Column, format_table, shortened, terminal_width
 from tune.records.entries import Record, ScreeningEntry, TrialEntry, TrialState, VerdictEntry, latest
-from tune.records.export import FORMATS, chunk_table, curve_table, trial_table, write_table
+from tune.records.export import FORMATS, Table, chunk_table, curve_table, trial_table, write_table
 from tune.records.ledger import Ledger
 
 EXAMPLES = """

@@ -8,7 +8,7 @@ not, so that "" and no value differ.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 import numpy as np
@@ -32,10 +32,11 @@ _JSON = {"format": "json"}
 """Metadata of a column whose texts are JSON."""
 _EXACT = 1 << 53
 """Whole numbers up to here are exact as floats."""
+Table: TypeAlias = pyarrow.Table
 ReadSeries = Callable[[TrialEntry], Series]
 
 
-def trial_table(entries: Sequence[TrialEntry]) -> pyarrow.Table:
+def trial_table(entries: Sequence[TrialEntry]) -> Table:
     """Returns one row a trial, with a column for every number, parameter, field of the configuration and tag."""
     rows = [_row(entry) for entry in entries]
     names = dict.fromkeys(name for row in rows for name in row)
@@ -56,13 +57,13 @@ def _row(entry: TrialEntry) -> dict[str, Any]:
     return flat(fields)
 
 
-def curve_table(entries: Iterable[TrialEntry], read_series: ReadSeries) -> pyarrow.Table:
+def curve_table(entries: Iterable[TrialEntry], read_series: ReadSeries) -> Table:
     """Returns one row a point of every curve; time in unix seconds."""
     curves = ((entry, name, rows) for entry in entries for name, rows in read_series(entry).curves.items())
     return _long_table("curve", {"step": int, "time": float, "value": float}, curves)
 
 
-def chunk_table(entries: Iterable[TrialEntry], read_series: ReadSeries) -> pyarrow.Table:
+def chunk_table(entries: Iterable[TrialEntry], read_series: ReadSeries) -> Table:
     """Returns one row a chunk of the validation stream and rung: summed nats, tokens and bytes of its text."""
     chunks = (
         (entry, name, np.column_stack([np.arange(len(rows)), rows]))
@@ -72,9 +73,7 @@ def chunk_table(entries: Iterable[TrialEntry], read_series: ReadSeries) -> pyarr
     return _long_table("rung", {"chunk": int, "nats": float, "tokens": int, "bytes": int}, chunks)
 
 
-def _long_table(
-    name_column: str, columns: Mapping[str, type], parts: Iterable[tuple[TrialEntry, str, Any]]
-) -> pyarrow.Table:
+def _long_table(name_column: str, columns: Mapping[str, type], parts: Iterable[tuple[TrialEntry, str, Any]]) -> Table:
     """Returns the rows of all parts, each beside its trial and its name.
 
     Args:
@@ -94,7 +93,7 @@ def _long_table(
     return pyarrow.Table.from_batches(batches, schema=schema)
 
 
-def table_of(columns: Mapping[str, Sequence[Any]]) -> pyarrow.Table:
+def table_of(columns: Mapping[str, Sequence[Any]]) -> Table:
     """Returns JSON values as a table, each column in the narrowest type that holds all its values exactly."""
     arrays, fields = [], []
     for name, values in columns.items():
@@ -124,7 +123,7 @@ def _json_array(values: Sequence[Any]) -> Any:
     return pyarrow.array(texts, pyarrow.string())
 
 
-def _write_json(table: pyarrow.Table, file: BinaryIO) -> None:
+def _write_json(table: Table, file: BinaryIO) -> None:
     rows = table.to_pylist()
     names = [field.name for field in table.schema if field.metadata]
     for row in rows:
@@ -132,7 +131,7 @@ def _write_json(table: pyarrow.Table, file: BinaryIO) -> None:
     file.write((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-_WRITERS: Mapping[str, Callable[[pyarrow.Table, BinaryIO], None]] = {
+_WRITERS: Mapping[str, Callable[[Table, BinaryIO], None]] = {
     ".csv": csv.write_csv,
     ".json": _write_json,
     ".parquet": parquet.write_table,
@@ -141,7 +140,7 @@ FORMATS = tuple(_WRITERS)
 """Suffixes of the files that can be written."""
 
 
-def write_table(table: pyarrow.Table, path: Path, force: bool = False) -> None:
+def write_table(table: Table, path: Path, force: bool = False) -> None:
     """Writes a table, whole, in the format that the suffix of `path` names.
 
     Args:

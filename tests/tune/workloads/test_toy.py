@@ -2,14 +2,22 @@
 
 from pathlib import Path
 
+import pytest
+from mlflow import MlflowClient
+
 from tests.tune.workloads.toy import Quadratic
 from tune.cluster.ray_cluster import Workers
 from tune.cluster.sweep import SweepConfig, finished, run_sweep
 from tune.records.entries import TrialState
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
+from tune.report.document import write_report
 from tune.search.search import Search, SearchConfig
 from tune.search.space import Space
+from tune.study.baseline import baseline_of
+from tune.study.runs import study_of
+from tune.study.verdict import judge
+from tune.tracking.tracker import default_uri, sync
 from tune.workloads.base import CacheConfig
 
 WORKERS = Workers()
@@ -40,3 +48,28 @@ def test_a_sweep_of_a_toy(cluster: None, tmp_path: Path) -> None:
     again = {entry.parameters["x"]: entry for entry in Ledger(storage.ledger).latest("again")}
     assert not again[3].computed, "the store has it"
     assert again[5].computed
+
+
+def test_a_seed_study_of_a_toy(cluster: None, tmp_path: Path) -> None:
+    """Fault: statistics, MLflow or a report that need what only one trainer's trials have."""
+    storage = Storage(tmp_path)
+    for name, x in (("base", 1), ("better", 3)):
+        sweep(name, {"seed": [1, 2, 3], "x": [x]}, storage)
+    ledger = Ledger(storage.ledger)
+    baseline = baseline_of(["base"], ledger, 1.0)
+    assert baseline.bpb == tuple(entry.bpb for entry in ledger.latest("base"))
+    study = study_of("better", ledger)
+    assert [entry.parameters["seed"] for entry in study.rows] == [1, 2, 3]
+    verdict = judge(study)
+    assert verdict.bpb is not None
+    assert verdict.bpb.mean == pytest.approx(sum(entry.bpb or 0.0 for entry in study.rows) / 3)
+    assert verdict.cap is None, "a toy has no bytes"
+    result = sync(ledger.records(), default_uri(storage.root), "toy", storage)
+    assert (result.problem, result.failed) == (None, 0)
+    client = MlflowClient(default_uri(storage.root))
+    runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id])
+    sent = {run.data.tags["trial"]: run.data.metrics["bpb"] for run in runs if "trial" in run.data.tags}
+    assert sent == {entry.trial: entry.bpb for entry in ledger.trials()}
+    page = write_report(storage, "better", "base")[0].read_text()
+    assert f"{verdict.bpb.mean:.5f}" in page
+    assert "no artifact" in page or "no bytes" in page or "without" in page
