@@ -396,7 +396,7 @@ def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "", base: C
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{path[:-1] or kind.__name__} must be an object with fields, got {values!r}")
-    hints, known = _hints(kind), {}
+    hints, known = _hints(typing.cast(Any, kind)), {}
     for name in values:
         if name not in hints:
             raise ValueError(f'unknown field "{path}{name}" of {kind.__name__}{nearest(name, hints)}')
@@ -453,7 +453,7 @@ def typed_value(path: str, value: Any) -> Any:
     for name in path.split("."):
         if isinstance(hint, types.UnionType):
             hint = typing.get_args(hint)[0]
-        hints = _hints(hint) if dataclasses.is_dataclass(hint) else {}
+        hints = _hints(typing.cast(Any, hint)) if dataclasses.is_dataclass(hint) else {}
         if name not in hints:
             raise ValueError(f'unknown field "{path}"{nearest(name, hints)}')
         hint = hints[name]
