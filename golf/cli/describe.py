@@ -7,7 +7,7 @@ import inspect
 import json
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from golf.artifact.size_predictor import predicted_model_bytes
 from golf.cli.inputs import read_config
 from golf.config.config import MICRO_BATCHES, RunConfig, nearest, to_plain
 from golf.config.presets import find_preset
-from golf.config.schedule import make_plan
+from golf.config.schedule import Row, make_plan
 from golf.model.gepa import count_parameters
 from golf.pipeline.bundle import code_bytes
 from golf.runtime.results import CheckpointCost
@@ -33,17 +33,6 @@ class FieldNote:
     """Its value as JSON has it."""
     note: str
     """Its description in golf/config/config.py."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlanStep:
-    """Numbers of one optimiser step."""
-
-    step: int
-    lr_scale: float
-    muon_momentum: float
-    average_weight: float
-    qat: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,15 +54,16 @@ class PresetFacts:
     tokens_per_step: int
     micro_batches: int
     train_tokens: int
-    plan: tuple[PlanStep, ...]
-    """The steps at which something begins or ends."""
+    plan: Mapping[int, Row]
+    """By step: those at which something begins or ends."""
 
 
 def info_command(arguments: argparse.Namespace) -> None:
     """Prints what a preset or a file is, without running it."""
     facts = preset_facts(arguments.preset, read_config(arguments))
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(facts)))
+        plan = [{"step": step} | dataclasses.asdict(row) for step, row in facts.plan.items()]
+        print(json.dumps(dataclasses.asdict(facts) | {"plan": plan}))
     else:
         print("\n".join(fact_lines(facts)))
         print(f"\nnext: python -m golf run {arguments.preset}")
@@ -119,9 +109,7 @@ def preset_facts(name: str, config: RunConfig) -> PresetFacts:
         tokens_per_step=config.batch.tokens_per_step,
         micro_batches=MICRO_BATCHES,
         train_tokens=schedule.steps * config.batch.tokens_per_step,
-        plan=tuple(
-            PlanStep(step=step, **dataclasses.asdict(plan[step])) for step in sorted(turns) if step < schedule.steps
-        ),
+        plan={step: plan[step] for step in sorted(turns) if step < schedule.steps},
     )
 
 
@@ -133,9 +121,9 @@ def fact_lines(facts: PresetFacts) -> Iterator[str]:
     over = facts.predicted_artifact_bytes - facts.cap_bytes
     yield f"{'predicted to fit':26s} " + (f"no, over by {over:,}" if over > 0 else f"yes, {-over:,} to spare")
     yield f"\n{'step':>8s} {'LR scale':>9s} {'momentum':>9s} {'average':>9s}  QAT"
-    for row in facts.plan:
+    for step, row in facts.plan.items():
         numbers = f"{row.lr_scale:9.4f} {row.muon_momentum:9.4f} {row.average_weight:9.4f}"
-        yield f"{row.step:8d} {numbers}  {'on' if row.qat else '-'}"
+        yield f"{step:8d} {numbers}  {'on' if row.qat else '-'}"
 
 
 def save_line(cost: CheckpointCost) -> str:

@@ -130,10 +130,7 @@ def watching(model: GEPA, tokens: Tensor) -> Iterator[Watch]:
     watch = Watch(tokens)
     # Where nothing is compiled, a second of imports is saved.
     enter = torch.compiler.disable(watch.enter) if "torch._dynamo" in sys.modules else watch.enter
-    hooks = [
-        model.token_embedding.register_forward_pre_hook(enter),
-        register_optimizer_step_pre_hook(watch.step),
-    ]
+    hooks = [model.token_embedding.register_forward_pre_hook(enter), register_optimizer_step_pre_hook(watch.step)]
     _listen()
     _WATCHES[threading.get_ident()] = watch.connections
     try:

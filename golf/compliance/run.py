@@ -13,13 +13,7 @@ from golf.compliance.ablations import prove_qat_in_training, prove_switches
 from golf.compliance.data import check_bytes, check_identity, check_shards, check_splits
 from golf.compliance.evaluator import ConfiguredEvaluator, make_probe
 from golf.compliance.points import CheckResult, Evidence, PointResult, judged, not_applicable, rows_of, summary_of
-from golf.compliance.proofs import (
-    compare_with_model,
-    flip_positions,
-    prove_causality,
-    prove_normalised,
-    prove_order,
-)
+from golf.compliance.proofs import compare_with_model, flip_positions, prove_causality, prove_normalised, prove_order
 from golf.compliance.training import prepare_of, prove_independent, prove_warm_up
 from golf.config.config import RunConfig
 from golf.config.rules import CAP_BYTES, NON_RECORD, TRACK_SECONDS

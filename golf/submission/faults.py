@@ -7,15 +7,7 @@ numbers to that code.
 import math
 from collections.abc import Sequence
 
-from golf.config.rules import (
-    CAP_BYTES,
-    MIN_SEEDS,
-    RECORD,
-    RECORD_DEVICE,
-    SP1024_BYTES,
-    SP1024_TOKENS,
-    TRACK_SECONDS,
-)
+from golf.config.rules import CAP_BYTES, MIN_SEEDS, RECORD, RECORD_DEVICE, SP1024_BYTES, SP1024_TOKENS, TRACK_SECONDS
 from golf.submission.code import ShippedCode
 from golf.submission.study import StudyRecord
 

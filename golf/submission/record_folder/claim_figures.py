@@ -7,11 +7,10 @@ Numbers keep the last decimal that they were written with; sizes may be numbers 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from golf.compliance.points import REMARK, Cause
 from golf.submission.record_folder.claim_names import NUMBERS, SIZES
-from golf.submission.record_folder.claims import FILE, Json, brief
+from golf.submission.record_folder.claims import FILE, Claims, Json, brief
 from golf.submission.record_folder.numbers import SIZE, ParsedNumber, parse_number, parse_size
 
 _AMBIGUOUS = ("artifact", "p", "std", "code_size", "artifact_size")
@@ -29,20 +28,8 @@ class WrittenFloat(float):
         return self
 
 
-@dataclass(frozen=True)
-class Figures:
-    """The figures of one object."""
-
-    numbers: Mapping[str, ParsedNumber] = field(default_factory=dict)
-    """By the first names of NUMBERS."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """The object's own names of them."""
-    causes: tuple[Cause, ...] = ()
-    """What is wrong with their form."""
-
-
-def read_figures(fields: Mapping[str, Json], owner: str = "") -> Figures:
-    """Returns the figures in the fields of an object.
+def read_figures(fields: Mapping[str, Json], owner: str = "") -> Claims:
+    """Returns the figures in the fields of an object, and what is wrong with their form.
 
     Args:
         fields: of the object.
@@ -60,7 +47,7 @@ def read_figures(fields: Mapping[str, Json], owner: str = "") -> Figures:
         numbers = figures | numbers
         names |= dict.fromkeys(figures, known)
         causes += [] if cause is None else [cause]
-    return Figures(numbers, names, tuple(causes))
+    return Claims(fields=fields, numbers=numbers, names=names, causes=tuple(causes))
 
 
 def _known_name(name: str, usual: tuple[str, ...], fields: Mapping[str, Json]) -> str | None:

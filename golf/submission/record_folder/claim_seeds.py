@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from golf.compliance.points import REMARK, Cause
 from golf.submission.record_folder.claim_figures import as_number, read_figures
@@ -63,10 +64,9 @@ def _results(name: str, value: Json, fields: Mapping[str, Json]) -> tuple[BySeed
             causes.append(Cause(f"{FILE}: {name} must have one entry for each seed, {seed} stands twice", "correct it"))
             break
         plain: JsonObject = entry if isinstance(entry, dict) else {"val_bpb": entry}
-        figures = read_figures(plain, f"seed {seed}: ")
-        numbers = figures.numbers if "val_bpb" in figures.numbers else {**figures.numbers, **_other_bpb(plain)}
-        causes += figures.causes
-        results[seed] = Claims(fields=plain, numbers=numbers, names=figures.names)
+        claims = read_figures(plain, f"seed {seed}: ")
+        causes += claims.causes
+        results[seed] = replace(claims, numbers={**_other_bpb(plain), **claims.numbers})
     if not results and not causes:
         what = f"{FILE}: {name} must be results by seed, got {brief(value)}"
         causes.append(Cause(what, "name each entry by its seed"))
@@ -126,12 +126,8 @@ def _flat_results(fields: Mapping[str, Json]) -> BySeed:
         match = re.fullmatch(r"(?:(\w+?)_)?seed_?(\d{1,18})(?:_(\w+))?", name)
         if match is not None and (match[1] or match[3]) and not isinstance(value, (dict, list)):
             by_seed.setdefault(int(match[2]), {})[match[1] or match[3]] = value
-    figures = {seed: read_figures(of_seed) for seed, of_seed in by_seed.items()}
-    return {
-        seed: Claims(fields=by_seed[seed], numbers=of_seed.numbers, names=of_seed.names)
-        for seed, of_seed in figures.items()
-        if of_seed.numbers
-    }
+    results = {seed: read_figures(of_seed) for seed, of_seed in by_seed.items()}
+    return {seed: claims for seed, claims in results.items() if claims.numbers}
 
 
 def listed_seeds(fields: Mapping[str, Json], by_seed: Mapping[int, Claims]) -> tuple[tuple[int, ...], list[Cause]]:

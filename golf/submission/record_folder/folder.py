@@ -27,10 +27,7 @@ _LONGEST_TEXT, _MOST_VALUES = 200, 100
 
 
 def check_folder(
-    path: Path,
-    previous_nats: Sequence[float] = (),
-    previous_bpb: Sequence[float] = (),
-    track: str | None = None,
+    path: Path, previous_nats: Sequence[float] = (), previous_bpb: Sequence[float] = (), track: str | None = None
 ) -> list[PointResult]:
     """Returns the result on every point.
 

@@ -39,7 +39,7 @@ _ALSO_CALLED = {
 }
 """Other names that people give a distribution in prose."""
 _READERS = {
-    *("open", "load", "read_text", "read_bytes", "from_file", "fromfile", "memmap", "Load", "SentencePieceProcessor"),
+    *("open", "load", "read_text", "read_bytes", "from_file", "fromfile", "memmap", "Load", "SentencePieceProcessor")
 }
 _ASKERS = {"exists", "isfile", "is_file", "isdir", "is_dir"}
 _WRITERS = {"save", "write_text", "write_bytes", "savez", "dump"}

@@ -6,6 +6,7 @@ never an exception.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from golf.compliance.points import FAILED, REMARK, Cause
 from golf.submission.record_folder.claim_figures import WrittenFloat, read_figures
@@ -39,11 +40,11 @@ def read_claims(data: bytes, file: str = FILE) -> Claims:
         return Claims(file, causes=(*causes, Cause(f"{file} is not valid JSON ({str(error)[:120]})", "correct it")))
     if not isinstance(fields, dict):
         return Claims(file, causes=(*causes, Cause(f"{file} must hold an object of fields", "correct it")))
-    figures = read_figures(fields)
+    claims = read_figures(fields)
     by_seed, wrong_results = results_by_seed(fields)
     seeds, wrong_seeds = listed_seeds(fields, by_seed)
-    causes += [*_required(fields, figures.numbers), *figures.causes, *wrong_results, *wrong_seeds]
-    return Claims(file, fields, figures.numbers, figures.names, seeds, by_seed, tuple(causes))
+    causes += [*_required(fields, claims.numbers), *claims.causes, *wrong_results, *wrong_seeds]
+    return replace(claims, file=file, seeds=seeds, by_seed=by_seed, causes=tuple(causes))
 
 
 def missing_fields(claims: Claims) -> list[str]:

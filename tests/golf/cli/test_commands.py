@@ -21,13 +21,7 @@ import torch
 from golf.artifact.container import encode
 from golf.cli.main import main
 from golf.cli.options import assignment_of
-from golf.config.config import (
-    BatchConfig,
-    RunConfig,
-    ScheduleConfig,
-    override_all,
-    to_plain,
-)
+from golf.config.config import BatchConfig, RunConfig, ScheduleConfig, override_all, to_plain
 from golf.data.text import prepare_text
 from golf.runtime.files import read_json, write_json
 from golf.runtime.tensors import read_stored, read_tensors
