@@ -29,7 +29,7 @@ from benchmarks.model_readers import Reader
 from benchmarks.readers import LONGEST_MESSAGE, make_readers
 
 WEIGHTS = {
-    **{"artifact": 10, "tensors": 12, "state": 5, "shard": 12, "ledger": 12, "marker": 12},
+    **{"artifact": 10, "tensors": 12, "state": 5, "shard": 12, "ledger": 12, "series": 6, "marker": 12},
     **{"pins": 3, "dataset": 4, "tokenizer": 8, "config": 5, "result": 5},
 }
 """Shares of the inputs by reader."""

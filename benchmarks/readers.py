@@ -5,9 +5,11 @@ return, or raise one of its errors with the file's name in a message of bounded 
 """
 
 import hashlib
+import io
 import json
 import random
 import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,9 @@ from tune.cache.fingerprint import canonical
 from tune.cache.lease import LeaseConfig, Pins
 from tune.cache.stage_graph import StageName
 from tune.cli.ledger import listing
-from tune.records.entries import ArtifactSize
+from tune.records.entries import ArtifactSize, Series
 from tune.records.export import trial_table
-from tune.records.ledger import Ledger
+from tune.records.ledger import SERIES, Ledger
 from tune.records.lines import encode_line, with_checksum
 from tune.search.space import Trial
 
@@ -62,6 +64,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         "state": state_reader(folder),
         "shard": shard_reader(folder),
         "ledger": ledger_reader(folder),
+        "series": series_reader(folder),
         "marker": marker_reader(folder),
         "pins": pins_reader(folder),
         "dataset": dataset_reader(data),
@@ -110,8 +113,10 @@ def a_trial() -> dict[str, Any]:
     return json.loads(encode_line(record, "2026-01-01T00:00:00Z"))
 
 
-def ledger_line(values: Mapping[str, Any]) -> bytes:
-    """Returns JSON values as a line with a right checksum, whatever they are."""
+def ledger_line(values: Any) -> bytes:
+    """Returns JSON values as a line, with a right checksum where they are an object."""
+    if not isinstance(values, Mapping):
+        return json.dumps(values).encode()
     content = {name: value for name, value in values.items() if name != "crc32"}
     return with_checksum(json.dumps(content).encode())
 
@@ -141,6 +146,36 @@ def ledger_reader(folder: Path) -> Reader:
         listing(entries, 120)
 
     return Reader(spoil, read, path, ledger_line(a_trial()))
+
+
+def series_reader(folder: Path) -> Reader:
+    """The curves and chunk sums of a trial, in a file under the SHA-256 of what it holds."""
+    ledger, trial = Ledger(folder / "ledger.jsonl"), Trial(trial="a" * 12, parameters={}, name="a", config={})
+    points = [[step, 1.5 + step, 5.0 / (step + 1)] for step in range(20)]
+    intact = Series({"train_loss": points, "ttt_bpb": points[:3]}, {"ttt": points[:4]}).encode()
+
+    def spoil(source: random.Random) -> bytes:
+        if source.random() < 0.3:
+            return spoil_bytes(source, intact)
+        file = io.BytesIO()  # the archive's own checksums are right
+        with zipfile.ZipFile(io.BytesIO(intact)) as before, zipfile.ZipFile(file, "w") as after:
+            for name in before.namelist():
+                after.writestr(name, spoil_bytes(source, before.read(name)))
+        return file.getvalue()
+
+    def read(data: bytes) -> None:
+        path = ledger.series_path(hashlib.sha256(data).hexdigest())
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        try:
+            series = ledger.series(scored(trial, 1.2, series=path.stem))
+        finally:
+            path.unlink()
+        for rows in (*series.curves.values(), *series.chunks.values()):
+            assert rows.shape[1:] == (3,), "rows of another width"
+            assert np.isfinite(rows).all(), "a number that is none"
+
+    return Reader(spoil, read, ledger.path.parent / SERIES, intact)
 
 
 def marker_reader(folder: Path) -> Reader:

@@ -120,7 +120,10 @@ class Ledger:
         data = path.read_bytes()
         if sha256(data) != entry.series:
             raise ValueError(f"{path} has changed since it was written; restore it from a copy, or run the trial again")
-        return Series.decode(data)
+        try:
+            return Series.decode(data)
+        except ValueError as error:  # written and sealed by another program
+            raise ValueError(f"{path} holds no series: {error}") from error
 
     def series_path(self, digest: str) -> Path:
         """The file of the series with this digest."""

@@ -89,12 +89,8 @@ def with_checksum(payload: bytes) -> bytes:
     return payload[:-1] + b',"crc32":"%08x"}' % zlib.crc32(payload)
 
 
-def decode_line(line: bytes) -> Record:
-    """Returns the record of a line.
-
-    Raises:
-        ValueError: saying what is wrong, where a byte is not as `encode_line` wrote it.
-    """
+def check_line(line: bytes) -> None:
+    """Raises ValueError, saying what is wrong, where a byte is not as `encode_line` wrote it."""
     checksum = _CHECKSUM.search(line)
     if checksum is None:
         version = _VERSION.search(line)
@@ -106,9 +102,13 @@ def decode_line(line: bytes) -> Record:
         raise ValueError("not a whole line of a ledger: it has no checksum at its end")
     if zlib.crc32(line[: checksum.start()] + b"}") != int(checksum[1], 16):
         raise ValueError("its checksum does not fit: some of its bytes have changed")
+
+
+def decode_line(line: bytes) -> Record:
+    """Returns the record of a line whose checksum is right. Raises: ValueError where another program wrote it."""
     try:
         record = _decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:  # a right checksum says whole, not written by this program
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not a record of this program: {error}") from error
     if record.ledger_version != LEDGER_VERSION:
         raise ValueError(f"ledger_version is {record.ledger_version}, this program reads {LEDGER_VERSION}")
@@ -126,7 +126,8 @@ def read_lines(data: bytes) -> Lines:
     for number, line, as_found in _joined(data.splitlines(keepends=True)):
         result.num_lines += 1
         try:
-            written, record = _read(line)
+            written = _respelled(line)
+            record = decode_line(written)
         except ValueError as error:
             result.damaged.append(_damaged(number, line, as_found, error))
             result.lines.append(line)
@@ -141,10 +142,10 @@ def read_lines(data: bytes) -> Lines:
     return result
 
 
-def _read(line: bytes) -> tuple[bytes, Record]:
-    """Returns a line as the ledger writes it, and its record. Raises: ValueError as `decode_line`."""
+def _respelled(line: bytes) -> bytes:
+    """Returns a line as the ledger writes its values. Raises: ValueError as `check_line`."""
     try:
-        return line, decode_line(line)
+        check_line(line)
     except ValueError:
         try:
             written = msgspec.json.encode(msgspec.json.decode(line))
@@ -152,7 +153,9 @@ def _read(line: bytes) -> tuple[bytes, Record]:
             written = line
         if written == line:
             raise
-    return written, decode_line(written)
+        check_line(written)
+        return written
+    return line
 
 
 def _joined(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
