@@ -87,7 +87,7 @@ class OpaqueWorkload(ABC):
     def run_trial(self, spec: TrialSpec, execute: StageExecutor) -> tuple[Outcome, Series]:
         """Runs the one stage, or takes its result from the store."""
         graph, computed = self.stages(spec.trial), dict[str, float]()
-        request = StageRequest(spec=spec, stage=RUN)
+        request = StageRequest(spec=spec, stage=RUN, distributed=False)
         if spec.cache is None:
             execute(request)
             computed = {RUN: _seconds_of(spec.directory, graph.outputs[0])}
