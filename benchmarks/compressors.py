@@ -18,8 +18,8 @@ import zstandard
 from golf.data.corpus import CORPUS_NAME
 from golf.data.dataset import open_dataset
 from tune.cli.console import best_of
-from tune.cluster.sweep import entries_of
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "zlib -9": lambda text: zlib.compress(text, 9),
@@ -52,13 +52,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sweep", default="demo", help="its name (%(default)s)")
     parsed = parser.parse_args(arguments)
     storage = Storage(parsed.storage.resolve())
-    best = best_of(entries_of(parsed.sweep, storage))
+    best = best_of(Ledger(storage.ledger).latest(parsed.sweep))
     if best is None:
         print(f"error: no finished trial of sweep {parsed.sweep} in {storage.ledger}; run make sweep", file=sys.stderr)
         return 2
     text = validation_text(storage.data / CORPUS_NAME)
     figures = {name: 8 * len(compress(text)) / len(text) for name, compress in COMPRESSORS.items()}
-    figures[f"best model ({best['name']})"] = best["metrics"]["bpb"]
+    figures[f"best model ({best.name})"] = float(best.bpb or 0.0)
     for name, bpb in sorted(figures.items(), key=lambda item: -item[1]):
         print(f"{bpb:8.4f} bits per byte  {name}")
     print(json.dumps({"text_bytes": len(text), "bits_per_byte": figures}))

@@ -2,15 +2,15 @@
 
     python -m benchmarks.mlflow_pages storage/ledger.jsonl docs
 
-A ledger enters; `mlflow-table.png`, `mlflow-chart.png`, `mlflow-compare.png` and `mlflow-study.png` leave. The server
-and its database live as long as the run. Nothing on a page is changed but what floats over it.
+Writes `mlflow-table.png`, `mlflow-chart.png`, `mlflow-compare.png` and `mlflow-study.png`. The server and its database
+live as long as the run. Nothing on a page is changed but what floats over it.
 """
 
 import argparse
 import io
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -20,8 +20,9 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from benchmarks.browser import Browser, free_port, mlflow_server, open_browser
+from tune.records.entries import Record, TrialEntry, VerdictEntry, latest
+from tune.records.layout import Storage
 from tune.records.ledger import Ledger
-from tune.records.queries import latest
 from tune.tracking.run_fields import LADDER_CURVE
 from tune.tracking.tracker import sync
 from tune.tracking.views import compare_url, run_url, runs_url
@@ -48,26 +49,24 @@ class Subject:
     """Trials to compare."""
 
 
-def subject_of(entries: Sequence[Mapping[str, Any]], pair: Sequence[str] | None) -> Subject:
+def subject_of(records: Sequence[Record], pair: Sequence[str] | None) -> Subject:
     """The sweep with most trials, the last study with a verdict, and two trials of different configurations."""
-    studies = [str(entry["study"]) for entry in entries if entry.get("kind") == "seeds"]
-    trials = latest(entries)
-    flat = [str(entry["sweep"]) for entry in trials if entry["sweep"] not in studies]
-    done = sorted(
-        (e for e in trials if e["status"] == "done"), key=lambda e: (e["sweep"] in studies, e["metrics"]["bpb"])
-    )
-    pairs = [(one, two) for one, two in combinations(done, 2) if _recipe(one) != _recipe(two)]
+    studies = [record.study for record in records if isinstance(record, VerdictEntry)]
+    trials = latest(records)
+    sweeps = [entry.sweep for entry in trials if entry.sweep not in studies]
+    done = sorted((entry for entry in trials if entry.done), key=lambda entry: (entry.sweep in studies, entry.bpb))
+    pairs = [(one, other) for one, other in combinations(done, 2) if _recipe(one) != _recipe(other)]
     # Of one seed, or the picture shows the seeds' difference.
-    like = next((both for both in pairs if both[0]["config"]["seed"] == both[1]["config"]["seed"]), None)
+    alike = next((both for both in pairs if both[0].seed == both[1].seed), None)
     if pair is None and pairs:
-        one, two = like or pairs[0]
-        pair = (str(one["trial"]), str(two["trial"]))
-    sweep = max(flat, key=flat.count) if flat else studies[-1]
+        one, other = alike or pairs[0]
+        pair = (one.trial, other.trial)
+    sweep = max(sweeps, key=sweeps.count) if sweeps else studies[-1]
     return Subject(sweep, studies[-1] if studies else None, None if pair is None else (pair[0], pair[1]))
 
 
-def _recipe(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry["config"].items() if name != "seed"}
+def _recipe(entry: TrialEntry) -> dict[str, Any]:
+    return {name: value for name, value in entry.config.items() if name != "seed"}
 
 
 def take(browser: Browser, url: str, ready: str, height: int, width: int = WIDTH) -> Image.Image:
@@ -100,12 +99,12 @@ def save(image: Image.Image, path: Path) -> None:
     print(f"{path}: {image.width} x {image.height}, {path.stat().st_size:,} bytes")
 
 
-def shoot(browser: Browser, address: str, subject: Subject, entries: Iterable[Mapping[str, Any]], out: Path) -> None:
+def shoot(browser: Browser, address: str, subject: Subject, records: Sequence[Record], out: Path) -> None:
     """Take all pictures."""
     client = MlflowClient(address)
     experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
     runs = client.search_runs([experiment])
-    done = [str(entry["sweep"]) for entry in latest(entries) if entry["status"] == "done"]
+    done = [entry.sweep for entry in latest(records) if entry.done]
     row, plots = (
         "return document.querySelector('.ag-row')",
         "return document.querySelectorAll('.js-plotly-plot').length",
@@ -127,7 +126,7 @@ def shoot(browser: Browser, address: str, subject: Subject, entries: Iterable[Ma
         for metric in (ladder, ladder.replace(LADDER_CURVE, "ttt_bpb")):
             parts.append(take(browser, metric, f"{plots} >= 1", 500))
         save(below(parts), out / "mlflow-compare.png")
-    parents = {run.data.tags["study"]: run.info.run_id for run in runs if run.data.tags["kind"] == "seeds"}
+    parents = {run.data.tags["study"]: run.info.run_id for run in runs if run.data.tags["kind"] == "study"}
     if subject.study is not None:
         browser.resize(WIDTH, 480)
         browser.open(runs_url(address, experiment))
@@ -149,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--compare", nargs=2, metavar="TRIAL", help="ids (two of the best)")
     parser.add_argument("--without", nargs="*", default=[], metavar="SWEEP", help="sweeps to leave out")
     parsed = parser.parse_args(arguments)
-    entries = [entry for entry in Ledger(parsed.ledger).entries() if entry.get("sweep") not in parsed.without]
+    records = Ledger(parsed.ledger).records()
+    records = [r for r in records if not (isinstance(r, TrialEntry) and r.sweep in parsed.without)]
     parsed.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
@@ -158,9 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder, port),
             open_browser(folder / "profile", WIDTH, 800) as browser,
         ):
-            print(sync(entries, address, EXPERIMENT))
+            print(sync(records, address, EXPERIMENT, Storage(parsed.ledger.parent)))
             browser.visit(address)
-            shoot(browser, address, subject_of(entries, parsed.compare), entries, parsed.out)
+            shoot(browser, address, subject_of(records, parsed.compare), records, parsed.out)
     return 0
 
 

@@ -15,32 +15,35 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from golf.config.config import RunConfig, ScheduleConfig, override_all, to_plain
+from golf.config.config import RunConfig, ScheduleConfig, override_all
 from golf.config.presets import PRESETS
 from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import open_dataset
 from golf.data.text import prepare_text
-from golf.pipeline.bundle import counted_code
-from golf.pipeline.stage_context import StageContext
-from golf.pipeline.stages import run_stages
-from golf.runtime.files import read_json, write_json
+from golf.runtime.process_group import ProcessGroup
+from golf.train.hooks import discard_point
 from tune.cache.prefix_tree import unshared_steps
 from tune.cli.console import best_of
-from tune.cluster.ray_cluster import start_ray, stop_ray
-from tune.cluster.sweep import SweepSettings, entries_of, run_sweep
+from tune.cluster.ray_cluster import Workers, start_ray, stop_ray
+from tune.cluster.sweep import SweepConfig, run_sweep
+from tune.records.entries import Outcome, TrialEntry, TrialState
 from tune.records.layout import Storage
-from tune.search.search import Search
+from tune.records.ledger import Ledger
+from tune.search.search import Search, SearchConfig
 from tune.search.space import Space, Trial
 from tune.search.successive_halving import SuccessiveHalving
-from tune.workloads.gepa.outcome import outcome_of
-from tune.workloads.gepa.runner import OUTCOME, open_trial
+from tune.workloads.base import CacheConfig, RankContext, StageRequest, TrialSpec
+from tune.workloads.gepa.settings import config_of
 from tune.workloads.gepa.stages import training_trees
+from tune.workloads.gepa.workload import GepaWorkload
+from tune.workloads.trial_process import read_outcome, run_trial
 
 SPACE: Space = {
     "schedule.warmdown_start": [35, 45, 55],
@@ -79,47 +82,57 @@ def base_config(seed: int, quick: bool) -> RunConfig:
     return override_all(PRESETS["demo"], shape | changes)
 
 
-def sweep(name: str, base: RunConfig, data: Path, root: Path, **options: Any) -> tuple[list[dict[str, Any]], float]:
-    """The entries of the grid's trials, in the order in which they ended, and the wall-clock seconds.
+def workload_of(base: RunConfig, data: Path, **fields: Any) -> GepaWorkload:
+    """Returns the workload of a configuration on one CPU a trial."""
+    return replace(GepaWorkload.of(base, "demo", open_dataset(data), Workers().world), **fields)
+
+
+def sweep(name: str, base: RunConfig, data: Path, root: Path, **options: Any) -> tuple[list[TrialEntry], float]:
+    """Returns the entries of the grid's trials, in the order in which they ended, and the wall-clock seconds.
 
     Args: options: space, strategy and seed of the search; screening.
     """
     storage, space = Storage(root), options.get("space", SPACE)
-    num_trials = None if space is not SPACE else 72
-    search = Search(
-        base, space, options.get("strategy", "grid"), num_trials, options.get("seed", 0), open_dataset(data).digest
+    workload = workload_of(base, data)
+    if options.get("screening") is not None:
+        workload = replace(workload, screening=options["screening"], screening_file=storage.screened(name))
+    config = SearchConfig(
+        spaces=(space,),
+        strategy=options.get("strategy", "grid"),
+        num_trials=None if space is not SPACE else 72,
+        seed=options.get("seed", 0),
     )
-    settings = SweepSettings(name, "demo", data, concurrent=NUM_CPUS, screening=options.get("screening"))
+    search = Search(config, workload.trial)
+    cache = CacheConfig(store=str(storage.store))
     started = time.perf_counter()
-    run_sweep(settings, search, storage, [])
+    run_sweep(SweepConfig(name=name, concurrent=NUM_CPUS, cache=cache), workload, search, storage, [])
     seconds = time.perf_counter() - started
-    entries = entries_of(name, storage)
+    entries = Ledger(storage.ledger).latest(name)
     for entry in entries:
-        if entry["status"] == "failed":
-            raise SystemExit(f"trial {entry['name']} failed: {entry['cause']}")
+        if entry.state == TrialState.FAILED:
+            raise SystemExit(f"trial {entry.name} failed: {entry.reason}")
     return entries, seconds
 
 
-def run_alone(trials: Sequence[Trial], data: Path, root: Path) -> tuple[dict[str, dict[str, Any]], float]:
-    """The outcomes of trials as plain Ray Tune trials, by their ids, and the wall-clock seconds."""
+def run_alone(trials: Sequence[Trial], workload: GepaWorkload, root: Path) -> tuple[dict[str, Outcome], float]:
+    """Returns the outcomes of trials as plain Ray Tune trials, by their ids, and the wall-clock seconds."""
 
-    def trainable(spec: dict[str, Any]) -> None:
-        config, dataset, folder = open_trial(spec)
-        run = StageContext(config=config, dataset=dataset, directory=folder)
-        results = run_stages(run, counted_code(config))
-        write_json(folder.file(OUTCOME), outcome_of(results, folder))
-        tune.report({"bpb": results.ladder[-1].bpb})
+    def trainable(spec: TrialSpec) -> None:
+        def execute(request: StageRequest) -> None:
+            workload.run_stage(request, RankContext(ProcessGroup(), discard_point))
 
-    specs = [
-        {"config": to_plain(trial.config), "data": str(data), "folder": str(root / trial.trial)} for trial in trials
-    ]
+        run_trial(workload, spec, execute)
+        tune.report({"trial": spec.trial.trial})
+
+    specs = [TrialSpec(trial=trial, directory=root / trial.trial) for trial in trials]
     started = time.perf_counter()
     run_tune(trainable, specs, root)
     seconds = time.perf_counter() - started
-    return {trial.trial: read_json(root / trial.trial / OUTCOME) for trial in trials}, seconds
+    outcomes = {spec.trial.trial: read_outcome(spec.directory) for spec in specs}
+    return {trial: left[0] for trial, left in outcomes.items() if left is not None}, seconds
 
 
-def run_tune(trainable: Callable[[dict[str, Any]], None], specs: list[dict[str, Any]], root: Path) -> None:
+def run_tune(trainable: Callable[[Any], None], specs: Sequence[Any], root: Path) -> None:
     """Run plain Ray Tune trials, one CPU each, in processes that are used again."""
     found = tune.Tuner(
         tune.with_resources(lambda chosen: trainable(chosen["spec"]), {"CPU": 1}),
@@ -131,30 +144,42 @@ def run_tune(trainable: Callable[[dict[str, Any]], None], specs: list[dict[str, 
         raise SystemExit(f"a trial failed: {found.errors[0]}")
 
 
-def timeless(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures that do not tell how long it took."""
-    return {name: value for name, value in outcome["metrics"].items() if "seconds" not in name} | outcome["chunks"]
+def timeless(outcome: Outcome) -> tuple[object, ...]:
+    """Returns the figures that do not depend on how long it took."""
+    rungs = tuple((rung.name, rung.bpb, rung.nats_per_token) for rung in outcome.rungs)
+    return outcome.state, outcome.bpb, outcome.size, rungs
 
 
-def seconds_of(entries: Sequence[Mapping[str, Any]], name: str = "seconds") -> float:
-    """Sum of a metric."""
-    return float(sum(entry["metrics"][name] for entry in entries))
+def seconds_of(outcomes: Iterable[Outcome]) -> float:
+    """Returns the seconds of trials, each by itself."""
+    return sum(outcome.total_seconds for outcome in outcomes)
+
+
+def stage_seconds(outcomes: Iterable[Outcome], stage: str) -> float:
+    """Returns the seconds of one stage."""
+    return sum(outcome.seconds[stage] for outcome in outcomes)
+
+
+def computed_seconds(outcomes: Iterable[Outcome]) -> float:
+    """Returns the seconds that were computed."""
+    return sum(outcome.computed_seconds for outcome in outcomes)
 
 
 def study(seed: int, parsed: argparse.Namespace, data: Path, root: Path) -> dict[str, Any]:
     """One seed of the grid: shared, alone, shared with screening."""
     base = base_config(seed, parsed.quick)
-    trials = Search(base, SPACE, "grid", None, 0, open_dataset(data).digest).certain()
+    workload = workload_of(base, data)
+    trials = Search(SearchConfig(spaces=(SPACE,), strategy="grid"), workload.trial).certain()
     say(f"seed {seed}: {len(trials)} trials shared")
     entries, shared_wall = sweep("shared", base, data, root / "shared")
-    shared = {entry["trial"]: entry for entry in entries}
+    shared = {entry.trial: entry for entry in entries}
     winner = best_of(entries)
     assert winner is not None
     sample = random.Random(seed).sample(trials, parsed.alone)
     say(f"seed {seed}: {len(sample)} of them alone")
-    alone, sample_wall = run_alone(sample, data, root / "alone")
-    scale = seconds_of(entries) / seconds_of([shared[trial] for trial in alone])
-    alone |= run_alone([trial for trial in trials if trial.trial == winner["trial"]], data, root / "winner")[0]
+    alone, sample_wall = run_alone(sample, workload, root / "alone")
+    scale = seconds_of(entries) / seconds_of(shared[trial] for trial in alone)
+    alone |= run_alone([trial for trial in trials if trial.trial == winner.trial], workload, root / "winner")[0]
     same = all(timeless(outcome) == timeless(shared[trial]) for trial, outcome in alone.items())
     say(f"seed {seed}: shared with screening")
     screened, screened_wall = sweep(
@@ -163,44 +188,43 @@ def study(seed: int, parsed: argparse.Namespace, data: Path, root: Path) -> dict
     measured = [outcome for trial, outcome in alone.items() if trial in {one.trial for one in sample}]
     naive = seconds_of(measured) * scale
     best = best_of(screened)
-    trees = training_trees({trial.trial: trial.config for trial in trials})
-    chunks = len(winner["chunks"]["ttt"])
-    ttt_seconds = seconds_of(measured, "ttt_seconds")
+    trees = training_trees({trial.trial: config_of(trial) for trial in trials})
+    chunks = len(Ledger(Storage(root / "shared").ledger).series(winner).chunks["ttt"])
     return {
-        "training_to_ttt": seconds_of(measured, "train_seconds") / ttt_seconds,
-        "alone_over_recorded": seconds_of(measured) / seconds_of([shared[trial.trial] for trial in sample]),
+        "training_to_ttt": stage_seconds(measured, "train") / stage_seconds(measured, "ttt"),
+        "alone_over_recorded": seconds_of(measured) / seconds_of(shared[trial.trial] for trial in sample),
         "steps_naive": unshared_steps(trees),
         "steps_shared": sum(tree.steps for tree in trees),
         "steps_ratio": unshared_steps(trees) / sum(tree.steps for tree in trees),
         "ttt_chunks_naive": chunks * len(trials),
         "ttt_chunks_screened": sum(ttt_chunks(entry, chunks) for entry in screened),
         "accelerator_seconds_naive": naive,
-        "accelerator_seconds_shared": seconds_of(entries, "seconds_now"),
-        "accelerator_seconds_ratio": naive / seconds_of(entries, "seconds_now"),
-        "accelerator_seconds_ratio_screened": naive / seconds_of(screened, "seconds_now"),
+        "accelerator_seconds_shared": computed_seconds(entries),
+        "accelerator_seconds_ratio": naive / computed_seconds(entries),
+        "accelerator_seconds_ratio_screened": naive / computed_seconds(screened),
         "wall_seconds_naive": sample_wall * scale,
         "wall_seconds_ratio": sample_wall * scale / shared_wall,
         "wall_seconds_ratio_screened": sample_wall * scale / screened_wall,
         "same_winner": same,
-        "same_winner_screened": best is not None and best["trial"] == winner["trial"],
-        "screened_out": sum(entry["status"] == "screened" for entry in screened),
+        "same_winner_screened": best is not None and best.trial == winner.trial,
+        "screened_out": sum(entry.state == TrialState.SCREENED for entry in screened),
         "place_of_screened_winner": place(entries, best),
     }
 
 
-def ttt_chunks(entry: Mapping[str, Any], chunks: int) -> int:
+def ttt_chunks(entry: TrialEntry, chunks: int) -> int:
     """Chunks of TTT that a screened sweep's trial ran."""
-    if entry["status"] == "done":
+    if entry.done:
         return chunks
     first = SCREENING.num_chunks(chunks)
-    return first if first is not None and "bpb_ttt-screen" in entry["metrics"] else 0
+    return first if first is not None and any(score.name == "ttt" for score in entry.screening) else 0
 
 
-def place(entries: Sequence[Mapping[str, Any]], found: Mapping[str, Any] | None) -> int:
+def place(entries: Sequence[TrialEntry], found: TrialEntry | None) -> int:
     """Where a trial stands among all by BPB, 1 the best; beyond the last without one."""
-    if found is None:
+    if found is None or found.bpb is None:
         return len(entries) + 1
-    return 1 + sum(entry["metrics"]["bpb"] < found["metrics"]["bpb"] for entry in entries)
+    return 1 + sum(entry.bpb is not None and entry.bpb < found.bpb for entry in entries)
 
 
 def driver_milliseconds(seed: int, parsed: argparse.Namespace, data: Path, root: Path) -> dict[str, float]:
@@ -216,7 +240,7 @@ def driver_milliseconds(seed: int, parsed: argparse.Namespace, data: Path, root:
         caps = [16_000_000 + number for number in range(1, count + 1)]
         entries, seconds = sweep(f"stored-{count}", base, data, root, space={**one, "cap_bytes": caps})
         assert len(entries) == count
-        assert not any(entry["computed"] for entry in entries)
+        assert not any(entry.computed for entry in entries)
         found[f"{count}"] = 1000 * max(seconds - least, 0.0) / count
     times = []
     for count in (2, 102):

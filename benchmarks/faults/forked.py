@@ -1,6 +1,6 @@
 """Part A: many kills of real trials without Ray. The sweep's own driver logic over processes forked from a warm parent.
 
-Takes a grid and a random generator, returns an account of the kills. The driver is the sweep's `SweepDriver`: same
+Takes a grid and a random generator, returns an account of the kills. The driver uses the sweep's own parts: same
 search, ledger, store, leases and resume; in the place of Ray it forks a process for every trial and starts one that
 dies again. A child of a fork has torch imported already, so that a start costs 0.1 s and not 5.
 The parent must have no threads.
@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,23 +27,25 @@ import torch
 
 from benchmarks.faults.grid import NAME, Grid, ledger_of
 from benchmarks.faults.processes import end
-from benchmarks.faults.work import Account, Death, account, watch_packing, watched_run_stage
+from benchmarks.faults.work import Account, Death, account, watch
 from golf.config.config import override_all
 from golf.data.dataset import open_dataset
 from golf.pipeline.run_directory import RunDirectory
 from golf.pipeline.stage_context import StageContext
 from golf.pipeline.stages import run_stages
 from golf.runtime.process_group import ProcessGroup
-from tune.cluster.sweep import SweepDriver, only_driver, unfinished
+from golf.train.hooks import discard_point
+from tune.cluster.sweep import ResultRecorder, TrialSource, only_driver, unfinished
 from tune.records.layout import Storage
-from tune.workloads.gepa.runner import run_trial
+from tune.workloads.base import RankContext, StageRequest, TrialSpec
+from tune.workloads.gepa.workload import GepaWorkload
+from tune.workloads.trial_process import load_trial_from_cache, run_trial
 
 CONCURRENT = 3
 KINDS = {"trial": 0.6, "lease holder": 0.25, "driver": 0.15}
 """What is killed, with its share."""
 MOST_FAILURES = 2
 """Errors, as against kills, after which a trial is recorded as failed."""
-PATIENCE = {"lease_seconds": 2.0, "poll_seconds": 0.1}
 _PDEATHSIG = 1
 _LIMIT_SECONDS = 900.0
 
@@ -80,11 +82,6 @@ def forked(act: Callable[[], None]) -> int:
         os._exit(code)
 
 
-def here(stage: str, spec: Mapping[str, Any]) -> None:
-    """A runner in this process."""
-    watched_run_stage(stage, spec, ProcessGroup(), lambda curve, step, value: None)
-
-
 def warm(grid: Grid, folder: Path) -> None:
     """Have this process load what a run loads late, by a short run in `folder`; a child of a fork then has it."""
     torch.set_num_threads(1)
@@ -93,42 +90,49 @@ def warm(grid: Grid, folder: Path) -> None:
     assert threading.active_count() == 1, f"{threading.active_count()} threads: a fork would copy one only"
 
 
-def trial(spec: Mapping[str, Any]) -> None:
-    """What a trial's process does."""
-    watch_packing(spec)
-    run_trial(spec, here, here)
+def trial(workload: GepaWorkload, spec: TrialSpec) -> None:
+    """Runs a trial in this process, its work noted."""
+    watch(workload, spec)
+
+    def execute(request: StageRequest) -> None:
+        workload.run_stage(request, RankContext(ProcessGroup(), discard_point))
+
+    run_trial(workload, spec, execute)
 
 
 def drive(grid: Grid, storage: Storage) -> None:
     """The driver: the sweep to its end, a process for each trial, one that dies being started again."""
-    search, settings = grid.search(storage), grid.settings(CONCURRENT)
+    search, config, workload = grid.search(storage), grid.config(CONCURRENT, storage), grid.workload()
     with only_driver(storage.sweep(NAME)):
-        search.resume(unfinished(settings, storage))
-        book, running = SweepDriver(settings, storage, search, []), dict[int, dict[str, Any]]()
-        failures: Counter[str] = Counter()
+        search.resume(unfinished(config, storage, workload.code))
+        source = TrialSource(config, workload, search, storage)
+        recorder = ResultRecorder(config, workload, storage, [source])
+        running, failures = dict[int, TrialSpec](), Counter[str]()
 
-        def start(spec: dict[str, Any]) -> None:
-            running[forked(lambda: trial(spec))] = spec
+        def start(spec: TrialSpec) -> None:
+            running[forked(lambda: trial(workload, spec))] = spec
 
         while True:
-            while len(running) < CONCURRENT and (spec := book.next()) is not None:
-                spec["patience"] = PATIENCE
-                if not book.load_from_cache(spec):
-                    book.begin(spec["trial"])
+            while len(running) < CONCURRENT and (spec := source.next()) is not None:
+                if load_trial_from_cache(workload, spec):
+                    recorder.end(spec)
+                else:
+                    recorder.begin(spec.trial)
                     start(spec)
             if not running:
                 return
             pid, status = os.wait()
-            spec = running.pop(pid, None)
-            if spec is None:  # a helper's end
+            ended = running.pop(pid, None)
+            if ended is None:  # a helper's end
                 continue
-            failures[spec["trial"]] += os.WIFEXITED(status) and status != 0
+            name = ended.trial.trial
+            failures[name] += os.WIFEXITED(status) and status != 0
             if status == 0:
-                book.end(spec["trial"], None)
-            elif failures[spec["trial"]] > MOST_FAILURES:
-                book.end(spec["trial"], "its process ended with an error again and again")
+                recorder.end(ended)
+            elif failures[name] > MOST_FAILURES:
+                recorder.end(ended, "its process ended with an error again and again")
             else:
-                start(spec)
+                start(ended)
 
 
 def children(pid: int) -> list[int]:

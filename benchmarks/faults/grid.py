@@ -12,22 +12,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from golf.config.config import RunConfig, override_all, to_plain
 from golf.config.presets import PRESETS
 from golf.data.dataset import open_dataset
 from golf.data.text import prepare_text
 from golf.pipeline.bundle import code_bytes
 from golf.runtime.files import write_json
-from tune.cluster.sweep import SweepSettings, entries_of, finished
+from golf.train.checkpoint_policy import CheckpointPolicy
+from tune.cache.lease import LeaseConfig
+from tune.cluster.ray_cluster import Workers
+from tune.cluster.sweep import SweepConfig, finished
+from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
-from tune.search.search import Search
+from tune.records.ledger import Ledger
+from tune.search.search import Search, SearchConfig
 from tune.search.space import Space
+from tune.workloads.base import CacheConfig
+from tune.workloads.gepa.workload import GepaWorkload
 
 NAME = "faults"
 VOCABULARY = 300
 MODEL_CAP_BYTES = 17_000
 """Between what the model takes at 6 and at 8 bits."""
-_UNTIMED = ("time", "started", "ended", "files", "computed", "standings", "saving")
+_UNTIMED = (
+    *("time", "started", "ended", "files", "seconds", "computed", "cold", "screening", "checkpoints", "series"),
+    *("world_history", "rungs"),
+)
+LEASES = LeaseConfig(lease_seconds=2.0, poll_seconds=0.1)
 
 
 @dataclass(frozen=True)
@@ -43,13 +56,26 @@ class Grid:
     save_seconds: float
     """Between saved states of a training."""
 
-    def search(self, storage: Storage) -> Search:
-        """The search as it goes on from the ledger."""
-        return Search(self.base, self.space, "grid", None, 0, open_dataset(self.data).digest, finished(NAME, storage))
+    def workload(self) -> GepaWorkload:
+        """Returns what the trials run, knowing which prefixes they share."""
+        workload = GepaWorkload.of(self.base, NAME, open_dataset(self.data), Workers().world)
+        config = SearchConfig(spaces=(self.space,), strategy="grid")
+        return workload.for_trials(Search(config, workload.trial).candidates())
 
-    def settings(self, concurrent: int) -> SweepSettings:
-        """How it runs."""
-        return SweepSettings(NAME, NAME, self.data, concurrent=concurrent, save_seconds=self.save_seconds)
+    def search(self, storage: Storage) -> Search:
+        """Returns the search as it continues from the ledger."""
+        workload = self.workload()
+        known = finished(NAME, storage, workload.code)
+        return Search(SearchConfig(spaces=(self.space,), strategy="grid"), workload.trial, known)
+
+    def config(self, concurrent: int, storage: Storage) -> SweepConfig:
+        """Returns how the sweep runs."""
+        return SweepConfig(
+            name=NAME,
+            concurrent=concurrent,
+            checkpoint_policy=CheckpointPolicy(seconds=self.save_seconds),
+            cache=CacheConfig(store=str(storage.store), lease_config=LEASES),
+        )
 
     def command(self, root: Path, storage: Path) -> list[str]:
         """Arguments of run_sweep.py for the same sweep; its configuration is written below `root`."""
@@ -108,20 +134,23 @@ def make_grid(data: Path, steps: int, save_seconds: float) -> Grid:
     return Grid(base, space, data, save_seconds)
 
 
-def timeless(entry: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
-    """An entry without what tells when, where and by whom it was computed; the artifact as its SHA-256."""
-    kept = {name: value for name, value in entry.items() if name not in _UNTIMED}
-    kept["tags"] = {name: value for name, value in entry["tags"].items() if name not in ("host", "git_commit")}
-    kept["metrics"] = {name: value for name, value in entry["metrics"].items() if "seconds" not in name}
-    kept["curves"] = {name: [[step, value] for step, _, value in points] for name, points in entry["curves"].items()}
+def timeless(entry: TrialEntry, storage: Storage) -> dict[str, Any]:
+    """Returns an entry without what says when, where and by whom it was computed; the artifact as its SHA-256."""
+    values = msgspec.to_builtins(entry)
+    series = Ledger(storage.ledger).series(entry)
+    kept = {name: value for name, value in values.items() if name not in _UNTIMED}
+    kept["tags"] = {name: value for name, value in entry.tags.items() if name not in ("host", "git_commit")}
+    kept["rungs"] = [(rung.name, rung.bpb, rung.nats_per_token) for rung in entry.rungs]
+    kept["curves"] = {name: curve[:, ::2].tolist() for name, curve in series.curves.items()}
+    kept["chunks"] = {name: sums.tolist() for name, sums in series.chunks.items()}
     artifact = storage.files(entry).get("artifact")
     kept["artifact"] = None if artifact is None else hashlib.sha256(artifact.read_bytes()).hexdigest()
     return kept
 
 
 def ledger_of(storage: Storage) -> dict[str, dict[str, Any]]:
-    """Every trial's last entry without times, by trial."""
-    return {entry["trial"]: timeless(entry, storage) for entry in entries_of(NAME, storage)}
+    """Returns every trial's last entry without times, by trial."""
+    return {entry.trial: timeless(entry, storage) for entry in Ledger(storage.ledger).latest(NAME)}
 
 
 def differences(reference: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> list[str]:

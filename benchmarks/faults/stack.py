@@ -22,8 +22,8 @@ from benchmarks.faults.forked import Killed, holders
 from benchmarks.faults.grid import NAME, Grid, ledger_of
 from benchmarks.faults.processes import MARK, Server, Wire, end, end_marked, of_kind
 from benchmarks.faults.work import LOG, Death, account
-from tune.cluster.sweep import entries_of
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("driver", "trial", "worker", "lease holder", "raylet", "gcs", "mlflow", "wire")
@@ -80,7 +80,7 @@ class Stack:
                 self.hangs += 1
                 self.process.kill()
             return False
-        if code == 0 and not [entry for entry in entries_of(NAME, self.storage) if entry["status"] == "failed"]:
+        if code == 0 and all(entry.state != "failed" for entry in Ledger(self.storage.ledger).latest(NAME)):
             return True
         self.start()
         return False
@@ -134,8 +134,8 @@ class Stack:
         experiment = client.get_experiment_by_name(NAME)
         runs = client.search_runs([experiment.experiment_id], max_results=1000) if experiment else []
         shown = {run.data.tags.get("trial"): run.data.metrics.get("bpb") for run in runs}
-        entries = entries_of(NAME, self.storage)
-        wrong = [entry["trial"] for entry in entries if shown.get(entry["trial"], -1) != entry["metrics"].get("bpb")]
+        entries = Ledger(self.storage.ledger).latest(NAME)
+        wrong = [entry.trial for entry in entries if shown.get(entry.trial, -1) != entry.bpb]
         return wrong + ["doubled"] * (len(runs) - len(shown))
 
 

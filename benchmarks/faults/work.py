@@ -15,25 +15,25 @@ from it by the sweep's wall clock.
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import golf.pipeline.pack_stage
 import tune.cluster.train_workers
-import tune.workloads.gepa.runner
-from golf.runtime.process_group import ProcessGroup
-from golf.runtime.results import SCREEN, PackedModel
-from golf.train.hooks import Event
-from golf.train.loop import PreemptionCheck, never
-from tune.workloads.gepa.runner import Runner, chunks_to_screen, open_trial, run_trial
-from tune.workloads.gepa.stages import GepaStages, gepa_stages
+import tune.workloads.gepa.workload
+from golf.runtime.results import PackedModel
+from tune.workloads.base import RankContext, StageExecutor, StageRequest, TrialSpec
+from tune.workloads.gepa.settings import GepaSettings
+from tune.workloads.gepa.stage_worker import EvaluateRequest
+from tune.workloads.gepa.workload import GepaWorkload
+from tune.workloads.trial_process import run_trial
 
 LOG = "work.log"
 BEGIN, DID, END = "begin", "did", "end"
 _run_stage, _pack_stage, _work = (
-    tune.workloads.gepa.runner.run_stage,
+    tune.workloads.gepa.workload.run_stage,
     golf.pipeline.pack_stage.pack_stage,
     tune.cluster.train_workers.work,
 )
@@ -55,10 +55,10 @@ class Line:
 class Log:
     """Writes the log of one storage."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        """Args: spec: a trial's arguments; its folder is STORAGE/sweeps/NAME/trials/TRIAL."""
+    def __init__(self, spec: TrialSpec) -> None:
+        """Args: spec: its directory is STORAGE/sweeps/NAME/trials/TRIAL."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        self._handle = os.open(Path(spec["folder"]).parents[4] / LOG, flags, 0o644)
+        self._handle = os.open(spec.directory.parents[4] / LOG, flags, 0o644)
 
     def note(self, kind: str, key: str = "-", number: int = 0) -> None:
         """Add a line."""
@@ -76,53 +76,44 @@ def read_log(folder: Path) -> list[Line]:
     return [Line(float(when), int(pid), kind, key, int(number)) for when, pid, kind, key, number in rows]
 
 
-def stages(spec: Mapping[str, Any]) -> GepaStages:
-    """The stages of a trial from its arguments."""
-    config, dataset, _ = open_trial(spec)
-    first_chunks = chunks_to_screen(spec, config, dataset)
-    return gepa_stages(config, dataset.digest, spec["world"], spec["branches"], first_chunks)
-
-
-def key_finder(spec: Mapping[str, Any]) -> Callable[[str, int], str | None]:
-    """(curve, step or chunk) -> the key of the stage that it is computed for; None for a curve that is no work."""
-    wanted = stages(spec)
-    suffix = SCREEN if spec.get("first_chunks") is not None else ""
-    rungs = {str(one.name): one.key for one in (*wanted.screens, *wanted.rungs)}
+def key_finder(settings: GepaSettings, request: StageRequest) -> Callable[[str, int], str | None]:
+    """Returns (curve, step or chunk) -> the key of the stage that computes it; None for a curve that is no work."""
+    stages = settings.stages(request.spec.trial)
+    first = isinstance(request, EvaluateRequest) and request.first_chunks is not None
+    rungs = {output.name.kind: output.key for output in (stages.screens if first else stages.rungs)}
 
     def find(curve: str, number: int) -> str | None:
         if curve == "train_loss":
-            return next(one.key for one in wanted.training if one.steps > number)
-        return rungs.get(curve.removesuffix("_bpb") + suffix)
+            return next(output.key for output in stages.training if output.steps > number)
+        return rungs.get(curve.removesuffix("_bpb"))
 
     return find
 
 
-def watched_run_stage(
-    stage: str, spec: Mapping[str, Any], group: ProcessGroup, event: Event, preemption: PreemptionCheck = never
-) -> None:
-    """`tune.workloads.gepa.runner.run_stage`, its first rank's steps and chunks noted."""
-    if not group.first or not spec.get("store"):
-        _run_stage(stage, spec, group, event, preemption)
+def watched_run_stage(settings: GepaSettings, request: StageRequest, context: RankContext) -> None:
+    """Runs a stage, its first rank's steps and chunks noted."""
+    if not context.group.first or request.spec.cache is None:
+        _run_stage(settings, request, context)
         return
-    log, find = Log(spec), key_finder(spec)
+    log, find = Log(request.spec), key_finder(settings, request)
 
     def seen(curve: str, number: int, value: float) -> None:
         key = find(curve, number)
         if key is not None:
             log.note(DID, key, number)
-        event(curve, number, value)
+        context.report(curve, number, value)
 
     log.note(BEGIN)
     try:
-        _run_stage(stage, spec, group, seen, preemption)
+        _run_stage(settings, request, replace(context, report=seen))
     finally:
         log.note(END)
         log.close()
 
 
-def watch_packing(spec: Mapping[str, Any]) -> None:
-    """Have this process, which runs one trial, note when it really packs."""
-    key = stages(spec).pack.key
+def watch(settings: GepaSettings, spec: TrialSpec) -> None:
+    """Has this process, which runs one trial, note when it really packs, trains or scores."""
+    key = settings.stages(spec.trial).pack.key
 
     def pack(*arguments: Any) -> PackedModel:
         log = Log(spec)
@@ -136,18 +127,19 @@ def watch_packing(spec: Mapping[str, Any]) -> None:
         return packed
 
     golf.pipeline.pack_stage.pack_stage = pack
+    tune.workloads.gepa.workload.run_stage = watched_run_stage
 
 
-def watched_trial(spec: Mapping[str, Any], train: Runner, evaluate: Runner) -> None:
-    """`runner.run_trial` in a process of Ray's, its work noted there and on its training workers."""
-    watch_packing(spec)
-    tune.cluster.train_workers.run_stage, tune.cluster.train_workers.work = watched_run_stage, watched_worker
-    run_trial(spec, train, evaluate)
+def watched_trial(workload: GepaWorkload, spec: TrialSpec, execute: StageExecutor) -> None:
+    """Runs a trial in a process of Ray's, its work noted there and on its training workers."""
+    watch(workload, spec)
+    tune.cluster.train_workers.work = watched_worker
+    run_trial(workload, spec, execute)
 
 
 def watched_worker(arguments: dict[str, Any]) -> Any:
-    """`tune.cluster.train_workers.work` on a training worker, its work noted."""
-    tune.cluster.train_workers.run_stage = watched_run_stage
+    """Runs a stage on a training worker, its work noted."""
+    tune.workloads.gepa.workload.run_stage = watched_run_stage
     return _work(arguments)
 
 

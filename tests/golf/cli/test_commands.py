@@ -481,7 +481,7 @@ def test_damaged_weights_are_refused(run_copy: Path, tmp_path: Path, capsys: pyt
 
 def test_changing_the_model_after_training_is_refused(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: an evaluation under a configuration that the weights do not have."""
-    assert "score and adapt" in refused(capsys, "score", run_copy, "--set", "model.num_layers=3")
+    assert "score and ttt" in refused(capsys, "score", run_copy, "--set", "model.num_layers=3")
     assert "quant" in refused(capsys, "pack", run_copy, "--set", "seed=3")
     assert "live" in refused(capsys, "score", "--artifact", run_copy / "artifact.golf", "--rung", "live")
 

@@ -49,7 +49,7 @@ def test_true_bytes_pass(data: Path, tmp_path: Path, keep_text: bool) -> None:
     found = check_bytes(open_dataset(folder))
     assert found.state == PASSED
     assert found.evidence["counted_bytes"] == (data / "validation.txt").stat().st_size
-    assert found.evidence.get("documents_other_than_kept") == (0 if keep_text else None)
+    assert found.evidence.get("documents_other_than_original") == (0 if keep_text else None)
 
 
 @pytest.mark.parametrize("keep_text", [True, False])
