@@ -51,8 +51,8 @@ def prepare_of(config: RunConfig) -> Prepare:
 
     def prepare(dataset: Dataset) -> bytes:
         short = short_training(config, dataset)
-        with tempfile.TemporaryDirectory() as place:
-            folder = RunDirectory(Path(place))
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = RunDirectory(Path(temporary))
             train_stage(StageContext(config=short, dataset=dataset, directory=folder, group=group))
             pack_stage(short, folder, dataset.train, group)
             return folder.file("artifact.golf").read_bytes()

@@ -41,7 +41,7 @@ def signed(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:+.{digits}f}"
 
 
-def whole(value: float | None) -> str:
+def thousands(value: float | None) -> str:
     """Returns a count with its thousands apart."""
     return "-" if value is None else f"{value:,.0f}"
 
@@ -55,4 +55,4 @@ ENVIRONMENT = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-ENVIRONMENT.filters |= {"block": block, "number": number, "signed": signed, "whole": whole}
+ENVIRONMENT.filters |= {"block": block, "number": number, "signed": signed, "thousands": thousands}

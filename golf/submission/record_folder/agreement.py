@@ -19,7 +19,7 @@ from golf.submission.record_folder.size_claims import size_causes
 from golf.submission.record_folder.submission_json import CORRECT
 from golf.submission.record_folder.time_claims import mean_causes, time_causes
 
-_MEAN = "tell the mean of all seeds"
+_MEAN = "state the mean of all seeds"
 
 
 def agreement(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
@@ -89,7 +89,7 @@ def _missing(claimed: ClaimedRuns, claims: Claims) -> Iterator[Cause]:
         yield Cause(f"no log has a result of the seeds {missing}", "add the logs of these runs")
     if "val_bpb" not in claims.numbers:
         value = claims.fields.get("val_bpb")
-        what = " tells no val_bpb" if value is None else f": val_bpb is no number ({value!r:.60})"
+        what = " has no val_bpb" if value is None else f": val_bpb is no number ({value!r:.60})"
         yield Cause(claims.file + what, CORRECT)
 
 

@@ -91,16 +91,16 @@ def _size(name: str, known: str, value: Json, owner: str) -> tuple[dict[str, Par
     no_number = Cause(f"{where} must be a number, got {brief(value)}", remedy)
     if isinstance(value, str):
         sizes = _sizes_in_words(value, name)
-        return sizes, Cause(f'{where} is told in words ("{value:.60}")', remedy, REMARK) if sizes else no_number
+        return sizes, Cause(f'{where} is written in words ("{value:.60}")', remedy, REMARK) if sizes else no_number
     number = as_number(value)
     if number is None or not math.isfinite(number.value) or not 0 <= number.value < 1e15:
         return {}, no_number
-    whole = f"{where} must be a whole number of bytes, got {brief(value)}"
+    rule = f"{where} must be a whole number of bytes, got {brief(value)}"
     if 0 < number.value < 100 and name != "bytes_code":
         size = ParsedNumber(number.value * 1e6, number.unit * 1e6)
-        return {name: size}, Cause(f"{whole} (megabytes?)", remedy, REMARK)
+        return {name: size}, Cause(f"{rule} (megabytes?)", remedy, REMARK)
     if number.value % 1 and name != "bytes_mean":
-        return {name: number}, Cause(whole, "tell the largest seed's, not a mean")
+        return {name: number}, Cause(rule, "state the largest seed's, not a mean")
     return {name: number}, None
 
 

@@ -30,7 +30,7 @@ def training_data(claimed: ClaimedRuns) -> PointResult:
     if any(run.trains_on_validation for run in claimed.runs):
         causes.append(Cause("a log's training shards are those of the validation split", "train on the training split"))
     if len(shards) > 1:
-        text = f"the logs tell different numbers of training shards ({' | '.join(map(str, shards))})"
+        text = f"the logs name different numbers of training shards ({' | '.join(map(str, shards))})"
         causes.append(Cause(text, "use the same"))
     if causes:
         return weighed(12, evidence, causes)
@@ -40,7 +40,7 @@ def training_data(claimed: ClaimedRuns) -> PointResult:
 def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Returns the result on point 13: FineWeb's validation split, all of it, as far as its size is known."""
     if folder.claims.claims_nothing and folder.runs:
-        return not_applicable(13, "no result is claimed: which runs are meant is not told")
+        return not_applicable(13, "no result is claimed: which runs are meant is unknown")
     scored = [result.scored for result in claimed.results if result.scored is not None]
     runs = [*scored, *(run for run in claimed.runs if not any(run is other for other in scored))]
     tokens = sorted({run.validation_tokens for run in runs if run.validation_tokens})
@@ -51,7 +51,7 @@ def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
         datasets = _datasets(folder, runs)
         return weighed(13, evidence | ({"dataset": datasets} if datasets else {}), [wrong])
     if not tokens:
-        return not_applicable(13, "no log tells the number of validation tokens", evidence)
+        return not_applicable(13, "no log has the number of validation tokens", evidence)
     text_bytes = _text_bytes(claimed)
     evidence |= {"bytes_of_text": round(text_bytes)} if text_bytes is not None else {}
     if tokenizers == _SP1024:

@@ -67,7 +67,7 @@ def sizes(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
         evidence["code_files"] = {folder.script: len(folder.code or b""), **folder.local}
     totals = [*evidence["bytes_stated"].values(), *evidence["bytes_counted"].values()]
     if not totals:
-        return failed(3, "neither logs nor submission.json tell the bytes of model and code: add them", evidence)
+        return failed(3, "neither logs nor submission.json have the bytes of model and code: add them", evidence)
     evidence["margin_bytes"] = CAP_BYTES - max(totals)
     return weighed(3, evidence, list(_over(by_seed, folder)))
 
@@ -145,16 +145,14 @@ def training_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None)
             parts += f" + {calibration:g} s of calibration = {total:,.3f} s" if calibration else ""
             causes.append(Cause(parts, _LIMIT))
         elif total + generation > allowed:
-            text = (
-                f"{result}: the log also tells {generation:g} s of making sequences for the calibration after training"
-            )
+            text = f"{result}: the log also has {generation:g} s of making sequences for the calibration after training"
             causes.append(Cause(text, _LIMIT, REMARK))
     calibrations = [run.calibration_seconds for run in claimed.runs if run.calibration_seconds is not None]
     evidence: Evidence = {"train_seconds": times, "calibration_seconds": max(calibrations, default=None)}
     evidence |= {"seconds_allowed": allowed, "of_them_grace": GRACE_SECONDS}
     names = ("train_seconds", "train_ms")
-    found = _Times(seconds=times, evidence=evidence, causes=causes, claimed_as=names, log_field="train_time")
-    return _within_limit(8, track, claimed, found)
+    record = _Times(seconds=times, evidence=evidence, causes=causes, claimed_as=names, log_field="train_time")
+    return _within_limit(8, track, claimed, record)
 
 
 def evaluation_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
@@ -170,14 +168,14 @@ def evaluation_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | Non
     over = [(key, seconds) for key, seconds in times.items() if seconds > MOST_SECONDS]
     causes = [Cause(f"{_named(key)}: {seconds:,.1f} s of evaluation", _LIMIT) for key, seconds in over]
     names, evidence = ("eval_seconds", "eval_ms"), {"eval_seconds": times}
-    found = _Times(seconds=times, evidence=evidence, causes=causes, claimed_as=names, log_field="eval_time")
-    return _within_limit(9, track, claimed, found)
+    record = _Times(seconds=times, evidence=evidence, causes=causes, claimed_as=names, log_field="eval_time")
+    return _within_limit(9, track, claimed, record)
 
 
 def _within_limit(point: int, track: str | None, claimed: ClaimedRuns, times: _Times) -> PointResult:
     """Returns the result on a time: over the limit is a failure, a log that does not have it a remark."""
     if track != RECORD:
-        limit = "the non-record track has no limit" if track == NON_RECORD else "the track is not told"
+        limit = "the non-record track has no limit" if track == NON_RECORD else "the track is unknown"
         return not_applicable(point, limit, times.evidence)
     if not claimed.runs and not claimed.scored:
         return not_applicable(point, NO_LOG, times.evidence)
@@ -190,7 +188,7 @@ def _within_limit(point: int, track: str | None, claimed: ClaimedRuns, times: _T
         if seconds is None and milliseconds is not None:
             seconds = milliseconds / 1000
         if seconds is not None and seconds > MOST_SECONDS + GRACE_SECONDS + MOST_STEP_SECONDS:
-            causes.append(Cause(f"{result}: submission.json tells {seconds:,.1f} s", _LIMIT))
+            causes.append(Cause(f"{result}: submission.json says {seconds:,.1f} s", _LIMIT))
     if silent:
         listed = ", ".join(map(str, silent[:10]))
         causes.append(Cause(f"no {times.log_field} in the log of {listed}", "ship the whole log", REMARK))
@@ -216,7 +214,7 @@ def gain(
         return not_applicable(24, "no previous best was given to compare with (--baseline)", evidence)
     nats = claimed.nats or _of_claims(folder, "val_loss")
     if not nats or not all(map(math.isfinite, nats)):
-        return failed(24, "no log and no field tells a val_loss of the seeds: nothing to compare", evidence)
+        return failed(24, "no log and no field has a val_loss of the seeds: nothing to compare", evidence)
     previous = list(previous_nats)
     if not previous:
         bpb = claimed.bpb or _of_claims(folder, "val_bpb")

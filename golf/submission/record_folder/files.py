@@ -132,7 +132,7 @@ def _packages(folder: RecordFolder, needed: list[str], optional: list[str]) -> I
     for module in [*needed, *(module for module in optional if module in conditional)]:
         text, remedy = f"{folder.script} imports {module}, which", f"list it in {REQUIREMENTS}"
         if is_named(module, installs):
-            yield Cause(f"{text} only {README} tells", remedy, REMARK)
+            yield Cause(f"{text} only {README} names", remedy, REMARK)
         else:
             yield Cause(f"{text} {REQUIREMENTS} does not bring", remedy, REMARK if module in conditional else FAILED)
 
@@ -167,6 +167,6 @@ def artifact(folder: RecordFolder) -> PointResult:
         else:
             parameters = sum(tensor.numel() for tensor in weights.values())
         if logged and folder.sizes[name] not in logged:
-            causes.append(Cause(f"{name} has {folder.sizes[name]:,} bytes, no log tells so", remedy))
+            causes.append(Cause(f"{name} has {folder.sizes[name]:,} bytes, in no log", remedy))
     evidence = {"artifact_bytes": {name: folder.sizes[name] for name in names}, "parameters": parameters}
     return weighed(4, evidence, causes)

@@ -72,5 +72,5 @@ def _not_the_record_tracks(devices: Sequence[Device], named: Sequence[Device], w
     if not worlds and counts and _GPUS not in counts:
         return [Cause(f"it ran on {max(counts)} x {_DEVICE}; {rule}", remedy)]
     if devices and not worlds and not counts:
-        return [Cause(f"the number of GPUs is not told; {rule}", "tell it", REMARK)]
+        return [Cause(f"the number of GPUs is unknown; {rule}", "name it", REMARK)]
     return []

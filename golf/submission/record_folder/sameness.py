@@ -29,7 +29,7 @@ def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> P
     """Returns the result on point 7: number of seeds; one code, configuration, environment and data in all logs."""
     runs = (*claimed.runs, *claimed.kin)
     if folder.runs and folder.claims.claims_nothing:
-        return not_applicable(7, "no result is claimed: which runs are meant is not told", {"logs": len(runs)})
+        return not_applicable(7, "no result is claimed: which runs are meant is unknown", {"logs": len(runs)})
     compared = _settings(runs)
     differing = {name: values for name, values in compared.items() if len(values) > 1}
     causes = [*_seeds(claimed, track), *_differences(differing)]
@@ -145,7 +145,7 @@ def _disclosed(folder: RecordFolder, seeds: set[int], logged: set[int]) -> Itera
     numbers = _whole_numbers([value for name, value in folder.claims.fields.items() if _RUNS_MADE.match(name)])
     made = max((number for number in numbers if number < 1000), default=0)
     if not named and made > len(seeds | logged) > 0:
-        yield Cause(f"{folder.claims.file} tells {made} runs, {len(seeds)} are listed", remedy)
+        yield Cause(f"{folder.claims.file} names {made} runs, {len(seeds)} are listed", remedy)
     for file, text in (
         (folder.claims.file, ". ".join(_texts(dict(folder.claims.fields)))),
         ("README.md", folder.readme),

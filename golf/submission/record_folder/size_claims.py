@@ -59,7 +59,7 @@ def _own_sizes(prefix: str, claims: Claims, runs: Sequence[RunLog], folder: Reco
         text = f"{prefix or claims.file + ': '}{shown} is {number.value:,.0f}"
         if not prefix and len(runs) > 1 and _is_mean(number, runs, folder):
             rule = f"{claims.file}: {shown} is the mean of the seeds; the rule is for each seed"
-            yield Cause(f"{rule}, the largest has {max(sizes):,.0f}", "tell the largest")
+            yield Cause(f"{rule}, the largest has {max(sizes):,.0f}", "state the largest")
         elif any(number.is_size(size) for size in confused):
             yield Cause(f"{text}, {what}", CORRECT)
         else:
@@ -115,4 +115,4 @@ def _largest(folder: RecordFolder, claimed: ClaimedRuns) -> Iterator[Cause]:
     owner = next(result for result, total in totals.items() if number.is_size(total))
     whose = "the smallest seed" if smallest else owner
     text = f"{folder.claims.file}: bytes_total is that of {whose} ({number.value:,.0f}), the largest has {largest:,.0f}"
-    yield Cause(text, "tell the largest", FAILED if smallest else REMARK)
+    yield Cause(text, "state the largest", FAILED if smallest else REMARK)

@@ -31,15 +31,19 @@ class GainTest:
         return self.p is not None and self.p < P_CLAIM
 
     def evidence(self) -> Evidence:
-        """The test as a finding tells it, both levels answered."""
+        """Returns the test as evidence, with the answers at both levels."""
         loose = self.p is not None and self.p < P_LOOSE
         return {"test": self.test, "p": self.p, "p_below_0.01": self.shown, "p_below_0.25": loose}
 
 
 def gain_test(values: Sequence[float], previous: Sequence[float], margin: float) -> GainTest:
-    """The test that mean(previous) - mean(values) exceeds `margin`.
+    """Tests whether mean(previous) - mean(values) exceeds `margin`.
 
-    Args: previous: values of several seeds, or one published mean, which is taken as exact.
+    Args:
+        values: of several seeds.
+        previous: values of several seeds, or one published mean, which is taken as exact.
+        margin: in the same unit.
+
     Raises: ValueError for no values on a side.
     """
     if not values or not previous:
@@ -77,7 +81,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _error(values: Sequence[float]) -> float | None:
-    """The squared standard error of the mean, exactly 0 for equal values; None for a single value."""
+    """Returns the squared standard error of the mean, exactly 0 for equal values; None for a single value."""
     if len(values) == 1:
         return None
     mean = _mean(values)

@@ -77,7 +77,7 @@ def _required(fields: Mapping[str, Json], numbers: Mapping[str, ParsedNumber]) -
             continue
         other = next((known for known in ALSO_CALLED.get(name, ()) if fields.get(known)), None)
         if other is not None:
-            causes.append(Cause(f"{FILE} tells {name} as {other}", f"call it {name}", REMARK))
+            causes.append(Cause(f"{FILE} has {name} as {other}", f"call it {name}", REMARK))
         elif name == "val_bpb":
             causes.append(Cause(f"{FILE} has no val_bpb", "add the mean of the seeds"))
         else:

@@ -38,7 +38,7 @@ CONFIG = replace(
 
 
 @dataclass(frozen=True)
-class Place:
+class Setup:
     """A dataset, a configuration file and a finished run, made by the commands themselves."""
 
     data: Path
@@ -47,29 +47,29 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     """What most tests start from; they copy what they change."""
-    root = tmp_path_factory.mktemp("place")
+    root = tmp_path_factory.mktemp("setup")
     chance = random.Random(0)
     words = ["".join(chance.choices("abcdefghijklm", k=chance.randrange(2, 8))) for _ in range(60)]
     texts = [(f"d{n}", " ".join(chance.choices(words, k=100))) for n in range(40)]
     prepare_text(texts, root / "words", "words", vocab_size=300, log=lambda line: None)
     write_json(root / "tiny.json", to_plain(CONFIG))
-    done = Place(root / "words", root / "tiny.json", root / "run")
+    done = Setup(root / "words", root / "tiny.json", root / "run")
     assert main(["run", str(done.config), "--data", str(done.data), "--out", str(done.run)]) == 0
     return done
 
 
 @pytest.fixture
-def run_copy(place: Place, tmp_path: Path) -> Path:
+def run_copy(setup: Setup, tmp_path: Path) -> Path:
     """A finished run that a test may change."""
-    return Path(shutil.copytree(place.run, tmp_path / "run"))
+    return Path(shutil.copytree(setup.run, tmp_path / "run"))
 
 
 @pytest.fixture
-def data_copy(place: Place, tmp_path: Path) -> Path:
+def data_copy(setup: Setup, tmp_path: Path) -> Path:
     """A dataset that a test may damage; without the manifest, whose hashes speak of the undamaged files."""
-    copy = Path(shutil.copytree(place.data, tmp_path / "words"))
+    copy = Path(shutil.copytree(setup.data, tmp_path / "words"))
     (copy / "dataset.json").unlink()
     return copy
 
@@ -83,69 +83,69 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one line of an error of input."""
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == 2
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1
-    return told.err
+    message = capsys.readouterr()
+    assert message.err.startswith("error: ")
+    assert message.err.count("\n") == 1
+    return message.err
 
 
 # What the commands compute
 
 
-def test_stages_one_by_one_are_the_whole_run(place: Place, tmp_path: Path) -> None:
+def test_stages_one_by_one_are_the_whole_run(setup: Setup, tmp_path: Path) -> None:
     """Fault: train, pack, score and adapt by hand give other weights, bytes or scores than `run`."""
     folder = tmp_path / "steps"
-    assert main(["train", str(place.config), "--data", str(place.data), "--out", str(folder)]) == 0
+    assert main(["train", str(setup.config), "--data", str(setup.data), "--out", str(folder)]) == 0
     assert main(["pack", str(folder)]) == 0
-    assert (folder / "artifact.golf").read_bytes() == (place.run / "artifact.golf").read_bytes()
+    assert (folder / "artifact.golf").read_bytes() == (setup.run / "artifact.golf").read_bytes()
     assert main(["score", str(folder)]) == 0
     assert main(["ttt", str(folder)]) == 0
     for rung in ("live", "ema", "quantised", "sliding", "ttt"):
-        assert result(folder / "scored", rung)["chunks"] == result(place.run, rung)["chunks"], rung
+        assert result(folder / "scored", rung)["chunks"] == result(setup.run, rung)["chunks"], rung
 
 
-def test_an_artifact_alone_scores_like_its_run(place: Place, tmp_path: Path) -> None:
+def test_an_artifact_alone_scores_like_its_run(setup: Setup, tmp_path: Path) -> None:
     """Fault: scoring a lone artifact needs more than the artifact, or takes the preset's model for its shape."""
-    lone = shutil.copy(place.run / "artifact.golf", tmp_path / "other-name.bin")
+    lone = shutil.copy(setup.run / "artifact.golf", tmp_path / "other-name.bin")
     settings = [f"score.{name}={json.dumps(value)}" for name, value in to_plain(CONFIG.score).items()]
-    common = ["--artifact", str(lone), "--preset", "demo", "--data", str(place.data), "--out", str(tmp_path)]
+    common = ["--artifact", str(lone), "--preset", "demo", "--data", str(setup.data), "--out", str(tmp_path)]
     assert main(["score", *common, "--set", *settings]) == 0
     settings += [f"ttt.{name}={json.dumps(value)}" for name, value in to_plain(CONFIG.ttt).items()]
     assert main(["ttt", *common, "--set", *settings]) == 0
     for rung in ("quantised", "sliding", "ttt"):
-        assert result(tmp_path, rung)["chunks"] == result(place.run, rung)["chunks"], rung
+        assert result(tmp_path, rung)["chunks"] == result(setup.run, rung)["chunks"], rung
     assert not (tmp_path / "live.json").exists()
 
 
-def test_other_settings_are_measured_and_not_remembered_as_the_run(run_copy: Path, place: Place) -> None:
+def test_other_settings_are_measured_and_not_remembered_as_the_run(run_copy: Path, setup: Setup) -> None:
     """Fault: a kept score answers for other settings, or an experiment overwrites the run's own result."""
     before = (run_copy / "ttt.json").read_bytes()
     assert main(["ttt", str(run_copy)]) == 0
     first = result(run_copy / "scored", "ttt")
     assert main(["ttt", str(run_copy), "--set", "ttt.lr=0.1"]) == 0
     second = result(run_copy / "scored", "ttt")
-    assert first["chunks"] == result(place.run, "ttt")["chunks"]
+    assert first["chunks"] == result(setup.run, "ttt")["chunks"]
     assert second["bpb"] != first["bpb"]
     assert second["chunks"][0] == first["chunks"][0], "the first chunk is scored before any training"
     assert (run_copy / "ttt.json").read_bytes() == before
 
 
 def test_packing_with_another_split_makes_the_folder_that_run(
-    run_copy: Path, place: Place, capsys: pytest.CaptureFixture[str]
+    run_copy: Path, setup: Setup, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: the artifact is of one split, the configuration and the kept results of another."""
     assert main(["pack", str(run_copy), "--split", "int4"]) == 0
     small = (run_copy / "artifact.golf").read_bytes()
-    assert len(small) < (place.run / "artifact.golf").stat().st_size
-    assert "attention.bits is 4" in refused(capsys, "run", place.config, "--data", place.data, "--out", run_copy)
-    assert main(["run", str(run_copy / "config.json"), "--data", str(place.data), "--out", str(run_copy)]) == 0
+    assert len(small) < (setup.run / "artifact.golf").stat().st_size
+    assert "attention.bits is 4" in refused(capsys, "run", setup.config, "--data", setup.data, "--out", run_copy)
+    assert main(["run", str(run_copy / "config.json"), "--data", str(setup.data), "--out", str(run_copy)]) == 0
     assert (run_copy / "artifact.golf").read_bytes() == small
-    assert result(run_copy, "quantised")["chunks"] != result(place.run, "quantised")["chunks"]
-    assert result(run_copy, "live")["chunks"] == result(place.run, "live")["chunks"]
+    assert result(run_copy, "quantised")["chunks"] != result(setup.run, "quantised")["chunks"]
+    assert result(run_copy, "live")["chunks"] == result(setup.run, "live")["chunks"]
 
 
 def test_packing_by_gptq_reads_the_data_of_the_run(
-    run_copy: Path, place: Place, capsys: pytest.CaptureFixture[str]
+    run_copy: Path, setup: Setup, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: calibration on the built-in corpus because a folder does not say its data, or other bits than `run`."""
     (run_copy / "settings.json").rename(run_copy / "elsewhere.json")
@@ -154,22 +154,22 @@ def test_packing_by_gptq_reads_the_data_of_the_run(
     (run_copy / "elsewhere.json").rename(run_copy / "settings.json")
     assert main(["pack", str(run_copy), *split]) == 0
     packed = (run_copy / "artifact.golf").read_bytes()
-    assert main(["run", str(run_copy / "config.json"), "--data", str(place.data), "--out", str(run_copy)]) == 0
-    assert (run_copy / "artifact.golf").read_bytes() == packed != (place.run / "artifact.golf").read_bytes()
+    assert main(["run", str(run_copy / "config.json"), "--data", str(setup.data), "--out", str(run_copy)]) == 0
+    assert (run_copy / "artifact.golf").read_bytes() == packed != (setup.run / "artifact.golf").read_bytes()
 
 
-def test_a_folder_is_one_configuration(run_copy: Path, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_one_configuration(run_copy: Path, setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a second configuration is mixed into a folder, or the same one is refused or computed again."""
     before = {path.name: path.read_bytes() for path in run_copy.iterdir() if path.is_file()}
-    told = refused(capsys, "run", place.config, "--data", place.data, "--out", run_copy, "--set", "seed=7")
-    assert "seed is 42 there, 7 here" in told
-    assert main(["run", str(place.config), "--data", str(place.data), "--out", str(run_copy)]) == 0
+    message = refused(capsys, "run", setup.config, "--data", setup.data, "--out", run_copy, "--set", "seed=7")
+    assert "seed is 42 there, 7 here" in message
+    assert main(["run", str(setup.config), "--data", str(setup.data), "--out", str(run_copy)]) == 0
     assert {path.name: path.read_bytes() for path in run_copy.iterdir() if path.is_file()} == before
 
 
-def test_a_budget_becomes_a_plan_once(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_budget_becomes_a_plan_once(setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: more steps than the time allows, or a continued run that is measured again and so another run."""
-    command = ["train", str(place.config), "--data", str(place.data), "--out", str(tmp_path / "timed"), "--seconds"]
+    command = ["train", str(setup.config), "--data", str(setup.data), "--out", str(tmp_path / "timed"), "--seconds"]
     assert main([*command, "0.5"]) == 0
     plan = (tmp_path / "timed/config.json").read_bytes()
     schedule = json.loads(plan)["schedule"]
@@ -186,9 +186,9 @@ def test_a_budget_becomes_a_plan_once(place: Place, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "none").exists()
 
 
-def test_a_signal_is_one_line_and_the_same_command_continues(place: Place, tmp_path: Path) -> None:
+def test_a_signal_is_one_line_and_the_same_command_continues(setup: Setup, tmp_path: Path) -> None:
     """Fault: a traceback, a wrong exit code, or a folder that is unusable afterwards or ends with other bits."""
-    longer = ["train", str(place.config), "--data", str(place.data), "--set", "schedule.steps=150", "--out"]
+    longer = ["train", str(setup.config), "--data", str(setup.data), "--set", "schedule.steps=150", "--out"]
     command = [sys.executable, "-m", "golf", *longer, str(tmp_path / "stopped")]
     reached = [0]
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
@@ -226,19 +226,19 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-def test_two_ranks_score_a_folder_like_one(place: Place, tmp_path: Path) -> None:
+def test_two_ranks_score_a_folder_like_one(setup: Setup, tmp_path: Path) -> None:
     """Fault: a rank's windows are lost, or two ranks write or print over each other."""
-    done = torchrun("score", place.run, "--rung", "sliding", "--out", tmp_path)
+    done = torchrun("score", setup.run, "--rung", "sliding", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    one, two = result(place.run, "sliding"), result(tmp_path, "sliding")
+    one, two = result(setup.run, "sliding"), result(tmp_path, "sliding")
     assert two["bpb"] == pytest.approx(one["bpb"], abs=1e-6)
     assert [chunk[1:] for chunk in two["chunks"]] == [chunk[1:] for chunk in one["chunks"]]
     assert sum(line.startswith("next:") for line in done.stdout.splitlines()) == 1
 
 
-def test_two_ranks_tell_an_error_once(place: Place, tmp_path: Path) -> None:
+def test_two_ranks_tell_an_error_once(setup: Setup, tmp_path: Path) -> None:
     """Fault: the same message once per rank, or none at all."""
-    done = torchrun("score", place.run, "--data", tmp_path / "missing")
+    done = torchrun("score", setup.run, "--data", tmp_path / "missing")
     assert done.returncode != 0
     assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1
 
@@ -270,10 +270,10 @@ def test_every_field_is_listed_described_and_settable(capsys: pytest.CaptureFixt
 
 def paths_of(values: dict[str, Any], path: str = "") -> list[str]:
     """Dotted names of all leaves."""
-    found = []
+    names = []
     for name, value in values.items():
-        found += paths_of(value, f"{path}{name}.") if isinstance(value, dict) else [path + name]
-    return found
+        names += paths_of(value, f"{path}{name}.") if isinstance(value, dict) else [path + name]
+    return names
 
 
 # Bad input
@@ -309,9 +309,9 @@ def test_wrong_words_are_named(
     arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Fault: a traceback or a message that does not name what is wrong and what is right."""
-    told = refused(capsys, *arguments, *(["--out", tmp_path / "out"] if arguments[0] == "run" else []))
+    message = refused(capsys, *arguments, *(["--out", tmp_path / "out"] if arguments[0] == "run" else []))
     for part in parts:
-        assert part in told
+        assert part in message
     assert not (tmp_path / "out").exists(), "nothing is left behind by a refused command"
 
 
@@ -356,7 +356,7 @@ def test_damaged_shards_are_named(
     damage: Callable[[Path], None],
     part: str,
     data_copy: Path,
-    place: Place,
+    setup: Setup,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -364,23 +364,23 @@ def test_damaged_shards_are_named(
     (shard,) = data_copy.glob(f"*_{side}_*.bin")
     damage(shard)
     # All of the training stream is read in enough steps.
-    told = refused(
-        capsys, "train", place.config, "--data", data_copy, "--out", tmp_path / "out", "--set", "schedule.steps=40"
+    message = refused(
+        capsys, "train", setup.config, "--data", data_copy, "--out", tmp_path / "out", "--set", "schedule.steps=40"
     )
-    assert shard.name in told
-    assert part in told
+    assert shard.name in message
+    assert part in message
 
 
 def test_incomplete_datasets_are_refused(
-    data_copy: Path, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_copy: Path, setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: an empty folder, or one without tokenizer or of another vocabulary, is used in part."""
     (tmp_path / "empty").mkdir()
-    train = ["train", place.config, "--out", tmp_path / "out", "--data"]
+    train = ["train", setup.config, "--out", tmp_path / "out", "--data"]
     assert "python -m golf data prepare" in refused(capsys, *train, tmp_path / "empty")
-    told = refused(capsys, *train, data_copy, "--set", "model.vocab_size=1024")
-    assert "300" in told
-    assert "1024" in told
+    message = refused(capsys, *train, data_copy, "--set", "model.vocab_size=1024")
+    assert "300" in message
+    assert "1024" in message
     (tokenizer,) = data_copy.glob("*.model")
     tokenizer.write_bytes(b"no model")
     assert tokenizer.name in refused(capsys, *train, data_copy)
@@ -390,22 +390,22 @@ def test_incomplete_datasets_are_refused(
 
 
 def test_world_sizes_that_do_not_divide_a_step(
-    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault: three ranks wait for a group, or share batches unevenly."""
     monkeypatch.setenv("WORLD_SIZE", "3")
-    told = refused(capsys, "train", place.config, "--data", place.data, "--out", tmp_path / "out")
-    assert "1, 2, 4 or 8" in told
-    assert "got 3" in told
+    message = refused(capsys, "train", setup.config, "--data", setup.data, "--out", tmp_path / "out")
+    assert "1, 2, 4 or 8" in message
+    assert "got 3" in message
 
 
 def test_a_storage_folder_that_cannot_be_written(
-    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: an hour of training before the first write fails."""
     (tmp_path / "file").write_text("in the way")
-    told = refused(capsys, "train", place.config, "--data", place.data, "--out", tmp_path / "file" / "run")
-    assert str(tmp_path / "file") in told
+    message = refused(capsys, "train", setup.config, "--data", setup.data, "--out", tmp_path / "file" / "run")
+    assert str(tmp_path / "file") in message
     assert (tmp_path / "file").read_text() == "in the way"
 
 
@@ -439,29 +439,29 @@ def damaged_artifacts(good: bytes, trap: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("part", ["cut short", "damaged", "version 9", "promises", "pickle", "not an artifact"])
 def test_damaged_artifacts_are_refused(
-    part: str, run_copy: Path, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    part: str, run_copy: Path, setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: numbers from a damaged artifact, memory for absurd sizes, or code from a pickle."""
     trap = tmp_path / "executed"
     artifact = run_copy / "artifact.golf"
     artifact.write_bytes(damaged_artifacts(artifact.read_bytes(), trap)[part])
-    alone = ["--artifact", artifact, "--preset", "demo", "--data", place.data, "--out", tmp_path / "scored"]
+    alone = ["--artifact", artifact, "--preset", "demo", "--data", setup.data, "--out", tmp_path / "scored"]
     for command in (["score", run_copy, "--rung", "quantised"], ["ttt", run_copy], ["score", *alone]):
-        told = refused(capsys, *command)
-        assert str(artifact) in told
-        assert part in told
+        message = refused(capsys, *command)
+        assert str(artifact) in message
+        assert part in message
     assert not trap.exists()
 
 
 @pytest.mark.parametrize("change", [{}, {"model_dim": 2**20}, {"num_layers": 10_000}])
 def test_an_intact_file_of_other_tensors_is_refused(
-    change: dict[str, int], place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    change: dict[str, int], setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: a model of the claimed size is built before anyone looks whether its tensors are there."""
     artifact = tmp_path / "forged.golf"
     artifact.write_bytes(encode({"x": torch.zeros(3)}, to_plain(CONFIG.model) | change, "zstd", 1))
     settings = [f"score.{name}={json.dumps(value)}" for name, value in to_plain(CONFIG.score).items()]
-    alone = ["--artifact", artifact, "--preset", "demo", "--data", place.data, "--out", tmp_path / "scored"]
+    alone = ["--artifact", artifact, "--preset", "demo", "--data", setup.data, "--out", tmp_path / "scored"]
     assert str(artifact) in refused(capsys, "score", *alone, "--set", "ttt=null", *settings)
 
 
@@ -486,12 +486,12 @@ def test_changing_the_model_after_training_is_refused(run_copy: Path, capsys: py
     assert "live" in refused(capsys, "score", "--artifact", run_copy / "artifact.golf", "--rung", "live")
 
 
-def test_damaged_settings_are_named(run_copy: Path, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_settings_are_named(run_copy: Path, setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a traceback from a file that a person may have edited."""
     for content in ("[1]", "{", "3"):
         (run_copy / "settings.json").write_text(content)
         assert "settings.json" in refused(capsys, "score", run_copy)
-        assert "settings.json" in refused(capsys, "run", place.config, "--data", place.data, "--out", run_copy)
+        assert "settings.json" in refused(capsys, "run", setup.config, "--data", setup.data, "--out", run_copy)
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "3", '{"schedule": 3}', "{", '{"schedul": {}}'])

@@ -79,9 +79,9 @@ def save(path: Path, value: Any) -> Path:
 
 def chunks(folder: Path, rung: str) -> list[list[float]]:
     """NLL, tokens and bytes of every chunk of a kept rung."""
-    found: list[list[float]] = json.loads((folder / f"{rung}.json").read_text())["result"]["chunks"]
-    assert found
-    return found
+    result: list[list[float]] = json.loads((folder / f"{rung}.json").read_text())["result"]["chunks"]
+    assert result
+    return result
 
 
 def test_a_quantised_file_is_scored_with_its_own_codes(
@@ -97,10 +97,10 @@ def test_a_quantised_file_is_scored_with_its_own_codes(
     path = save(tmp_path / "final_model.int6.ptz", layout)
     assert main(["import", str(path), "--preset", preset]) == 0
     out = tmp_path / "final_model.int6.golf"
-    told = capsys.readouterr().out
-    assert f"{path.stat().st_size:,} bytes" in told
-    assert f"{out.stat().st_size:,} bytes" in told
-    assert f"{sum(tensor.numel() for tensor in weights.values()):,}" in told
+    message = capsys.readouterr().out
+    assert f"{path.stat().st_size:,} bytes" in message
+    assert f"{out.stat().st_size:,} bytes" in message
+    assert f"{sum(tensor.numel() for tensor in weights.values()):,}" in message
     _, stored = decode_stored(out.read_bytes())
     names = dict(zip(from_published(weights), weights, strict=True))
     codes = {name: value for name, value in stored.items() if isinstance(value, Quantised)}
@@ -159,9 +159,9 @@ def test_values_that_the_format_cannot_hold_as_codes_stay_exact(
 def another_mlp(weights: dict[str, Tensor]) -> None:
     """The MLP of the other records of March and April."""
     for name in [name for name in weights if ".mlp." in name]:
-        kept = weights.pop(name)
+        weights_left = weights.pop(name)
         for old, new in ((".up_proj.", ".fc."), (".down_proj.", ".proj.")):
-            weights |= {name.replace(old, new): kept} if old in name else {}
+            weights |= {name.replace(old, new): weights_left} if old in name else {}
 
 
 def stacked(weights: dict[str, Tensor]) -> None:
@@ -271,10 +271,10 @@ def test_what_a_file_holds_instead_is_named(
     tmp_path: Path, preset: str, weights: dict[str, Tensor], kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: "more than named tensors" leaves the reader to guess which part of the file to give."""
-    make, told = INSTEAD[kind]
+    make, message = INSTEAD[kind]
     path = save(tmp_path / "model.ptz", make(weights))
     assert main(["import", str(path), "--preset", preset, "--out", str(tmp_path / "out")]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(
@@ -287,13 +287,13 @@ def test_nothing_is_overwritten(
     assert path.read_bytes() == before
     run = tmp_path / "run"
     assert main(["import", str(save(tmp_path / "a.pt", weights)), "--preset", preset, "--out", str(run)]) == 0
-    kept = (run / "average.safetensors").read_bytes()
+    weights_left = (run / "average.safetensors").read_bytes()
     capsys.readouterr()
     smaller = {name: tensor for name, tensor in weights.items() if not name.startswith("bigram_emb")}
     other = save(tmp_path / "b.pt", smaller)
     assert main(["import", str(other), "--preset", preset, "--out", str(run)]) == 2
     assert "another configuration" in capsys.readouterr().err
-    assert (run / "average.safetensors").read_bytes() == kept
+    assert (run / "average.safetensors").read_bytes() == weights_left
     assert main(["import", str(tmp_path / "missing.ptz"), "--preset", preset]) == 2
 
 

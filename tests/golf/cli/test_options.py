@@ -16,10 +16,10 @@ def refusal(capsys: pytest.CaptureFixture[str], parser_of: object, words: list[s
     with pytest.raises(SystemExit) as ended:
         parser_of(words)  # type: ignore[operator]
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
-    return told
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    return message
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_printed_command_runs_as_typed(tmp_path: Path) -> None:
     """Fault: a folder with a space or a quote ends the command where it stands."""
-    place = tmp_path / "it's a $HOME; x"
-    line = python_line("timeit", "-n1", "-r1", f"open({str(place)!r}, 'w')")
+    path = tmp_path / "it's a $HOME; x"
+    line = python_line("timeit", "-n1", "-r1", f"open({str(path)!r}, 'w')")
     subprocess.run(line, shell=True, check=True, capture_output=True)
-    assert place.exists()
+    assert path.exists()

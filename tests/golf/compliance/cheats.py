@@ -247,9 +247,9 @@ def leaves_out_the_hardest(*args: Any, **how: Any) -> TTTState:
 
 def reports_smaller_sums(*args: Any, **how: Any) -> TTTState:
     """Scores truly, and tells 1 % less."""
-    found = score_with_ttt(*args, **how)
-    chunks = tuple(replace(chunk, nll_nats=0.99 * chunk.nll_nats) for chunk in found.scored.chunks)
-    return replace(found, scored=Scored(chunks))
+    state = score_with_ttt(*args, **how)
+    chunks = tuple(replace(chunk, nll_nats=0.99 * chunk.nll_nats) for chunk in state.scored.chunks)
+    return replace(state, scored=Scored(chunks))
 
 
 def asks_the_network(*args: Any, **how: Any) -> TTTState:

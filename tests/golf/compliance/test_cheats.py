@@ -116,16 +116,16 @@ def test_bytes_that_are_not_the_text_fail(dataset: Dataset) -> None:
     text = "na\u00efve caf\u00e9 \u2192 the quick brown fox \U0001f9e9"
     model = load_tokenizer(dataset.folder / "words.model")
     ids = [model.bos_id(), *model.encode(text), model.bos_id(), *model.encode("a lazy dog")]
-    told = replace(dataset, validation=np.array(ids, np.uint16))
+    dataset_of_text = replace(dataset, validation=np.array(ids, np.uint16))
     table = dataset.bytes
     wrong: list[Callable[[Ids, Ids], Ids]] = [
         space_counted_twice(table),
         byte_pieces_as_three(table, dataset),
         space_after_a_boundary(table),
     ]
-    assert failures([check_bytes(told)]) == []
-    assert [failures([check_bytes(told, count)]) for count in wrong] == [[15], [15], [15]]
-    assert check_bytes(told).evidence["decoded_bytes"] == len(text.encode()) + len("a lazy dog")
+    assert failures([check_bytes(dataset_of_text)]) == []
+    assert [failures([check_bytes(dataset_of_text, count)]) for count in wrong] == [[15], [15], [15]]
+    assert check_bytes(dataset_of_text).evidence["decoded_bytes"] == len(text.encode()) + len("a lazy dog")
 
 
 def calibrates_on_validation(dataset: Dataset) -> bytes:
@@ -164,9 +164,9 @@ def test_a_dead_switch_fails(model: GEPA, probe: Probe) -> None:
     dead.load_state_dict(model.state_dict())
     tokens = probe.stream.tokens[:17]
     assert failures([prove_switches(model, config, tokens, None, ProcessGroup())]) == []
-    found = prove_switches(dead, config, tokens, {"live": 2.0, "ema": 2.0}, ProcessGroup())
-    assert found.state == FAILED
-    changes = found.evidence["changes_by_up_to"]
+    result = prove_switches(dead, config, tokens, {"live": 2.0, "ema": 2.0}, ProcessGroup())
+    assert result.state == FAILED
+    changes = result.evidence["changes_by_up_to"]
     assert {name for name, change in changes.items() if change == 0.0} == {"qat", "ema (BPB)"}
 
 

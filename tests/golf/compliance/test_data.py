@@ -46,30 +46,30 @@ def words_tokenizer(path: Path, **options: Any) -> bytes:
 def test_true_bytes_pass(data: Path, tmp_path: Path, keep_text: bool) -> None:
     """Fault: sound data are accused, with the text at hand or without."""
     folder = prepared(data, tmp_path / "d", words_tokenizer(tmp_path / "x.model"), keep_text)
-    found = check_bytes(open_dataset(folder))
-    assert found.state == PASSED
-    assert found.evidence["counted_bytes"] == (data / "validation.txt").stat().st_size
-    assert found.evidence.get("documents_other_than_original") == (0 if keep_text else None)
+    result = check_bytes(open_dataset(folder))
+    assert result.state == PASSED
+    assert result.evidence["counted_bytes"] == (data / "validation.txt").stat().st_size
+    assert result.evidence.get("documents_other_than_original") == (0 if keep_text else None)
 
 
 @pytest.mark.parametrize("keep_text", [True, False])
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"add_dummy_prefix": False, "remove_extra_whitespaces": True}, "counts 3 bytes for the 6"),
         ({"normalization_rule_name": "nfkc"}, "bytes for the 18"),
     ],
 )
 def test_a_tokenizer_that_changes_texts_fails(
-    data: Path, tmp_path: Path, keep_text: bool, options: dict[str, Any], told: str
+    data: Path, tmp_path: Path, keep_text: bool, options: dict[str, Any], message: str
 ) -> None:
     """Fault: the table is compared with what it decodes itself, and both are wrong together."""
     folder = prepared(data, tmp_path / "d", words_tokenizer(tmp_path / "x.model", **options), keep_text)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         open_dataset(folder)
-    found = check_bytes(open_dataset(folder, accept_fault=True))
-    assert found.state == FAILED
-    assert told in found.why
+    result = check_bytes(open_dataset(folder, accept_fault=True))
+    assert result.state == FAILED
+    assert message in result.why
 
 
 def test_tokens_of_another_text_than_the_kept_one_fail(data: Path, tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_tokens_of_another_text_than_the_kept_one_fail(data: Path, tmp_path: Pat
     folder = prepared(data, tmp_path / "d", words_tokenizer(tmp_path / "x.model"))
     text = (folder / "validation.txt").read_text()
     (folder / "validation.txt").write_text(text.replace("fox", "vixen", 1))
-    found = check_bytes(open_dataset(folder))
-    assert (found.state, found.evidence["documents_differing"]) == (FAILED, 0)
-    assert "validation.txt" in found.why
+    result = check_bytes(open_dataset(folder))
+    assert (result.state, result.evidence["documents_differing"]) == (FAILED, 0)
+    assert "validation.txt" in result.why
 
 
 def test_a_mark_that_counts_as_text_fails(data: Path, tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_a_mark_that_counts_as_text_fails(data: Path, tmp_path: Path) -> None:
     ids = read_shard(folder / "words_val_000000.bin")
     mark = load_tokenizer(folder / "words.model").piece_to_id("<|end|>")
     write_shard(folder / "words_val_000000.bin", np.insert(ids, np.flatnonzero(ids == 1)[1:], mark))
-    found = check_bytes(open_dataset(folder))
-    assert found.state == FAILED
-    assert "<|end|>" in found.why
+    result = check_bytes(open_dataset(folder))
+    assert result.state == FAILED
+    assert "<|end|>" in result.why
 
 
 def test_documents_without_marks_are_not_judged(data: Path, tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_documents_without_marks_are_not_judged(data: Path, tmp_path: Path) -> N
         ids = read_shard(data / f"words_{side}_000000.bin")
         write_shard(folder / f"words_{side}_000000.bin", ids[ids != 1])
     dataset = open_dataset(folder)
-    for found in (check_bytes(dataset), check_splits(dataset)):
-        assert (found.state, found.why) == (NOT_APPLICABLE, "the shards do not mark their documents")
+    for result in (check_bytes(dataset), check_splits(dataset)):
+        assert (result.state, result.why) == (NOT_APPLICABLE, "the shards do not mark their documents")
 
 
 def test_the_competition_s_text_passes(tmp_path: Path) -> None:
@@ -115,6 +115,6 @@ def test_the_competition_s_text_passes(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "fineweb_1024_bpe.model", tmp_path / "sp.model")
     with safe_open(GOLDEN / "fineweb_bytes.safetensors", "np") as file:
         write_shard(tmp_path / "x_val_000000.bin", file.get_tensor("tokens").astype(np.uint16))
-    found = check_bytes(open_dataset(tmp_path))
-    assert found.state == PASSED
-    assert found.evidence["documents"] > 1
+    result = check_bytes(open_dataset(tmp_path))
+    assert result.state == PASSED
+    assert result.evidence["documents"] > 1

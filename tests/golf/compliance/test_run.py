@@ -178,9 +178,9 @@ def test_a_check_that_breaks_down_says_so(data: Path, tmp_path: Path) -> None:
 def test_the_command_tells_by_its_exit_code(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a failed point ends with success, or JSON that is not one object."""
     assert main(["check", str(run), "--quick", "--json", "--out", str(tmp_path / "check.json")]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == read_json(tmp_path / "check.json")
-    smoked = told["points"][1]
+    values = json.loads(capsys.readouterr().out)
+    assert values == read_json(tmp_path / "check.json")
+    smoked = values["points"][1]
     assert (smoked["state"], smoked["evidence"]["layers"]) == (PASSED, 2)
     assert smoked["evidence"]["code_bytes"] == code_bytes(CONFIG)
     folder = shutil.copytree(run, tmp_path / "run")

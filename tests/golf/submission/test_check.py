@@ -26,11 +26,11 @@ def rows(study: StudyRecord, folder: Path, dataset: Dataset) -> list[PointResult
 def test_a_true_study_passes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: an honest study is accused; a point is not applied to all seeds."""
     assert main(["check", str(made.folder), "--data", str(made.data), "--quick", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["failed"] == 0
-    passed = {row["point"] for row in told["points"] if row["state"] == "passed"}
+    check = json.loads(capsys.readouterr().out)
+    assert check["failed"] == 0
+    passed = {row["point"] for row in check["points"] if row["state"] == "passed"}
     assert passed >= {2, 3, 4, 5, 7, 10, 11, 15, 16, 17, 18, 19, 20, 22, 23, 25}
-    assert set(told["points"][2]["evidence"]["model_bytes"]) == {"seed 1", "seed 2", "seed 3"}
+    assert set(check["points"][2]["evidence"]["model_bytes"]) == {"seed 1", "seed 2", "seed 3"}
 
 
 def better(run: SeedRecord) -> SeedRecord:
@@ -44,9 +44,9 @@ def test_one_false_seed_is_named(made: Made) -> None:
     """Fault: two true seeds hide a false one."""
     study, dataset = read_study(made.folder), open_dataset(made.data)
     false = replace(study, seeds=(study.seeds[0], better(study.seeds[1]), study.seeds[2]))
-    found = rows(false, made.folder, dataset)
-    assert failures(found) == [23]
-    assert found[22].why.startswith("seed 2:")
+    results = rows(false, made.folder, dataset)
+    assert failures(results) == [23]
+    assert results[22].why.startswith("seed 2:")
 
 
 def test_other_code_and_missing_seeds_are_found(made: Made) -> None:

@@ -25,7 +25,7 @@ from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import SEEDS, Made
 
 WHO = ["--author", "A. Example", "--github-id", "a-example", "--name", "Tiny model", "--date", "2026-01-02"]
-PLACE = "track_non_record_16mb/2026-01-02_Tiny_model"
+FOLDER = "track_non_record_16mb/2026-01-02_Tiny_model"
 ALONE = """
 import importlib.util, runpy, sys
 sys.path.append({packages!r})  # as the environment has it, but without what a .pth file adds: the project
@@ -41,7 +41,7 @@ def record(eligible: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record folder as the command writes it."""
     out = tmp_path_factory.mktemp("records")
     assert main(["submit", str(eligible), *WHO, "--out", str(out)]) == 0
-    return out / PLACE
+    return out / FOLDER
 
 
 def submit(study: Path, out: Path, *options: str) -> int:
@@ -87,15 +87,15 @@ def test_the_file_alone_gives_the_studys_numbers(made: Made, record: Path, tmp_p
     assert run.artifact is not None
     out = tmp_path / "out" / "again"
     assert (out / "artifact.golf").read_bytes() == (made.folder / run.artifact.name).read_bytes()
-    kept = json.loads((out / "record.json").read_text())
-    for rung, theirs in zip(run.ladder, kept["ladder"], strict=True):
+    record_json = json.loads((out / "record.json").read_text())
+    for rung, theirs in zip(run.ladder, record_json["ladder"], strict=True):
         assert (rung.name, rung.bpb, rung.nats_per_token) == (theirs["name"], theirs["bpb"], theirs["nats_per_token"])
         assert not rung.chunks or [list(chunk) for chunk in rung.chunks] == theirs["chunks"]
-    told, log = (tmp_path / "logs" / "again.txt").read_text(), (record / "train_seed2.log").read_text()
-    assert set(told.splitlines()) <= set(done.stdout.splitlines())
-    unread, *mine = comparable(told)
+    message, log = (tmp_path / "logs" / "again.txt").read_text(), (record / "train_seed2.log").read_text()
+    assert set(message.splitlines()) <= set(done.stdout.splitlines())
+    unread, *own = comparable(message)
     assert unread.startswith("not read: MAX_WALLCLOCK_SECONDS=600;")
-    assert mine == comparable(log)
+    assert own == comparable(log)
 
 
 FORMS = {
@@ -142,7 +142,7 @@ def test_logs_are_those_that_the_runs_wrote(
     assert submit(study, tmp_path / "out") == 2
     assert "seed 1: the study does not say its log" in capsys.readouterr().err
     assert submit(study, tmp_path / "out", "--draft") == 0
-    assert not (tmp_path / "out" / PLACE / "train_seed1.log").exists()
+    assert not (tmp_path / "out" / FOLDER / "train_seed1.log").exists()
 
 
 def test_everything_in_the_folder_agrees(made: Made, record: Path) -> None:
@@ -189,10 +189,10 @@ def test_a_folder_is_never_overwritten_or_left_half(eligible: Path, record: Path
     assert submit(eligible, record.parents[1], "--force") == 0
     assert {path.name: hash_file(path) for path in record.iterdir()} == before
     assert submit(eligible, tmp_path / "a", "--with-artifacts") == 0
-    assert hash_file(tmp_path / "a" / PLACE / "artifact_seed1.golf") == hash_file(eligible / "artifact_seed1.golf")
+    assert hash_file(tmp_path / "a" / FOLDER / "artifact_seed1.golf") == hash_file(eligible / "artifact_seed1.golf")
     (tmp_path / "file").write_text("in the way")
     assert submit(eligible, tmp_path / "file") == 2
-    for folder in (record.parent, (tmp_path / "a" / PLACE).parent):
+    for folder in (record.parent, (tmp_path / "a" / FOLDER).parent):
         assert [path.name for path in folder.iterdir()] == [record.name]
 
 
@@ -219,21 +219,21 @@ FAULTS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("act", "told"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
+@pytest.mark.parametrize(("act", "message"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
 def test_a_fault_allows_a_draft_only(
-    act: Callable[[dict[str, Any]], object], told: str, changed: Any, tmp_path: Path, capsys: Any
+    act: Callable[[dict[str, Any]], object], message: str, changed: Any, tmp_path: Path, capsys: Any
 ) -> None:
     """Fault: a study that the rules forbid becomes a record, or a draft that does not say what it is."""
     study = changed(act)
     assert submit(study, tmp_path / "out") == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert submit(study, tmp_path / "out", "--draft") == 0
-    folder = tmp_path / "out" / PLACE
+    folder = tmp_path / "out" / FOLDER
     assert "DRAFT" in (folder / "README.md").read_text()
     values = json.loads((folder / "submission.json").read_text())
     assert values["draft"]
-    assert any(told in fault for fault in values["faults"])
+    assert any(message in fault for fault in values["faults"])
 
 
 def test_both_caps_count(eligible: Path) -> None:
@@ -261,8 +261,8 @@ def test_the_competitions_text_is_known_by_its_size(eligible: Path) -> None:
         (SP1024_TOKENS - 1, SP1024_BYTES, "mine", False),
         (None, None, "fineweb10B_sp1024", False),
     ):
-        told = replace(study.data, name=name, validation_tokens=tokens, validation_bytes=size)
-        assert (faults_of(replace(small, data=told), NON_RECORD, ()) == ()) is right, (tokens, size, name)
+        message = replace(study.data, name=name, validation_tokens=tokens, validation_bytes=size)
+        assert (faults_of(replace(small, data=message), NON_RECORD, ()) == ()) is right, (tokens, size, name)
 
 
 def test_odd_names_stay_text(eligible: Path, tmp_path: Path) -> None:
@@ -294,11 +294,11 @@ def test_a_failed_seed_stays_in_the_folder(changed: Any, tmp_path: Path, capsys:
     """Fault: a seed without a result is dropped from the table, or two seeds pass for a result."""
     study = changed(last_failed)
     assert submit(study, tmp_path / "out") == 2
-    told = capsys.readouterr().err
-    assert "diverged at step 3" in told
-    assert "results of 2 seeds" in told
+    message = capsys.readouterr().err
+    assert "diverged at step 3" in message
+    assert "results of 2 seeds" in message
     assert submit(study, tmp_path / "out", "--draft") == 0
-    folder = tmp_path / "out" / PLACE
+    folder = tmp_path / "out" / FOLDER
     assert "diverged at step 3" in (folder / "README.md").read_text()
     assert not (folder / "train_seed3.log").exists()
     assert json.loads((folder / "submission.json").read_text())["seed_results"]["3"]["status"] == "failed"
@@ -309,9 +309,9 @@ def test_other_code_is_refused_even_for_a_draft(changed: Any, tmp_path: Path, ca
     for other in ({"code_sha256": "0" * 64}, {"code_sha256": None, "code_bytes": 61_500}):
         study = changed(lambda values, other=other: seed_of(values, **other))
         assert submit(study, tmp_path / "out", "--draft") == 2
-        told = capsys.readouterr().err
-        assert ("0" * 64 in told) or ("61500" in told)
-        assert len(re.findall("[0-9a-f]{64}", told)) >= 1
+        message = capsys.readouterr().err
+        assert ("0" * 64 in message) or ("61500" in message)
+        assert len(re.findall("[0-9a-f]{64}", message)) >= 1
         assert not (tmp_path / "out").exists()
 
 
@@ -319,10 +319,10 @@ def test_the_record_track_has_a_clock_and_a_machine(changed: Any, tmp_path: Path
     """Fault: a run of other hardware, or of more than 600 s, goes to the record track."""
     study = changed(lambda values: seed_of(values, train_seconds=600.1, cold=False))
     assert submit(study, tmp_path / "out", "--track", "record") == 2
-    told = capsys.readouterr().err
-    assert "seed 1 takes 600.1 s for training" in told
-    assert "8 x H100" in told
-    assert "seed 1 took results from the store" in told
+    message = capsys.readouterr().err
+    assert "seed 1 takes 600.1 s for training" in message
+    assert "8 x H100" in message
+    assert "seed 1 took results from the store" in message
     assert submit(study, tmp_path / "out") == 0
 
 
@@ -332,7 +332,7 @@ def test_checks_of_the_study_are_shown(changed: Any, tmp_path: Path) -> None:
     check = CheckResult(passed=20, remarks=0, failed=1, not_applicable=4, points=(point,))
     study = changed(lambda values: seed_of(values, check=check_to_plain(check)))
     assert submit(study, tmp_path / "out", "--draft") == 0
-    readme = (tmp_path / "out" / PLACE / "README.md").read_text()
+    readme = (tmp_path / "out" / FOLDER / "README.md").read_text()
     assert "7 \\| scores changed" in readme
     assert "flipped=12" in readme
     assert "| 1 | 20 | 0 | 1 | 4 |" in readme

@@ -20,12 +20,12 @@ def read(escaped: str) -> str:
 @settings(max_examples=200, deadline=None)
 def test_a_text_stays_itself_on_one_line(text: str) -> None:
     """Fault: a name becomes markup or HTML, breaks a table's row, or is shown as something else."""
-    found = plain(text)
-    assert read(found) == one_line(text)
-    bare = re.sub(r"\\.", "", found)
+    escaped = plain(text)
+    assert read(escaped) == one_line(text)
+    bare = re.sub(r"\\.", "", escaped)
     assert not set("|`*_[]<>#~!\\$@").intersection(bare)
-    assert "\n" not in found
-    assert "\u202e" not in found
+    assert "\n" not in escaped
+    assert "\u202e" not in escaped
 
 
 @given(TEXTS)

@@ -85,8 +85,8 @@ def test_no_figure_stands_twice(submission: Submission) -> None:
     assert judged.bpb is not None
     assert judged.nats is not None
     means = [measured(mean).partition(" ")[0] for mean in (judged.bpb, judged.nats)]
-    for told in (*means, *(f"{run.last.bpb:.4f}" for run in submission.study.done)):
-        assert len(re.findall(rf"(?<![\d.]){re.escape(told)}(?!\d)", text)) == 1, told
+    for figure in (*means, *(f"{run.last.bpb:.4f}" for run in submission.study.done)):
+        assert len(re.findall(rf"(?<![\d.]){re.escape(figure)}(?!\d)", text)) == 1, figure
 
 
 @pytest.mark.parametrize(

@@ -34,15 +34,15 @@ WRONG: tuple[Any, ...] = ({"x": []}, [{}], -1e400)
 """Values of kinds that no field has."""
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every place in the object, of lists the first item only."""
     if path:
         yield path
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from places(inner, (*path, name))
+            yield from paths(inner, (*path, name))
     elif isinstance(value, list) and value:
-        yield from places(value[0], (*path, 0))
+        yield from paths(value[0], (*path, 0))
 
 
 def put(values: Any, path: tuple[Any, ...], value: Any) -> None:
@@ -57,7 +57,7 @@ def test_nothing_wrong_is_read_silently(changed: Callable[..., Path]) -> None:
     folder = changed(lambda values: None)
     file = folder / "study.json"
     text = file.read_text()
-    for path in places(json.loads(text)):
+    for path in paths(json.loads(text)):
         if (path[0] == "config" and len(path) > 2) or "evidence" in path or path[-1] in ("curves", "checkpoints"):
             continue  # the configuration has its own tests; evidence may be anything; curves may have any names
         for wrong in WRONG:
@@ -88,8 +88,8 @@ def test_figures_that_disagree_are_refused(changed: Callable[..., Path]) -> None
         ("which this version reads", lambda v: v.update(format=99)),
         ("did you mean", lambda v: v["config"]["model"].update(num_layer=3)),
     ]
-    for told, act in edits:
-        with pytest.raises(ValueError, match=told):
+    for message, act in edits:
+        with pytest.raises(ValueError, match=message):
             read_study(changed(act))
 
 
@@ -97,10 +97,10 @@ def test_an_artifact_of_other_bytes_is_refused(made: Made, tmp_path: Path) -> No
     """Fault: an artifact that was replaced, cut or swapped goes with the study's numbers."""
     folder = Path(shutil.copytree(made.folder, tmp_path / "study"))
     whole = (folder / "artifact_seed1.golf").read_bytes()
-    for data, told in ((whole[:-1], "the size of"), (whole[:-1] + b"x", "which has changed")):
+    for data, message in ((whole[:-1], "the size of"), (whole[:-1] + b"x", "which has changed")):
         (folder / "artifact_seed1.golf").unlink()
         (folder / "artifact_seed1.golf").write_bytes(data)
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             read_study(folder)
     (folder / "artifact_seed1.golf").unlink()
     with pytest.raises(ValueError, match=r"beside study\.json"):

@@ -164,7 +164,7 @@ def whole(root: Path, runs: tuple[Run, ...] = RUNS, **changed: Any) -> Path:
     return make(root, claims, {f"train_seed{run.seed}.log": early_log(run) for run in runs})
 
 
-def found(folder: Path, **arguments: Any) -> dict[int, PointResult]:
+def check(folder: Path, **arguments: Any) -> dict[int, PointResult]:
     """The findings by point; each has a row and can be told."""
     rows = rows_of(check_folder(folder, **arguments))
     json.dumps(check_to_plain(summary_of(rows)), allow_nan=False)
@@ -173,9 +173,9 @@ def found(folder: Path, **arguments: Any) -> dict[int, PointResult]:
     return {row.point: row for row in rows}
 
 
-def failed(folder: Path, **arguments: Any) -> list[int]:
+def failing(folder: Path, **arguments: Any) -> list[int]:
     """The points that fail."""
-    return failures(found(folder, **arguments).values())
+    return failures(check(folder, **arguments).values())
 
 
 Change = Callable[[Path], object]

@@ -20,11 +20,11 @@ from tests.golf.submission.record_folder.made import (
     RUNS,
     Change,
     Run,
+    check,
     early_log,
     edit,
-    failed,
+    failing,
     fields,
-    found,
     late_log,
     make,
     runs,
@@ -41,7 +41,7 @@ SP8192 = 0.6931471805599453 * 151_080_891 / 40_540_418
 
 def test_a_whole_folder_passes(tmp_path: Path) -> None:
     """Fault: a form that is in use is misread, so that a right folder fails."""
-    rows = found(whole(tmp_path), previous_nats=[1.93, 1.931, 1.929])
+    rows = check(whole(tmp_path), previous_nats=[1.93, 1.931, 1.929])
     assert failures(rows.values()) == []
     assert [point for point, row in rows.items() if row.state == PASSED] == [1, 2, 3, 5, 6, 7, 8, 9, 10, 13, 24, 25]
     assert rows[6].evidence["result"] == "final_int6_sliding_window_exact"
@@ -64,7 +64,7 @@ def late(root: Path, runs: tuple[Run, ...], **changed: Any) -> Path:
 
 def test_the_late_form_passes(tmp_path: Path) -> None:
     """Fault: spaces after colons, commas in numbers, one setting a line or sizes without the code are misread."""
-    rows = found(late(tmp_path, RUNS), previous_bpb=[1.1301, 1.1302, 1.1299])
+    rows = check(late(tmp_path, RUNS), previous_bpb=[1.1301, 1.1302, 1.1299])
     assert failures(rows.values()) == []
     assert rows[2].evidence["code_packed"] is True
     assert rows[3].evidence["bytes_counted"]["42"] == rows[3].evidence["bytes_stated"]["42"]
@@ -103,7 +103,7 @@ def test_our_own_logs_pass(tmp_path: Path) -> None:
     """Fault: what this project submits is not read by its own check, or the seed passes for another configuration."""
     right, other = (hashlib.sha256(text.encode()).hexdigest() for text in (CODE, CODE + "#"))
     folder = make(tmp_path, whole_claims(), {f"train_seed{run.seed}.log": own_log(run, right) for run in RUNS})
-    rows = found(folder)
+    rows = check(folder)
     assert failures(rows.values()) == []
     assert rows[5].evidence["logs_with_hash_or_code"] == 3
     assert rows[8].evidence["train_seconds"]["42"] == 599.1
@@ -111,9 +111,9 @@ def test_our_own_logs_pass(tmp_path: Path) -> None:
     assert rows[7].evidence["settings_compared"] >= 8
     log = folder / "train_seed42.log"
     log.write_text(own_log(RUNS[0], other))
-    assert failed(folder) == [5, 7]
+    assert failing(folder) == [5, 7]
     log.write_text(own_log(RUNS[0], right).replace('"warmdown_start": 30', '"warmdown_start": 40'))
-    assert failed(folder) == [7]
+    assert failing(folder) == [7]
 
 
 EACH = {run.seed: run for run in RUNS}
@@ -186,7 +186,7 @@ def test_a_fault_fails_its_points_and_no_others(tmp_path: Path, fault: str) -> N
     change, points = FAULTS[fault]
     folder = whole(tmp_path)
     change(folder)
-    rows = found(folder)
+    rows = check(folder)
     assert failures(rows.values()) == points, [rows[point].why for point in failures(rows.values())]
     assert all(rows[point].why for point in points)
 
@@ -239,7 +239,7 @@ def test_forms_that_are_right(tmp_path: Path, form: str) -> None:
     """Fault: a right folder fails because of its form."""
     folder = whole(tmp_path)
     ALLOWED[form](folder)
-    rows = found(folder)
+    rows = check(folder)
     assert failures(rows.values()) == [], [row.why for row in rows.values() if row.state == FAILED]
 
 
@@ -248,7 +248,7 @@ def test_the_seed_of_other_bytes_per_token_is_named(tmp_path: Path) -> None:
     folder = late(tmp_path, RUNS)
     score = "quantized_ttt val_loss:"
     edit("logs/train_s999.txt", score, f"{score}3.1 was:")(folder)
-    rows = found(folder)
+    rows = check(folder)
     assert failures(rows.values()) == [15]
     assert "999 3.99" in rows[15].why
 
@@ -258,7 +258,7 @@ def test_other_code_in_a_log_is_seen(tmp_path: Path) -> None:
     folder = whole(tmp_path)
     for path in folder.glob("*.log"):
         path.write_text(f"{CODE.replace('zlib', 'lzma')}\n{'=' * 100}\n{path.read_text()}")
-    assert failed(folder) == [5]
+    assert failing(folder) == [5]
 
 
 def test_code_in_other_files_counts(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_code_in_other_files_counts(tmp_path: Path) -> None:
     (folder / "deeper").mkdir()
     (folder / "deeper" / "part.py").write_text("x = 1\n" * 50_000)
     (folder / "unused.py").write_text("y = 1\n")
-    rows = found(folder)
+    rows = check(folder)
     shipped = len("import extra\n") + len("import deeper.part\n") + 300_000
     assert rows[3].evidence["code_bytes_shipped"] == shipped
     assert failures(rows.values()) == [3]
@@ -280,15 +280,15 @@ def test_the_track_decides_what_is_judged(tmp_path: Path) -> None:
     folder = whole(tmp_path)
     slow = runs(*(replace(run, train_ms=6_000_000, eval_ms=900_000, world=1) for run in RUNS))
     slow(folder)
-    assert failed(folder) == [8, 9, 10]
+    assert failing(folder) == [8, 9, 10]
     elsewhere = folder.rename(tmp_path / folder.name)
-    assert failed(elsewhere) == [1, 8, 9, 10]
-    assert failed(elsewhere, track="record") == [8, 9, 10]
-    rows = found(elsewhere, track="non-record")
+    assert failing(elsewhere) == [1, 8, 9, 10]
+    assert failing(elsewhere, track="record") == [8, 9, 10]
+    rows = check(elsewhere, track="non-record")
     assert failures(rows.values()) == []
     assert rows[8].evidence["train_seconds"]["42"] == 6000.0
     fields(track=None)(elsewhere)
-    assert failed(elsewhere) == [1]
+    assert failing(elsewhere) == [1]
     with pytest.raises(ValueError, match="track"):
         check_folder(elsewhere, track="fast")
     with pytest.raises(NotADirectoryError, match="README"):
@@ -302,7 +302,7 @@ def test_the_track_decides_what_is_judged(tmp_path: Path) -> None:
     assert {text: track_of(text) for text in spellings} == spellings
     for name in ("Int6_Sliding", "2026-13-45_Int6", "2026-03-25", "2026-03-25_a b"):
         elsewhere = elsewhere.rename(tmp_path / name)
-        assert 1 in failed(elsewhere, track="record")
+        assert 1 in failing(elsewhere, track="record")
 
 
 def test_a_gain_that_is_not_shown_fails(tmp_path: Path) -> None:
@@ -310,14 +310,14 @@ def test_a_gain_that_is_not_shown_fails(tmp_path: Path) -> None:
     folder = whole(tmp_path)
     nats = [run.nats for run in RUNS]
     close = [value + 0.0053 for value in nats]
-    rows = found(folder, previous_nats=close)
+    rows = check(folder, previous_nats=close)
     assert failures(rows.values()) == [24]
     assert rows[24].evidence["p_below_0.25"] is False
-    rows = found(folder, previous_nats=[sum(nats) / 3 + 0.0058])
+    rows = check(folder, previous_nats=[sum(nats) / 3 + 0.0058])
     assert (rows[24].evidence["p_below_0.01"], rows[24].evidence["p_below_0.25"]) == (False, True)
     assert rows[24].evidence["test"] == "one-sample t"
-    assert failed(folder, previous_nats=[value + 0.02 for value in nats]) == []
-    by_bpb = found(folder, previous_bpb=[run.bpb + 0.02 / run.ratio for run in RUNS])[24]
+    assert failing(folder, previous_nats=[value + 0.02 for value in nats]) == []
+    by_bpb = check(folder, previous_bpb=[run.bpb + 0.02 / run.ratio for run in RUNS])[24]
     assert by_bpb.evidence["gain_nats"] == pytest.approx(0.02)
 
 
@@ -327,14 +327,14 @@ def test_an_artifact_of_ours_is_read_back(tmp_path: Path, tiny: RunConfig) -> No
     folder = whole(tmp_path, tuple(replace(run, model_bytes=len(data)) for run in RUNS))
     path = folder / "artifact_seed42.golf"
     path.write_bytes(data)
-    rows = found(folder)
+    rows = check(folder)
     assert failures(rows.values()) == []
     assert rows[4].evidence["parameters"] == sum(parameter.numel() for parameter in GEPA(tiny.model).parameters())
     path.write_bytes(data[:-1])
-    assert failed(folder) == [4]
+    assert failing(folder) == [4]
     edit("train_seed", str(len(data)), str(len(data) + 1))(folder)
     path.write_bytes(data)
-    assert 4 in failed(folder)
+    assert 4 in failing(folder)
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from golf.compliance.points import failures, table_lines
 from golf.submission.record_folder import contents
-from tests.golf.submission.record_folder.made import Change, a_folder_for, edit, fields, found, linked, whole
+from tests.golf.submission.record_folder.made import Change, a_folder_for, check, edit, fields, linked, whole
 
 DEEP = "[" * 100_000
 HOSTILE: dict[str, Change] = {
@@ -61,10 +61,10 @@ def test_hostile_folders_end_in_findings(tmp_path: Path, kind: str) -> None:
     folder = whole(tmp_path)
     HOSTILE[kind](folder)
     started = time.monotonic()
-    rows = found(folder, previous_nats=[1.9, 1.91])
+    rows = check(folder, previous_nats=[1.9, 1.91])
     assert time.monotonic() - started < 10
-    told = "\n".join(table_lines(list(rows.values())))
-    assert "\x1b" not in told
+    text = "\n".join(table_lines(list(rows.values())))
+    assert "\x1b" not in text
     assert failures(rows.values()), "no fault was seen"
 
 
@@ -74,12 +74,12 @@ def test_very_much_is_not_all_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(contents, "_MOST_ENTRIES", 20)
     folder = whole(tmp_path)
     (folder / "z.log").write_bytes(b"\n" * 60_000)
-    rows = found(folder)
+    rows = check(folder)
     assert "60,000" in rows[2].why
     assert failures(rows.values()) == [2]
     for number in range(30):
         (folder / f"z{number}.log").write_text("")
-    rows = found(folder)
+    rows = check(folder)
     assert rows[2].evidence["files"] == 20
     assert failures(rows.values()) == [2]
 
@@ -92,15 +92,15 @@ def test_very_much_is_not_all_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_damage_never_raises(tmp_path: Path, name: str, cut: tuple[float, float], put: bytes) -> None:
     """Fault: an exception from a file that was cut, joined or changed anywhere."""
-    place = tmp_path / "2026-01-02_damaged"
-    source = whole(tmp_path) if not place.exists() else place
-    if source is not place:
-        source.rename(place)
-        (place / "requirements.txt").write_text("torch\n")
-    kept = (place / name).read_bytes()
-    begin, end = sorted(int(part * len(kept)) for part in cut)
-    (place / name).write_bytes(kept[:begin] + put + kept[end:])
+    folder_path = tmp_path / "2026-01-02_damaged"
+    source = whole(tmp_path) if not folder_path.exists() else folder_path
+    if source is not folder_path:
+        source.rename(folder_path)
+        (folder_path / "requirements.txt").write_text("torch\n")
+    original = (folder_path / name).read_bytes()
+    begin, end = sorted(int(part * len(original)) for part in cut)
+    (folder_path / name).write_bytes(original[:begin] + put + original[end:])
     try:
-        found(place)
+        check(folder_path)
     finally:
-        (place / name).write_bytes(kept)
+        (folder_path / name).write_bytes(original)

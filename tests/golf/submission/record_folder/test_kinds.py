@@ -25,10 +25,10 @@ from tests.golf.submission.record_folder.made import (
     RUNS,
     Change,
     Run,
+    check,
     early_log,
     edit,
     fields,
-    found,
     make,
     runs,
     whole,
@@ -589,7 +589,7 @@ def test_a_kind_of_folder(tmp_path: Path, name: str) -> None:
     """Fault: a form that is in use is misread, or a fault of this kind is not seen, or blamed on something else."""
     kind, folder = KINDS[name], whole(tmp_path)
     kind.change(folder)
-    rows = found(folder)
+    rows = check(folder)
     causes = [(row.point, str(cause)) for row in rows.values() for cause in row.causes]
     assert tuple(point for point, row in rows.items() if row.state == FAILED) == kind.fails, causes
     assert tuple(point for point, row in rows.items() if row.state == REMARK) == kind.remarks, causes
@@ -626,9 +626,9 @@ def test_the_non_record_track_asks_for_less(tmp_path: Path, name: str) -> None:
     folder = whole(tmp_path)
     change(folder)
     fields(track="non-record-unlimited")(folder)
-    place = folder.parent.with_name("track_non_record_16mb") / folder.name
-    place.parent.mkdir()
-    rows = found(folder.rename(place))
+    folder_path = folder.parent.with_name("track_non_record_16mb") / folder.name
+    folder_path.parent.mkdir()
+    rows = check(folder.rename(folder_path))
     assert tuple(point for point, row in rows.items() if row.state == FAILED) == fails, [
         row.why for row in rows.values()
     ]
@@ -639,12 +639,12 @@ def test_only_logs_are_a_folder_too(tmp_path: Path) -> None:
     folder = make(tmp_path, whole_claims(), {f"run_{run.seed}.txt": early_log(run) for run in RUNS})
     for name in ("submission.json", "train_gpt.py", "README.md"):
         (folder / name).unlink()
-    rows = found(folder)
+    rows = check(folder)
     assert [point for point, row in rows.items() if row.state == FAILED] == [2, 5, 10]
     assert len(rows[2].causes) == 3
     for path in folder.iterdir():
         path.unlink()
-    assert [point for point, row in found(folder).items() if row.state == FAILED] == [2, 3, 7, 10]
+    assert [point for point, row in check(folder).items() if row.state == FAILED] == [2, 3, 7, 10]
 
 
 def test_p_values_are_read() -> None:
