@@ -34,8 +34,8 @@ _UNREADABLE = (
 )
 """Exceptions that torch.load raises on damaged files with weights_only."""
 _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
-    (re.compile(begin, re.DOTALL | re.IGNORECASE), told)
-    for begin, told in (
+    (re.compile(begin, re.DOTALL | re.IGNORECASE), description)
+    for begin, description in (
         (
             rb"version https://git-lfs",
             "a Git LFS pointer, not the file that it stands for: fetch that with git lfs pull",

@@ -30,9 +30,9 @@ class TrainState:
         self.step = 0
         sizes = [p.numel() for p in self.parameters.values()]
         self.summed = torch.zeros(sum(sizes) + 2, device=group.device)
-        """Every gradient, the loss and the notices: one buffer, so that one sum over the ranks reduces all."""
+        """Every gradient, the loss and the preemptions in one buffer, so that one sum over the ranks reduces all."""
         self.reduced, self.preempted = self.summed[:-1], self.summed[-1]
-        """The gradients and, last, the loss; how many ranks were told to stop."""
+        """The gradients and, last, the loss; how many ranks are to end."""
         views = zip(self.parameters.values(), self.reduced[:-1].split(sizes), strict=True)
         self.gradients = [view.view(parameter.shape) for parameter, view in views]
         for parameter, gradient in zip(self.parameters.values(), self.gradients, strict=True):

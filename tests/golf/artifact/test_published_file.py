@@ -161,10 +161,10 @@ def test_other_files_are_named_and_never_loaded_unsafely(
     kind: str, packer: Callable[[bytes], bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: PyTorch's advice to switch its protection off reaches the user, in the message or as its cause."""
-    make, told = OTHERS[kind]
+    make, message = OTHERS[kind]
     path = tmp_path / "final_model.int6.ptz"
     path.write_bytes(packer(make()))
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         read_published(path)
     whole = "".join(traceback.format_exception(caught.value))
     assert main(["import", str(path)]) == 2

@@ -1,4 +1,4 @@
-"""Rungs that are killed or told to end: what was scored is not lost, and nothing of the bits changes."""
+"""Rungs that are killed or preempted: what was scored is not lost, and no bit changes."""
 
 import subprocess
 import sys
@@ -92,7 +92,7 @@ def copy_of(run: StageContext, path: Path) -> StageContext:
 
 
 def at_call(number: int) -> Callable[[], bool]:
-    """A notice that comes with the call of that number."""
+    """Returns a preemption check that is true from the call of that number on."""
     calls = iter(range(1, 10_000))
     return lambda: next(calls) >= number
 

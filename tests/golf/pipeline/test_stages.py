@@ -149,7 +149,7 @@ def test_a_border_in_the_last_window_costs_no_results(dataset: Dataset, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"ttt.lr": 1e30}, r"ttt, chunk 1: loss nan; lower ttt\.lr"),
         ({"optimizer.scalar_lr": 1e20, "schedule.steps": 1}, "pack, .* beyond float16; lower the learning rates"),
@@ -160,10 +160,10 @@ def test_a_border_in_the_last_window_costs_no_results(dataset: Dataset, tmp_path
         ),
     ],
 )
-def test_what_diverges_says_where(dataset: Dataset, tmp_path: Path, changes: dict[str, float], told: str) -> None:
+def test_what_diverges_says_where(dataset: Dataset, tmp_path: Path, changes: dict[str, float], message: str) -> None:
     """Fault: "Out of range float values are not JSON compliant", or NaN in a file that is read as a result."""
     config = override_all(CONFIG, {"validate_every": None, "schedule.warmdown_start": 0, **changes})
-    with pytest.raises(Diverged, match=told):
+    with pytest.raises(Diverged, match=message):
         run_stages(run_in(tmp_path, dataset, config), b"")
     for path in tmp_path.glob("*.json"):
         assert not re.search("NaN|Infinity", path.read_text()), path

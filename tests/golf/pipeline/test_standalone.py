@@ -67,19 +67,19 @@ def test_the_environment_and_what_wins_over_it(place: Path, tiny: RunConfig, mon
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         ([], "no shards *_val_*.bin in data/datasets/fineweb10B_sp300, no tokenizer"),
         ([f"data/{SHARDS}"], "fineweb_300_bpe.model: give --data and --tokenizer, or DATA_PATH and TOKENIZER_PATH"),
         ([f"data/{TOKENIZER}"], "no shards *_val_*.bin in data/datasets/fineweb10B_sp300: give"),
     ],
 )
-def test_what_is_not_there_is_named(place: Path, tiny: RunConfig, files: list[str], told: str) -> None:
+def test_what_is_not_there_is_named(place: Path, tiny: RunConfig, files: list[str], message: str) -> None:
     """Fault: a traceback from the middle of the program, or a remedy that needs the project."""
     touch(place / "other", *(place / name for name in files))
     with pytest.raises(SystemExit) as ended:
         read_options(tiny)
-    assert told in str(ended.value.code)
+    assert message in str(ended.value.code)
     assert "golf" not in str(ended.value.code).replace(str(place), "")
 
 

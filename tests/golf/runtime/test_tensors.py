@@ -177,13 +177,13 @@ def test_mutated_files_end_in_an_error_of_input(tmp_path_factory: pytest.TempPat
         if not content:
             break
     path.write_bytes(content)
-    told = ""
+    message = ""
     try:
         tensors = read_tensors(path)
     except ValueError as error:
-        told = str(error)
-    if told:
-        assert str(path) in told
+        message = str(error)
+    if message:
+        assert str(path) in message
     else:
         header = int.from_bytes(content[:8], "little")
         assert sum(tensor.nbytes for tensor in tensors.values()) == len(content) - 8 - header

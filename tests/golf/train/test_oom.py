@@ -56,9 +56,9 @@ def limited(tokens_per_step: int) -> str:
 
 def test_the_largest_step_that_fits_is_named() -> None:
     """Fault: a bare allocator's error; a batch that does not fit either, or is far from the largest."""
-    told = limited(8 * 16 * 2**12)
-    assert "4096 sequences of 16 tokens (batch.tokens_per_step 524288)" in told
-    named = re.search(r"at most (\d+)", told)
+    message = limited(8 * 16 * 2**12)
+    assert "4096 sequences of 16 tokens (batch.tokens_per_step 524288)" in message
+    named = re.search(r"at most (\d+)", message)
     assert named is not None
     assert int(named[1]) % 128 == 0
     assert limited(int(named[1])) == "fits"

@@ -21,7 +21,7 @@ from golf.train.run_log import LogFile, has_log_line, step_line
 
 
 def at_call(number: int) -> Callable[[], bool]:
-    """A notice that comes with the call of that number."""
+    """Returns a preemption check that is true at the call of that number."""
     calls = itertools.count(1)
     return lambda: next(calls) == number
 
@@ -50,7 +50,7 @@ def test_kept_results_give_the_same_log(tiny: RunConfig, data: Path, tmp_path: P
 
 
 def test_a_run_that_was_stopped_has_one_log(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
-    """Fault: steps are told twice or never, seconds begin anew, or nothing says that the run was interrupted."""
+    """Fault: steps are logged twice or never, seconds begin anew, or nothing says that the run was interrupted."""
     run = StageContext(config=tiny, dataset=open_dataset(data), directory=RunDirectory(tmp_path / "run"))
     stops = 0
     while not run.directory.file("train.json").exists():
@@ -71,7 +71,7 @@ def test_a_run_that_was_stopped_has_one_log(tiny: RunConfig, data: Path, tmp_pat
 
 
 def test_what_another_training_began_has_the_length_of_this_one(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
-    """Fault: lines behind the saved state are told twice, or those before it name another number of steps."""
+    """Fault: lines after the saved state are logged twice, or those before it name another number of steps."""
     run = StageContext(config=tiny, dataset=open_dataset(data), directory=RunDirectory(tmp_path / "run"))
     kept = tmp_path / "kept"
     train_stage(run, snapshots={2: kept})
@@ -86,12 +86,12 @@ def test_what_another_training_began_has_the_length_of_this_one(tiny: RunConfig,
     assert "9.0000" not in "\n".join(result.log)
 
 
-def test_long_runs_tell_some_steps() -> None:
+def test_long_runs_log_some_steps() -> None:
     """Fault: a log of a line a step for millions of steps, or none of the last."""
-    told = [step for step in range(1, 7001) if has_log_line(step, 7000)]
-    assert told[:11] == [*range(1, 11), 14]
-    assert told[-1] == 7000
-    assert len(told) < 520
+    logged = [step for step in range(1, 7001) if has_log_line(step, 7000)]
+    assert logged[:11] == [*range(1, 11), 14]
+    assert logged[-1] == 7000
+    assert len(logged) < 520
     assert all(has_log_line(step, 200) for step in range(1, 201))
 
 

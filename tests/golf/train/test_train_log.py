@@ -1,4 +1,4 @@
-"""Trainings that are told to end, alone and on two ranks: the state is saved, and going on changes no bit."""
+"""Preempted trainings, alone and on two ranks: the state is saved, and continuing changes no bit."""
 
 import os
 import signal
@@ -36,39 +36,39 @@ def run_in(path: Path, dataset: Dataset, group: ProcessGroup) -> StageContext:
 
 
 def at_call(number: int) -> Callable[[], bool]:
-    """A notice that comes with the call of that number."""
+    """Returns a preemption check that is true at the call of that number."""
     calls = iter(range(1, 10_000))
     return lambda: next(calls) == number
 
 
-def test_wherever_a_notice_comes_nothing_is_lost(data: Path, tmp_path: Path) -> None:
-    """Fault: a step, a validation or a kept state that a stop at this very place loses or makes twice."""
+def test_a_preemption_at_any_step_loses_nothing(data: Path, tmp_path: Path) -> None:
+    """Fault: a step, a validation or a snapshot that a stop at this very point loses or makes twice."""
     dataset, keep = open_dataset(data), {4: tmp_path / "kept"}
     run = run_in(tmp_path / "told", dataset, ProcessGroup())
-    calm, told = RunDirectory(tmp_path / "calm"), run.directory
+    calm, preempted = RunDirectory(tmp_path / "calm"), run.directory
     train_stage(replace(run, directory=calm), snapshots={4: tmp_path / "calm-kept"})
     stops: list[str] = []
-    while not told.file("train.json").exists():
+    while not preempted.file("train.json").exists():
         try:
             train_stage(run, Hooks(preemption=at_call(len(stops) + 1)), snapshots=keep)
         except Preempted as stop:
             stops.append(str(stop))
     assert sum("after 4 steps" in stop for stop in stops) > 1, "within the validation, at one chunk after the other"
     for name in WEIGHTS:
-        assert told.file(name).read_bytes() == calm.file(name).read_bytes()
+        assert preempted.file(name).read_bytes() == calm.file(name).read_bytes()
     tensors, plain = read_stored(tmp_path / "kept" / STATE)
     wanted = read_stored(tmp_path / "calm-kept" / STATE)
     assert plain == wanted[1]
     assert all(tensors[name].equal(tensor) for name, tensor in wanted[0].items())
-    for place in (told.path, tmp_path / "kept"):
-        curves = read_json(place / "curves.json")
+    for directory in (preempted.path, tmp_path / "kept"):
+        curves = read_json(directory / "curves.json")
         assert [point[0] for point in curves["train_loss"]] == list(range(len(curves["train_loss"])))
         assert [point[0] for point in curves["validation_bpb"]] == [4]
-    assert not told.file(STATE).exists()
+    assert not preempted.file(STATE).exists()
 
 
-def test_the_result_tells_what_saving_cost(data: Path, tmp_path: Path) -> None:
-    """Fault: saves that nobody counts; a state after the last step, which nobody needs."""
+def test_the_result_holds_the_cost_of_saving(data: Path, tmp_path: Path) -> None:
+    """Fault: saves that are not counted; a state after the last step, which nobody needs."""
     dataset = open_dataset(data)
     saved = train_stage(
         run_in(tmp_path / "a", dataset, ProcessGroup()), Hooks(checkpoint_policy=CheckpointPolicy(seconds=0.0))
@@ -83,14 +83,14 @@ def test_the_result_tells_what_saving_cost(data: Path, tmp_path: Path) -> None:
     assert unsaved.checkpoints == CheckpointCost()
 
 
-def run_to_the_end(run: StageContext, told: bool) -> list[object]:
-    """Train and adapt as often as it takes; the exit codes of the stops.
+def run_to_the_end(run: StageContext, preempted: bool) -> list[object]:
+    """Trains and scores, again after each stop; returns the exit codes of the stops.
 
-    Args: told: whether SIGTERM comes to the last rank alone, in the second step and in the second chunk.
+    Args: preempted: whether SIGTERM comes to the last rank alone, in the second step and in the second chunk.
     """
 
     def event(curve: str, step: int, value: float) -> None:
-        if told and run.group.rank == 1 and (curve, step) in (("train_loss", 1), ("ttt_bpb", 1)):
+        if preempted and run.group.rank == 1 and (curve, step) in (("train_loss", 1), ("ttt_bpb", 1)):
             os.kill(os.getpid(), signal.SIGTERM)
 
     codes: list[object] = []
@@ -110,24 +110,28 @@ def run_to_the_end(run: StageContext, told: bool) -> list[object]:
 def rank_main(data: Path, root: Path) -> None:
     """One rank of two."""
     with join() as group:
-        for told in (False, True):
-            codes = run_to_the_end(run_in(root / str(told), open_dataset(data), group), told)
-            (root / f"{told}{group.rank}").write_text(str(codes))
+        for preempted in (False, True):
+            codes = run_to_the_end(run_in(root / str(preempted), open_dataset(data), group), preempted)
+            (root / f"{preempted}{group.rank}").write_text(str(codes))
 
 
 def test_two_ranks_stop_together(data: Path, tmp_path: Path) -> None:
-    """Fault: ranks that wait for one that ended, or part at a notice that one alone has seen; other bits afterwards."""
+    """Fault: ranks wait for one that ended, or part at a preemption that only one has seen; other bits afterwards."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, __file__, str(data), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=ROOT, env=HERE)
     assert done.returncode == 0, done.stderr
-    codes = {(told, rank): (tmp_path / f"{told}{rank}").read_text() for told in (False, True) for rank in (0, 1)}
+    codes = {
+        (preempted, rank): (tmp_path / f"{preempted}{rank}").read_text()
+        for preempted in (False, True)
+        for rank in (0, 1)
+    }
     assert codes == {(False, 0): "[]", (False, 1): "[]", (True, 0): "[143, 143]", (True, 1): "[143, 143]"}
     assert done.stderr.count("the same command continues") == 2
     for name in WEIGHTS:
         assert (tmp_path / "True" / name).read_bytes() == (tmp_path / "False" / name).read_bytes()
-    told, calm = (read_json(tmp_path / name / "ttt.json")["result"]["chunks"] for name in ("True", "False"))
-    assert told == calm
+    preempted, calm = (read_json(tmp_path / name / "ttt.json")["result"]["chunks"] for name in ("True", "False"))
+    assert preempted == calm
 
 
 if __name__ == "__main__":
