@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t, ttest_ind
 
@@ -21,6 +21,7 @@ def test_the_tail_is_that_of_scipy(freedom: float, statistic: float) -> None:
     assert t_tail(statistic, freedom) + t_tail(-statistic, freedom) == pytest.approx(1.0)
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES, st.floats(-0.01, 0.02))
 def test_it_is_the_test_of_seed_studies(values: list[float], previous: list[float], margin: float) -> None:
     """Fault: sides exchanged, the margin on the wrong side, other degrees of freedom."""
