@@ -2,8 +2,12 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.complete
+# Where Python may not keep its bytecode, every process that a test starts compiles the whole project again.
+export PYTHONDONTWRITEBYTECODE :=
+# The longest files first; the tests of one file, and all that share a Ray, run in one process.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
 
-.PHONY: venv sweep test check clean
+.PHONY: venv sweep test test-all check clean
 
 venv: $(STAMP)
 
@@ -21,8 +25,24 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 25
+# Types are checked beside the tests: each alone would leave a core idle.
+test: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	mkdir -p .mypy_cache
+	@began=$$(date +%s); \
+	$(BIN)/mypy >.mypy_cache/output 2>&1 & types=$$!; \
+	$(PYTEST) -m "not long"; tests=$$?; \
+	wait $$types; types=$$?; cat .mypy_cache/output; \
+	echo "make test: $$(($$(date +%s) - began)) s"; \
+	[ $$tests = 0 ] && [ $$types = 0 ]
+
+# What `make test` leaves out.
+test-all: venv
+	@began=$$(date +%s); \
+	$(PYTEST) -m long; tests=$$?; \
+	echo "make test-all: $$(($$(date +%s) - began)) s"; \
+	exit $$tests
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

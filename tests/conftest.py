@@ -21,6 +21,7 @@ from golf.config.config import (
     TTTConfig,
 )
 from golf.data.text import prepare_text
+from tests.planted_secrets import SECRETS
 from tune.cluster.ray_cluster import start_ray, stop_ray
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -86,12 +87,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """Ray with more CPUs than there are: bookkeeping only."""
-    with pytest.MonkeyPatch.context() as patch:
-        # The agent that starts jobs has one fixed port, which another Ray of this machine may have.
-        params = functools.partial(ray._private.parameter.RayParams, dashboard_agent_listen_port=0)
-        patch.setattr(ray._private.parameter, "RayParams", params)
-        start_ray(None, trial_slots=4, num_cpus=4)
-    yield
-    stop_ray()
+def cluster() -> Iterator[str]:
+    """The address of a Ray with more CPUs than there are, for bookkeeping only; its processes know secrets.
+
+    This process is connected. A command joins with `--address` and `JOINS` in its environment.
+    """
+    with pytest.MonkeyPatch.context() as token:
+        token.setenv("RAY_AUTH_TOKEN", SECRETS["RAY_AUTH_TOKEN"])
+        with pytest.MonkeyPatch.context() as patch:
+            for name, secret in SECRETS.items():
+                patch.setenv(name, secret)
+            # The agent that starts jobs has one fixed port, which another Ray of this machine may have.
+            params = functools.partial(ray._private.parameter.RayParams, dashboard_agent_listen_port=0)
+            patch.setattr(ray._private.parameter, "RayParams", params)
+            start_ray(None, trial_slots=4, num_cpus=4)
+        yield ray.get_runtime_context().gcs_address
+        stop_ray()

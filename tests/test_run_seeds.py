@@ -1,8 +1,6 @@
 """The command itself: a real study, then again; decisions, comparisons and power without running anything."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from golf.data.dataset import open_dataset
 from golf.runtime.files import write_json
 from golf.runtime.results import digest
 from golf.submission.study_file import read_study
+from tests.commands import start
 from tests.tune.made_ledger import Made, write_ledger
 from tests.tune.study.made_runs import changed, made_run, made_runs
 from tune.cli.run_seeds import main
@@ -27,19 +26,11 @@ from tune.study.preregistration import SEEDS, fixed_seeds
 from tune.study.sequential_test import NO_GAIN_ALPHA
 from tune.workloads.gepa.stages import code_digest
 
-ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
 
 
-def run(arguments: list[str]) -> tuple[int, str]:
-    """The command in a process of its own: exit code and all that it said."""
-    command = [sys.executable, str(ROOT / "run_seeds.py"), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, check=False)
-    return done.returncode, done.stdout
-
-
 def test_a_study_and_the_same_again(
-    tiny: RunConfig, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: str, tiny: RunConfig, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fault: a seed lost, run twice or shared where it must not be; a verdict of other numbers than the ledger's."""
     storage = Storage(tmp_path / "storage")
@@ -47,8 +38,9 @@ def test_a_study_and_the_same_again(
     places = ["--data", str(data), "--storage", str(storage.root)]
     arguments = [str(tmp_path / "tiny.json"), "--set", "ttt=null", "validate_every=null", "--seeds", "1", "2"]
     arguments += ["--repeat", "2", "--name", "study", "--baseline", "9.0", *places]
-    code, said = run([*arguments, "--concurrent", "2"])
-    assert code == 0, said
+    study = start("run_seeds.py", [*arguments, "--concurrent", "2", "--address", cluster])
+    said = study.communicate(timeout=500)[0]
+    assert study.returncode == 0, said
     assert "Traceback" not in said
     ledger = Ledger(storage.ledger)
     entries = {(entry.seed, entry.repeat): entry for entry in ledger.latest("study")}

@@ -2,9 +2,7 @@
 
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,28 +11,23 @@ from mlflow import MlflowClient
 from golf.config.config import RunConfig, to_plain
 from golf.data.dataset import open_dataset
 from golf.runtime.files import write_json
+from tests.commands import read_until, start
+from tests.planted_secrets import PASSWORD, QUERY, SECRETS, leaks
 from tests.tune.entries import entry_of
 from tune.cli.run_sweep import main
 from tune.records.entries import Failure, FailureKind
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.provenance import versions
-from tune.tracking.tracker import default_uri
+from tune.tracking.tracker import default_uri, sync
 from tune.workloads.gepa.space import make_trial
 from tune.workloads.gepa.stages import code_digest
 
-ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
 TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|done|infeasible| {12}a save of its state|\d+ of \d+ trials)")
 OTHER = re.compile(
     r"|state .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|in a browser: .*|stopped: .*"
 )
-
-
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """The command as a process in a group of its own."""
-    command = [sys.executable, str(ROOT / "run_sweep.py"), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -43,49 +36,54 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("storage")
 
 
-def read_until(process: subprocess.Popen[str], holds: Callable[[str], bool]) -> list[str]:
-    """Lines up to the first that `holds`."""
-    lines: list[str] = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(line.rstrip("\n"))
-        if holds(line):
-            return lines
-    raise AssertionError("\n".join(lines))
-
-
-def test_killed_interrupted_and_continued(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
-    """Fault: a finished trial lost or run again, a second MLflow run for one trial, noise on the screen."""
+def test_killed_interrupted_and_continued(
+    cluster: str, tiny: RunConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: a finished trial lost or run again, a second MLflow run for one trial, noise on the screen; a byte of a
+    secret of the environment or of MLflow's address in the storage, in MLflow or on the screen; or the shell's working
+    folder taken for a secret, so that MLflow gets no files."""
     write_json(tmp_path / "tiny.json", to_plain(tiny))
     storage = Storage(tmp_path / "storage")
     arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(storage.root), "--search", "grid"]
-    arguments += ["--space", "seed=1,2", "split=int4", "--concurrent", "1", "--no-screening"]
-    killed = start(arguments)
-    read_until(killed, lambda line: " done " in line)
+    arguments += ["--space", "seed=1,2", "split=int4", "--concurrent", "1", "--no-screening", "--address", cluster]
+    shell = SECRETS | {"PWD": str(tmp_path), "OLDPWD": str(tmp_path.parent), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    killed = start("run_sweep.py", arguments, shell)
+    output = read_until(killed, lambda line: " done " in line)
     killed.kill()
-    killed.communicate()
+    killed.communicate(timeout=60)
     [first] = Ledger(storage.ledger).latest("tiny")
 
-    interrupted = start(arguments)
-    read_until(interrupted, lambda line: " started " in line)
+    interrupted = start("run_sweep.py", arguments, shell)
+    output += read_until(interrupted, lambda line: " started " in line)
     interrupted.send_signal(signal.SIGINT)
     rest = interrupted.communicate(timeout=120)[0]
     assert interrupted.returncode == 130
     assert "the same command continues" in rest
     assert "Traceback" not in rest
 
-    last = start(arguments)
-    told, page, forecast = last.communicate(timeout=300)[0].partition("in a browser: ")
-    lines = (told + page).splitlines()
-    assert last.returncode == 0
+    with socket.socket() as taken:  # bound and deaf: nobody answers there
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://sweeper:{PASSWORD}@127.0.0.1:{taken.getsockname()[1]}/?access_token={QUERY}"
+        last = start("run_sweep.py", [*arguments, "--tracking-uri", address], shell)
+        told = last.communicate(timeout=300)[0]
+    output += [rest, told]
+    assert last.returncode == 0, told
+    assert "***@127.0.0.1" in told
+    lines, _, forecast = told.partition("every number: ")
     assert "forecast" in forecast
-    assert [line for line in lines if not (TIMED.match(line) or OTHER.fullmatch(line))] == []
+    assert [line for line in lines.splitlines() if not (TIMED.match(line) or OTHER.fullmatch(line))] == []
     ledger = Ledger(storage.ledger)
     entries = ledger.latest("tiny")
     assert [entry.state for entry in entries] == ["done"] * 2
     assert len((storage.ledger).read_text().splitlines()) == 2
     assert first in entries
+    for entry in entries:
+        place = f"sweeps/tiny/trials/{entry.trial}"
+        assert entry.files == {"artifact": f"{place}/artifact.golf", "config": f"{place}/config.json"}
 
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    assert sync(entries, default_uri(storage.root), "tiny").problem is None
     client = MlflowClient(default_uri(storage.root))
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
     by_trial = {run.data.tags["trial"]: run for run in runs}
@@ -95,10 +93,13 @@ def test_killed_interrupted_and_continued(tiny: RunConfig, data: Path, tmp_path:
         assert run.info.status == "FINISHED"
         assert run.data.tags["feasible"] == "true"
         assert run.data.metrics["bpb"] == entry.bpb
+        assert "files_missing" not in run.data.tags
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["artifact.golf", "config.json"]
         history = client.get_metric_history(run.info.run_id, "train_loss")
         assert sorted((point.step, point.value) for point in history) == [
             (point[0], point[2]) for point in ledger.series(entry).curves["train_loss"]
         ]
+    assert leaks(tmp_path, *output) == []
 
 
 def test_when_all_trials_failed_the_command_fails(

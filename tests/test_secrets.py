@@ -1,95 +1,22 @@
 """Secrets stay where they are: in the environment and in the address that a person typed."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from golf.config.config import RunConfig, to_plain
-from golf.runtime.files import write_json
+from tests.planted_secrets import PASSWORD, QUERY, SECRETS, leaks
 from tests.tune.entries import entry_of
 from tune.cache.backend import StoreError, open_storage
 from tune.cli.run_sweep import main
 from tune.records.entries import Failure, FailureKind
-from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.redaction import redact, redact_all
 from tune.search.space import Trial
 from tune.tracking.connection import problem_line
-from tune.tracking.tracker import default_uri, sync
 from tune.workloads.failures import explain
-
-ROOT = Path(__file__).resolve().parents[1]
-SECRETS = {
-    "AWS_ACCESS_KEY_ID": "AKIA5TESTTESTTEST123",
-    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYzzzKEY",
-    "AWS_SESSION_TOKEN": "FwoGZXIvYXdzEXAMPLEsessionTOKEN==",
-    "HF_TOKEN": "hf_QwErTyUiOpAsDfGhJkLzXcVbNm1234567",
-    "MLFLOW_TRACKING_PASSWORD": "correct-horse-battery",
-    "PGPASSWORD": "staple-postgres-9",
-    "RAY_AUTH_TOKEN": "5e" * 32,
-}
-PASSWORD, QUERY = "pa55-w0rd-of-mlflow", "tok3n-in-the-query"
-
-
-def in_bytes(secret: str, data: bytes) -> bool:
-    """Whether a secret stands in `data`, in any form that text is kept in here."""
-    return any(secret.encode(encoding) in data for encoding in ("utf-8", "utf-16-le", "utf-32-le"))
-
-
-def leaks(folder: Path, *texts: str) -> list[tuple[str, str]]:
-    """(where, which) of every secret in the files below `folder`, their names and the texts."""
-    found = []
-    places = {"text": "\n".join(texts).encode()}
-    for path in folder.rglob("*"):
-        places[str(path)] = str(path).encode() + (path.read_bytes() if path.is_file() else b"")
-    for where, data in places.items():
-        found += [(where, name) for name, secret in SECRETS.items() if in_bytes(secret, data)]
-        found += [(where, secret) for secret in (PASSWORD, QUERY) if in_bytes(secret, data)]
-    return found
-
-
-def run(arguments: list[str], environment: dict[str, str]) -> str:
-    """All that the command says."""
-    command = [sys.executable, str(ROOT / "run_sweep.py"), *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | environment, timeout=400
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def test_a_sweep_with_secrets(tiny: RunConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault: a byte of a secret of the environment or of MLflow's address in the storage, MLflow or on the screen; or
-    the shell's working folder taken for one, so that MLflow gets no files."""
-    write_json(tmp_path / "tiny.json", to_plain(tiny))
-    storage = Storage(tmp_path / "storage")
-    arguments = [str(tmp_path / "tiny.json"), "--data", str(data), "--storage", str(storage.root), "--search", "grid"]
-    arguments += ["--space", "seed=1", "split=int4", "--no-screening"]
-    with socket.socket() as taken:  # bound and deaf: nobody answers there
-        taken.bind(("127.0.0.1", 0))
-        shell = {"PWD": str(tmp_path), "OLDPWD": str(tmp_path.parent)}
-        address = f"http://sweeper:{PASSWORD}@127.0.0.1:{taken.getsockname()[1]}/?access_token={QUERY}"
-        told = run([*arguments, "--tracking-uri", address], SECRETS | shell | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
-    assert "***@127.0.0.1" in told
-    (entry,) = Ledger(storage.ledger).latest("tiny")
-    assert entry.state == "done"
-    place = f"sweeps/tiny/trials/{entry.trial}"
-    assert entry.files == {"artifact": f"{place}/artifact.golf", "config": f"{place}/config.json"}
-    for name, secret in SECRETS.items():
-        monkeypatch.setenv(name, secret)
-    assert sync([entry], default_uri(storage.root), "tiny").sent == 1
-    client = MlflowClient(default_uri(storage.root))
-    (sent,) = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
-    assert [file.path for file in client.list_artifacts(sent.info.run_id)] == ["artifact.golf", "config.json"]
-    assert "files_missing" not in sent.data.tags
-    assert leaks(tmp_path, told) == []
 
 
 @pytest.mark.parametrize("address", ["s3://KEY1:{}@bucket/x", "s3://bucket/x?region=us&secret_key={}"])
