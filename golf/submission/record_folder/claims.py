@@ -107,6 +107,10 @@ class Claims:
         """Returns a figure; None without it."""
         return self.numbers[name].value if name in self.numbers else None
 
+    def near(self, name: str, number: ParsedNumber | None) -> bool:
+        """Returns whether a figure is known, and is `number` as far as both were written out."""
+        return name in self.numbers and number is not None and self.numbers[name].near(number.value, number.unit)
+
     @property
     def claims_nothing(self) -> bool:
         """Whether it has no result at all, so that nothing says which runs are meant."""

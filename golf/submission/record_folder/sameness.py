@@ -44,8 +44,7 @@ def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> P
 
 def _seeds(claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
     """Yields too few seeds with a log, and one seed under several names."""
-    ended = [result for result in claimed.results if result.score is not None or not claimed.scored]
-    runs = [*(run for result in ended for run in result.logs[:1]), *claimed.kin]
+    runs = [*(run for result in claimed.ended for run in result.logs[:1]), *claimed.kin]
     logged = [run.seed if run.seed is not None else run.seed_of_name for run in runs]
     known = {seed for seed in logged if seed is not None}
     number = len(known) + logged.count(None)
