@@ -4,9 +4,10 @@ import contextlib
 import copy
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +23,8 @@ NO_TRAINING = TTTConfig(epochs=0)
 """Settings of an evaluation without test-time training."""
 
 
-class Evaluator(Protocol):
-    """Scores a stream; arguments as of `golf.evaluate.ttt.score_with_ttt`."""
-
-    def __call__(
-        self,
-        model: GEPA,
-        stream: Stream,
-        score_config: ScoreConfig,
-        config: TTTConfig,
-        group: ProcessGroup,
-        *,
-        start: TTTState | None = None,
-        stop_after: int | None = None,
-        sink: TokenSink | None = None,
-    ) -> TTTState: ...
+Evaluator = Callable[..., TTTState]
+"""Scores a stream; arguments as of `golf.evaluate.ttt.score_with_ttt`."""
 
 
 def sliding(
@@ -57,47 +45,21 @@ def sliding(
     return TTTState(scored, {}, {})
 
 
-class ConfiguredEvaluator:
-    """The evaluator of a configuration: with test-time training, or by sliding windows alone."""
+def configured_evaluator(config: RunConfig, device: torch.device, compiled: bool) -> Evaluator:
+    """Returns the evaluator of a configuration: with test-time training, or by sliding windows alone.
 
-    def __init__(self, config: RunConfig, device: torch.device, compiled: bool) -> None:
-        """Takes a configuration.
+    Args:
+        config: of the run.
+        device: of the models that it is called with.
+        compiled: whether a model is compiled, once, where the configuration says so.
+    """
+    forward_of = cache(partial(compile_model, choice=config.compile if compiled else False, device=device))
+    score_stream: Evaluator = sliding if config.ttt is None else score_with_ttt
 
-        Args:
-            config: of the run.
-            device: of the models that it is called with.
-            compiled: whether a model is compiled where the configuration says so.
-        """
-        self._config, self._device, self._compile = config, device, config.compile if compiled else False
-        self._forwards: dict[GEPA, nn.Module] = {}
+    def evaluate(model: GEPA, *settings: Any, **options: Any) -> TTTState:
+        return score_stream(model, *settings, forward=forward_of(model), **options)
 
-    def __call__(
-        self,
-        model: GEPA,
-        stream: Stream,
-        score_config: ScoreConfig,
-        config: TTTConfig,
-        group: ProcessGroup,
-        *,
-        start: TTTState | None = None,
-        stop_after: int | None = None,
-        sink: TokenSink | None = None,
-    ) -> TTTState:
-        """Scores a stream as an evaluator."""
-        if model not in self._forwards:
-            self._forwards[model] = compile_model(model, self._compile, self._device)
-        evaluate = sliding if self._config.ttt is None else score_with_ttt
-        return evaluate(
-            model,
-            stream,
-            score_config,
-            config,
-            group,
-            forward=self._forwards[model],
-            start=start,
-            stop_after=stop_after,
-            sink=sink,
-        )
+    return evaluate
 
 
 class ModelCopy:
@@ -135,10 +97,7 @@ class Probe:
         """Returns the NLL of each target of `tokens`, float64 (N,); NaN where there is none.
 
         Args:
-            evaluate: the evaluator.
-            model: evaluated with its first weights.
             tokens: instead of the stream's, int64 (N + 1,).
-            start: state to begin with.
             stop_after: number of chunks after which to stop.
         """
         nll = torch.full((self.stream.num_targets,), torch.nan, dtype=torch.float64)

@@ -11,7 +11,7 @@ from typing import Literal
 from golf.artifact.pack import read_artifact
 from golf.compliance.ablations import prove_qat_in_training, prove_switches
 from golf.compliance.data import check_bytes, check_identity, check_shards, check_splits
-from golf.compliance.evaluator import ConfiguredEvaluator, make_probe
+from golf.compliance.evaluator import configured_evaluator, make_probe
 from golf.compliance.points import CheckResult, Evidence, PointResult, judged, not_applicable, rows_of, summary_of
 from golf.compliance.proofs import compare_with_model, flip_positions, prove_causality, prove_normalised, prove_order
 from golf.compliance.training import prepare_of, prove_independent, prove_warm_up
@@ -150,7 +150,7 @@ def prove_evaluation(run: StageContext, stream: Stream, model: GEPA, options: Ch
     if probe is None:
         short = f"{stream.num_targets:,} targets of validation are no three chunks"
         return [not_applicable(point, short) for point in (11, 16, 17, 18, 19, 20)]
-    evaluate = ConfiguredEvaluator(config, group.device, compiled=not cheap)
+    evaluate = configured_evaluator(config, group.device, compiled=not cheap)
     options.say("coverage and order")
     results = prove_order(evaluate, model, probe)
     positions = flip_positions(probe, 0, few=cheap)

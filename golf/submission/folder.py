@@ -13,10 +13,10 @@ from golf.runtime.files import write_bytes
 from golf.submission.code import packages_of, readable_source, requirements_of, shipped_code
 from golf.submission.entry import Submission, Submitter, submission_json
 from golf.submission.faults import check_code, faults_of
-from golf.submission.log import log_name, seed_log
 from golf.submission.readme import readme
 from golf.submission.recipe import blurb
-from golf.submission.study import StudyRecord
+from golf.submission.study import SeedRecord, StudyRecord
+from golf.train.run_log import exact_line
 
 CODE_FILE = "train_gpt.py"
 """The shipped and counted file."""
@@ -57,10 +57,29 @@ def files_of(submission: Submission) -> dict[str, bytes]:
         "requirements.txt": requirements_of(submission.packages),
         SOURCE_FILE: readable_source(),
     }
-    logs = {
-        log_name(run.seed): seed_log(submission.study_folder, study, run) for run in study.seeds if run.log is not None
-    }
+    logged = [run for run in study.seeds if run.log is not None]
+    logs = {f"train_seed{run.seed}.log": _seed_log(submission.study_folder, study, run) for run in logged}
     return {CODE_FILE: submission.code.data} | {name: text.encode() for name, text in texts.items()} | logs
+
+
+def _seed_log(folder: Path, study: StudyRecord, run: SeedRecord) -> bytes:
+    """Returns the log that a seed's run wrote, unchanged.
+
+    Raises: ValueError naming the file when it does not end with the study's scores, or has other bytes.
+    """
+    assert run.log is not None, run.seed
+    path = folder / run.log.name
+    data = path.read_bytes()
+    lines = data.decode("utf-8", "replace").splitlines()
+    scores = [exact_line(rung.name, rung.nats_per_token, rung.bpb) for rung in run.ladder]
+    sizes = [f"Code size: {run.code_bytes} bytes"] if run.code_bytes is not None else []
+    if run.artifact_bytes is not None:
+        sizes.append(f"Total submission size {study.config.quant.codec}: {run.artifact_bytes} bytes")
+    absent = [line for line in sizes if line not in lines]
+    if absent or lines[len(lines) - len(scores) :] != scores:
+        missing = absent[0] if absent else f"these scores at its end: {scores[-1]}"
+        raise ValueError(f"{path} does not say what study.json does ({missing}); give the run_seeds.py command again")
+    return data
 
 
 def write_folder(submission: Submission, records: Path, force: bool = False, artifacts: bool = False) -> Path:

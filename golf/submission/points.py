@@ -4,7 +4,7 @@ A figure that the document holds already is not repeated.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from golf.compliance.points import FAILED, PASSED, POINTS, CheckResult, Evidence, shown
 
@@ -42,28 +42,17 @@ TOLD_ABOVE = (3, 8, 9, 10)
 """Points whose evidence is in the table of seeds."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RuleRow:
-    """A point of the rules."""
+def rule_rows(check: CheckResult | None, text: str) -> Iterator[tuple[int, str, str, str, str]]:
+    """Yields a row for every point.
 
-    point: int
-    title: str
-    state: str
-    """The result of running a seed; empty for what no seed shows by itself."""
-    here: str
-    """Where this folder shows it, in Markdown."""
-    measured: str
-
-
-def rule_rows(check: CheckResult | None, text: str) -> list[RuleRow]:
-    """Returns a row for every point.
+    It has the point and its title, the state that running a seed showed (empty for what no seed shows by itself), where
+    this folder shows the point, in Markdown, and what was measured.
 
     Args:
         check: that of the first seed that has one; None where none has.
         text: the document so far.
     """
     results = {} if check is None else {result.point: result for result in check.points}
-    rows = []
     for point, (_, title) in POINTS.items():
         result, state, measured = results.get(point), "", ""
         if point not in OF_ALL_SEEDS:
@@ -73,8 +62,7 @@ def rule_rows(check: CheckResult | None, text: str) -> list[RuleRow]:
         elif result is not None and state not in ("", PASSED, FAILED):
             measured = result.why
         text += measured
-        rows.append(RuleRow(point=point, title=title, state=state, here=HERE[point], measured=measured))
-    return rows
+        yield point, title, state, HERE[point], measured
 
 
 def _fresh(evidence: Evidence, text: str) -> str:

@@ -5,6 +5,7 @@ configuration and the study. The text is in templates/README.md.jinja.
 """
 
 import re
+import statistics
 
 from golf.compliance.points import FAILED, shown
 from golf.config.rules import CAP_BYTES, P_CLAIM, P_LOOSE, RECIPE_PR
@@ -14,10 +15,10 @@ from golf.submission.entry import Submission, hardware, largest_seed
 from golf.submission.markdown import ENVIRONMENT
 from golf.submission.points import rule_rows
 from golf.submission.recipe import differing, first_qat_step, grids, trained_parameters
-from golf.submission.results import byte_groups, curve_tables, decimals, ladder_rows, measured
+from golf.submission.results import RUNGS, byte_groups, curve_tables, decimals, ladder_rows, measured
 from golf.submission.study import SeedRecord
 
-ENVIRONMENT.filters |= {"decimals": decimals, "measured": measured, "shown": shown}
+ENVIRONMENT.filters |= {"decimals": decimals, "mean": statistics.fmean, "measured": measured, "shown": shown}
 REPOSITORY = "https://github.com/openai/parameter-golf"
 _MOST_SETTINGS = 20
 
@@ -42,6 +43,7 @@ def readme(submission: Submission) -> str:
         differing=differing(config),
         most_settings=_MOST_SETTINGS,
         rungs=ladder_rows(study),
+        measures=RUNGS,
         curves=curve_tables(study),
         byte_groups=byte_groups(study),
         versions=versions_of(submission.packages, run.versions),

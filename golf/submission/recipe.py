@@ -1,7 +1,5 @@
 """What was trained and how, from the configuration alone, as far as a template cannot compute it."""
 
-from dataclasses import dataclass
-
 from golf.config.config import GridConfig, RunConfig, to_plain
 from golf.config.schedule import make_plan
 from golf.model.gepa import count_parameters
@@ -9,16 +7,6 @@ from golf.train.run_log import flat_settings
 
 GROUPS = {"attention": "attention", "mlp": "MLP", "token_embedding": "token embedding", "tables": "other tables"}
 """Tensor groups that have a grid of their own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A setting that is not the recipe's."""
-
-    name: str
-    value: str
-    base: str | None
-    """The recipe's value; None where it has no such setting."""
 
 
 def blurb(config: RunConfig) -> str:
@@ -48,11 +36,11 @@ def grids(config: RunConfig) -> list[tuple[str, GridConfig]]:
     return [(title, getattr(config.quant, group)) for group, title in GROUPS.items()]
 
 
-def differing(config: RunConfig) -> list[Setting]:
-    """Returns the settings that are not those of the recipe, which are the defaults."""
+def differing(config: RunConfig) -> list[tuple[str, object, object]]:
+    """Returns name, value and the recipe's value of the settings that are not the recipe's, which are the defaults.
+
+    The recipe's value is None where it has no such setting.
+    """
     base = dict(flat_settings(to_plain(RunConfig())))
-    return [
-        Setting(name=name, value=str(value), base=str(base[name]) if name in base else None)
-        for name, value in flat_settings(to_plain(config))
-        if base.get(name) != value
-    ]
+    settings = flat_settings(to_plain(config))
+    return [(name, value, base.get(name)) for name, value in settings if base.get(name) != value]

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from golf.runtime.results import AVERAGED, LIVE, QUANTISED, SLIDING, TTT, RungResult
 from golf.submission.study import StudyRecord, Summary
@@ -22,39 +22,28 @@ _POINTS = 20
 """Most rows of the other curves' tables."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LadderRow:
+class LadderRow(NamedTuple):
     """A rung over the seeds that are done."""
 
     name: str
-    measured: str
+    rungs: list[RungResult]
     bpb: float
+    """Mean over the seeds."""
     deviation: float | None
-    """Standard deviation of `bpb`; None for one seed."""
+    """Standard deviation of the BPB; None for one seed."""
     change: float | None
-    """BPB minus that of the rung before it."""
-    nats: float
-    seconds: float
+    """Mean BPB minus that of the rung before it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CurveRow:
-    """A part of a curve over the seeds."""
-
-    position: str
-    mean: float
-    lowest: float
-    highest: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurveTable:
+class CurveTable(NamedTuple):
     """A curve in rows."""
 
     title: str
     unit: str
+    """What the rows are counted in."""
     value: str
-    rows: tuple[CurveRow, ...]
+    rows: list[tuple[str, list[float]]]
+    """Parts of the curve, with the value of each seed."""
 
 
 def decimals(deviation: float | None) -> int:
@@ -81,17 +70,8 @@ def ladder_rows(study: StudyRecord) -> list[LadderRow]:
     rows: list[LadderRow] = []
     for name, rungs in by_name.items():
         scores = [rung.bpb for rung in rungs]
-        mean = statistics.fmean(scores)
-        row = LadderRow(
-            name=name,
-            measured=RUNGS[name],
-            bpb=mean,
-            deviation=statistics.stdev(scores) if len(scores) > 1 else None,
-            change=mean - rows[-1].bpb if rows else None,
-            nats=statistics.fmean(rung.nats_per_token for rung in rungs),
-            seconds=statistics.fmean(rung.seconds for rung in rungs),
-        )
-        rows.append(row)
+        mean, deviation = statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None
+        rows.append(LadderRow(name, rungs, mean, deviation, change=mean - rows[-1].bpb if rows else None))
     return rows
 
 
@@ -99,30 +79,30 @@ def curve_tables(study: StudyRecord) -> list[CurveTable]:
     """Returns the loss by spans of steps, validation by step, and the running BPB of TTT by chunk."""
     tables = (
         CurveTable(
-            title="Training loss in nats per token, mean over the seeds and the steps of a row",
-            unit="steps",
-            value="mean loss",
-            rows=_loss_rows(study),
+            "Training loss in nats per token, mean over the seeds and the steps of a row",
+            "steps",
+            "mean loss",
+            _loss_rows(study),
         ),
         CurveTable(
-            title="BPB of the validation stream during training, plain windows of live weights",
-            unit="after step",
-            value="mean BPB",
-            rows=_point_rows(study, "validation_bpb"),
+            "BPB of the validation stream during training, plain windows of live weights",
+            "after step",
+            "mean BPB",
+            _point_rows(_common_points(study, "validation_bpb")),
         ),
         CurveTable(
-            title="BPB of the stream up to a chunk, with TTT running",
-            unit="chunks",
-            value="mean BPB",
+            "BPB of the stream up to a chunk, with TTT running",
+            "chunks",
+            "mean BPB",
             # After the last chunk it is the result, which has its own place.
-            rows=_point_rows(study, f"{TTT}_bpb", offset=1, without_last=True),
+            _point_rows([(chunk + 1, values) for chunk, values in _common_points(study, f"{TTT}_bpb")[:-1]]),
         ),
     )
     return [table for table in tables if table.rows]
 
 
-def _loss_rows(study: StudyRecord) -> tuple[CurveRow, ...]:
-    """Returns means over spans of steps, each seed's own first."""
+def _loss_rows(study: StudyRecord) -> list[tuple[str, list[float]]]:
+    """Returns means over spans of steps, each seed's own."""
     curves = [curve for run in study.done if (curve := run.curves.get("train_loss"))]
     steps = study.config.schedule.steps
     spans = min(_SPANS, steps)
@@ -130,31 +110,22 @@ def _loss_rows(study: StudyRecord) -> tuple[CurveRow, ...]:
     for span in range(spans):
         start, end = steps * span // spans, steps * (span + 1) // spans
         inside = [[point.value for point in curve if start <= point.step < end] for curve in curves]
-        means = [statistics.fmean(values) for values in inside if values]
-        if means:
-            rows.append(_row(f"{start:,} to {end - 1:,}", means))
-    return tuple(rows)
+        rows.append((f"{start:,} to {end - 1:,}", [statistics.fmean(values) for values in inside if values]))
+    return [row for row in rows if row[1]]
 
 
-def _point_rows(study: StudyRecord, name: str, offset: int = 0, without_last: bool = False) -> tuple[CurveRow, ...]:
-    """Returns points that all seeds have, evenly chosen where they are many, the last always.
-
-    Args:
-        study: a finished study.
-        name: the curve.
-        offset: added to the steps that are shown.
-        without_last: whether the last point is left out.
-    """
+def _common_points(study: StudyRecord, name: str) -> list[tuple[int, list[float]]]:
+    """Returns the points of a curve that all seeds have: step, and the value of each seed."""
     curves = [{point.step: point.value for point in run.curves.get(name, ())} for run in study.done]
     common = sorted(set.intersection(*map(set, curves))) if curves else []
-    common = common[:-1] if without_last else common
-    num = min(_POINTS, len(common))
-    chosen = [common[(len(common) * (row + 1)) // num - 1] for row in range(num)]
-    return tuple(_row(f"{step + offset:,}", [curve[step] for curve in curves]) for step in chosen)
+    return [(step, [curve[step] for curve in curves]) for step in common]
 
 
-def _row(position: str, values: Sequence[float]) -> CurveRow:
-    return CurveRow(position=position, mean=statistics.fmean(values), lowest=min(values), highest=max(values))
+def _point_rows(points: Sequence[tuple[int, list[float]]]) -> list[tuple[str, list[float]]]:
+    """Returns points, evenly chosen where they are many, the last always."""
+    num = min(_POINTS, len(points))
+    chosen = [points[(len(points) * (row + 1)) // num - 1] for row in range(num)]
+    return [(f"{step:,}", values) for step, values in chosen]
 
 
 def byte_groups(study: StudyRecord) -> dict[str, Mapping[str, float]]:

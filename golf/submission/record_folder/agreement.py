@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from golf.compliance.points import FAILED, REMARK, Cause, Evidence, PointResult, failed, not_applicable, weighed
 from golf.config.rules import RECORD
-from golf.submission.record_folder.claimed import ClaimedRun, ClaimedRuns
+from golf.submission.record_folder.claimed import ClaimedRuns
 from golf.submission.record_folder.claims import FILE, Claims
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.logs import RunLog
@@ -31,19 +31,16 @@ def agreement(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> 
         curves = [run.curve_bpb.value for run in folder.runs if run.curve_bpb is not None]
         only = f"; only the training curve has {curves[-1]:g}" if curves else ""
         return failed(6, f"no log holds a final val_bpb{only}: add whole logs", {"logs": len(folder.logs)})
-    broken = [
-        str(result)
-        for result in scored
-        if result.scored is not None and not all(math.isfinite(score.bpb.value) for score in result.scored.scores)
-    ]
-    evidence = {"result": _names(scored), "logs": len(scored)}
+    finite = {str(result): all(math.isfinite(score.bpb.value) for score in run.scores) for result, run, _ in scored}
+    broken = [name for name, is_finite in finite.items() if not is_finite]
+    evidence = {"result": _names(claimed), "logs": len(scored)}
     if broken:
         return failed(6, f"val_bpb is no number in the log of {', '.join(broken)}", evidence)
     causes = [
         *_missing(claimed, claims),
         *_means(claims, claimed, track),
         *_of_seeds(claimed),
-        *(time_causes(scored[0], claims) if len(claimed.results) == 1 else ()),
+        *(time_causes(scored[0][0], claims) if len(claimed.results) == 1 else ()),
         *mean_causes(claims, claimed),
         *size_causes(folder, claimed),
         *_not_the_last(claimed),
@@ -61,17 +58,15 @@ def _figures(claims: Claims, claimed: ClaimedRuns) -> Evidence:
     if nats:
         evidence |= {"val_loss_claimed": claims.value("val_loss"), "val_loss_of_logs": statistics.fmean(nats)}
         evidence["bytes_per_token"] = statistics.fmean(nats) / statistics.fmean(bpb) / math.log(2)
-    evidence["read_from"] = {
-        str(result.key): result.scored.name for result in claimed.scored if result.scored is not None
-    }
+    evidence["read_from"] = {str(result.key): run.name for result, run, _ in claimed.scored}
     if claimed.others:
         evidence["other_runs"] = [_with_score(run) for run in claimed.others][:20]
     return evidence
 
 
-def _names(scored: Sequence[ClaimedRun]) -> str:
+def _names(claimed: ClaimedRuns) -> str:
     """Returns the label of the claimed score; several where the logs' differ."""
-    return " | ".join(dict.fromkeys(result.score.name for result in scored if result.score is not None))
+    return " | ".join(dict.fromkeys(score.name for _, _, score in claimed.scored))
 
 
 def _with_score(run: RunLog) -> str:
@@ -80,10 +75,11 @@ def _with_score(run: RunLog) -> str:
 
 def _missing(claimed: ClaimedRuns, claims: Claims) -> Iterator[Cause]:
     """Yields results without a log, and a val_bpb that is missing or no number."""
-    label = _names(claimed.scored)
     for result in claimed.results:
         if result.score is None and result.trained is not None:
-            yield Cause(f"{result.trained.name} ends before {label}", "add the whole log, or run the seed again")
+            yield Cause(
+                f"{result.trained.name} ends before {_names(claimed)}", "add the whole log, or run the seed again"
+            )
     missing = [result.key for result in claimed.results if result.run is None]
     if missing:
         yield Cause(f"no log has a result of the seeds {missing}", "add the logs of these runs")
@@ -117,12 +113,13 @@ def _mean(
         return
     what = "mean" if len(values) > 1 else "value"
     text = f"{FILE}: {name} is {number.value:g}, the logs' {what} is {mean:.8g}"
-    curve = claimed.results[0].run.curve_bpb if len(claimed.results) == 1 and claimed.results[0].run else None
-    if name == "val_bpb" and curve is not None and number.near(curve.value, curve.unit):
+    run = claimed.results[0].run if len(claimed.results) == 1 else None
+    curve = run.curve_bpb if run is not None and name == "val_bpb" else None
+    if curve is not None and number.near(curve.value, curve.unit):
         text = f"{FILE}: val_bpb is the last of the training curve ({number.value:g}), before quantisation"
         yield Cause(f"{text}; the result is {mean:.8g}", CORRECT)
         return
-    same = [result for result, value in zip(claimed.scored, values, strict=True) if number.near(value, unit)]
+    same = [result for (result, _, _), value in zip(claimed.scored, values, strict=True) if number.near(value, unit)]
     if len(values) > 1 and same:
         best = number.near(min(values), unit)
         whose = f"the best of {len(values)} seeds" if best else f"that of {same[0]}"
@@ -135,13 +132,12 @@ def _mean(
 
 def _best_of(claims: Claims, claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
     """Yields a single run's figures where other seeds of the same configuration have logs too."""
-    result = claimed.results[0]
-    assert result.score is not None, "a result of one run has its score"
-    scores = [score for run in claimed.kin if (score := run.score(result.score.name)) is not None]
+    result, _, own = claimed.scored[0]
+    scores = [score for run in claimed.kin if (score := run.score(own.name)) is not None]
     if not scores:
         return
-    values = [result.score.bpb.value, *(score.bpb.value for score in scores)]
-    best = min(values) == result.score.bpb.value
+    values = [score.bpb.value for score in (own, *scores)]
+    best = min(values) == own.bpb.value
     whose = f"the best of {len(values)} seeds" if best else f"that of {result} alone"
     level = FAILED if best and track == RECORD else REMARK
     yield Cause(f"{claims.file}: val_bpb is {whose}, their mean is {statistics.fmean(values):.7g}", _MEAN, level)
@@ -149,25 +145,20 @@ def _best_of(claims: Claims, claimed: ClaimedRuns, track: str | None) -> Iterato
 
 def _of_seeds(claimed: ClaimedRuns) -> Iterator[Cause]:
     """Yields figures of a seed that its own log does not have."""
-    for result in claimed.results:
-        if result.score is None:
-            continue
-        for name, logged in (("val_bpb", result.score.bpb), ("val_loss", result.score.nats)):
+    for result, _, score in claimed.scored:
+        for name, logged in (("val_bpb", score.bpb), ("val_loss", score.nats)):
             number = result.claims.numbers.get(name)
-            if number is None or logged is None or number.near(logged.value, logged.unit):
-                continue
-            level = REMARK if number.cut_from(logged.value, logged.unit) else FAILED
-            yield Cause(f"{result}: {name} is {number.value:g}, in its log {logged.value:.8g}", CORRECT, level)
+            if number is not None and logged is not None and not number.near(logged.value, logged.unit):
+                level = REMARK if number.cut_from(logged.value, logged.unit) else FAILED
+                yield Cause(f"{result}: {name} is {number.value:g}, in its log {logged.value:.8g}", CORRECT, level)
         yield from time_causes(result, result.claims)
 
 
 def _not_the_last(claimed: ClaimedRuns) -> Iterator[Cause]:
     """Yields a claimed score after which the log has another: labels alone say little."""
-    for result in claimed.scored:
-        if result.scored is None or result.score is None:
-            continue
-        log, last = result.scored.name, result.scored.scores[-1]
-        if abs(last.bpb.value - result.score.bpb.value) > 1e-4:
-            text = f"the claimed score is {result.score.name}, the last in {log} is {last.name} ({last.bpb.value:g})"
+    for _, run, score in claimed.scored:
+        last = run.scores[-1]
+        if abs(last.bpb.value - score.bpb.value) > 1e-4:
+            text = f"the claimed score is {score.name}, the last in {run.name} is {last.name} ({last.bpb.value:g})"
             yield Cause(text, "say in README.md which score counts", REMARK)
             return

@@ -14,7 +14,6 @@ from golf.submission.record_folder.claims import Claims
 from golf.submission.record_folder.configurations import group_alike, same_configuration, without_copies
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.logs import RunLog, Score
-from golf.submission.record_folder.numbers import ParsedNumber
 
 _MOST_COMBINED = 2000
 """Combinations of runs and scores whose mean is compared with the claimed one."""
@@ -45,8 +44,7 @@ class ClaimedRun:
     @property
     def logs(self) -> tuple[RunLog, ...]:
         """The runs that it consists of, each once."""
-        runs = [run for run in (self.trained, self.scored) if run is not None]
-        return tuple(runs[:1] if len(runs) == 2 and runs[0] is runs[1] else runs)
+        return tuple({id(run): run for run in (self.trained, self.scored) if run is not None}.values())
 
     def __str__(self) -> str:
         return f"seed {self.key}" if isinstance(self.key, int) else self.key
@@ -69,26 +67,30 @@ class ClaimedRuns:
         return tuple({id(result.run): result.run for result in self.results if result.run is not None}.values())
 
     @property
-    def scored(self) -> tuple[ClaimedRun, ...]:
-        """The results that a log has."""
-        return tuple(result for result in self.results if result.score is not None)
+    def scored(self) -> list[tuple[ClaimedRun, RunLog, Score]]:
+        """The results that a log has, each with the run that has its score, and the score."""
+        return [(result, result.scored, result.score) for result in self.results if result.scored and result.score]
+
+    @property
+    def ended(self) -> list[ClaimedRun]:
+        """The results that a log has; all where none has one."""
+        return [result for result, _, _ in self.scored] or list(self.results)
 
     @property
     def bpb(self) -> list[float]:
         """Bits per byte of each, from the logs."""
-        return [result.score.bpb.value for result in self.results if result.score is not None]
+        return [score.bpb.value for _, _, score in self.scored]
 
     @property
     def nats(self) -> list[float]:
         """Nats per token of each; empty where a log does not have them."""
-        losses = [result.score.nats for result in self.results if result.score is not None]
+        losses = [score.nats for _, _, score in self.scored]
         values = [loss.value for loss in losses if loss is not None and math.isfinite(loss.value)]
         return values if len(values) == len(losses) else []
 
     def unit(self, name: str) -> float:
         """Returns the unit of the last decimal of the logs' val_bpb or val_loss."""
-        scores = [result.score for result in self.results if result.score is not None]
-        numbers = [score.bpb if name == "val_bpb" else score.nats for score in scores]
+        numbers = [score.bpb if name == "val_bpb" else score.nats for _, _, score in self.scored]
         return max((number.unit for number in numbers if number is not None), default=0.0)
 
 
@@ -120,28 +122,26 @@ def _key(run: RunLog) -> int | str:
 def _of_seed(seed: int, claims: Claims, runs: Sequence[RunLog]) -> ClaimedRun:
     """Returns the result of a seed: from the seed's runs the one whose score and size agree best."""
     own = [run for run in runs if seed in (run.seed, run.seed_of_name)]
-    bpb, nats = claims.numbers.get("val_bpb"), claims.numbers.get("val_loss")
-    agreeing = [(run, score) for run in own for score in run.scores if _agrees(score, bpb, nats)]
+    agreeing = _agreeing(own, claims)
     pairs = agreeing or [(run, run.scores[-1]) for run in own if run.scores]
     trainings = [run for run in own if run.trained]
     if not pairs:
         return ClaimedRun(seed, trained=_training(trainings, None), claims=claims)
     run, score = max(pairs, key=lambda pair: _rank(pair[0], pair[1], claims))
     trained = run if run.trained else _training(trainings, run)
-    return ClaimedRun(seed, run, score, bool(agreeing) or bpb is None, trained, claims)
+    return ClaimedRun(seed, run, score, bool(agreeing) or "val_bpb" not in claims.numbers, trained, claims)
 
 
-def _agrees(score: Score, bpb: ParsedNumber | None, nats: ParsedNumber | None) -> bool:
-    """Returns whether a score is the claimed one: by the bits per byte where they are claimed, else by the loss."""
-    if bpb is not None:
-        return bpb.near(score.bpb.value, score.bpb.unit)
-    return nats is not None and score.nats is not None and nats.near(score.nats.value, score.nats.unit)
+def _agreeing(runs: Sequence[RunLog], claims: Claims) -> list[tuple[RunLog, Score]]:
+    """Returns the scores that are the claimed one: by the bits per byte where they are claimed, else by the loss."""
+    name = "val_bpb" if "val_bpb" in claims.numbers else "val_loss"
+    pairs = [(run, score) for run in runs for score in run.scores]
+    return [(run, score) for run, score in pairs if claims.near(name, score.bpb if name == "val_bpb" else score.nats)]
 
 
 def _rank(run: RunLog, score: Score, claims: Claims) -> tuple[bool, bool, bool, int, int, int]:
     """Returns how well a run suits: its loss and size agree, it was trained there, it is at the top, it is the last."""
-    nats = claims.numbers.get("val_loss")
-    loss = nats is not None and score.nats is not None and nats.near(score.nats.value, score.nats.unit)
+    loss = claims.near("val_loss", score.nats)
     sizes = [claims.numbers[name] for name in ("bytes_total", "bytes_either", "bytes_model") if name in claims.numbers]
     own = [size.value for size in (run.total_bytes, run.model_bytes) if size is not None]
     same = any(size.is_size(value) for size in sizes for value in own)
@@ -163,32 +163,26 @@ def _without_repeats(results: Sequence[ClaimedRun]) -> list[ClaimedRun]:
     """
     owners: dict[int, ClaimedRun] = {}
     for result in results:
-        if result.scored is not None:
-            other = owners.get(id(result.scored))
-            if other is None or (result.agrees and not other.agrees):
-                owners[id(result.scored)] = result
+        other = owners.setdefault(id(result.scored), result)
+        if result.agrees and not other.agrees:
+            owners[id(result.scored)] = result
+    taken = [result.scored is not None and owners[id(result.scored)] is not result for result in results]
     return [
-        result
-        if result.scored is None or owners[id(result.scored)] is result
-        else ClaimedRun(result.key, claims=result.claims)
-        for result in results
+        ClaimedRun(result.key, claims=result.claims) if other else result
+        for result, other in zip(results, taken, strict=True)
     ]
 
 
 def _of_seeds(claims: Claims, runs: Sequence[RunLog]) -> list[ClaimedRun]:
     """Returns the results of listed seeds without figures of each: those whose mean is the claimed one."""
-    by_seed = {seed: [run for run in runs if run.scores and _key(run) == seed] for seed in claims.seeds}
-    by_seed = {seed: own or [run for run in runs if run.scores and run.seed == seed] for seed, own in by_seed.items()}
+    scored = [run for run in runs if run.scores]
+    named = {seed: [run for run in scored if _key(run) == seed] for seed in claims.seeds}
+    by_seed = {seed: own or [run for run in scored if run.seed == seed] for seed, own in named.items()}
     present = {seed: _best_first(own) for seed, own in by_seed.items() if own}
     chosen = _with_mean(list(present.values()), claims)
     results = {seed: _result(seed, run, score) for seed, (run, score) in zip(present, chosen, strict=True)}
-    trainings = [run for run in runs if run.trained]
-    return [
-        _with_training(
-            results.get(seed, ClaimedRun(seed)), [run for run in trainings if seed in (run.seed, run.seed_of_name)]
-        )
-        for seed in claims.seeds
-    ]
+    trainings = {seed: [run for run in runs if seed in (run.seed, run.seed_of_name)] for seed in claims.seeds}
+    return [_with_training(results.get(seed, ClaimedRun(seed)), own) for seed, own in trainings.items()]
 
 
 def _result(key: int | str, run: RunLog, score: Score | None) -> ClaimedRun:
@@ -196,10 +190,10 @@ def _result(key: int | str, run: RunLog, score: Score | None) -> ClaimedRun:
     return ClaimedRun(key, None if score is None else run, score, score is not None, run if run.trained else None)
 
 
-def _with_training(result: ClaimedRun, trainings: Sequence[RunLog]) -> ClaimedRun:
-    if result.trained is not None or not trainings:
-        return result
-    return replace(result, trained=_training(trainings, result.scored))
+def _with_training(result: ClaimedRun, runs: Sequence[RunLog]) -> ClaimedRun:
+    """Returns a result with a training out of the runs of its seed where it has none yet."""
+    trained = result.trained or _training([run for run in runs if run.trained], result.scored)
+    return replace(result, trained=trained)
 
 
 def _best_first(runs: Sequence[RunLog]) -> list[RunLog]:
@@ -208,12 +202,7 @@ def _best_first(runs: Sequence[RunLog]) -> list[RunLog]:
 
 
 def _with_mean(by_seed: Sequence[Sequence[RunLog]], claims: Claims) -> list[tuple[RunLog, Score | None]]:
-    """Returns a run and a score for each seed: the first combination whose mean is the claimed one.
-
-    Args:
-        by_seed: the runs of each seed that has one, the likeliest first.
-        claims: the claimed mean.
-    """
+    """Returns a run and a score for each seed, the likeliest first: the first combination whose mean is claimed."""
     bpb, nats = claims.numbers.get("val_bpb"), claims.numbers.get("val_loss")
     for runs, scores in itertools.islice(_combinations(by_seed), _MOST_COMBINED):
         if bpb is not None and bpb.near(statistics.fmean(score.bpb.value for score in scores), _unit(scores)):
@@ -259,35 +248,31 @@ def _of_unnamed(claims: Claims, runs: Sequence[RunLog]) -> ClaimedRuns:
     if group is None:
         single = _of_one(scored, claims) or _of_curve(scored, claims)
         if single is not None:
-            claimed = _with_others([_with_training(single, _trainings_of(single.scored, runs))], runs, of_one=True)
+            claimed = _with_others([_with_training(single, _of_key(single.key, runs))], runs, of_one=True)
             return replace(claimed, kin=tuple(_other_seeds(claimed)))
         group = groups[0]
     chosen = _with_mean([[run] for run in group], claims)
-    results = [_with_training(_result(_key(run), run, score), _trainings_of(run, runs)) for run, score in chosen]
+    results = [_with_training(_result(_key(run), run, score), _of_key(_key(run), runs)) for run, score in chosen]
     return _with_others(_distinct(results), runs)
 
 
 def _of_curve(runs: Sequence[RunLog], claims: Claims) -> ClaimedRun | None:
     """Returns the run whose training's own validation is the claimed figure, which is not its result."""
-    bpb = claims.numbers.get("val_bpb")
-    for run in runs:
-        if bpb is not None and run.curve_bpb is not None and bpb.near(run.curve_bpb.value, run.curve_bpb.unit):
-            return replace(_result(_key(run), run, run.scores[-1]), agrees=False)
-    return None
+    run = next((run for run in runs if claims.near("val_bpb", run.curve_bpb)), None)
+    return None if run is None else replace(_result(_key(run), run, run.scores[-1]), agrees=False)
 
 
 def _of_one(runs: Sequence[RunLog], claims: Claims) -> ClaimedRun | None:
     """Returns the run and the score that submission.json's figures are, where they are those of a single run."""
-    bpb, nats = claims.numbers.get("val_bpb"), claims.numbers.get("val_loss")
-    pairs = [(run, score) for run in runs for score in run.scores if _agrees(score, bpb, nats)]
+    pairs = _agreeing(runs, claims)
     if not pairs:
         return None
     run, score = max(pairs, key=lambda pair: _rank(pair[0], pair[1], claims))
     return _result(_key(run), run, score)
 
 
-def _trainings_of(run: RunLog | None, runs: Sequence[RunLog]) -> list[RunLog]:
-    return [other for other in runs if run is not None and other.trained and _key(other) == _key(run)]
+def _of_key(key: int | str, runs: Sequence[RunLog]) -> list[RunLog]:
+    return [run for run in runs if _key(run) == key]
 
 
 def _mean_is_claimed(runs: Sequence[RunLog], claims: Claims) -> bool:

@@ -79,7 +79,7 @@ def _of_run(run: RunLog, shipped: _Shipped, folder: RecordFolder) -> list[Cause]
             return []
         return [Cause(f"{run.name}: another code ran (sha256 {run.code_sha256[:12]}, shipped {digest[:12]})", _SHIP)]
     if run.source is not None:
-        return _of_text(run, run.source.data, shipped, folder)
+        return _of_text(run, run.source, shipped, folder)
     return _of_sizes(run, shipped)
 
 
@@ -132,12 +132,12 @@ def _of_sizes(run: RunLog, shipped: _Shipped) -> list[Cause]:
 
 def _is_other_code(run: RunLog, shipped: _Shipped) -> bool:
     if run.source is not None:
-        return not shipped.is_text(run.source.data)
+        return not shipped.is_text(run.source)
     return bool(run.code_bytes) and not _sizes_fit(run, shipped.sizes)
 
 
 def _with_size(run: RunLog) -> str:
-    size = len(run.source.data) if run.source is not None else run.code_bytes[-1]
+    size = len(run.source) if run.source is not None else run.code_bytes[-1]
     score = f", {run.scores[-1].bpb.value:g} BPB" if run.scores else ""
     return f"{run.name}: code of {size:,} bytes{score}"
 

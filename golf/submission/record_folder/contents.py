@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 from golf.compliance.points import REMARK, Cause
 from golf.submission.record_folder.claims import FILE as CLAIMS
 from golf.submission.record_folder.claims import Claims
-from golf.submission.record_folder.log_files import read_log
-from golf.submission.record_folder.logs import RunLog
+from golf.submission.record_folder.logs import RunLog, read_log
 from golf.submission.record_folder.sources import CODE_ENDINGS, Source, reachable, read_source
 from golf.submission.record_folder.submission_json import read_claims
 from golf.submission.record_folder.text import DAMAGED, HEAD_BYTES, TAIL_BYTES, Text, decoded, read_text
@@ -200,7 +199,7 @@ def _script(texts: Mapping[str, bytes], runs: Sequence[RunLog]) -> str | None:
     """Returns the training script: train_gpt.py, else the one whose code or size logs have, else the one so named."""
     if CODE in texts:
         return CODE
-    sources = {run.source.data.strip() for run in runs if run.source is not None}
+    sources = {run.source.strip() for run in runs if run.source is not None}
     sizes = {size for run in runs for size in run.code_bytes}
     exact = [name for name, data in texts.items() if data.strip() in sources]
     sized = [name for name, data in texts.items() if len(data) in sizes]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from golf.compliance.points import FAILED, ONLY_RUNNING, REMARK, Cause, Evidence, PointResult, not_applicable, weighed
 from golf.config.rules import SP1024_BYTES, SP1024_TOKENS
-from golf.submission.record_folder.claimed import ClaimedRun, ClaimedRuns
+from golf.submission.record_folder.claimed import ClaimedRuns
 from golf.submission.record_folder.contents import RecordFolder
-from golf.submission.record_folder.logs import RunLog
+from golf.submission.record_folder.logs import RunLog, Score
 
 LONGEST_SEQUENCE = 1 << 16
 """Tokens at the end of the validation split that a log may leave out, since they fill no sequence."""
@@ -41,8 +41,7 @@ def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Returns the result on point 13: FineWeb's validation split, all of it, as far as its size is known."""
     if folder.claims.claims_nothing and folder.runs:
         return not_applicable(13, "no result is claimed: which runs are meant is unknown")
-    scored = [result.scored for result in claimed.results if result.scored is not None]
-    runs = [*scored, *(run for run in claimed.runs if not any(run is other for other in scored))]
+    runs = list({id(run): run for run in (*(run for _, run, _ in claimed.scored), *claimed.runs)}.values())
     tokens = sorted({run.validation_tokens for run in runs if run.validation_tokens})
     tokenizers = sorted({run.tokenizer for run in runs if run.tokenizer is not None})
     evidence: Evidence = {"validation_tokens": tokens or None, "tokenizer": tokenizers or None}
@@ -92,18 +91,16 @@ def _other_data(folder: RecordFolder, runs: Sequence[RunLog], tokens: Sequence[i
 def _text_bytes(claimed: ClaimedRuns) -> float | None:
     """Returns the bytes of text that val_loss, val_bpb and the number of tokens imply; None where one is missing."""
     counts = [
-        result.scored.validation_tokens * ratio
-        for result in claimed.scored
-        if result.scored is not None and result.scored.validation_tokens
-        if (ratio := _bytes_per_token(result)) is not None
+        run.validation_tokens * ratio
+        for _, run, score in claimed.scored
+        if run.validation_tokens and (ratio := _bytes_per_token(score)) is not None
     ]
     return statistics.median(counts) if counts and all(map(math.isfinite, counts)) else None
 
 
-def _bytes_per_token(result: ClaimedRun) -> float | None:
+def _bytes_per_token(score: Score) -> float | None:
     """Returns the bytes per token that val_loss / val_bpb implies; None where they do not say."""
-    score = result.score
-    if score is None or score.nats is None or not score.bpb.value or not math.isfinite(score.bpb.value):
+    if score.nats is None or not score.bpb.value or not math.isfinite(score.bpb.value):
         return None
     return score.nats.value / score.bpb.value / math.log(2)
 
@@ -122,22 +119,20 @@ def _not_whole(tokens: int) -> Cause | None:
 def byte_counts(claimed: ClaimedRuns, validation: PointResult) -> PointResult:
     """Returns the result on point 15, as far as logs say it: the split's tokens and bytes fix val_loss / val_bpb.
 
-    Args:
-        claimed: the claimed runs.
-        validation: the result on the split; another split has another ratio.
+    Args: validation: the result on the split; another split has another ratio.
     """
     ratios: dict[str, float] = {}
     slack = RATIO_SLACK
-    for result in claimed.scored:
-        ratio, score = _bytes_per_token(result), result.score
-        if ratio and math.isfinite(ratio) and score is not None and score.nats is not None:
+    for result, _, score in claimed.scored:
+        ratio = _bytes_per_token(score)
+        if ratio and math.isfinite(ratio) and score.nats is not None:
             ratios[str(result.key)] = ratio
             rounding = score.nats.unit / score.nats.value + score.bpb.unit / score.bpb.value
             slack = max(slack, RATIO_SLACK + rounding)
     evidence: Evidence = {"bytes_per_token": ratios}
     if ratios and validation.state == FAILED:
         return not_applicable(15, "another split has other bytes a token", evidence)
-    known = {result.scored.tokenizer for result in claimed.scored if result.scored is not None} == {*_SP1024}
+    known = {run.tokenizer for _, run, _ in claimed.scored} == {*_SP1024}
     right = SP1024_BYTES / SP1024_TOKENS if known else _of_most(list(ratios.values()), slack)
     wrong = {key: ratio for key, ratio in ratios.items() if right is not None and abs(ratio - right) > slack * right}
     text_bytes = _text_bytes(claimed)

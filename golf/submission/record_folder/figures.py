@@ -158,10 +158,7 @@ def training_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None)
 def evaluation_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
     """Returns the result on point 9: seconds of the longest evaluation, or of all where the log has these."""
     times: dict[str, float] = {}
-    for result in claimed.results:
-        run = result.scored
-        if run is None:
-            continue
+    for result, run, _ in claimed.scored:
         known = [score.seconds for score in run.scores if score.seconds is not None]
         longest = run.eval_seconds if run.eval_seconds is not None else max(known, default=None)
         times |= {} if longest is None else {str(result.key): longest}
@@ -179,8 +176,7 @@ def _within_limit(point: int, track: str | None, claimed: ClaimedRuns, times: _T
         return not_applicable(point, limit, times.evidence)
     if not claimed.runs and not claimed.scored:
         return not_applicable(point, NO_LOG, times.evidence)
-    ended = [result for result in claimed.results if result.score is not None or not claimed.scored]
-    silent = [result for result in ended if result.run is not None and str(result.key) not in times.seconds]
+    silent = [result for result in claimed.ended if result.run is not None and str(result.key) not in times.seconds]
     causes = list(times.causes)
     in_seconds, in_ms = times.claimed_as
     for result in silent:

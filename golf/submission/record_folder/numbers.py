@@ -9,6 +9,8 @@ LARGEST_NUMBER = 1e15
 NUMBER = r"([-+]?(?:nan|inf|\d[\d,_]*(?:\.\d+)?(?:e[-+]?\d{1,3})?))"
 _SCALES = {"": 1.0, "bytes": 1.0, "byte": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "kib": 1024.0, "mib": 1048576.0}
 SIZE = r"(\d[\d,_]{0,30}(?:\.\d{1,9})?)\s{0,2}(bytes|byte|[KM]i?B|B)?\b"
+COUNT = r"(\d[\d,]{0,30})"
+SECONDS = r"(\d+(?:\.\d+)?)\s*(ms|s|sec|seconds|m|min)\b"
 COARSEST = 1e-3
 """A figure with fewer decimals must agree to this: JSON writers leave out zeros at the end."""
 
@@ -28,6 +30,10 @@ class ParsedNumber(NamedTuple):
     def cut_from(self, value: float, unit: float = 0.0) -> bool:
         """Returns whether it is `value` with less than one unit of its last decimal cut off instead of rounded."""
         return abs(self.value - value) < min(self.unit, COARSEST) + unit
+
+    def rounds(self, exact: "ParsedNumber") -> bool:
+        """Returns whether it is another number, rounded to fewer decimals."""
+        return self.unit > 1.5 * exact.unit and abs(self.value - exact.value) <= 0.5001 * self.unit
 
     def is_size(self, size: float) -> bool:
         """Returns whether it is that number of bytes, as far as it was written out."""
@@ -55,6 +61,14 @@ def parse_size(number: str, scale: str | None) -> ParsedNumber | None:
         return None
     factor = _SCALES[(scale or "").lower()]
     return ParsedNumber(parsed.value * factor, parsed.unit * factor)
+
+
+def parse_seconds(match: re.Match[str]) -> ParsedNumber:
+    """Returns seconds from a match of SECONDS."""
+    value, unit = (part for part in match.groups() if part is not None)
+    times, over = {"ms": (1.0, 1000.0), "m": (60.0, 1.0), "min": (60.0, 1.0)}.get(unit.lower(), (1.0, 1.0))
+    last = 10.0 ** -len(value.partition(".")[2])
+    return ParsedNumber(float(value) * times / over, last * times / over)
 
 
 def parse_int(text: str) -> int:

@@ -1,13 +1,13 @@
 """Whether the runs of a record folder are runs of one configuration, and whether all of them are listed (7, 25)."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from golf.compliance.points import FAILED, REMARK, Cause, Evidence, PointResult, not_applicable, weighed
 from golf.config.rules import MIN_SEEDS, NON_RECORD
-from golf.submission.record_folder.claim_names import OTHERS
 from golf.submission.record_folder.claimed import ClaimedRuns
-from golf.submission.record_folder.claims import Json
+from golf.submission.record_folder.claims import OTHERS, Json
 from golf.submission.record_folder.configurations import same_configuration
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.figures import NO_LOG
@@ -44,8 +44,7 @@ def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> P
 
 def _seeds(claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
     """Yields too few seeds with a log, and one seed under several names."""
-    ended = [result for result in claimed.results if result.score is not None or not claimed.scored]
-    runs = [*(run for result in ended for run in result.logs[:1]), *claimed.kin]
+    runs = [*(run for result in claimed.ended for run in result.logs[:1]), *claimed.kin]
     logged = [run.seed if run.seed is not None else run.seed_of_name for run in runs]
     known = {seed for seed in logged if seed is not None}
     number = len(known) + logged.count(None)
@@ -88,7 +87,7 @@ def _settings(runs: Sequence[RunLog]) -> dict[str, set[str]]:
         hashed = run.code_sha256 is not None or run.source is not None
         own = {
             "code bytes": None if hashed else run.code_bytes[-1] if run.code_bytes else None,
-            "code": run.code_sha256 or (run.source and run.source.sha256),
+            "code": run.code_sha256 or (run.source and hashlib.sha256(run.source).hexdigest()),
             "training shards": run.train_shards or None,
             "validation tokens": run.validation_tokens,
             "tokenizer": run.tokenizer,

@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from golf.compliance.points import FAILED, REMARK, Cause
-from golf.submission.record_folder.claim_figures import WrittenFloat, read_figures
-from golf.submission.record_folder.claim_names import ALSO_CALLED
-from golf.submission.record_folder.claim_seeds import listed_seeds, results_by_seed
-from golf.submission.record_folder.claims import FILE, Claims, Json, JsonObject, brief, flat_text
+from golf.submission.record_folder.claim_figures import WrittenFloat, listed_seeds, read_figures, results_by_seed
+from golf.submission.record_folder.claims import ALSO_CALLED, FILE, Claims, Json, JsonObject, brief, flat_text
 from golf.submission.record_folder.numbers import ParsedNumber
 from golf.submission.record_folder.text import decoded
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from golf.submission.record_folder.devices import Device
-from golf.submission.record_folder.logs import RunLog, Seconds, read_run
+from golf.submission.record_folder.logs import RunLog, read_run
 from golf.submission.record_folder.numbers import ParsedNumber, parse_number
 from golf.submission.record_folder.text import decoded, plain_line
 
@@ -32,19 +32,19 @@ LINES: dict[str, dict[str, Any]] = {
     "Total submission size int6+zstd: 15891234 bytes": {"total_bytes": ParsedNumber(15_891_234, 1)},
     "Total submission size: 389541 bytes": {"total_bytes": ParsedNumber(389_541, 1)},
     "stopping_early: wallclock_cap train_time:599987ms step:7101/20000": {
-        "train_seconds": Seconds(599.987, 0.001),
+        "train_seconds": ParsedNumber(599.987, 0.001),
         "steps": 7101,
     },
     "stopping_early: wallclock_cap train_time: 596160ms step: 4841/20000": {
-        "train_seconds": Seconds(596.16, 0.001),
+        "train_seconds": ParsedNumber(596.16, 0.001),
         "steps": 4841,
     },
     "4000/20000 train_loss: 2.9178 train_time: 8.5m tok/s: 6500000": {
-        "train_seconds": Seconds(510.0, 6.0),
+        "train_seconds": ParsedNumber(510.0, 6.0),
         "steps": 4000,
     },
     "step:500/9000 train_loss:2.1 train_time:301234ms step_avg:602.5ms": {"step_seconds": 0.6025, "steps": 500},
-    "train          599.1 s": {"train_seconds": Seconds(599.1, 0.1)},
+    "train          599.1 s": {"train_seconds": ParsedNumber(599.1, 0.1)},
     "total_eval_time:453.8s": {"eval_seconds": 453.8},
     "ttt            410.0 s  1.120000 BPB  1.891000 nats/token": {"eval_seconds": 410.0},
     "GPTQ:collected 67 hessians in 12.9s": {"calibration_seconds": 12.9},
