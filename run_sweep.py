@@ -2,7 +2,7 @@
 
 import sys
 
-from tune.cli.run_sweep import main
+from tune.cli.main import sweep
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(sweep())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.planted_secrets import SECRETS
+from tune.cli.main import sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 JOIN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_TOKEN": SECRETS["RAY_AUTH_TOKEN"]}
@@ -20,6 +21,11 @@ def start(
     command = [sys.executable, str(ROOT / script), *arguments]
     pipe, variables = subprocess.PIPE, {**os.environ, **JOIN, **(environment or {})}
     return subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=variables)
+
+
+def tool(name: str) -> Callable[[Sequence[str]], int]:
+    """Returns a command of `python -m tune`, run in this process; it returns its exit status."""
+    return lambda words: sweep([name, *words])
 
 
 def read_until(process: "subprocess.Popen[str]", holds: Callable[[str], bool]) -> list[str]:

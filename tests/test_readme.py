@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from golf.cli.main import main, parse
-from tune.cli import run_sweep, seed_options
-from tune.cli.report import parse as parse_report
+from golf.cli.main import main, make_parser
+from tune.cli.parsers import SEED_EXAMPLES, report_parser, seeds_parser, sweep_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -54,7 +53,7 @@ def placeholders_filled(words: list[str]) -> list[str]:
 def parses(words: list[str]) -> bool:
     """Whether `python -m golf` takes the words; --help ends parsing with success."""
     try:
-        parse(placeholders_filled(words))
+        make_parser().parse_args(placeholders_filled(words))
     except SystemExit as ended:
         return not ended.code
     return True
@@ -98,7 +97,7 @@ def sweep_commands() -> list[list[str]]:
 
 def test_sweep_commands_parse() -> None:
     """Fault: a document or the Makefile starts a sweep with an option that is not there."""
-    parse_sweep = run_sweep.make_parser().parse_args
+    parse_sweep = sweep_parser().parse_args
     for words in (["demo", "--dry-run"], *sweep_commands()):
         with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
             parse_sweep(placeholders_filled([word for word in words if not word.startswith("$(")]))
@@ -109,17 +108,17 @@ def test_report_commands_parse() -> None:
     shown = commands("-m tune report")
     assert shown
     for words in shown:
-        parse_report(words)
+        report_parser().parse_args(words)
 
 
 def test_seeds_commands_parse() -> None:
     """Fault: the README or the examples of --help start a seed study with an option that is not there."""
-    examples = re.findall(r"run_seeds\.py (.*?)  ", seed_options.EXAMPLES)
+    examples = re.findall(r"run_seeds\.py (.*?)  ", SEED_EXAMPLES)
     shown = [*commands("run_seeds.py"), *(words.split() for words in examples)]
     assert len(shown) >= 10
     for words in shown:
         if words:
-            seed_options.make_parser().parse_args(words)
+            seeds_parser().parse_args(words)
 
 
 @pytest.mark.parametrize("script", ["run_sweep.py", "run_seeds.py"])
@@ -154,7 +153,7 @@ def test_examples_in_the_help_parse(command: str, capsys: pytest.CaptureFixture[
     """Fault: --help of a command fails, or shows an example that does."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
-        parse([*command.split(), "--help"])
+        make_parser().parse_args([*command.split(), "--help"])
     assert ended.value.code == 0
     epilog = re.split("(?m)^(?:examples|first steps):$", capsys.readouterr().out)[-1]
     shown = re.findall(r"^  .*-m golf (\S.*?)(?:   .*)?$", epilog, re.MULTILINE)

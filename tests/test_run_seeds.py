@@ -16,7 +16,7 @@ from golf.submission.study_file import read_study
 from tests.commands import start
 from tests.tune.made_ledger import Made, write_ledger
 from tests.tune.study.made_runs import changed, made_run, made_runs
-from tune.cli.run_seeds import main
+from tune.cli.main import seeds as main
 from tune.records.entries import PlanEntry, SequentialPlan, StudyPlan
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger

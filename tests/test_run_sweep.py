@@ -3,6 +3,7 @@
 import re
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from golf.runtime.files import write_json
 from tests.commands import read_until, start
 from tests.planted_secrets import PASSWORD, QUERY, SECRETS, leaks
 from tests.tune.entries import entry_of
-from tune.cli.run_sweep import main
-from tune.records.entries import Failure, FailureKind
+from tune.cli.main import sweep as main
+from tune.records.entries import Failure, FailureKind, TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.provenance import versions
@@ -84,6 +85,12 @@ def test_killed_interrupted_and_continued(
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
     assert sync(entries, default_uri(storage.root), "tiny").problem is None
+    check_runs(storage, entries)
+    assert leaks(tmp_path, *output) == []
+
+
+def check_runs(storage: Storage, entries: Sequence[TrialEntry]) -> None:
+    """Asserts that MLflow has one run for each entry of the sweep "tiny", with its numbers, curves and files."""
     client = MlflowClient(default_uri(storage.root))
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
     by_trial = {run.data.tags["trial"]: run for run in runs}
@@ -97,9 +104,8 @@ def test_killed_interrupted_and_continued(
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["artifact.golf", "config.json"]
         history = client.get_metric_history(run.info.run_id, "train_loss")
         assert sorted((point.step, point.value) for point in history) == [
-            (point[0], point[2]) for point in ledger.series(entry).curves["train_loss"]
+            (point[0], point[2]) for point in Ledger(storage.ledger).series(entry).curves["train_loss"]
         ]
-    assert leaks(tmp_path, *output) == []
 
 
 def test_when_all_trials_failed_the_command_fails(

@@ -10,7 +10,7 @@ from golf.config.config import RunConfig, to_plain
 from tests.planted_secrets import PASSWORD, QUERY, SECRETS, leaks
 from tests.tune.entries import entry_of
 from tune.cache.backend import StoreError, open_storage
-from tune.cli.run_sweep import main
+from tune.cli.main import sweep as main
 from tune.records.entries import Failure, FailureKind
 from tune.records.ledger import Ledger
 from tune.records.redaction import redact, redact_all

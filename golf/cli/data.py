@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from golf.data.corpus import CORPUS_DATA, CORPUS_NAME, documents
+from golf.data.corpus import CORPUS_DATA, prepare_corpus
 from golf.data.fineweb import download_fineweb
 from golf.data.text import prepare_text, read_documents
 
@@ -15,7 +15,7 @@ def prepare_command(arguments: argparse.Namespace) -> None:
         prepare_text(read_documents(arguments.text), folder, "text")
     else:
         folder = arguments.out or CORPUS_DATA
-        prepare_text(documents(), folder, CORPUS_NAME)
+        prepare_corpus(folder)
     print(f"next: python -m golf run demo --data {folder}")
 
 

@@ -14,9 +14,8 @@ from golf.cli.options import assignment_of, assignments
 from golf.cli.terminal import expanded, need_path
 from golf.config.config import RunConfig, from_plain, override_all, to_plain
 from golf.config.presets import DEMO_PRESETS, PRESETS, find_preset, with_grids, with_split
-from golf.data.corpus import CORPUS_DATA, CORPUS_NAME, documents
+from golf.data.corpus import CORPUS_DATA, prepare_corpus
 from golf.data.dataset import Dataset, open_dataset, read_manifest
-from golf.data.text import prepare_text
 from golf.pipeline.run_directory import RunDirectory
 from golf.runtime.files import read_json
 from golf.runtime.process_group import ProcessGroup
@@ -159,7 +158,7 @@ def find_dataset(
     """
     if folder is None:
         check_built_in(config, preset)
-        if group.first and not (CORPUS_DATA.is_dir() and read_manifest(CORPUS_DATA).get("complete")):
-            prepare_text(documents(), CORPUS_DATA, CORPUS_NAME)
+        if group.first and not read_manifest(CORPUS_DATA).get("complete"):
+            prepare_corpus(CORPUS_DATA)
         group.wait()
     return open_dataset(Path(folder or CORPUS_DATA), config.model.vocab_size, accept_fault=accept_fault)

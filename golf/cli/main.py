@@ -1,16 +1,17 @@
 """A model that fits under a byte cap: trained, packed and scored in one plain process or under torchrun."""
 
 import argparse
-import importlib
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from golf.cli.options import Parser, above, real, whole
+from golf.cli.start import add_version_and_completion, announce, load, parse, program
 from golf.cli.submit_options import EXAMPLES, MORE, SUMMARY, add_submit_options
-from golf.cli.terminal import expand_paths, quiet_when_closed
+from golf.cli.terminal import quiet_when_closed
 from golf.config.presets import PRESETS, SPLITS
 from golf.config.rules import TRACK_SECONDS
 from golf.data.corpus import CORPUS_DATA
@@ -30,7 +31,11 @@ EPILOG = """first steps:
   torchrun --nproc-per-node 8 -m golf run pr598 --data data/fineweb     on 8 GPUs
 
 A run's folder holds its config.json, weights, artifact and one JSON file per result. Every command can be
-stopped and given again: what is finished is not computed twice."""
+stopped and given again: what is finished is not computed twice.
+
+exit status: 0; 1 when a check failed; 2 for wrong input; 130 when it was interrupted"""
+_LONG = ("golf.cli.run:run_command", "golf.cli.run:train_command")
+"""Commands that say at once that they run."""
 OF_THE_RUN = "prepared data (that of the run's training)"
 CHECKING = """Nothing is
 argued from the code: the evaluator is run with its later tokens changed, with each value of a token, watched at every
@@ -46,14 +51,11 @@ file becomes an artifact with the same codes and scales; float weights become th
 packed. Every value stays as it is, bit for bit. Nothing in the file is executed."""
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Returns the command line; its `command` names the function to call: "module:function".
-
-    Most commands need PyTorch, whose import takes longer than to read a record folder or to show a command's help.
-    """
-    parser = Parser(
-        "python -m golf", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> Parser:
+    """Returns the parser of all commands; `command` in what it parses is the function to call: "module:function"."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = Parser(program("python -m golf", "golf"), description=__doc__, epilog=EPILOG, formatter_class=form)
+    add_version_and_completion(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     _add_describing(commands)
     _add_check(commands)
@@ -65,7 +67,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add_submit_options(_add(commands, "submit", "golf.cli.submit:submit_command", SUMMARY, *EXAMPLES, more=MORE))
     data = commands.add_parser("data", help="make or download a dataset")
     _add_data(data.add_subparsers(required=True, metavar="SOURCE", title="sources"))
-    return expand_paths(parser.parse_args(arguments))
+    return parser
 
 
 def _add(
@@ -317,18 +319,21 @@ def message_of(error: BaseException) -> str:
 
 
 @quiet_when_closed
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
-    Returns 0; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C.
+    Args: arguments: of the command line (those of this process).
+
+    Returns: 0; 1 when a check failed; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C.
 
     Raises: SystemExit when a signal ended a stage whose state was saved.
     """
     rank = int(os.environ.get("RANK", "0"))
     try:
-        parsed = parse(arguments)
-        module, _, function = parsed.command.partition(":")
-        getattr(importlib.import_module(module), function)(parsed)
+        parsed = parse(make_parser(), list(sys.argv[1:] if arguments is None else arguments))
+        if parsed.command in _LONG and not rank:
+            announce(f"{parsed.words[0]} {parsed.preset}")
+        load(parsed.command)(parsed)
     except BrokenPipeError:
         raise
     except USER_ERRORS as error:
@@ -344,4 +349,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

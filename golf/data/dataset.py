@@ -123,6 +123,14 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def files_in_place(folder: Path, manifest: Manifest) -> bool:
+    """Returns whether a dataset is complete and every file of its manifest is there with its size."""
+    sizes = {folder / name: file["bytes"] for name, file in manifest.get("files", {}).items()}
+    return bool(manifest.get("complete")) and all(
+        path.is_file() and path.stat().st_size == size for path, size in sizes.items()
+    )
+
+
 def _is_sum(value: Any) -> bool:
     """Returns whether a value of a manifest holds a file's size and SHA-256."""
     return (

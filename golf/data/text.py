@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from golf.data.dataset import DATASET_MANIFEST, Manifest, hash_file, read_manifest
+from golf.data.dataset import DATASET_MANIFEST, Manifest, files_in_place, hash_file, read_manifest
 from golf.data.shards import write_shard
 from golf.data.token_bytes import SPACE_MARK, ByteTable, load_tokenizer
 from golf.runtime.files import write_bytes, write_json
@@ -75,7 +75,7 @@ def prepare_text(
     parameters = {"name": name, "text_sha256": _hash_texts(texts), "vocab_size": vocab_size}
     parameters |= {"validation_share": validation_share, "layout": 1}
     manifest = _claim(folder, parameters)
-    if manifest["complete"] and _files_in_place(folder, manifest):
+    if files_in_place(folder, manifest):
         log(f"{folder} already holds this dataset; nothing to do")
         return manifest
     started = time.monotonic()
@@ -143,14 +143,6 @@ def _claim(folder: Path, parameters: Manifest) -> Manifest:
     if old.get("parameters") == parameters:
         return dict(old)
     return {"name": parameters["name"], "complete": False, "parameters": parameters, "files": {}}
-
-
-def _files_in_place(folder: Path, manifest: Manifest) -> bool:
-    """Returns whether every file of the manifest is there with its size."""
-    files = {name: folder / name for name in manifest["files"]}
-    return all(
-        path.is_file() and path.stat().st_size == manifest["files"][name]["bytes"] for name, path in files.items()
-    )
 
 
 def _clear(folder: Path, name: str) -> None:

@@ -173,7 +173,9 @@ class _Environment:
             function = node.func
             if isinstance(function, ast.Name) and function.id == "dict" and len(node.args) == 1:
                 return self.is_dictionary(node.args[0])
-            return isinstance(function, ast.Attribute) and function.attr == "copy" and self.is_dictionary(function.value)
+            return (
+                isinstance(function, ast.Attribute) and function.attr == "copy" and self.is_dictionary(function.value)
+            )
         if isinstance(node, ast.Attribute):
             return node.attr == "environ"
         return isinstance(node, ast.Name) and node.id in self.dictionaries
@@ -347,8 +349,8 @@ def _constants(tree: ast.Module, data: bytes, outer: bool) -> Iterator[Constant]
             node_of = found[0]
             assert node_of.end_lineno is not None
             assert node_of.end_col_offset is not None
-            begin = starts[node_of.lineno - 1] + node_of.col_offset
-            end = starts[node_of.end_lineno - 1] + node_of.end_col_offset
-            span = (begin, end) if outer else None
-            line = node_of.lineno if outer else 0
-            yield Constant(f"{prefix}{name}", _kind_of_value(value), str(value), line, span)
+            first = starts[node_of.lineno - 1] + node_of.col_offset
+            last = starts[node_of.end_lineno - 1] + node_of.end_col_offset
+            span = (first, last) if outer else None
+            number = node_of.lineno if outer else 0
+            yield Constant(f"{prefix}{name}", _kind_of_value(value), str(value), number, span)

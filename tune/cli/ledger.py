@@ -8,24 +8,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
-from golf.cli.options import Parser
-from golf.cli.terminal import expand_paths, quiet_when_closed
 from tune.cli.tables import Column, format_table, shortened, terminal_width
-from tune.records.entries import Record, ScreeningEntry, TrialEntry, TrialState, VerdictEntry, latest
-from tune.records.export import FORMATS, Table, chunk_table, curve_table, trial_table, write_table
+from tune.records.entries import Record, ScreeningEntry, TrialEntry, VerdictEntry, latest
+from tune.records.export import Table, chunk_table, curve_table, trial_table, write_table
 from tune.records.ledger import Ledger
 
-EXAMPLES = """
-examples:
-  python -m tune ledger show --sweep demo --state done
-  python -m tune ledger show 472a4a
-  python -m tune ledger export --to trials.parquet
-  python -m tune ledger export --curves --to curves.csv
-"""
 _SWEEP_CHARACTERS = 24
 _TABLES: dict[str, Callable[[Sequence[TrialEntry], Ledger], Table]] = {
     "trials": lambda entries, ledger: trial_table(entries),
@@ -34,32 +24,17 @@ _TABLES: dict[str, Callable[[Sequence[TrialEntry], Ledger], Table]] = {
 }
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Returns the parsed command line."""
-    form = argparse.RawDescriptionHelpFormatter
-    about = "Show or export the ledger, the record of every trial and seed study."
-    parser = Parser("python -m tune ledger", description=about, epilog=EXAMPLES, formatter_class=form)
-    shared = Parser(add_help=False)
-    shared.add_argument(
-        "--ledger", type=Path, default=Path("storage/ledger.jsonl"), metavar="PATH", help="(%(default)s)"
-    )
-    shared.add_argument("--sweep", help="only this sweep or seed study")
-    states = [str(state) for state in TrialState]
-    shared.add_argument("--state", choices=states, help="only trials that ended so: %(choices)s", metavar="STATE")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    show = commands.add_parser("show", parents=[shared], help="list the entries, or print one in full")
-    show.add_argument("id", nargs="?", metavar="ID", help="a trial or its first characters, or a seed study")
-    kinds = ["trial", "plan", "verdict", "screening"]
-    show.add_argument("--kind", choices=kinds, help="only entries of a kind: %(choices)s", metavar="KIND")
-    show.set_defaults(command=show_command)
-    export = commands.add_parser("export", parents=[shared], help="write the trials as a table")
-    export.add_argument("--to", type=Path, required=True, metavar="FILE", help=f"ends in {', '.join(FORMATS)}")
-    table = export.add_mutually_exclusive_group()
-    for name, text in (("curves", "one row a point of a curve"), ("chunks", "one row a chunk of the stream and rung")):
-        table.add_argument(f"--{name}", dest="table", action="store_const", const=name, default="trials", help=text)
-    export.add_argument("--force", action="store_true", help="replace the file")
-    export.set_defaults(command=export_command)
-    return expand_paths(parser.parse_args(arguments))
+def ledger_command(parsed: argparse.Namespace) -> int:
+    """Shows or exports. Returns: 1 when a line is damaged. Raises: ValueError, OSError when it cannot be done."""
+    if not parsed.ledger.is_file():
+        raise FileNotFoundError(f"there is no ledger at {parsed.ledger}; give --ledger PATH")
+    ledger = Ledger(parsed.ledger)
+    act = show_command if parsed.action == "show" else export_command
+    act(ledger, [record for record in ledger.records() if _is_wanted(record, parsed)], parsed)
+    damage = [f"{parsed.ledger}, line {n.line_number} is damaged: {n.reason}: {n.text}" for n in ledger.damaged]
+    for line in (*ledger.damage, *damage):
+        print(line, file=sys.stderr)
+    return 1 if damage else 0
 
 
 def show_command(ledger: Ledger, records: Sequence[Record], parsed: argparse.Namespace) -> None:
@@ -152,27 +127,3 @@ def _sweep(record: Record) -> str:
 def _is_wanted(record: Record, parsed: argparse.Namespace) -> bool:
     state = record.state if isinstance(record, TrialEntry) else None
     return parsed.sweep in (None, _sweep(record)) and parsed.state in (None, state)
-
-
-@quiet_when_closed
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command. Returns 1 when a line is damaged, 2 with one line when the command cannot be done."""
-    parsed = parse(arguments)
-    try:
-        if not parsed.ledger.is_file():
-            raise FileNotFoundError(f"there is no ledger at {parsed.ledger}; give --ledger PATH")
-        ledger = Ledger(parsed.ledger)
-        parsed.command(ledger, [record for record in ledger.records() if _is_wanted(record, parsed)], parsed)
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    damage = [f"{parsed.ledger}, line {n.line_number} is damaged: {n.reason}: {n.text}" for n in ledger.damaged]
-    for line in (*ledger.damage, *damage):
-        print(line, file=sys.stderr)
-    return 1 if damage else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

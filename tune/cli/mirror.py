@@ -9,14 +9,12 @@ URI FOLDER` brings a copy back.
 import argparse
 import contextlib
 import sqlite3
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from golf.cli.options import Parser
-from golf.cli.terminal import expand_paths, python_line, quiet_when_closed
+from golf.cli.terminal import python_line
 from golf.runtime.files import write_bytes
 from tune.cache.backend import StorageBackend, open_storage
 from tune.records.entries import PlanEntry, Record, TrialEntry, VerdictEntry
@@ -249,42 +247,19 @@ def _of_preset(records: Sequence[Record], preset: str) -> list[Record]:
     return [*trials, *(r for r in records if isinstance(r, (PlanEntry, VerdictEntry)) and r.study in sweeps)]
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Returns the parsed command line."""
-    parser = Parser("python -m tune mirror", description=(__doc__ or "").partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    fetching = commands.add_parser("fetch", help="bring a copy to this machine")
-    fetching.add_argument("address", metavar="URI", help="what --mirror named: s3://, gs:// or a folder")
-    fetching.add_argument("folder", type=Path, metavar="FOLDER", help="a storage folder, new or of the same sweeps")
-    copying = commands.add_parser("copy", help="make a copy, or bring it up to date")
-    copying.add_argument("folder", type=Path, metavar="FOLDER", help="the storage folder")
-    copying.add_argument("address", metavar="URI", help="where to: s3://, gs:// or a folder")
-    return expand_paths(parser.parse_args(arguments))
-
-
-@quiet_when_closed
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Copies or fetches; what cannot be done is one line and exit status 2."""
-    parsed = parse(arguments)
+def mirror_command(parsed: argparse.Namespace) -> None:
+    """Copies or fetches. Raises: ValueError, OSError when that cannot be done."""
     storage = Storage(parsed.folder.resolve())
+    backend = open_storage(parsed.address)
     try:
-        backend = open_storage(parsed.address)
-        if parsed.command == "copy":
+        if parsed.action == "copy":
             warn_of_damage(storage.ledger)
             num_files = copy(storage, backend, database_path(default_uri(storage.root)))
             print(f"{num_files} files copied to {backend.name}")
-        else:
-            print(f"{fetch(backend, storage)} files in {storage.root}")
-            warn_of_damage(storage.ledger)
-            print(f"every number: {python_line('tune', 'ledger', 'show', '--ledger', str(storage.ledger))}")
-            print(show_in_mlflow(storage) or f"in a browser: {ui_line(default_uri(storage.root))}")
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError, sqlite3.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            return
+        print(f"{fetch(backend, storage)} files in {storage.root}")
+    except sqlite3.Error as error:
+        raise OSError(str(error)) from error
+    warn_of_damage(storage.ledger)
+    print(f"every number: {python_line('tune', 'ledger', 'show', '--ledger', str(storage.ledger))}")
+    print(show_in_mlflow(storage) or f"in a browser: {ui_line(default_uri(storage.root))}")

@@ -1,11 +1,12 @@
 """The command run_seeds.py: runs a seed study and reports what it shows, compares studies, or plans one."""
 
+import argparse
 import re
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from golf.cli.terminal import python_line, quiet_when_closed
+from golf.cli.terminal import python_line
 from golf.compliance.points import brief
 from golf.config.config import to_plain
 from golf.config.rules import MIN_SEEDS, P_CLAIM
@@ -14,8 +15,8 @@ from golf.submission.study import StudyVerdict
 from golf.submission.study_check import saved_check
 from tune.cache.store import Store
 from tune.cli.console import ending_of
-from tune.cli.options import guarded_anywhere
-from tune.cli.seed_options import SeedStudyOptions, make_parser, options_of
+from tune.cli.options import run_anywhere
+from tune.cli.seed_options import SeedStudyOptions, options_of
 from tune.cli.session import Runs, Session
 from tune.cli.study_target import (
     dataset_nats_per_bpb,
@@ -251,15 +252,13 @@ def show_power(options: SeedStudyOptions) -> int:
     return 0
 
 
-def run(options: SeedStudyOptions) -> int:
-    """Compares, plans or runs. Returns: the exit status."""
-    if options.compare:
-        return show_comparison(options)
-    return show_power(options) if options.power else SeedStudyCommand(options).run()
+def run(parsed: argparse.Namespace) -> int:
+    """Compares, plans or runs, here or on a cluster. Returns: the exit status."""
 
+    def act(local: argparse.Namespace) -> int:
+        options = options_of(local)
+        if options.compare:
+            return show_comparison(options)
+        return show_power(options) if options.power else SeedStudyCommand(options).run()
 
-@quiet_when_closed
-def main(arguments: Sequence[str]) -> int:
-    """Runs, compares or plans; errors of input are one line and exit status 2."""
-    parsed = make_parser().parse_args(arguments)
-    return guarded_anywhere("run_seeds.py", arguments, lambda local: run(options_of(local)), parsed)
+    return run_anywhere("seeds", parsed, act)

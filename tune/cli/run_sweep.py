@@ -1,30 +1,17 @@
-"""Searches a preset's step count, warmdown, quantisation split and TTT settings under its byte cap, with Ray Tune.
-
-The same command again continues: what was finished is in the ledger of the storage folder and is not run again.
-"""
+"""The command run_sweep.py: shows, plans, or runs a sweep and reports it."""
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from golf.cli.inputs import names_file, read_config
-from golf.cli.options import Parser, above, assignments, real, whole
-from golf.cli.terminal import quiet_when_closed
-from golf.config.config import nearest
-from golf.config.presets import DEMO_PRESETS, PRESETS
-from golf.runtime.results import LADDER
+from golf.cli.options import assignments
+from golf.config.presets import DEMO_PRESETS
 from tune.cache.prefix_tree import format_trees
 from tune.cache.store import Store
 from tune.cli.console import best_of, ending_of, table
-from tune.cli.options import (
-    add_machines,
-    add_places,
-    guarded_anywhere,
-    machines_of,
-    open_data,
-    places_of,
-)
+from tune.cli.options import machines_of, open_data, places_of, run_anywhere
+from tune.cli.parsers import DEMO_TRIALS
 from tune.cli.session import Runs, Session
 from tune.cluster.sweep import finished
 from tune.planning.forecast import Forecast, forecast
@@ -34,92 +21,14 @@ from tune.planning.text import format_forecast, format_forecast_vs_actual
 from tune.records.entries import TrialEntry, WorldShape
 from tune.records.ledger import Ledger
 from tune.records.provenance import outdated
-from tune.search.search import DEFAULT_TRIALS, STRATEGIES, Search, SearchConfig
+from tune.search.search import Search, SearchConfig
 from tune.search.successive_halving import SuccessiveHalving
 from tune.tracking.tracker import runs_page, sync
 from tune.workloads.gepa.describe import describe_text_passes, dry_run_table
 from tune.workloads.gepa.settings import config_of
 from tune.workloads.gepa.space import read_choices, space_of
-from tune.workloads.gepa.stages import PACK, training_trees
+from tune.workloads.gepa.stages import training_trees
 from tune.workloads.gepa.workload import GepaWorkload
-
-EXAMPLES = """
-examples:
-  run_sweep.py demo                                   six trials on two cores, two to five minutes
-  run_sweep.py demo --dry-run                         what would be run
-  run_sweep.py demo --search grid --space split=pure-int6,int8 --space ttt.epochs=1,3
-  run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
-  run_sweep.py demo --address job --storage /mnt/golf on a cluster, see docs/cluster.md
-
-exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
-and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
-"""
-DEMO_TRIALS = 6
-
-
-def make_parser() -> Parser:
-    """Returns the parser of the command line."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = Parser("run_sweep.py", description=__doc__, epilog=EXAMPLES, formatter_class=form)
-    parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
-    parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
-    parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
-    add_plan(parser)
-    add_search(parser)
-    places = add_places(parser, "the sweep's name (the preset's); the same name continues")
-    places.add_argument("--no-reuse", action="store_true", help="compute every trial alone, share nothing")
-    add_machines(parser)
-    return parser
-
-
-def add_plan(parser: Parser) -> None:
-    """Adds the options of --plan."""
-    plan = parser.add_argument_group("plan", "for --plan, instead of what finished trials in the ledger took")
-    price = "for a price; takes --gpus-per-worker as 1"
-    plan.add_argument("--dollars-per-gpu-hour", type=real(unit="dollars"), help=price)
-    in_all = "GPUs in all, for the wall clock (those of one trial)"
-    plan.add_argument("--gpus", type=whole(least=1), metavar="N", help=in_all)
-    plan.add_argument("--step-seconds", type=above("seconds"), metavar="S", help="of one optimiser step")
-    plan.add_argument(
-        "--stage-seconds",
-        type=seconds_of,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="STAGE=S",
-        help="of pack, sliding, ttt, ...",
-    )
-
-
-def add_search(parser: Parser) -> None:
-    """Adds the options of the search and its screening."""
-    search = parser.add_argument_group("search")
-    search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
-    trials = f"at most so many trials ({DEMO_TRIALS} for demo, all of a grid, else {DEFAULT_TRIALS})"
-    search.add_argument("--trials", type=int, help=trials)
-    choices = 'choices of fields; "split" is a quantisation split; python -m golf fields lists all'
-    for option, metavar, text in (
-        ("--space", "FIELD=A,B,...", choices),
-        ("--set", "FIELD=VALUE", "fields of every trial"),
-    ):
-        search.add_argument(option, action="extend", nargs="+", default=[], metavar=metavar, help=text)
-    seed = "seed of the search; seed=N in --set is the model's"
-    search.add_argument("--seed", type=whole(most=2**32 - 1), default=0, help=seed)
-    search.add_argument("--no-screening", action="store_true", help="evaluate every trial that fits in full")
-    fraction = "share of the stream to screen on (%(default)s)"
-    search.add_argument("--screen-fraction", type=real(most=0.5, open_below=True), default=0.1, help=fraction)
-    top = "share of the trials that go on from it (%(default)s)"
-    search.add_argument("--top", type=real(most=1.0, open_below=True), default=0.5, help=top)
-
-
-def seconds_of(text: str) -> tuple[str, float]:
-    """Parses STAGE=S of --stage-seconds. Raises: argparse.ArgumentTypeError."""
-    stage, equals, seconds = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"must be STAGE=S, got {text!r}")
-    if stage not in (PACK, *LADDER):
-        raise argparse.ArgumentTypeError(f'unknown stage "{stage}"{nearest(stage, (PACK, *LADDER))}')
-    return stage, real(unit="seconds")(seconds)
 
 
 def search_config(parsed: argparse.Namespace) -> SearchConfig:
@@ -239,8 +148,6 @@ class SweepCommand:
         return ending.status
 
 
-@quiet_when_closed
-def main(arguments: Sequence[str]) -> int:
-    """Runs or continues a sweep; errors of input are one line and exit status 2."""
-    parsed = make_parser().parse_args(arguments)
-    return guarded_anywhere("run_sweep.py", arguments, lambda local: SweepCommand(local).run(), parsed)
+def run(parsed: argparse.Namespace) -> int:
+    """Runs or continues a sweep, here or on a cluster. Returns: the exit status."""
+    return run_anywhere("sweep", parsed, lambda local: SweepCommand(local).run())

@@ -3,15 +3,14 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 from tabulate import tabulate
 
-from golf.cli.options import Parser
-from golf.cli.terminal import expand_paths, expanded, quiet_when_closed
+from golf.cli.terminal import expanded
 from tune.cache.backend import LocalStorage
 from tune.cache.entry import Entry
 from tune.cache.gc import SHORT, collect, find_garbage, size_text
@@ -151,55 +150,14 @@ def needed_keys(ledgers: Iterable[Path]) -> set[str]:
     return needed
 
 
-COMMANDS: Mapping[str, tuple[Callable[[Store, argparse.Namespace], int], str]] = {
-    "ls": (list_command, "list all entries with sizes and seconds, the last used at the end"),
-    "show": (show_command, "show one entry: what it was computed from, its files, its record"),
-    "verify": (verify_command, "read every byte; exit status 1 when some have changed, naming the files"),
-    "gc": (collect_command, "list what no ledger entry and no running trial needs; --yes removes it"),
+_ACTIONS: Mapping[str, Callable[[Store, argparse.Namespace], int]] = {
+    "ls": list_command,
+    "show": show_command,
+    "verify": verify_command,
+    "gc": collect_command,
 }
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Returns the parsed command line."""
-    parser = Parser(prog="python -m tune store", description="Look after the store of stage results.")
-    shared = Parser(add_help=False)
-    shared.add_argument(
-        "--storage",
-        default="storage",
-        metavar="PATH",
-        help="storage directory of the sweeps, or URI of a store (%(default)s)",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (command, text) in COMMANDS.items():
-        sub = commands.add_parser(name, parents=[shared], help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(command=command)
-        if name == "show":
-            sub.add_argument("key", metavar="KEY", help="a key or its first characters")
-        if name == "gc":
-            sub.add_argument(
-                "--ledger",
-                action="append",
-                type=Path,
-                metavar="PATH",
-                help="ledger whose entries' results stay; "
-                "give it again for every ledger that uses this store (ledger.jsonl in the storage directory)",
-            )
-            sub.add_argument("--yes", action="store_true", help="remove what is listed")
-    return expand_paths(parser.parse_args(arguments))
-
-
-@quiet_when_closed
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; an error is one line and exit status 2."""
-    parsed = parse(arguments)
-    try:
-        return int(parsed.command(open_parsed(parsed), parsed))
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError) as error:
-        print(f"error: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def store_command(parsed: argparse.Namespace) -> int:
+    """Lists, shows, verifies or collects. Returns: 1 when entries have changed."""
+    return _ACTIONS[parsed.action](open_parsed(parsed), parsed)

@@ -1,6 +1,6 @@
 """A command that runs on a cluster as a submitted job, followed from this terminal.
 
-On the cluster the same script runs with `--address auto` and this machine's code, which goes up with it; every path is
+On the cluster the same command runs with `--address auto` and this machine's code, which goes up with it; every path is
 a path there. The job outlives this process. What can go wrong with an address is reported in one line.
 """
 
@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import logging
 import shlex
+import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -20,19 +22,13 @@ from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 JOB, AUTO = "job", "auto"
-ADDRESS_HELP = (
-    "where trials run: auto, the cluster that this machine belongs to; job or job:http://HOST:8265, submit this "
-    "command to a cluster as a job, where all paths are paths on the cluster. By default Ray is started here"
-)
 DASHBOARD = "http://127.0.0.1:8265"
 """Where `ray dashboard` forwards the dashboard of a cluster to."""
 ROOT = Path(__file__).resolve().parents[2]
 _CLIENT = "ray://"
-_EXCLUDED = [
-    *("/.git", "/.venv", "/storage", "/data", "/runs", "/build", "/docs", "/tests", "/benchmarks"),
-    *("**/__pycache__", "**/.*_cache", "**/.hypothesis"),
-]
-"""Files of the project that a command on the cluster does not need."""
+_PACKAGES = ("golf", "tune")
+"""What a command on the cluster needs of the project."""
+_ENTRY = "from tune.cli.main import {0}; raise SystemExit({0}())"
 _WAIT_SECONDS = 60.0
 """Longest time for a cluster to begin, and for a job's log to be out of reach."""
 _TOKEN = "copy ~/.ray/auth_token of the machine that ran `ray up` to this one, readable by you alone"
@@ -65,11 +61,11 @@ def check_places(parsed: argparse.Namespace) -> None:
             )
 
 
-def run_there(script: str, arguments: Sequence[str], address: str) -> int:
-    """Runs a script of the project on a cluster and prints its lines.
+def run_there(command: str, arguments: Sequence[str], address: str) -> int:
+    """Runs a command of the project on a cluster and prints its lines.
 
     Args:
-        script: its file name.
+        command: the function of `tune.cli.main`.
         arguments: of the command line.
         address: job, or job: and the URL of a dashboard.
 
@@ -79,7 +75,10 @@ def run_there(script: str, arguments: Sequence[str], address: str) -> int:
     """
     logging.disable(logging.WARNING)  # modules of Ray set levels of their own
     try:
-        return _submit([script, *arguments, "--address", AUTO], address.partition(":")[2] or DASHBOARD)
+        return _submit(
+            ["python3", "-c", _ENTRY.format(command), *arguments, "--address", AUTO],
+            address.partition(":")[2] or DASHBOARD,
+        )
     finally:
         logging.disable(logging.NOTSET)
 
@@ -120,7 +119,10 @@ def _remedy(address: str) -> str:
 def _submit(command: list[str], url: str) -> int:
     with explained(url):
         client = JobSubmissionClient(url)
-        job = _submit_when_ready(client, command)
+        with tempfile.TemporaryDirectory() as code:
+            for package in _PACKAGES:
+                shutil.copytree(ROOT / package, Path(code) / package, ignore=shutil.ignore_patterns("__pycache__"))
+            job = _submit_when_ready(client, command, code)
     follow, stop = (f"RAY_AUTH_MODE=token ray job {what} {job} --address {url}" for what in ("logs --follow", "stop"))
     print(f"job {job} at {url}; Ctrl-C stops following it and leaves it running", flush=True)
     try:
@@ -132,17 +134,15 @@ def _submit(command: list[str], url: str) -> int:
         raise ConnectionError(f"{error}; the job may still be running; follow it: {follow}") from error
 
 
-def _submit_when_ready(client: Any, command: list[str]) -> str:
-    """Submits a command, also to a cluster that has only just begun. Returns the job's id."""
+def _submit_when_ready(client: Any, command: list[str], code: str) -> str:
+    """Submits a command, also to a cluster that has only just begun. Returns the job's id.
+
+    Args: code: the folder that goes up with it.
+    """
     end = time.monotonic() + _WAIT_SECONDS
     while True:
         try:
-            return str(
-                client.submit_job(
-                    entrypoint=shlex.join(["python3", *command]),
-                    runtime_env={"working_dir": str(ROOT), "excludes": _EXCLUDED},
-                )
-            )
+            return str(client.submit_job(entrypoint=shlex.join(command), runtime_env={"working_dir": code}))
         except RuntimeError as error:
             if "try again later" not in str(error) or time.monotonic() > end:
                 raise

@@ -17,6 +17,7 @@ from pyarrow import csv, parquet
 
 from golf.runtime.files import write_whole
 from tune.records.entries import Series, TrialEntry
+from tune.records.layout import TABLE_FORMATS
 from tune.records.text import flat
 
 FIRST_COLUMNS = (
@@ -136,8 +137,6 @@ _WRITERS: Mapping[str, Callable[[Table, BinaryIO], None]] = {
     ".json": _write_json,
     ".parquet": parquet.write_table,
 }
-FORMATS = tuple(_WRITERS)
-"""Suffixes of the files that can be written."""
 
 
 def write_table(table: Table, path: Path, force: bool = False) -> None:
@@ -153,7 +152,7 @@ def write_table(table: Table, path: Path, force: bool = False) -> None:
         FileExistsError: without `force`.
     """
     if path.suffix not in _WRITERS:
-        raise ValueError(f"{path} must end in one of {', '.join(FORMATS)}")
+        raise ValueError(f"{path} must end in one of {', '.join(TABLE_FORMATS)}")
     if path.exists() and not force:
         raise FileExistsError(f"{path} is there already; --force replaces it")
     write_whole(path, lambda file: _WRITERS[path.suffix](table, file))

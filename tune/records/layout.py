@@ -7,6 +7,11 @@ from pathlib import Path
 
 from tune.records.entries import TrialEntry
 
+REPORT_FORMATS = ("html", "md")
+"""Suffixes of the files of a report."""
+TABLE_FORMATS = (".csv", ".json", ".parquet")
+"""Suffixes of the files that tables are written to."""
+
 
 @dataclass(frozen=True)
 class Storage:

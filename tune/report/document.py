@@ -11,7 +11,7 @@ from pathlib import Path
 
 from golf.runtime.files import write_bytes
 from tune.records.entries import TrialEntry
-from tune.records.layout import Storage
+from tune.records.layout import REPORT_FORMATS, Storage
 from tune.report.canvas import svg_file
 from tune.report.data import ReportData, Results
 from tune.report.figure_specs import FigureSpec, figure_specs_of
@@ -28,8 +28,7 @@ from tune.report.tables import (
     verdict_parts,
 )
 
-HTML, MARKDOWN = "html", "md"
-FORMATS = (HTML, MARKDOWN)
+HTML, MARKDOWN = REPORT_FORMATS
 PROGRAM = "python -m tune report"
 _DIGITS = 12
 """Shown digits of a digest."""
@@ -99,7 +98,7 @@ def _losses(data: ReportData) -> list[str]:
 
 
 def write_report(
-    storage: Storage, name: str, baseline: str | None = None, formats: Sequence[str] = FORMATS
+    storage: Storage, name: str, baseline: str | None = None, formats: Sequence[str] = REPORT_FORMATS
 ) -> list[Path]:
     """Writes the report of the sweep or study `name`; each file appears whole.
 
@@ -107,7 +106,7 @@ def write_report(
         storage: its root may be relative.
         name: of the sweep or study.
         baseline: a trial, sweep or study to compare with.
-        formats: some of FORMATS.
+        formats: some of REPORT_FORMATS.
 
     Returns: the files, the report first.
 

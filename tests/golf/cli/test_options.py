@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from golf.cli.main import parse
+from golf.cli.main import make_parser
 from golf.cli.options import Parser, above, cpus, gpus, ranks, real, whole
-from tune.cli import run_sweep, seed_options
+from tune.cli.parsers import seeds_parser, sweep_parser
 
-parse_sweep, parse_seeds = run_sweep.make_parser().parse_args, seed_options.make_parser().parse_args
+parse = make_parser().parse_args
+parse_sweep, parse_seeds = sweep_parser().parse_args, seeds_parser().parse_args
 
 
 def refusal(capsys: pytest.CaptureFixture[str], parser_of: object, words: list[str]) -> str:

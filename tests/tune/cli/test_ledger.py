@@ -10,12 +10,15 @@ import msgspec
 import pytest
 
 from golf.submission.study import StudyVerdict, Summary
+from tests.commands import tool
 from tests.tune.entries import entry_of
-from tune.cli.ledger import listing, main
-from tune.cli.report import main as report
+from tune.cli.ledger import listing
 from tune.records.entries import ArtifactSize, Failure, FailureKind, Series, TrialEntry, VerdictEntry
 from tune.records.ledger import Ledger
 from tune.search.space import Trial
+
+main = tool("ledger")
+report = tool("report")
 
 ROOT = Path(__file__).parents[3]
 

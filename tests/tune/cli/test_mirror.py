@@ -12,16 +12,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.commands import tool
 from tests.tune.made_ledger import made_sweep, made_trial, write_ledger
 from tests.tune.toy_stages import object_storage, storage_of
 from tune.cache.backend import LocalStorage, ObjectStorage, StorageBackend, StoreError, open_storage
-from tune.cli.ledger import main as show_ledger
-from tune.cli.mirror import DATABASE, LEDGER, Mirror, copy, fetch, main
-from tune.cli.report import main as report
+from tune.cli.mirror import DATABASE, LEDGER, Mirror, copy, fetch
 from tune.records.entries import ScreeningEntry, TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.lines import read_lines
+
+main = tool("mirror")
+show_ledger = tool("ledger")
+report = tool("report")
 
 NOTE = ScreeningEntry(trial="a", rung="live", chunks=((1.5, 1, 1),))
 

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from golf.cli.options import Parser
-from tune.cli.options import add_machines, add_places, resolved
+from golf.cli.start import parse
+from tune.cli.options import resolved
+from tune.cli.parsers import sweep_parser
 
 
 def parsed_of(*words: str) -> argparse.Namespace:
     """A command line as `resolved` gives it."""
-    parser = Parser("test")
-    add_places(parser, "a name")
-    add_machines(parser)
-    return resolved(parser.parse_args(words))
+    return resolved(parse(sweep_parser(), ["demo", *words]))
 
 
 def test_every_path_is_absolute_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.commands import tool
 from tests.tune.made_ledger import made_trial
 from tests.tune.toy_stages import KEY, record_of
 from tune.cache.entry import FILES, marker_path
@@ -16,8 +17,9 @@ from tune.cache.fingerprint import stage_key
 from tune.cache.gc import LEFT_SECONDS
 from tune.cache.stage_graph import StageName
 from tune.cache.store import Store
-from tune.cli.store import main
 from tune.records.ledger import Ledger
+
+main = tool("store")
 
 ROOT = Path(__file__).parents[3]
 Tree = tuple[Store, list[str]]

@@ -14,13 +14,15 @@ from mlflow import MlflowClient
 from msgspec.structs import replace
 
 from golf.submission.study import Comparison, Gain, OtherRun, StudyVerdict, Summary
+from tests.commands import tool
 from tests.tune.made_ledger import made_study, made_sweep, made_trial, write_ledger
-from tune.cli.report import main
 from tune.records.entries import Device, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
 from tune.report.data import STATE_NAMES, ReportData
 from tune.report.document import write_report
 from tune.tracking.tracker import default_uri, sync
+
+main = tool("report")
 
 ROOT = Path(__file__).resolve().parents[3]
 MIXED = ("done", "done", "screened", "infeasible", "done", "screened", "failed")

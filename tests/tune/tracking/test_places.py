@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from tests.commands import tool
 from tests.tune.tracking.made_trials import SERIES, curve, empty_database, expected_curve, trial
-from tune.cli.mirror import main as mirror
-from tune.cli.report import main as report
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.tracking.connection import absolute_uri, database_path, local_folder
 from tune.tracking.tracker import default_uri, runs_page, sync
+
+mirror = tool("mirror")
+report = tool("report")
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
 

@@ -1,0 +1,57 @@
+"""The console commands golf-sweep and golf-seeds, which run_sweep.py, run_seeds.py and `python -m tune` are, too."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from golf.cli.start import announce, load, parse
+from golf.cli.terminal import quiet_when_closed
+from tune.cli.parsers import TOOLS, seeds_parser, sweep_parser
+from tune.records.redaction import redact
+
+
+def sweep(arguments: Sequence[str] | None = None) -> int:
+    """Runs or continues a sweep, or a command that looks after its results. Returns: the exit status.
+
+    Args: arguments: of the command line (those of this process).
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in TOOLS:
+        return command(TOOLS[words[0]], words[1:])
+    return command(sweep_parser, words)
+
+
+def seeds(arguments: Sequence[str] | None = None) -> int:
+    """Runs, continues, compares or plans a seed study. Returns: the exit status.
+
+    Args: arguments: of the command line (those of this process).
+    """
+    return command(seeds_parser, list(sys.argv[1:] if arguments is None else arguments))
+
+
+@quiet_when_closed
+def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str]) -> int:
+    """Runs one command.
+
+    Returns: its exit status; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C outside the
+    trials, which answer it themselves.
+    """
+    parsed = parse(make_parser(), words)
+    try:
+        if _runs_trials(parsed):
+            announce(parsed.name or parsed.preset or parsed.from_sweep)
+        return load(parsed.command)(parsed) or 0
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        print(f"error: {redact(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, and the same command continues", file=sys.stderr)
+        return 130
+
+
+def _runs_trials(parsed: argparse.Namespace) -> bool:
+    """Returns whether a command trains, here or on a cluster, instead of showing something."""
+    shows = any(getattr(parsed, option, None) for option in ("dry_run", "plan", "compare", "power"))
+    return "dry_run" in parsed and not shows
