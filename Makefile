@@ -1,5 +1,5 @@
 # The two commands of the README, and what they are made of.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version))) python3)
 BIN := .venv/bin
 STAMP := .venv/.complete
 # Where Python may not keep its bytecode, every process that a test starts compiles the whole project again.
@@ -11,11 +11,20 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadsco
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python -c "import torch, ray, mlflow, optuna, pytest, safetensors"
-	touch $@
+# By uv where it is installed, else by pip: the exact versions of cluster/constraints.txt.
+INSTALL := install --quiet --constraint cluster/constraints.txt --editable '.[dev]'
+$(STAMP): pyproject.toml cluster/constraints.txt
+	@began=$$(date +%s); set -ex; \
+	if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) .venv; \
+		uv pip $(INSTALL) --python $(BIN)/python; \
+	else \
+		$(PYTHON) -m venv .venv; \
+		$(BIN)/python -m pip $(INSTALL) --disable-pip-version-check; \
+	fi; \
+	$(BIN)/python -c "import torch, ray, mlflow, optuna, pytest, safetensors"; \
+	touch $@; set +x; \
+	echo "make venv: $$(($$(date +%s) - began)) s, $$(du -sm .venv | cut -f 1) MB"
 
 sweep: venv
 	$(BIN)/python run_sweep.py demo

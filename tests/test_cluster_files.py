@@ -124,9 +124,10 @@ def test_all_that_a_node_runs_goes_up() -> None:
         if not local.startswith("~"):
             assert (ROOT / local).exists(), local
             assert remote == f"~/golf-tune/{local}"
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
-    assert {name.rstrip(".*") for name in packages["include"]} <= set(mounts.values())
-    assert {"pyproject.toml", "README.md", "cluster", "run_sweep.py", "run_seeds.py"} <= set(mounts.values())
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(packages["packages"]) <= set(mounts.values())
+    needed = {"pyproject.toml", "hatch_build.py", "README.md", "cluster", "run_sweep.py", "run_seeds.py"}
+    assert needed <= set(mounts.values())
 
 
 def test_constraints_are_what_the_project_asks_for() -> None:
