@@ -1,3 +1,1 @@
 """The trainer of size-constrained language models: text in, scored artifact under a byte cap out."""
-
-__version__ = "0.1.0"

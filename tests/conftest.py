@@ -52,20 +52,12 @@ TINY = RunConfig(
 """Trains in a second."""
 
 
-LONGEST = (
-    "test_sweep.py",
-    "test_hygiene.py",
-    "test_run_sweep.py",
-    "test_ddp.py",
-    "test_run_seeds.py",
-    "test_secrets.py",
-)
-"""Files that take a minute or more."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that at the end no process waits for another."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """All tests that share the Ray go to one process, and those of a file to one; the Ray's begin first."""
+    for item in items:
+        group = "ray" if "cluster" in getattr(item, "fixturenames", ()) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: "cluster" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

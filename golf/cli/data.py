@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from golf.data.corpus import CORPUS_DATA, prepare_corpus
+from golf.data.corpus import CORPUS_DATA
 from golf.data.fineweb import download_fineweb
-from golf.data.text import prepare_text, read_documents
+from golf.data.text import prepare_corpus, prepare_text, read_documents
 
 
 def prepare_command(arguments: argparse.Namespace) -> None:

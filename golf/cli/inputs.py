@@ -14,8 +14,9 @@ from golf.cli.options import assignment_of, assignments
 from golf.cli.terminal import expanded, need_path
 from golf.config.config import RunConfig, from_plain, override_all, to_plain
 from golf.config.presets import DEMO_PRESETS, PRESETS, find_preset, with_grids, with_split
-from golf.data.corpus import CORPUS_DATA, prepare_corpus
+from golf.data.corpus import CORPUS_DATA
 from golf.data.dataset import Dataset, open_dataset, read_manifest
+from golf.data.text import prepare_corpus
 from golf.pipeline.run_directory import RunDirectory
 from golf.runtime.files import read_json
 from golf.runtime.process_group import ProcessGroup

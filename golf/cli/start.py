@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.cli.terminal import expand_paths
-from golf.runtime.version import version_text
+from golf.cli.version import version_text
 
 
 class ShowVersion(argparse.Action):

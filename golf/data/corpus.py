@@ -8,15 +8,10 @@ validation split. The text differs between versions of Python, but not from run 
 import ast
 import inspect
 import re
-import sys
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-from golf.data.dataset import files_in_place, read_manifest
-from golf.data.text import prepare_text
-from golf.runtime.files import write_bytes
 
 CORPUS_NAME = "cpython-docs"
 """Name of the corpus, and of its shards."""
@@ -34,21 +29,6 @@ SKIPPED_FOLDERS = {
     "pydoc_data",
 }
 """Folders of other people's packages, of tests and of generated or repeated text."""
-_PYTHON = ".python"
-"""File of a dataset that holds the version of Python that the text is of: reading the text takes seconds."""
-
-
-def prepare_corpus(folder: Path, log: Callable[[str], object] = print) -> None:
-    """Makes `folder` the dataset of the corpus, unless it already is that of this Python.
-
-    Raises: ValueError when the folder holds something else; FileNotFoundError as `documents`.
-    """
-    stamp, manifest = folder / _PYTHON, read_manifest(folder)
-    if stamp.is_file() and stamp.read_text() == sys.version and files_in_place(folder, manifest):
-        return
-    log("reading the docstrings of the standard library: the built-in text")
-    prepare_text(documents(), folder, CORPUS_NAME, log=log)
-    write_bytes(stamp, sys.version.encode())
 
 
 def documents() -> list[tuple[str, str]]:

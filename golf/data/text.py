@@ -8,6 +8,7 @@ reaches the tokenizer's training, files of others are never overwritten, and the
 import hashlib
 import io
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from golf.data.corpus import CORPUS_NAME, documents
 from golf.data.dataset import DATASET_MANIFEST, Manifest, files_in_place, hash_file, read_manifest
 from golf.data.shards import write_shard
 from golf.data.token_bytes import SPACE_MARK, ByteTable, load_tokenizer
@@ -35,6 +37,9 @@ PIECE_BYTES = (4096, 12_288)
 
 TEXT_ENDINGS = (".txt", ".md")
 """Endings of the files that are read from a folder."""
+
+_PYTHON = ".python"
+"""File of a dataset that holds the version of Python that the text is of: reading the text takes seconds."""
 
 Document = tuple[str, str]
 """Name and text of a document."""
@@ -91,6 +96,19 @@ def prepare_text(
     write_json(folder / DATASET_MANIFEST, manifest)
     log(f"{folder} is ready after {time.monotonic() - started:.1f} s")
     return manifest
+
+
+def prepare_corpus(folder: Path, log: Callable[[str], object] = print) -> None:
+    """Makes `folder` the dataset of the corpus, unless it already is that of this Python.
+
+    Raises: ValueError when the folder holds something else; FileNotFoundError as `documents`.
+    """
+    stamp, manifest = folder / _PYTHON, read_manifest(folder)
+    if stamp.is_file() and stamp.read_text() == sys.version and files_in_place(folder, manifest):
+        return
+    log("reading the docstrings of the standard library: the built-in text")
+    prepare_text(documents(), folder, CORPUS_NAME, log=log)
+    write_bytes(stamp, sys.version.encode())
 
 
 def _check_arguments(name: str, vocab_size: int, validation_share: float) -> None:

@@ -33,7 +33,7 @@ class Metric:
 
 
 def parse_metric(text: str) -> Metric:
-    """Returns the metric of NAME=REGEX, NAME=json:KEY or NAME=file:PATH:KEY. Raises: ValueError saying what is wrong."""
+    """Returns the metric of NAME=REGEX, NAME=json:KEY or NAME=file:PATH:KEY. Raises: ValueError for another text."""
     name, equals, place = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w./-]*", name) or not place:
         raise ValueError(f"a metric is NAME=REGEX, NAME=json:KEY or NAME=file:PATH:KEY, got {text!r}")

@@ -9,8 +9,9 @@ import torch
 
 from golf.cli.inputs import check_built_in
 from golf.config.config import RunConfig
-from golf.data.corpus import CORPUS_NAME, prepare_corpus
+from golf.data.corpus import CORPUS_NAME
 from golf.data.dataset import Dataset, open_dataset
+from golf.data.text import prepare_corpus
 from golf.train.checkpoint_policy import CheckpointPolicy
 from tune.cache.backend import absolute_address
 from tune.cluster.ray_cluster import Workers, has_gpus

@@ -35,7 +35,7 @@ examples:
 exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
 and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
 
-after a sweep: run_sweep.py report|ledger|store|mirror --help
+after a sweep: run_sweep.py report|ledger|store|mirror|cluster --help
 """
 _SEED_DESCRIPTION = """Runs one configuration under several seeds with Ray Tune and reports what they show.
 
@@ -309,10 +309,19 @@ def mirror_parser() -> Parser:
     return parser
 
 
+def cluster_parser() -> Parser:
+    """Returns the parser of the command that writes the cluster files."""
+    about = "Write a folder with cluster.yaml and all that it sends to a cluster."
+    parser = _parser(f"{_TUNE} cluster", "tune.cli.cluster_files:cluster_command", about)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    return parser
+
+
 TOOLS: Mapping[str, Callable[[], Parser]] = {
     "report": report_parser,
     "ledger": ledger_parser,
     "store": store_parser,
     "mirror": mirror_parser,
+    "cluster": cluster_parser,
 }
 """Commands that run no trials."""

@@ -2,12 +2,11 @@
 
 import functools
 import platform
-import subprocess
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
+from golf.cli.version import commit
 from tune.records.entries import TrialEntry
 
 
@@ -22,13 +21,7 @@ def versions() -> dict[str, str]:
 def environment() -> dict[str, str]:
     """Returns versions, host and, in a checkout, the commit of the project: "-dirty" when files differ from it."""
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    root = Path(__file__).resolve().parents[2]
-    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        commit = ""
-    return {"versions": packages, "host": platform.node()} | ({"git_commit": commit} if commit else {})
+    return {"versions": packages, "host": platform.node()} | ({"git_commit": known} if (known := commit()) else {})
 
 
 def outdated(entry: TrialEntry, code: str) -> bool:

@@ -6,8 +6,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import golf
-
+__version__ = "0.1.0"
 LIBRARIES = ("torch", "ray", "mlflow")
 _ROOT = Path(__file__).resolve().parents[2]
 _BUILT = Path(__file__).resolve().parents[1] / "commit.txt"
@@ -30,7 +29,7 @@ def commit() -> str | None:
 
 def version_text() -> str:
     """Returns one line: version and commit of the project, and the versions of Python and of the libraries."""
-    return f"golf-tune {golf.__version__}, commit {commit() or 'unknown'}; Python {platform.python_version()}, " + (
+    return f"golf-tune {__version__}, commit {commit() or 'unknown'}; Python {platform.python_version()}, " + (
         ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
     )
 
