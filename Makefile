@@ -5,7 +5,7 @@ STAMP := .venv/.complete
 # Where Python may not keep its bytecode, every process that a test starts compiles the whole project again.
 export PYTHONDONTWRITEBYTECODE :=
 # The longest files first; the tests of one file, and all that share a Ray, run in one process.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 10
 
 .PHONY: venv sweep test test-all check clean
 

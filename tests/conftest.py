@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import ray
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from golf.config.config import (
     BatchConfig,
@@ -52,12 +54,29 @@ TINY = RunConfig(
 """Trains in a second."""
 
 
+WITH_RAY = (
+    *("test_run_sweep.py", "test_run_seeds.py", "test_toy.py", "test_failures.py"),
+    *("test_sweep.py", "test_train_workers.py", "test_remote_job.py"),
+)
+"""Files with tests that use the fixture `cluster`."""
+
+
+class ByFile(LoadScopeScheduling):
+    """The tests of a file run in one process, and those of all files that share the Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if file.endswith(WITH_RAY) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Returns what divides the tests among the processes."""
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests that share the Ray go to one process, and those of a file to one; the Ray's begin first."""
-    for item in items:
-        group = "ray" if "cluster" in getattr(item, "fixturenames", ()) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: "cluster" not in getattr(item, "fixturenames", ()))
+    """What shares the Ray comes first: it takes longest."""
+    items.sort(key=lambda item: item.path.name not in WITH_RAY)
 
 
 @pytest.fixture(scope="session")

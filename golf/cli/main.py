@@ -332,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = parse(make_parser(), list(sys.argv[1:] if arguments is None else arguments))
         if parsed.command in _LONG and not rank:
-            announce(f"{parsed.words[0]} {parsed.preset}")
+            announce(f"{parsed.words[0]} {Path(parsed.preset).stem}")
         load(parsed.command)(parsed)
     except BrokenPipeError:
         raise

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from golf.cli.start import announce, load, parse
 from golf.cli.terminal import quiet_when_closed
@@ -38,8 +39,9 @@ def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str]
     """
     parsed = parse(make_parser(), words)
     try:
-        if _runs_trials(parsed):
-            announce(parsed.name or parsed.preset or parsed.from_sweep)
+        target = parsed.name or parsed.preset or parsed.from_sweep if _runs_trials(parsed) else None
+        if target:
+            announce(Path(target).stem)
         return load(parsed.command)(parsed) or 0
     except BrokenPipeError:
         raise

@@ -194,6 +194,7 @@ def test_a_signal_is_one_line_and_the_same_command_continues(setup: Setup, tmp_p
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
             assert process.stdout is not None
+            assert "importing" in process.stdout.readline()
             assert "Ctrl-C" in process.stdout.readline()
             process.stdout.readline()  # it trains
             process.send_signal(number)

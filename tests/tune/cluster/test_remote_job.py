@@ -15,17 +15,20 @@ from tune.cluster.remote_job import _follow, check_places, explained, is_remote,
 
 SCRIPT = """
 import pathlib, sys
-print(*sys.argv[1:])
-print(pathlib.Path("note.txt").read_text(), [path.name for path in pathlib.Path().iterdir()], file=sys.stderr)
-sys.exit(7)
+def sweep():
+    print(*sys.argv[1:])
+    note = pathlib.Path("golf/note.txt").read_text()
+    print(note, [path.name for path in pathlib.Path().iterdir()], file=sys.stderr)
+    return 7
 """
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with one script, and things that must stay at home."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "note.txt").write_text("my code of now")
+    """A project with one command, and things that must stay at home."""
+    for name, text in (("golf/note.txt", "my code of now"), ("tune/cli/main.py", SCRIPT)):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
     for name in ("storage", ".venv", ".git", "data"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "big").write_text("x")
@@ -39,7 +42,7 @@ def test_a_job_is_the_same_command(capsys: pytest.CaptureFixture[str], monkeypat
     """Fault: other arguments or code there than here, lines lost, failure taken for success, gigabytes sent."""
     url = f"http://{ray._private.worker.global_worker.node.webui_url}"
     monkeypatch.setattr(remote, "_WAIT_SECONDS", 10.0)
-    assert run_there("script.py", ["two words", "--address", f"job:{url}", "--x=1"], f"job:{url}") == 7
+    assert run_there("sweep", ["two words", "--address", f"job:{url}", "--x=1"], f"job:{url}") == 7
     lines = capsys.readouterr().out.splitlines()
     assert f"two words --address job:{url} --x=1 --address auto" in lines
     files = next(line for line in lines if line.startswith("my code of now"))
