@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from golf.compliance.points import FAILED, REMARK, Cause, Evidence, PointResult, failed, not_applicable, weighed
 from golf.config.rules import RECORD
 from golf.submission.record_folder.claimed import ClaimedRuns
-from golf.submission.record_folder.claims import FILE, Claims
+from golf.submission.record_folder.claims import CORRECT, FILE, Claims
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.logs import RunLog
 from golf.submission.record_folder.numbers import ParsedNumber
 from golf.submission.record_folder.size_claims import size_causes
-from golf.submission.record_folder.submission_json import CORRECT
 from golf.submission.record_folder.time_claims import mean_causes, time_causes
 
 _MEAN = "state the mean of all seeds"

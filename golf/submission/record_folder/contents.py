@@ -13,10 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from golf.compliance.points import REMARK, Cause
 from golf.submission.record_folder.claims import FILE as CLAIMS
-from golf.submission.record_folder.claims import Claims
+from golf.submission.record_folder.claims import Claims, read_claims
 from golf.submission.record_folder.logs import RunLog, read_log
 from golf.submission.record_folder.sources import CODE_ENDINGS, Source, reachable, read_source
-from golf.submission.record_folder.submission_json import read_claims
 from golf.submission.record_folder.text import DAMAGED, HEAD_BYTES, TAIL_BYTES, Text, decoded, read_text
 
 README, CODE, REQUIREMENTS = "README.md", "train_gpt.py", "requirements.txt"

@@ -15,7 +15,6 @@ from golf.submission.record_folder.claims import Json
 from golf.submission.record_folder.contents import CODE, README, REQUIREMENTS, RecordFolder
 from golf.submission.record_folder.readme import commands_of
 from golf.submission.record_folder.sources import is_named, missing_requirements
-from golf.submission.record_folder.submission_json import missing_fields
 
 TRACKS = {folder: track for track, folder in TRACK_FOLDERS.items()}
 """Tracks by their folders below `records`."""
@@ -61,7 +60,7 @@ def files(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
         "files": len(folder.sizes),
         "seeds_claimed": list(folder.claims.seeds),
         "seeds_logged": logged,
-        "fields_missing": missing_fields(folder.claims) or 0,
+        "fields_missing": folder.claims.missing_fields or 0,
     }
     causes = [*_missing_files(folder), *folder.causes, *folder.claims.causes, *_missing_logs(folder, claimed)]
     if folder.code:

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from golf.compliance.points import FAILED, REMARK, Cause
 from golf.submission.record_folder.claimed import ClaimedRuns
-from golf.submission.record_folder.claims import Claims
+from golf.submission.record_folder.claims import CORRECT, Claims
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.logs import RunLog
 from golf.submission.record_folder.numbers import ParsedNumber
-from golf.submission.record_folder.submission_json import CORRECT
 
 _CLOSE = 1e-4
 """Relative: a summary that is as near was made with another count of the code."""
@@ -34,7 +33,7 @@ def _summary(name: str, claims: Claims, values: Sequence[float]) -> Iterator[Cau
     """Yields a mean or a maximum that is none of the values."""
     number = claims.numbers.get(name)
     if number is not None and all(abs(number.value - value) > max(1.0, number.unit) for value in values):
-        text = f"{claims.file}: {claims.name_of(name)} is {number.value:,.0f}, of the logs {values[0]:,.0f}"
+        text = f"{claims.file}: {claims.names[name]} is {number.value:,.0f}, of the logs {values[0]:,.0f}"
         close = any(abs(number.value - value) < _CLOSE * value for value in values)
         yield Cause(text, CORRECT, REMARK if close else FAILED)
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 from golf.compliance.points import FAILED, REMARK, Cause
 from golf.submission.record_folder.claimed import ClaimedRun, ClaimedRuns
-from golf.submission.record_folder.claims import Claims
-from golf.submission.record_folder.submission_json import CORRECT
+from golf.submission.record_folder.claims import CORRECT, Claims
 
 _OFF_SECONDS = 0.1
 """By which a time may differ from the log's beside rounding: a loop may read its clock twice."""
@@ -26,7 +25,7 @@ def time_causes(result: ClaimedRun, claims: Claims) -> Iterator[Cause]:
         if all(abs(number.value - scale * seconds) > slack for seconds in times):
             own = result.score.seconds if result.score is not None else None
             nearest = own or min(times, key=lambda seconds: abs(number.value - scale * seconds))
-            text = f"{result}: {claims.name_of(name)} is {number.value:,.10g}, in its log {scale * nearest:,.10g}"
+            text = f"{result}: {claims.names[name]} is {number.value:,.10g}, in its log {scale * nearest:,.10g}"
             yield Cause(text, CORRECT)
 
 
@@ -53,7 +52,7 @@ def _training(result: ClaimedRun, claims: Claims) -> Iterator[Cause]:
         if number is None or logged is None or abs(number.value - logged) <= tolerance + 0.5001 * number.unit:
             continue
         nominal = name == "train_seconds" and number.value % 60 == 0  # the limit, not what it took
-        text = f"{result}: {claims.name_of(name)} is {number.value:,.10g}, in its log {logged:,.10g}"
+        text = f"{result}: {claims.names[name]} is {number.value:,.10g}, in its log {logged:,.10g}"
         yield Cause(text, CORRECT, REMARK if nominal else level)
 
 
@@ -62,5 +61,5 @@ def mean_causes(claims: Claims, claimed: ClaimedRuns) -> Iterator[Cause]:
     steps = [float(run.steps) for run in claimed.runs if run.steps is not None]
     number = claims.numbers.get("steps_mean")
     if number is not None and len(steps) == len(claimed.results) > 1 and not number.near(statistics.fmean(steps), 1.0):
-        text = f"{claims.file}: {claims.name_of('steps_mean')} is {number.value:,.10g}"
+        text = f"{claims.file}: {claims.names['steps_mean']} is {number.value:,.10g}"
         yield Cause(f"{text}, of the logs {statistics.fmean(steps):,.10g}", CORRECT)
