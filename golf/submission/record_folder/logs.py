@@ -45,6 +45,10 @@ class Score:
     seconds: float | None
     """Seconds of this evaluation."""
 
+    def number(self, name: str) -> ParsedNumber | None:
+        """Returns its val_bpb or its val_loss."""
+        return self.bpb if name == "val_bpb" else self.nats
+
 
 @dataclass(frozen=True)
 class RunLog:
@@ -105,6 +109,11 @@ class RunLog:
     def trained(self) -> bool:
         """Whether it is the log of a training, not only of an evaluation."""
         return self.steps is not None or self.train_seconds is not None
+
+    @property
+    def place(self) -> tuple[bool, int, int]:
+        """Ranks runs of one seed: trainings above evaluations, files at the top above others, the last in its file."""
+        return self.trained, -self.file.count("/"), self.part
 
     @property
     def is_run(self) -> bool:

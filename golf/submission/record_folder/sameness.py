@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from golf.compliance.points import FAILED, REMARK, Cause, Evidence, PointResult, not_applicable, weighed
 from golf.config.rules import MIN_SEEDS, NON_RECORD
-from golf.submission.record_folder.claimed import ClaimedRuns
+from golf.submission.record_folder.claimed import ClaimedRuns, same_configuration
 from golf.submission.record_folder.claims import OTHERS, Json
-from golf.submission.record_folder.configurations import same_configuration
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.figures import NO_LOG
 from golf.submission.record_folder.logs import RunLog
