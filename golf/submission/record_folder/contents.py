@@ -76,6 +76,13 @@ class RecordFolder:
         """Bytes of the shipped code: the script, and the files of the folder that run with it."""
         return None if self.code is None else len(self.code) + sum(self.local.values())
 
+    def total_of(self, run: RunLog) -> float | None:
+        """Returns the total in a log, or what its model makes with its code."""
+        if run.total_bytes is not None:
+            return run.total_bytes.value
+        code = run.packed_code_bytes or (run.code_bytes[-1] if run.code_bytes else self.code_bytes)
+        return None if run.model_bytes is None or code is None else run.model_bytes.value + code
+
     def text_of(self, run: RunLog) -> str:
         """Returns the text of the log that holds a run."""
         return next(log.text.text for log in self.logs if log.name == run.file)
