@@ -111,6 +111,11 @@ class RunLog:
         return self.steps is not None or self.train_seconds is not None
 
     @property
+    def any_seed(self) -> int | None:
+        """The seed that it says it had, else the one in its file's name."""
+        return self.seed if self.seed is not None else self.seed_of_name
+
+    @property
     def place(self) -> tuple[bool, int, int]:
         """Ranks runs of one seed: trainings above evaluations, files at the top above others, the last in its file."""
         return self.trained, -self.file.count("/"), self.part

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from golf.compliance.points import FAILED, REMARK, Cause, Evidence, PointResult, not_applicable, weighed
 from golf.config.rules import MIN_SEEDS, NON_RECORD
 from golf.submission.record_folder.claimed import ClaimedRuns, same_configuration
-from golf.submission.record_folder.claims import OTHERS, Json
+from golf.submission.record_folder.claims import OTHERS, Json, is_whole
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.figures import NO_LOG
 from golf.submission.record_folder.logs import RunLog
 from golf.submission.record_folder.prose import left_out
 
 _SAME = "run all seeds with the same code and settings"
+_LIST_ALL = "list all runs, add their logs"
 _ENVIRONMENT = re.compile(r"^(?:python|pytorch|torch|cuda|versions\..*)$")
 """Settings of the environment: a difference is a remark."""
 _OF_ANOTHER_KIND = re.compile(
@@ -31,28 +32,26 @@ def sameness(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> P
         return not_applicable(7, "no result is claimed: which runs are meant is unknown", {"logs": len(runs)})
     compared = _settings(runs)
     differing = {name: values for name, values in compared.items() if len(values) > 1}
-    causes = [*_seeds(claimed, track), *_differences(differing)]
     evidence = {
         "seeds": [result.key for result in claimed.results if isinstance(result.key, int)],
         "logs": len(runs),
         "settings_compared": len(compared),
         "settings_differing": sorted(differing)[:20] or 0,
     }
-    return weighed(7, evidence, causes)
+    return weighed(7, evidence, [*_seeds(claimed, track), *_differences(differing)])
 
 
 def _seeds(claimed: ClaimedRuns, track: str | None) -> Iterator[Cause]:
     """Yields too few seeds with a log, and one seed under several names."""
     runs = [*(run for result in claimed.ended for run in result.logs[:1]), *claimed.kin]
-    logged = [run.seed if run.seed is not None else run.seed_of_name for run in runs]
+    logged = [run.any_seed for run in runs]
     known = {seed for seed in logged if seed is not None}
     number = len(known) + logged.count(None)
-    repeated = sorted(seed for seed in known if logged.count(seed) > 1)
-    for seed in repeated:
+    for seed in sorted(seed for seed in known if logged.count(seed) > 1):
         yield Cause(f"{logged.count(seed)} logs are of seed {seed}", "run each seed once")
-    wrong = [run for run in runs if None not in (run.seed, run.seed_of_name) and run.seed != run.seed_of_name]
-    for run in wrong:
-        yield Cause(f"{run.name} says seed {run.seed}", "name the log by the seed that ran")
+    for run in runs:
+        if None not in (run.seed, run.seed_of_name) and run.seed != run.seed_of_name:
+            yield Cause(f"{run.name} says seed {run.seed}", "name the log by the seed that ran")
     if number < MIN_SEEDS:
         unscored = any(run.scores for run in runs) and any(result.score is None for result in claimed.results)
         have = f"{number} {'has' if number == 1 else 'have'} a {'result' if unscored else 'log'}"
@@ -67,7 +66,7 @@ def _differences(differing: Mapping[str, set[str]]) -> Iterator[Cause]:
     """Yields settings that are not the same in all logs: of the environment a remark, others a failure."""
     for level in (FAILED, REMARK):
         names = [name for name in sorted(differing) if (_ENVIRONMENT.match(name) is not None) == (level == REMARK)]
-        values = {name: " | ".join(_short(value) for value in sorted(differing[name])[:3]) for name in names[:5]}
+        values = {name: " | ".join(map(_short, sorted(differing[name])[:3])) for name in names[:5]}
         if names:
             shown = ", ".join(f"{name} ({text})" for name, text in values.items())
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -121,13 +120,11 @@ def listed(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
 
 def _left_out(folder: RecordFolder, claimed: ClaimedRuns, seeds: set[int]) -> Iterator[Cause]:
     """Yields runs of the same configuration whose logs are here and whose seeds are not listed."""
-    own = claimed.runs
-    if not folder.claims.seeds:
-        return
-    more = [run for run in claimed.others if run.scores and run.trained and same_configuration(run, own)]
-    more = [run for run in more if not _OF_ANOTHER_KIND.search(run.file)]
-    named = [(run.seed if run.seed is not None else run.seed_of_name, run) for run in more]
-    left = {seed: run.name for seed, run in named if seed is not None and seed not in seeds}
+    own, left = claimed.runs, dict[int, str]()
+    for run in claimed.others if folder.claims.seeds else ():
+        same = run.scores and run.trained and same_configuration(run, own) and not _OF_ANOTHER_KIND.search(run.file)
+        if same and run.any_seed is not None and run.any_seed not in seeds:
+            left[run.any_seed] = run.name
     if left:
         text = f"runs of the seeds {sorted(left)} are here and not listed ({', '.join(sorted(left.values())[:5])})"
         yield Cause(text, "list all runs of the configuration")
@@ -135,22 +132,20 @@ def _left_out(folder: RecordFolder, claimed: ClaimedRuns, seeds: set[int]) -> It
 
 def _disclosed(folder: RecordFolder, seeds: set[int], logged: set[int]) -> Iterator[Cause]:
     """Yields runs that submission.json or README.md names, and that are neither listed nor logged."""
-    remedy = "list all runs, add their logs"
-    named = _named_seeds(dict(folder.claims.fields), ()) - seeds - logged
+    fields, file = dict(folder.claims.fields), folder.claims.file
+    named = _named_seeds(fields, ()) - seeds - logged
     if named:
         shown = " and ".join(map(str, sorted(named)[:10]))
-        yield Cause(f"{folder.claims.file} names the seeds {shown}, neither listed nor logged", remedy)
-    numbers = _whole_numbers([value for name, value in folder.claims.fields.items() if _RUNS_MADE.match(name)])
+        yield Cause(f"{file} names the seeds {shown}, neither listed nor logged", _LIST_ALL)
+        return
+    numbers = filter(is_whole, (value for name, value in fields.items() if _RUNS_MADE.match(name)))
     made = max((number for number in numbers if number < 1000), default=0)
-    if not named and made > len(seeds | logged) > 0:
-        yield Cause(f"{folder.claims.file} names {made} runs, {len(seeds)} are listed", remedy)
-    for file, text in (
-        (folder.claims.file, ". ".join(_texts(dict(folder.claims.fields)))),
-        ("README.md", folder.readme),
-    ):
-        left = [] if named else left_out(text, seeds | logged)
+    if made > len(seeds | logged) > 0:
+        yield Cause(f"{file} names {made} runs, {len(seeds)} are listed", _LIST_ALL)
+    for name, text in ((file, ". ".join(_texts(fields))), ("README.md", folder.readme)):
+        left = left_out(text, seeds | logged)
         if left:
-            yield Cause(f'{file} says "{left[0]}"', remedy)
+            yield Cause(f'{name} says "{left[0]}"', _LIST_ALL)
 
 
 def _named_seeds(value: Json, path: tuple[str, ...]) -> set[int]:
@@ -165,17 +160,13 @@ def _named_seeds(value: Json, path: tuple[str, ...]) -> set[int]:
             if match is not None and holds and part is not None:
                 seeds.add(int(match[1]))
             seeds |= _named_seeds(part, (*path, name))
-        seeds |= _whole_numbers([value.get("seed")])
+        seeds |= set(filter(is_whole, [value.get("seed")]))
     elif isinstance(value, list) and path and re.search(r"seeds", path[-1], re.IGNORECASE):
-        seeds |= {seed for seed in _whole_numbers(value) if 0 <= seed < 10**6}
+        seeds |= {seed for seed in value if is_whole(seed) and 0 <= seed < 10**6}
     elif isinstance(value, list):
         for part in value[:200]:
             seeds |= _named_seeds(part, path)
     return seeds
-
-
-def _whole_numbers(values: Sequence[Json]) -> set[int]:
-    return {value for value in values if isinstance(value, int) and not isinstance(value, bool)}
 
 
 def _texts(value: Json, depth: int = 0) -> Iterator[str]:
