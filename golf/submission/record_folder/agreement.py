@@ -7,7 +7,7 @@ decimals; one that is cut off instead is a remark.
 import math
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from golf.compliance.points import FAILED, REMARK, Cause, Evidence, PointResult, failed, not_applicable, weighed
 from golf.config.rules import RECORD
@@ -163,13 +163,17 @@ def _steps_and_times(result: ClaimedRun, claims: Claims) -> Iterator[Cause]:
         number = claims.numbers.get(name)
         if number is None or not logged:
             continue
-        nearest = min((scale * value for value in logged), key=lambda value, at=number.value: abs(at - value))
+        nearest = _nearest(number, [scale * value for value in logged])
         if abs(number.value - nearest) > scale * off + units * number.unit:
             nominal = name == "train_seconds" and number.value % 60 == 0  # the limit, not what it took
             own = result.score.seconds if result.score is not None and logged is evaluations else None
             shown = scale * own if own else nearest
             text = f"{result}: {claims.names[name]} is {number.value:,.10g}, in its log {shown:,.10g}"
             yield Cause(text, CORRECT, REMARK if nominal or name == "val_tokens" else FAILED)
+
+
+def _nearest(number: ParsedNumber, values: Iterable[float]) -> float:
+    return min(values, key=lambda value: abs(number.value - value))
 
 
 def _mean_steps(claims: Claims, claimed: ClaimedRuns) -> Iterator[Cause]:
@@ -240,8 +244,7 @@ def _own_sizes(prefix: str, claims: Claims, runs: Sequence[RunLog], folder: Reco
         elif any(map(number.is_size, confused)):
             yield Cause(f"{text}, {what}", CORRECT)
         else:
-            nearest = min(sizes, key=lambda size, at=number.value: abs(size - at))
-            yield Cause(f"{text}, in the logs {nearest:,.0f}", CORRECT)
+            yield Cause(f"{text}, in the logs {_nearest(number, sizes):,.0f}", CORRECT)
 
 
 def _is_mean(number: ParsedNumber, runs: Sequence[RunLog], folder: RecordFolder) -> bool:

@@ -6,7 +6,7 @@ takes seconds at most.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -159,7 +159,6 @@ _PROGRESS = _pattern(r"\b\d+/\d+\b")
 """Progress of something."""
 _CURVE = _pattern(r"\b\d+/\d+\b|(?:step|iter|epoch|chunk)[\s:=_]*\d")
 _CURVE_LINE = re.compile(r"(?:step:? ?)?\d+/\d+ (?:train|val)_loss")
-_CURVE_BPB = _pattern(rf"^(?:step:? ?)?\d+/\d+ .{{0,60}}\bval_bpb{_IS}{NUMBER}")
 _TOOK = _pattern(rf"\b(?:eval_time|elapsed|t){_IS}{SECONDS}")
 _SEED = _pattern(rf"(?:^|[\s\[(,])seed{_IS}(\d{{1,18}})\b")
 _SEED_OF_NAME, _S_OF_NAME = _pattern(r"seed[_-]?(\d{1,18})(?!\d)"), _pattern(r"(?:^|[_-])s[_-]?(\d{1,18})(?!\d)")
@@ -187,41 +186,64 @@ _CALIBRATED = _pattern(
     rf"calibration(?:_time)?\s*[:=]\s*{SECONDS}"
 )
 _NOT_CALIBRATION = _pattern(r"compress|saved|serializ|quantized in|reserv")
-_TOKENIZER = _pattern(r"\bfineweb\w{0,20}?_((?:sp|byte)?)([1-9]\d{2,5})(?:_bpe\b|\b|_)")
-_ON_VALIDATION = _pattern(
-    r"\btrain_loader\b.{0,300}?(fineweb_val|dataset:\S{0,60}val_?only)|^\s{0,8}train_files: \S{0,300}(fineweb_val)"
-)
-_TEXTS = {
-    "code_sha256": _pattern(rf"\bcode_sha256{_IS}\"?([0-9a-f]{{64}})\b"),
-    "dataset": _pattern(rf"\b(?:train_loader:\s*)?dataset(?:_name)?{_IS}\"?([\w.+-]{{1,80}})"),
-    "validation_files": _pattern(r"\bval_loader\b.{0,200}?\bpattern=(\S{1,300})|^\s{0,8}val_files: (\S{1,300})"),
-    "limited": _pattern(
+
+
+def _text(match: re.Match[str]) -> str:
+    return next(part for part in match.groups() if part is not None)
+
+
+def _count(match: re.Match[str]) -> int:
+    return parse_int(_text(match))
+
+
+def _seconds(match: re.Match[str]) -> float:
+    return parse_seconds(match).value
+
+
+def _number(match: re.Match[str]) -> ParsedNumber | None:
+    return parse_number(match[1])
+
+
+def _tokenizer(match: re.Match[str]) -> str:
+    return f"{match[1].lower() or 'sp'}{match[2]}"
+
+
+_FIELDS: dict[str, tuple[Callable[[re.Match[str]], Any], str]] = {
+    "code_sha256": (_text, rf"\bcode_sha256{_IS}\"?([0-9a-f]{{64}})\b"),
+    "dataset": (_text, rf"\b(?:train_loader:\s*)?dataset(?:_name)?{_IS}\"?([\w.+-]{{1,80}})"),
+    "validation_files": (_text, r"\bval_loader\b.{0,200}?\bpattern=(\S{1,300})|^\s{0,8}val_files: (\S{1,300})"),
+    "limited": (
+        _text,
         r"\b(\d[\d,]* (?:eval |val )?(?:batches|sequences|documents|docs|tokens) \(?limited\)?|"
         r"(?:eval|val)\w{0,20} limited to \d[\d,]* \w+|"
         r"(?:evaluat|scor|validat)\w{0,5}(?: on)?(?: the)? first \d[\d,]* (?:documents|docs|sequences|batches|tokens)|"
-        r"val_doc_fraction: 0?\.\d+|val_max_tokens[:=] ?[1-9]\d*|ttt_eval_batches: \d[\d,]*)"
+        r"val_doc_fraction: 0?\.\d+|val_max_tokens[:=] ?[1-9]\d*|ttt_eval_batches: \d[\d,]*)",
     ),
-    "python": _pattern(r"\b(?:running python|python(?:_version)?\"?\s*[:=]) ?\"?(\d+\.\d+(?:\.\d+)?)"),
-}
-"""Fields of a run that are texts, of which the last counts, as in the tables below."""
-_COUNTS = {
-    "steps": _pattern(r"\bstep\"?\s*[:= ]\s*(\d{1,12})/\d|^(\d{1,12})/\d+ (?:train|val)_loss"),
-    "world_size": _pattern(rf"\b(?:world_size{_IS}|device{_IS}\"(?=\d+ x ))(\d{{1,6}})\b"),
-    "train_shards": _pattern(rf"\btrain_shards{_IS}{COUNT}"),
-    "validation_tokens": _pattern(
-        rf"(?:\bval(?:idation)?[_ ]tokens{_IS}|\bval_loader\b.{{0,300}}?\btokens{_IS}){COUNT}"
+    "python": (_text, r"\b(?:running python|python(?:_version)?\"?\s*[:=]) ?\"?(\d+\.\d+(?:\.\d+)?)"),
+    "steps": (_count, r"\bstep\"?\s*[:= ]\s*(\d{1,12})/\d|^(\d{1,12})/\d+ (?:train|val)_loss"),
+    "world_size": (_count, rf"\b(?:world_size{_IS}|device{_IS}\"(?=\d+ x ))(\d{{1,6}})\b"),
+    "train_shards": (_count, rf"\btrain_shards{_IS}{COUNT}"),
+    "validation_tokens": (
+        _count,
+        rf"(?:\bval(?:idation)?[_ ]tokens{_IS}|\bval_loader\b.{{0,300}}?\btokens{_IS}){COUNT}",
     ),
-}
-"""Fields that are whole numbers."""
-_TIMES = {
-    "step_seconds": _pattern(rf"\bstep_avg{_IS}{SECONDS}"),
-    "generation_seconds": _pattern(
+    "step_seconds": (_seconds, rf"\bstep_avg{_IS}{SECONDS}"),
+    "generation_seconds": (
+        _seconds,
         rf"\bgptq:? ?generated \d[\d,]* (?:sequences|seqs|tokens).{{0,40}}?\bin {SECONDS}|"
-        rf"\bar_selfgen\w{{0,20}}={SECONDS}"
+        rf"\bar_selfgen\w{{0,20}}={SECONDS}",
     ),
-    "eval_seconds": _pattern(rf"\btotal_eval_time{_IS}{SECONDS}|^\w{{1,40}} {_PLAIN_SECONDS}  [\d.]{{1,20}} BPB"),
+    "eval_seconds": (_seconds, rf"\btotal_eval_time{_IS}{SECONDS}|^\w{{1,40}} {_PLAIN_SECONDS}  [\d.]{{1,20}} BPB"),
+    "curve_bpb": (_number, rf"^(?:step:? ?)?\d+/\d+ .{{0,60}}\bval_bpb{_IS}{NUMBER}"),
+    "tokenizer": (_tokenizer, r"\bfineweb\w{0,20}?_((?:sp|byte)?)([1-9]\d{2,5})(?:_bpe\b|\b|_)"),
+    "trains_on_validation": (
+        bool,
+        r"\btrain_loader\b.{0,300}?(fineweb_val|dataset:\S{0,60}val_?only)|"
+        r"^\s{0,8}train_files: \S{0,300}(fineweb_val)",
+    ),
 }
-"""Fields that are seconds."""
+"""What is read of the last line of a kind: how, and the line's pattern."""
+_PATTERNS = {name: _pattern(text) for name, (_, text) in _FIELDS.items()}
 
 
 def read_log(file: str, text: Text) -> list[RunLog]:
@@ -242,29 +264,25 @@ def read_run(file: str, lines: Sequence[str], source: bytes | None = None) -> Ru
     begins = (number for number, line in enumerate(short) if _PROGRESS.search(line) or _BPB.search(line))
     first = next(begins, len(short))  # settings come before
     telling = [line for line in _without_curve(short) if _TELLING.search(line)]
-    facts: dict[str, Any] = {name: _last(telling, pattern) for name, pattern in _TEXTS.items()}
-    facts |= {name: _count(telling, pattern) for name, pattern in _COUNTS.items()}
-    facts |= {name: time and time.value for name, pattern in _TIMES.items() for time in [_seconds(telling, pattern)]}
+    found = {name: _last(telling, pattern) for name, pattern in _PATTERNS.items()}
+    facts: dict[str, Any] = {name: _FIELDS[name][0](match) for name, match in found.items() if match is not None}
     model, total = _size(telling, _MODEL), _size(telling, _BUDGET) or _size(telling, _TOTAL)
     if model is None and total is None:
         model, total = _size(telling, _RAW_MODEL), _size(telling, _RAW_TOTAL)
-    seed, curve_bpb = _first(telling, _SEED), _last(telling, _CURVE_BPB)
-    tokenizer = _match(reversed(telling), _TOKENIZER)
+    sizes = [parse_int(match[1]) for line in telling for match in _CODE.finditer(line)]
+    seed, trained = _last(telling[::-1], _SEED), _last(telling, _STOPPED) or _last(telling, _TRAINED)
     return RunLog(
         file,
-        seed=None if seed is None else int(seed),
+        seed=None if seed is None else int(seed[1]),
         seed_of_name=_seed_of_name(file.rsplit("/", 1)[-1], seed is None),
         scores=_scores(telling),
-        code_bytes=_code_bytes(telling),
+        code_bytes=tuple(dict.fromkeys(size for size in sizes if size >= _SMALLEST_CODE)),
         source=source,
         model_bytes=model,
         total_bytes=total,
-        train_seconds=_seconds(telling, _STOPPED) or _seconds(telling, _TRAINED),
+        train_seconds=None if trained is None else parse_seconds(trained),
         calibration_seconds=_calibration(telling),
-        curve_bpb=None if curve_bpb is None else parse_number(curve_bpb),
         devices=devices_in_log(telling),
-        tokenizer=None if tokenizer is None else f"{tokenizer[1].lower() or 'sp'}{tokenizer[2]}",
-        trains_on_validation=_last(telling, _ON_VALIDATION) is not None,
         settings=read_settings(short[:first]),
         **facts,
     )
@@ -291,10 +309,10 @@ def _scores(lines: Sequence[str]) -> tuple[Score, ...]:
         if bpb is None or _CURVE.search(line[:begin]) or len(scores) >= _MOST_SCORES:
             continue
         name = line[:begin].strip(" \t:|-{\"'")[-80:] or "score"
-        value, loss, took = parse_number(bpb[1]), nats and parse_number(nats[1]), _seconds([line], _TOOK)
+        value, took = parse_number(bpb[1]), _TOOK.search(line)
         if value is not None:
             scores.pop(name, None)
-            scores[name] = Score(name, value, loss, took and took.value)
+            scores[name] = Score(name, value, nats and parse_number(nats[1]), took and parse_seconds(took).value)
     return _without_rounded(scores.values())
 
 
@@ -302,23 +320,16 @@ def _without_rounded(scores: Iterable[Score]) -> tuple[Score, ...]:
     """Returns scores without those that occur again with more decimals, whose longest time the exact ones take over."""
     exact: list[Score] = []
     for score in scores:
-        same = next((number for number, other in enumerate(exact) if score.bpb.rounds(other.bpb)), None)
+        same = next((other for other in exact if score.bpb.rounds(other.bpb)), None)
+        rounded = [score] if same is not None else [other for other in exact if other.bpb.rounds(score.bpb)]
+        kept = same or score
+        times = [other.seconds for other in (kept, *rounded) if other.seconds is not None]
+        kept = replace(kept, seconds=max(times, default=None))
         if same is not None:
-            exact[same] = _with_longest(exact[same], [score])
+            exact[exact.index(same)] = kept
         else:
-            rounded = [other for other in exact if other.bpb.rounds(score.bpb)]
-            exact = [*(other for other in exact if other not in rounded), _with_longest(score, rounded)]
+            exact = [*(other for other in exact if other not in rounded), kept]
     return tuple(exact)
-
-
-def _with_longest(score: Score, others: Sequence[Score]) -> Score:
-    times = [same.seconds for same in (score, *others) if same.seconds is not None]
-    return replace(score, seconds=max(times, default=None))
-
-
-def _code_bytes(lines: Iterable[str]) -> tuple[int, ...]:
-    sizes = [parse_int(match[1]) for line in lines for match in _CODE.finditer(line)]
-    return tuple(dict.fromkeys(size for size in sizes if size >= _SMALLEST_CODE))
 
 
 def _size(lines: Sequence[str], pattern: re.Pattern[str]) -> ParsedNumber | None:
@@ -338,25 +349,5 @@ def _calibration(lines: Iterable[str]) -> float | None:
     return max((parse_seconds(match).value for match in matches if match is not None), default=None)
 
 
-def _match(lines: Iterable[str], pattern: re.Pattern[str]) -> re.Match[str] | None:
-    return next((match for line in lines if (match := pattern.search(line))), None)
-
-
-def _first(lines: Iterable[str], pattern: re.Pattern[str]) -> str | None:
-    match = _match(lines, pattern)
-    return None if match is None else next(part for part in match.groups() if part is not None)
-
-
-def _last(lines: Sequence[str], pattern: re.Pattern[str]) -> str | None:
-    return _first(reversed(lines), pattern)
-
-
-def _count(lines: Sequence[str], pattern: re.Pattern[str]) -> int | None:
-    text = _last(lines, pattern)
-    return None if text is None else parse_int(text)
-
-
-def _seconds(lines: Sequence[str], pattern: re.Pattern[str]) -> ParsedNumber | None:
-    """Returns the last time of the pattern."""
-    match = _match(reversed(lines), pattern)
-    return None if match is None else parse_seconds(match)
+def _last(lines: Sequence[str], pattern: re.Pattern[str]) -> re.Match[str] | None:
+    return next((match for line in reversed(lines) if (match := pattern.search(line))), None)

@@ -138,7 +138,7 @@ def _disclosed(folder: RecordFolder, seeds: set[int], logged: set[int]) -> Itera
         shown = " and ".join(map(str, sorted(named)[:10]))
         yield Cause(f"{file} names the seeds {shown}, neither listed nor logged", _LIST_ALL)
         return
-    numbers = filter(is_whole, (value for name, value in fields.items() if _RUNS_MADE.match(name)))
+    numbers = [value for name, value in fields.items() if is_whole(value) and _RUNS_MADE.match(name)]
     made = max((number for number in numbers if number < 1000), default=0)
     if made > len(seeds | logged) > 0:
         yield Cause(f"{file} names {made} runs, {len(seeds)} are listed", _LIST_ALL)
@@ -160,7 +160,7 @@ def _named_seeds(value: Json, path: tuple[str, ...]) -> set[int]:
             if match is not None and holds and part is not None:
                 seeds.add(int(match[1]))
             seeds |= _named_seeds(part, (*path, name))
-        seeds |= set(filter(is_whole, [value.get("seed")]))
+        seeds |= {seed for seed in [value.get("seed")] if is_whole(seed)}
     elif isinstance(value, list) and path and re.search(r"seeds", path[-1], re.IGNORECASE):
         seeds |= {seed for seed in value if is_whole(seed) and 0 <= seed < 10**6}
     elif isinstance(value, list):
