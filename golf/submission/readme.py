@@ -8,19 +8,23 @@ import re
 import statistics
 
 from golf.compliance.points import FAILED, shown
+from golf.config.config import RunConfig, to_plain
 from golf.config.rules import CAP_BYTES, P_CLAIM, P_LOOSE, RECIPE_PR
+from golf.config.schedule import make_plan
 from golf.model.gepa import count_parameters
 from golf.submission.code import versions_of
 from golf.submission.entry import Submission, hardware, largest_seed
 from golf.submission.markdown import ENVIRONMENT
 from golf.submission.points import rule_rows
-from golf.submission.recipe import differing, first_qat_step, grids, trained_parameters
 from golf.submission.results import RUNGS, byte_groups, curve_tables, decimals, ladder_rows, measured
 from golf.submission.study import SeedRecord
+from golf.train.run_log import flat_settings
 
 ENVIRONMENT.filters |= {"decimals": decimals, "mean": statistics.fmean, "measured": measured, "shown": shown}
 REPOSITORY = "https://github.com/openai/parameter-golf"
 _MOST_SETTINGS = 20
+GROUPS = {"attention": "attention", "mlp": "MLP", "token_embedding": "token embedding", "tables": "other tables"}
+"""Tensor groups that have a grid of their own."""
 
 
 def readme(submission: Submission) -> str:
@@ -40,7 +44,7 @@ def readme(submission: Submission) -> str:
         p_loose=P_LOOSE,
         hardware=hardware(study),
         largest=largest_seed(study),
-        differing=differing(config),
+        differing=_differing(config),
         most_settings=_MOST_SETTINGS,
         rungs=ladder_rows(study),
         measures=RUNGS,
@@ -50,13 +54,34 @@ def readme(submission: Submission) -> str:
         commit=run.commit,
         commands="\n".join(_commands(submission, run)),
         parameters=count_parameters(config.model),
-        trained_parameters=trained_parameters(config),
-        first_qat_step=first_qat_step(config),
-        grids=grids(config),
+        trained_parameters=0 if config.ttt is None else count_parameters(config.model, config.ttt.frozen_blocks),
+        first_qat_step=next((step for step, row in enumerate(make_plan(config.schedule)) if row.qat), None),
+        grids=[(title, getattr(config.quant, group)) for group, title in GROUPS.items()],
         checks=checks,
         failures=[(seed, point) for seed, check in checks for point in check.points if point.state == FAILED],
         rule_rows=lambda text: rule_rows(checks[0][1] if checks else None, text),
     )
+
+
+def blurb(config: RunConfig) -> str:
+    """Returns the recipe in one line."""
+    model, quant = config.model, config.quant
+    bits = "/".join(dict.fromkeys(f"int{getattr(quant, group).bits}" for group in GROUPS))
+    training = "" if config.ttt is None else " + score-first test-time training"
+    return (
+        f"{model.num_layers}-layer GEPA of width {model.model_dim}, {count_parameters(model):,} parameters, "
+        f"{config.schedule.steps:,} steps, {bits} with {quant.codec}, sliding windows of stride {config.score.stride}"
+        f"{training}"
+    )
+
+
+def _differing(config: RunConfig) -> list[tuple[str, object, object]]:
+    """Returns name, value and the recipe's value of the settings that are not the recipe's, which are the defaults.
+
+    The recipe's value is None where it has no such setting.
+    """
+    base = dict(flat_settings(to_plain(RunConfig())))
+    return [(name, value, base.get(name)) for name, value in flat_settings(to_plain(config)) if base.get(name) != value]
 
 
 def _commands(submission: Submission, run: SeedRecord) -> list[str]:
