@@ -78,7 +78,6 @@ def _unknown(study: StudyRecord, packages: Sequence[str]) -> list[str]:
 
 
 def _unlike(study: StudyRecord) -> list[str]:
-    """Returns what differs between the seeds."""
     facts: dict[str, set[object]] = {
         "codes": {run.code_sha256 for run in study.done},
         "devices": {run.device for run in study.done},

@@ -177,7 +177,6 @@ def _nearest(number: ParsedNumber, values: Iterable[float]) -> float:
 
 
 def _mean_steps(claims: Claims, claimed: ClaimedRuns) -> Iterator[Cause]:
-    """Yields a mean of the steps that is not the logs'."""
     steps = [float(run.steps) for run in claimed.runs if run.steps is not None]
     number = claims.numbers.get("steps_mean")
     if number is not None and len(steps) == len(claimed.results) > 1 and not number.near(statistics.fmean(steps), 1.0):
@@ -210,7 +209,6 @@ def _sizes(folder: RecordFolder, claimed: ClaimedRuns) -> Iterator[Cause]:
 
 
 def _summary(name: str, claims: Claims, values: Sequence[float]) -> Iterator[Cause]:
-    """Yields a mean or a maximum that is none of the values."""
     number = claims.numbers.get(name)
     if number is not None and all(abs(number.value - value) > max(1.0, number.unit) for value in values):
         text = f"{claims.file}: {claims.names[name]} is {number.value:,.0f}, of the logs {values[0]:,.0f}"

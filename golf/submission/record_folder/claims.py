@@ -287,7 +287,6 @@ def _figure(name: str, value: Json, where: str) -> tuple[Numbers, list[Cause]]:
 
 
 def _as_number(value: Json) -> ParsedNumber | None:
-    """Returns a number, or a text that is one; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     return parse_number(value.text if isinstance(value, _WrittenFloat) else str(value)[:64])
@@ -341,7 +340,6 @@ def _holds_results(value: Json) -> bool:
 
 
 def _results(name: str, value: Json, fields: Mapping[str, Json]) -> tuple[BySeed, list[Cause]]:
-    """Returns the results in the field `name` and what is wrong with their form."""
     if isinstance(value, dict) and (parallel := _parallel(value, value.get("seeds"))):
         return parallel, []
     if isinstance(value, list) and value and all(map(_is_number, value)):
@@ -406,14 +404,12 @@ def _flat_results(fields: Mapping[str, Json]) -> BySeed:
 
 
 def _seeds_in(value: Json) -> list[int] | None:
-    """Returns a list of seeds; None for anything else."""
     if isinstance(value, list) and all(is_whole(item) and 0 <= item < 10**18 for item in value):
         return [item for item in value if is_whole(item)]
     return None
 
 
 def _listed_seeds(fields: Mapping[str, Json], by_seed: BySeed) -> tuple[tuple[int, ...], list[Cause]]:
-    """Returns the seeds that it lists, and what is wrong with the list."""
     seed = fields.get("seed")
     listed = fields.get("seeds", [seed] if is_whole(seed) else list(by_seed))
     causes = []

@@ -47,7 +47,6 @@ def _of_run(run: RunLog, folder: RecordFolder, shipped: bytes) -> Cause | None:
 
 
 def _of_text(run: RunLog, source: bytes, folder: RecordFolder, shipped: bytes) -> Cause | None:
-    """Compares the code in a log with the shipped one."""
     same = _is_shipped(source, folder) or (run.part == 0 and _is_in(folder.text_of(run), folder))
     contradicted = not _sizes_fit(run, {len(source)})
     if same and (not contradicted or _sizes_fit(run, _shipped_sizes(folder))):
@@ -70,7 +69,6 @@ def _of_text(run: RunLog, source: bytes, folder: RecordFolder, shipped: bytes) -
 
 
 def _of_sizes(run: RunLog, folder: RecordFolder, shipped: bytes) -> Cause | None:
-    """Compares the sizes of the code in a log with the shipped ones."""
     if not run.code_bytes:
         return Cause(f"{run.name}: its log has neither size nor hash of the code", "ship the whole log", REMARK)
     if set(run.code_bytes) & _shipped_sizes(folder):

@@ -194,6 +194,5 @@ def gain(
 
 
 def _of_claims(folder: RecordFolder, name: str) -> list[float]:
-    """Returns a figure of each seed in submission.json."""
     values = (claims.value(name) for claims in folder.claims.by_seed.values())
     return [value for value in values if value is not None]

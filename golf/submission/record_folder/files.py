@@ -71,7 +71,6 @@ def files(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
 
 
 def _missing_files(folder: RecordFolder) -> Iterator[Cause]:
-    """Yields files that are missing, empty or have another name."""
     for name in (README, CLAIMS, CODE):
         size = folder.sizes.get(name)
         stand_in = {CLAIMS: folder.claims.file if folder.claims.fields else None, CODE: folder.script}.get(name)
@@ -87,7 +86,6 @@ def _missing_files(folder: RecordFolder) -> Iterator[Cause]:
 
 
 def _missing_logs(folder: RecordFolder, claimed: ClaimedRuns) -> Iterator[Cause]:
-    """Yields seeds without a log."""
     without = [result.key for result in claimed.results if result.run is None]
     if not folder.runs:
         yield Cause("there is no log of a run", "add one log for each seed")

@@ -349,7 +349,6 @@ def _without_rounded(scores: Iterable[Score]) -> tuple[Score, ...]:
 
 
 def _size(lines: Sequence[str], pattern: re.Pattern[str]) -> ParsedNumber | None:
-    """Returns the last size of the pattern."""
     for line in reversed(lines):
         for match in reversed(list(pattern.finditer(line))):
             number, *scale = match.groups()

@@ -136,6 +136,5 @@ def _is_of_folder(name: str, folder: str) -> bool:
 
 
 def _plain(name: str, folder: str) -> str:
-    """Returns a path below the record folder."""
     parts = PurePosixPath(name).parts
     return "/".join(parts[parts.index(folder) + 1 :] if folder in parts else parts)

@@ -202,7 +202,6 @@ def _named_seeds(value: Json, path: tuple[str, ...]) -> set[int]:
 
 
 def _texts(value: Json, depth: int = 0) -> Iterator[str]:
-    """Yields every text in an object."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)) and depth < 6:

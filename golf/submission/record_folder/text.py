@@ -68,7 +68,6 @@ def read_text(path: Path) -> Text:
 
 
 def _unzipped(file: io.BufferedReader) -> bytes:
-    """Returns head and tail of a gzip file's content."""
     head, tail, length = b"", b"", 0
     with gzip.GzipFile(fileobj=file) as unzipped:
         while length < MOST_UNPACKED and (part := unzipped.read(1 << 20)):
