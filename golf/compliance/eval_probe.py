@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,45 +24,15 @@ _GRAM = 8
 """Tokens by which a position in the stream is looked up."""
 
 
-class StreamIndex:
-    """Finds where in a stream a row of tokens comes from."""
-
-    def __init__(self, tokens: npt.NDArray[np.int64]) -> None:
-        """Args: tokens: of the stream, int64 (N + 1,)."""
-        self.tokens = tokens
-        self._starts: dict[bytes, list[int]] = {}
-        for start in range(len(tokens) - _GRAM + 1):
-            self._starts.setdefault(tokens[start : start + _GRAM].tobytes(), []).append(start)
-
-    def find(self, row: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Returns (start in the stream, length) of every part of `row` in the stream, at least 8 tokens long.
-
-        From several positions that match equally far the first is taken, which accuses a training of the least.
-        """
-        parts, at = [], 0
-        while at + _GRAM <= len(row):
-            starts = self._starts.get(row[at : at + _GRAM].tobytes(), [])
-            if not starts:
-                at += 1
-                continue
-            length, start = max((self._same(row[at:], start), -start) for start in starts)
-            parts.append((-start, length))
-            at += length
-        return parts
-
-    def _same(self, row: npt.NDArray[np.int64], start: int) -> int:
-        """Returns for how many tokens `row` equals the stream from `start` on."""
-        here = self.tokens[start : start + len(row)]
-        differ = np.nonzero(here != row[: len(here)])[0]
-        return int(differ[0]) if len(differ) else len(here)
-
-
 class Watch:
     """What one evaluation did."""
 
     def __init__(self, tokens: Tensor) -> None:
         """Args: tokens: of the stream, int64 (N + 1,)."""
-        self.index = StreamIndex(tokens.cpu().numpy())
+        self._tokens = tokens.cpu().numpy()
+        self._starts: dict[bytes, list[int]] = {}
+        for start in range(len(tokens) - _GRAM + 1):
+            self._starts.setdefault(self._tokens[start : start + _GRAM].tobytes(), []).append(start)
         self.nll = torch.full((len(tokens) - 1,), torch.nan, dtype=torch.float64)
         """The last score of each target in nats, (N,)."""
         self.times_scored = np.zeros(len(tokens) - 1, np.int64)
@@ -99,7 +70,7 @@ class Watch:
     def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Records token ids that the embedding reads."""
         for row in inputs[0].detach().reshape(-1, inputs[0].shape[-1]).cpu().numpy():
-            parts = self.index.find(row)
+            parts = self._parts_of_stream(row)
             self.unknown_rows += not parts
             self.unknown_trained += not parts and torch.is_grad_enabled()
             for start, length in parts:
@@ -111,6 +82,28 @@ class Watch:
                     self.too_early[part] |= self.times_scored[part] == 0
                 else:
                     self.reads[start, length] += 1
+
+    def _parts_of_stream(self, row: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Returns (start in the stream, length) of every part of `row` in the stream, at least 8 tokens long.
+
+        From several positions that match equally far the first is taken, which accuses a training of the least.
+        """
+        parts, at = [], 0
+        while at + _GRAM <= len(row):
+            starts = self._starts.get(row[at : at + _GRAM].tobytes(), [])
+            if not starts:
+                at += 1
+                continue
+            length, start = max((self._same(row[at:], start), -start) for start in starts)
+            parts.append((-start, length))
+            at += length
+        return parts
+
+    def _same(self, row: npt.NDArray[np.int64], start: int) -> int:
+        """Returns for how many tokens `row` equals the stream from `start` on."""
+        here = self._tokens[start : start + len(row)]
+        differ = np.nonzero(here != row[: len(here)])[0]
+        return int(differ[0]) if len(differ) else len(here)
 
     def step(self, optimizer: Optimizer, *_: Any) -> None:
         """Records a step of an optimiser."""
@@ -143,14 +136,12 @@ def watching(model: GEPA, tokens: Tensor) -> Iterator[Watch]:
 
 _WATCHES: dict[int, list[str]] = {}
 """Connections by watched thread: an audit hook cannot be removed."""
-_LISTENING: list[bool] = []
 
 
+@cache
 def _listen() -> None:
     """Records every connection that Python opens, from now on."""
-    if not _LISTENING:
-        sys.addaudithook(_audit)
-        _LISTENING.append(True)
+    sys.addaudithook(_audit)
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:

@@ -154,7 +154,6 @@ def rows_of(results: Iterable[PointResult], default: str = "nothing here to exam
 
 
 def _merged(results: Sequence[PointResult]) -> PointResult:
-    """Merges the results on one point."""
     state = worst(results)
     evidence: Evidence = {}
     for result in results:

@@ -3,7 +3,6 @@
 The minified form is shipped and counted; the others are for information.
 """
 
-import ast
 import base64
 import hashlib
 import lzma
@@ -15,6 +14,7 @@ from pathlib import Path
 from golf.config.config import RunConfig
 from golf.pipeline.bundle import COUNTED, bundle, counted_code
 from golf.submission.markdown import block
+from golf.submission.record_folder.sources import read_source
 
 OPTIONAL = {"zstandard": "zstd"}
 """Packages that only one codec needs, with the codec."""
@@ -67,13 +67,9 @@ def packages_of(source: str, codec: str) -> tuple[str, ...]:
         source: of the program.
         codec: of the artifact; what only other codecs need is left out.
     """
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            names.add(node.module.partition(".")[0])
-    return tuple(sorted(name for name in names - sys.stdlib_module_names if OPTIONAL.get(name, codec) == codec))
+    seen = read_source(source.encode())
+    names = (seen.imports | seen.optional) - sys.stdlib_module_names
+    return tuple(sorted(name for name in names if OPTIONAL.get(name, codec) == codec))
 
 
 def requirements_of(packages: tuple[str, ...]) -> str:

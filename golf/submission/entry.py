@@ -129,7 +129,6 @@ def submission_json(submission: Submission, blurb: str) -> JsonObject:
 
 
 def _seed_result(run: SeedRecord) -> JsonObject:
-    """Returns one seed's figures."""
     scores: JsonObject = {}
     if run.done:
         ladder = {rung.name: rung.bpb for rung in run.ladder}

@@ -78,7 +78,6 @@ def _unknown(study: StudyRecord, packages: Sequence[str]) -> list[str]:
 
 
 def _unlike(study: StudyRecord) -> list[str]:
-    """Returns what differs between the seeds."""
     facts: dict[str, set[object]] = {
         "codes": {run.code_sha256 for run in study.done},
         "devices": {run.device for run in study.done},
@@ -92,11 +91,8 @@ def _track_faults(study: StudyRecord, track: str) -> list[str]:
     limit = TRACK_SECONDS[track]
     if track != RECORD or limit is None:
         return []
-    faults = (
-        []
-        if study.track == RECORD
-        else [f"the study was judged for the {study.track} track: run_seeds.py --track {RECORD}"]
-    )
+    judged = f"the study was judged for the {study.track} track: run_seeds.py --track {RECORD}"
+    faults = [] if study.track == RECORD else [judged]
     for run in study.done:
         for what, seconds in (("training", run.train_seconds), ("evaluation", run.evaluation_seconds)):
             if seconds is None or seconds > limit:

@@ -13,8 +13,7 @@ from golf.runtime.files import write_bytes
 from golf.submission.code import packages_of, readable_source, requirements_of, shipped_code
 from golf.submission.entry import Submission, Submitter, submission_json
 from golf.submission.faults import check_code, faults_of
-from golf.submission.readme import readme
-from golf.submission.recipe import blurb
+from golf.submission.readme import blurb, readme
 from golf.submission.study import SeedRecord, StudyRecord
 from golf.train.run_log import exact_line
 

@@ -8,7 +8,6 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from golf.data.dataset import hash_file
 from golf.evaluate.sliding import Scored
 from golf.runtime.files import write_json
 from golf.runtime.results import LADDER, RungResult
-from golf.submission.study import STUDY_FILE, STUDY_FORMAT, SeedRecord, StudyFile, StudyRecord, Summary
+from golf.submission.study import STUDY_FILE, STUDY_FORMAT, SeedRecord, StudyRecord
 
 REMEDY = "give the command of run_seeds.py again, which writes the folder anew"
 _CLOSE = 1e-9
@@ -88,7 +87,6 @@ def _located(message: str, values: Any) -> str:
 
 
 def _wrong(field: str, rule: str, value: object) -> ValueError:
-    """Returns the error for a field."""
     return ValueError(f"{field} must be {rule}, got {str(value)[:60]}")
 
 
@@ -124,32 +122,26 @@ def _check_mean(study: StudyRecord) -> None:
     ):
         if (summary is None) != (not values):
             raise _wrong(f"verdict.{name}", "the mean of the seeds that are done", summary)
-        if summary is not None:
-            _check_summary(summary, values, f"verdict.{name}")
-
-
-def _check_summary(summary: Summary, values: Sequence[float], path: str) -> None:
-    mean, deviation = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-    if not math.isclose(summary.mean, mean, rel_tol=_CLOSE):
-        raise _wrong(f"{path}.mean", f"{mean!r}, the mean of the seeds", summary.mean)
-    if not math.isclose(summary.standard_deviation or 0.0, deviation, rel_tol=1e-6, abs_tol=1e-12):
-        rule = f"{deviation!r}, the deviation of the seeds"
-        raise _wrong(f"{path}.standard_deviation", rule, summary.standard_deviation)
+        if summary is None:
+            continue
+        mean, deviation = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+        if not math.isclose(summary.mean, mean, rel_tol=_CLOSE):
+            raise _wrong(f"verdict.{name}.mean", f"{mean!r}, the mean of the seeds", summary.mean)
+        if not math.isclose(summary.standard_deviation or 0.0, deviation, rel_tol=1e-6, abs_tol=1e-12):
+            rule = f"{deviation!r}, the deviation of the seeds"
+            raise _wrong(f"verdict.{name}.standard_deviation", rule, summary.standard_deviation)
 
 
 def _check_files(study: StudyRecord, folder: Path) -> None:
     """Raises: ValueError unless the artifacts and logs are the named bytes."""
     for number, run in enumerate(study.seeds):
-        for name in ("artifact", "log"):
-            file: StudyFile | None = getattr(run, name)
-            if file is not None:
-                _check_file(file, folder / file.name, f"seeds[{number}].{name}")
-
-
-def _check_file(file: StudyFile, path: Path, field: str) -> None:
-    if Path(file.name).name != file.name or not path.is_file():
-        raise _wrong(f"{field}.name", f"a file beside {STUDY_FILE}", file.name)
-    if path.stat().st_size != file.num_bytes:
-        raise _wrong(f"{field}.num_bytes", f"{path.stat().st_size}, the size of {file.name}", file.num_bytes)
-    if hash_file(path) != file.sha256:
-        raise _wrong(f"{field}.sha256", f"the hash of {file.name}, which has changed", file.sha256)
+        for field, file in ((f"seeds[{number}].artifact", run.artifact), (f"seeds[{number}].log", run.log)):
+            if file is None:
+                continue
+            path = folder / file.name
+            if path.name != file.name or not path.is_file():
+                raise _wrong(f"{field}.name", f"a file beside {STUDY_FILE}", file.name)
+            if path.stat().st_size != file.num_bytes:
+                raise _wrong(f"{field}.num_bytes", f"{path.stat().st_size}, the size of {file.name}", file.num_bytes)
+            if hash_file(path) != file.sha256:
+                raise _wrong(f"{field}.sha256", f"the hash of {file.name}, which has changed", file.sha256)

@@ -7,16 +7,16 @@ reported, not followed. Nothing is imported or executed.
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from golf.compliance.points import REMARK, Cause
 from golf.submission.record_folder.claims import FILE as CLAIMS
-from golf.submission.record_folder.claims import Claims
+from golf.submission.record_folder.claims import Claims, read_claims
 from golf.submission.record_folder.logs import RunLog, read_log
 from golf.submission.record_folder.sources import CODE_ENDINGS, Source, reachable, read_source
-from golf.submission.record_folder.submission_json import read_claims
 from golf.submission.record_folder.text import DAMAGED, HEAD_BYTES, TAIL_BYTES, Text, decoded, read_text
 
 README, CODE, REQUIREMENTS = "README.md", "train_gpt.py", "requirements.txt"
@@ -28,13 +28,12 @@ _MOST_ENTRIES, _DEEPEST, _MOST_SCRIPTS = 5000, 4, 200
 _NO_LOG = ("requirements", "readme", "license", "licence", "notes", "todo", "merges", "vocab")
 
 
-@dataclass(frozen=True)
-class LogFile:
+class LogFile(NamedTuple):
     """A log and the runs in it."""
 
     name: str
     text: Text
-    runs: tuple[RunLog, ...]
+    runs: list[RunLog]
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,13 @@ class RecordFolder:
     def code_bytes(self) -> int | None:
         """Bytes of the shipped code: the script, and the files of the folder that run with it."""
         return None if self.code is None else len(self.code) + sum(self.local.values())
+
+    def total_of(self, run: RunLog) -> float | None:
+        """Returns the total in a log, or what its model makes with its code."""
+        if run.total_bytes is not None:
+            return run.total_bytes.value
+        code = run.packed_code_bytes or (run.code_bytes[-1] if run.code_bytes else self.code_bytes)
+        return None if run.model_bytes is None or code is None else run.model_bytes.value + code
 
     def text_of(self, run: RunLog) -> str:
         """Returns the text of the log that holds a run."""
@@ -119,7 +125,6 @@ class _Files:
 
     def __init__(self, path: Path, sizes: Mapping[str, int], causes: list[Cause]) -> None:
         self.path, self.sizes, self.causes, self.left = path, sizes, causes, LARGEST_TOGETHER
-        self.compressed: list[str] = []
 
     def bytes_of(self, name: str) -> bytes:
         """Returns a file's bytes; empty where it is too large or cannot be read."""
@@ -143,7 +148,8 @@ class _Files:
         """Returns the files that hold runs; the ones at the top first."""
         logs = []
         for name in sorted(filter(_may_be_log, self.sizes), key=lambda name: (name.count("/"), name)):
-            if min(self.sizes[name], HEAD_BYTES + TAIL_BYTES) > self.left:
+            size = min(self.sizes[name], HEAD_BYTES + TAIL_BYTES)
+            if size > self.left:
                 what = f"has {self.sizes[name]:,} bytes and was not read: all together have more than"
                 self._report(name, f"{what} {LARGEST_TOGETHER:,}")
                 continue
@@ -152,30 +158,30 @@ class _Files:
             except DAMAGED as error:
                 self._report(name, f"cannot be read: {getattr(error, 'strerror', None) or error}")
                 continue
-            self.left -= min(self.sizes[name], HEAD_BYTES + TAIL_BYTES)
-            runs = read_log(name, text)
-            if runs:
-                logs.append(LogFile(name, text, tuple(runs)))
-                self._form(name, text)
-        if self.compressed:
-            what = f"{', '.join(self.compressed[:10])} {'is' if len(self.compressed) == 1 else 'are'} compressed"
-            self.causes.append(Cause(what, "ship the logs as text"))
+            self.left -= size
+            if runs := read_log(name, text):
+                logs.append(LogFile(name, text, runs))
+        self.causes += _forms(logs)
         return logs
-
-    def _form(self, name: str, text: Text) -> None:
-        """Reports what keeps others from reading a log."""
-        if text.compressed:
-            self.compressed.append(name)
-        if text.encoding != "utf-8":
-            self.causes.append(Cause(f"{name} is {text.encoding.upper()} text", "save it as UTF-8", REMARK))
-        if text.skipped_bytes:
-            what = f"{name} has {text.size:,} bytes; {text.skipped_bytes:,} in its middle were not read"
-            self.causes.append(Cause(what, "its head and its end were, which have settings and results", REMARK))
 
     def _report(self, name: str, what: str) -> None:
         cause = Cause(f"{name} {what}", "make it readable, or smaller")
         if cause not in self.causes:
             self.causes.append(cause)
+
+
+def _forms(logs: Iterable[LogFile]) -> Iterator[Cause]:
+    """Yields what keeps others from reading logs."""
+    for name, text, _ in logs:
+        if text.encoding != "utf-8":
+            yield Cause(f"{name} is {text.encoding.upper()} text", "save it as UTF-8", REMARK)
+        if text.skipped_bytes:
+            what = f"{name} has {text.size:,} bytes; {text.skipped_bytes:,} in its middle were not read"
+            yield Cause(what, "its head and its end were, which have settings and results", REMARK)
+    compressed = [name for name, text, _ in logs if text.compressed]
+    if compressed:
+        what = f"{', '.join(compressed[:10])} {'is' if len(compressed) == 1 else 'are'} compressed"
+        yield Cause(what, "ship the logs as text")
 
 
 def _may_be_log(name: str) -> bool:
@@ -189,10 +195,8 @@ def _looks_like_claims(files: _Files) -> str | None:
     """Returns the name of the file that is in the place of submission.json; None without one."""
     names = [name for name in files.sizes if name.lower().endswith(".json") and name.count("/") <= 1]
     names.sort(key=lambda name: ("submission" not in name.lower(), name.count("/"), name))
-    for name in names[:20]:
-        if "submission" in name.lower() or b"val_bpb" in files.bytes_of(name):
-            return name
-    return None
+    alike = (name for name in names[:20] if "submission" in name.lower() or b"val_bpb" in files.bytes_of(name))
+    return next(alike, None)
 
 
 def _script(texts: Mapping[str, bytes], runs: Sequence[RunLog]) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from golf.compliance.points import FAILED, ONLY_RUNNING, REMARK, Cause, Evidence, PointResult, not_applicable, weighed
 from golf.config.rules import SP1024_BYTES, SP1024_TOKENS
-from golf.submission.record_folder.claimed import ClaimedRuns
+from golf.submission.record_folder.claimed import ClaimedRuns, each_once
 from golf.submission.record_folder.contents import RecordFolder
 from golf.submission.record_folder.logs import RunLog, Score
 
@@ -20,6 +20,7 @@ _TOKENS_ELSEWHERE = (45_508_608, 40_540_160, 47_851_520)
 RATIO_SLACK = 1e-4
 """Relative: logs leave out the last tokens that fill no sequence."""
 _SP1024 = ["sp1024"]
+_SPLIT = f"FineWeb's validation split ({SP1024_TOKENS:,} tokens under sp1024)"
 
 
 def training_data(claimed: ClaimedRuns) -> PointResult:
@@ -41,13 +42,14 @@ def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Returns the result on point 13: FineWeb's validation split, all of it, as far as its size is known."""
     if folder.claims.claims_nothing and folder.runs:
         return not_applicable(13, "no result is claimed: which runs are meant is unknown")
-    runs = list({id(run): run for run in (*(run for _, run, _ in claimed.scored), *claimed.runs)}.values())
+    runs = each_once([*(run for _, run, _ in claimed.scored), *claimed.runs])
     tokens = sorted({run.validation_tokens for run in runs if run.validation_tokens})
     tokenizers = sorted({run.tokenizer for run in runs if run.tokenizer is not None})
+    named = folder.claims.text("dataset") or folder.claims.text("data")
+    datasets = sorted({run.dataset for run in runs if run.dataset is not None} | ({named} if named else set()))
     evidence: Evidence = {"validation_tokens": tokens or None, "tokenizer": tokenizers or None}
-    wrong = _other_data(folder, runs, tokens)
+    wrong = _other_data(runs, datasets, tokens)
     if wrong is not None:
-        datasets = _datasets(folder, runs)
         return weighed(13, evidence | ({"dataset": datasets} if datasets else {}), [wrong])
     if not tokens:
         return not_applicable(13, "no log has the number of validation tokens", evidence)
@@ -63,20 +65,13 @@ def validation_data(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     return not_applicable(13, "the right number is known only for the tokenizer sp1024", evidence)
 
 
-def _datasets(folder: RecordFolder, runs: Sequence[RunLog]) -> list[str]:
-    """Returns the names of datasets in logs and submission.json."""
-    claimed = folder.claims.text("dataset") or folder.claims.text("data")
-    return sorted({run.dataset for run in runs if run.dataset is not None} | ({claimed} if claimed else set()))
-
-
-def _other_data(folder: RecordFolder, runs: Sequence[RunLog], tokens: Sequence[int]) -> Cause | None:
+def _other_data(runs: Sequence[RunLog], datasets: Sequence[str], tokens: Sequence[int]) -> Cause | None:
     """Returns why the runs were not scored on all of FineWeb's validation split, by the names in logs; None if so."""
     files = sorted({run.validation_files for run in runs if run.validation_files is not None})
-    names = [*_datasets(folder, runs), *files]
+    names = [*datasets, *files]
     if names and not any("fineweb" in name.lower() for name in names):
         counted = f" ({tokens[0]:,} tokens)" if tokens else ""
-        split = f"FineWeb's validation split ({SP1024_TOKENS:,} tokens under sp1024)"
-        text = f"scored on {names[0]}{counted}, not on {split}: no maintainer can compare it"
+        text = f"scored on {names[0]}{counted}, not on {_SPLIT}: no maintainer can compare it"
         return Cause(text, "score FineWeb's split")
     of_training = [name for name in files if re.search(r"_train_|/train/", name)]
     if of_training:
@@ -127,8 +122,7 @@ def byte_counts(claimed: ClaimedRuns, validation: PointResult) -> PointResult:
         ratio = _bytes_per_token(score)
         if ratio and math.isfinite(ratio) and score.nats is not None:
             ratios[str(result.key)] = ratio
-            rounding = score.nats.unit / score.nats.value + score.bpb.unit / score.bpb.value
-            slack = max(slack, RATIO_SLACK + rounding)
+            slack = max(slack, RATIO_SLACK + score.nats.unit / score.nats.value + score.bpb.unit / score.bpb.value)
     evidence: Evidence = {"bytes_per_token": ratios}
     if ratios and validation.state == FAILED:
         return not_applicable(15, "another split has other bytes a token", evidence)

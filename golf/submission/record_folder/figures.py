@@ -5,14 +5,12 @@ Every figure is one that a log, submission.json or a file's size has.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from golf.compliance.points import REMARK, Cause, Evidence, PointResult, failed, not_applicable, weighed
 from golf.config.rules import CAP_BYTES, MARGIN_NATS, NON_RECORD, P_CLAIM, RECORD, TRACK_SECONDS
 from golf.submission.record_folder.claimed import ClaimedRun, ClaimedRuns
 from golf.submission.record_folder.contents import RecordFolder
-from golf.submission.record_folder.logs import RunLog
-from golf.submission.record_folder.size_claims import total_of
 from golf.submission.record_folder.student import gain_test
 
 CAP_READ_AS_MIB = 16 << 20
@@ -23,30 +21,16 @@ NO_LOG = "no log of a run is here"
 _LIMIT = f"the record track allows {MOST_SECONDS:.0f} s"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Size:
+class _Size(NamedTuple):
     """Bytes of one seed, or of submission.json."""
 
     key: str
-    stated: float | None = None
+    stated: float | None
     """Bytes of model and code, as the log or submission.json has them."""
-    counted: float | None = None
+    counted: float | None
     """Bytes of the model and the shipped code."""
     packed_code: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Times:
-    """Seconds of training, or of evaluation."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    """By seed, from the logs."""
-    evidence: Evidence
-    causes: list[Cause] = field(default_factory=list)
-    claimed_as: tuple[str, str]
-    """Names of the figure in seconds and in milliseconds."""
-    log_field: str
-    """The field of a log that has it."""
+    """Bytes of the packed form of shipped plain code, where the log's total counts that, which the board accepted."""
 
 
 def sizes(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
@@ -56,7 +40,7 @@ def sizes(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     total, model = folder.claims.value("bytes_total"), folder.claims.value("bytes_model")
     counted = None if model is None or shipped is None or any(size.counted for size in by_seed) else model + shipped
     if total is not None or (counted is not None and not any(size.stated for size in by_seed)):
-        by_seed.append(_Size(key="submission.json", stated=total, counted=counted))
+        by_seed.append(_Size("submission.json", total, counted))
     evidence: Evidence = {
         "cap_bytes": CAP_BYTES,
         "code_bytes_shipped": shipped,
@@ -75,60 +59,41 @@ def sizes(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
 def _size_of(result: ClaimedRun, folder: RecordFolder) -> _Size:
     """Returns the bytes of a seed: its log's, else what submission.json says of it."""
     run = next((run for run in result.logs if run.model_bytes or run.total_bytes), result.run)
-    stated = total_of(run, folder) if run is not None and run.total_bytes is not None else None
-    if stated is None:
-        stated = result.claims.value("bytes_total") or result.claims.value("bytes_either")
-    model = _model_bytes(run)
-    if model is None:
+    total = run.total_bytes if run is not None else None
+    claimed = result.claims.value("bytes_total") or result.claims.value("bytes_either")
+    if run is not None and run.model_bytes is not None:
+        model: float | None = run.model_bytes.value
+    elif run is not None and total is not None and len(run.code_bytes) == 1:
+        model = total.value - run.code_bytes[0]
+    else:
         model = result.claims.value("bytes_model")
+    packed, plain = None if run is None else run.packed_code_bytes, len(folder.code or b"")
+    is_packed = packed is not None and packed < plain and not folder.source.packed and not folder.local
     counted = None if model is None or folder.code_bytes is None else model + folder.code_bytes
-    packed_code = None if run is None else run.packed_code_bytes
-    return _Size(key=str(result.key), stated=stated, counted=counted, packed_code=packed_code)
-
-
-def _model_bytes(run: RunLog | None) -> float | None:
-    """Returns the model's bytes in a log, or what the total is more than the code."""
-    if run is None:
-        return None
-    if run.model_bytes is None and run.total_bytes is not None and len(run.code_bytes) == 1:
-        return run.total_bytes.value - run.code_bytes[0]
-    return None if run.model_bytes is None else run.model_bytes.value
+    return _Size(str(result.key), claimed if total is None else total.value, counted, packed if is_packed else None)
 
 
 def _over(sizes: Sequence[_Size], folder: RecordFolder) -> Iterator[Cause]:
     """Yields seeds over the cap: as they are stated, or only when the shipped code is counted."""
     fewer = "use fewer bits, parameters or lines of code"
-    stated = {size.key: size.stated for size in sizes if size.stated is not None and size.stated > CAP_BYTES}
-    for key, total in stated.items():
-        reading = f"; it fits only {CAP_READ_AS_MIB:,} (MiB), MB are decimal" if total <= CAP_READ_AS_MIB else ""
-        yield Cause(f"{_named(key)}: {total:,.0f} bytes, {total - CAP_BYTES:,.0f} over the cap{reading}", fewer)
-    beside = [(size, size.counted) for size in sizes if size.counted is not None and size.key not in stated]
-    beside = [(size, counted) for size, counted in beside if counted > CAP_BYTES]
-    packed = [(size, counted) for size, counted in beside if _counts_packed(size, folder)]
-    for size, _ in packed[:1]:
-        text = (
-            f"the log counts packed code of {size.packed_code:,} bytes, the shipped {folder.script} has "
-            f"{len(folder.code or b''):,}: {max(counted for _, counted in packed):,.0f} in all"
-        )
+    files, packed = " + ".join([str(folder.script), *folder.local]), list[tuple[float, int]]()
+    for key, stated, counted, packed_code in sizes:
+        name = f"seed {key}" if key.isdigit() else key
+        if stated is not None and stated > CAP_BYTES:
+            reading = f"; it fits only {CAP_READ_AS_MIB:,} (MiB), MB are decimal" if stated <= CAP_READ_AS_MIB else ""
+            yield Cause(f"{name}: {stated:,.0f} bytes, {stated - CAP_BYTES:,.0f} over the cap{reading}", fewer)
+        elif counted is not None and counted > CAP_BYTES and packed_code is not None:
+            packed.append((counted, packed_code))
+        elif counted is not None and counted > CAP_BYTES:
+            text = f"{name}: {counted:,.0f} bytes with the shipped code ({files})"
+            yield Cause(f"{text}, {counted - CAP_BYTES:,.0f} over the cap", fewer)
+    if packed:
+        text = f"the log counts packed code of {packed[0][1]:,} bytes, the shipped {folder.script} has "
+        text += f"{len(folder.code or b''):,}: {max(packed)[0]:,.0f} in all"
         yield Cause(text, "ship the packed file", REMARK)
-    files = " + ".join([str(folder.script), *folder.local])
-    for size, counted in beside:
-        if not _counts_packed(size, folder):
-            text = f"{_named(size.key)}: {counted:,.0f} bytes with the shipped code ({files}), "
-            yield Cause(f"{text}{counted - CAP_BYTES:,.0f} over the cap", fewer)
 
 
-def _named(key: str) -> str:
-    return f"seed {key}" if key.isdigit() else key
-
-
-def _counts_packed(size: _Size, folder: RecordFolder) -> bool:
-    """Returns whether the log's total counts a packed form of code that is shipped plain, which the board accepted."""
-    code = len(folder.code or b"")
-    return size.packed_code is not None and size.packed_code < code and not folder.source.packed and not folder.local
-
-
-def training_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
+def training_time(claimed: ClaimedRuns, track: str | None) -> PointResult:
     """Returns the result on point 8: seconds of training and calibration; the step at the limit may end."""
     times, allowed = dict[str, float](), None
     causes: list[Cause] = []
@@ -150,45 +115,47 @@ def training_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None)
     calibrations = [run.calibration_seconds for run in claimed.runs if run.calibration_seconds is not None]
     evidence: Evidence = {"train_seconds": times, "calibration_seconds": max(calibrations, default=None)}
     evidence |= {"seconds_allowed": allowed, "of_them_grace": GRACE_SECONDS}
-    names = ("train_seconds", "train_ms")
-    record = _Times(seconds=times, evidence=evidence, causes=causes, claimed_as=names, log_field="train_time")
-    return _within_limit(8, track, claimed, record)
+    return _within_limit(8, "train", track, claimed, evidence, causes)
 
 
-def evaluation_time(folder: RecordFolder, claimed: ClaimedRuns, track: str | None) -> PointResult:
+def evaluation_time(claimed: ClaimedRuns, track: str | None) -> PointResult:
     """Returns the result on point 9: seconds of the longest evaluation, or of all where the log has these."""
     times: dict[str, float] = {}
+    causes: list[Cause] = []
     for result, run, _ in claimed.scored:
         known = [score.seconds for score in run.scores if score.seconds is not None]
         longest = run.eval_seconds if run.eval_seconds is not None else max(known, default=None)
-        times |= {} if longest is None else {str(result.key): longest}
-    over = [(key, seconds) for key, seconds in times.items() if seconds > MOST_SECONDS]
-    causes = [Cause(f"{_named(key)}: {seconds:,.1f} s of evaluation", _LIMIT) for key, seconds in over]
-    names, evidence = ("eval_seconds", "eval_ms"), {"eval_seconds": times}
-    record = _Times(seconds=times, evidence=evidence, causes=causes, claimed_as=names, log_field="eval_time")
-    return _within_limit(9, track, claimed, record)
+        if longest is not None:
+            times[str(result.key)] = longest
+        if longest is not None and longest > MOST_SECONDS:
+            causes.append(Cause(f"{result}: {longest:,.1f} s of evaluation", _LIMIT))
+    return _within_limit(9, "eval", track, claimed, {"eval_seconds": times}, causes)
 
 
-def _within_limit(point: int, track: str | None, claimed: ClaimedRuns, times: _Times) -> PointResult:
-    """Returns the result on a time: over the limit is a failure, a log that does not have it a remark."""
+def _within_limit(
+    point: int, kind: str, track: str | None, claimed: ClaimedRuns, evidence: Evidence, causes: list[Cause]
+) -> PointResult:
+    """Returns the result on a time, "train" or "eval", with what is over the limit by the logs.
+
+    Over the limit is a failure, a log that does not have the time a remark.
+    """
     if track != RECORD:
         limit = "the non-record track has no limit" if track == NON_RECORD else "the track is unknown"
-        return not_applicable(point, limit, times.evidence)
-    if not claimed.runs and not claimed.scored:
-        return not_applicable(point, NO_LOG, times.evidence)
-    silent = [result for result in claimed.ended if result.run is not None and str(result.key) not in times.seconds]
-    causes = list(times.causes)
-    in_seconds, in_ms = times.claimed_as
+        return not_applicable(point, limit, evidence)
+    if not claimed.runs:
+        return not_applicable(point, NO_LOG, evidence)
+    times = evidence[f"{kind}_seconds"]
+    silent = [result for result in claimed.ended if result.run is not None and str(result.key) not in times]
     for result in silent:
-        seconds, milliseconds = result.claims.value(in_seconds), result.claims.value(in_ms)
+        seconds, milliseconds = result.claims.value(f"{kind}_seconds"), result.claims.value(f"{kind}_ms")
         if seconds is None and milliseconds is not None:
             seconds = milliseconds / 1000
         if seconds is not None and seconds > MOST_SECONDS + GRACE_SECONDS + MOST_STEP_SECONDS:
             causes.append(Cause(f"{result}: submission.json says {seconds:,.1f} s", _LIMIT))
     if silent:
-        listed = ", ".join(map(str, silent[:10]))
-        causes.append(Cause(f"no {times.log_field} in the log of {listed}", "ship the whole log", REMARK))
-    return weighed(point, times.evidence, causes)
+        text = f"no {kind}_time in the log of {', '.join(map(str, silent[:10]))}"
+        causes.append(Cause(text, "ship the whole log", REMARK))
+    return weighed(point, evidence, causes)
 
 
 def gain(
@@ -227,6 +194,5 @@ def gain(
 
 
 def _of_claims(folder: RecordFolder, name: str) -> list[float]:
-    """Returns a figure of each seed in submission.json."""
     values = (claims.value(name) for claims in folder.claims.by_seed.values())
     return [value for value in values if value is not None]

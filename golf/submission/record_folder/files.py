@@ -13,9 +13,8 @@ from golf.submission.record_folder.claimed import ClaimedRuns
 from golf.submission.record_folder.claims import FILE as CLAIMS
 from golf.submission.record_folder.claims import Json
 from golf.submission.record_folder.contents import CODE, README, REQUIREMENTS, RecordFolder
-from golf.submission.record_folder.readme import commands_of
+from golf.submission.record_folder.readme import Commands, commands_of
 from golf.submission.record_folder.sources import is_named, missing_requirements
-from golf.submission.record_folder.submission_json import missing_fields
 
 TRACKS = {folder: track for track, folder in TRACK_FOLDERS.items()}
 """Tracks by their folders below `records`."""
@@ -34,7 +33,9 @@ def location(folder: RecordFolder, path: Path, track: str | None) -> PointResult
     """Returns the result on point 1: the folder's name and where it is."""
     causes = []
     name = re.fullmatch(r"(\d{4}-\d{2}-\d{2})_[\w.,+=()&@~-]+", path.name)
-    if name is None or not _is_date(name[1]):
+    try:
+        datetime.date.fromisoformat(name[1] if name is not None else "")
+    except ValueError:
         causes.append(Cause(f"the folder is called {path.name}", "call it <date>_<name>, such as 2026-03-25_Int6_XSA"))
     by_parent, claimed = TRACKS.get(path.parent.name), folder.claims.text("track")
     if track is None and (by_parent is None or path.parent.parent.name != "records"):
@@ -46,44 +47,37 @@ def location(folder: RecordFolder, path: Path, track: str | None) -> PointResult
     return weighed(1, {"folder": path.name, "parent": path.parent.name, "track_claimed": claimed}, causes)
 
 
-def _is_date(text: str) -> bool:
-    try:
-        datetime.date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
 def files(folder: RecordFolder, claimed: ClaimedRuns) -> PointResult:
     """Returns the result on point 2: the files, the form of submission.json, what commands and code need."""
-    logged = [result.key for result in claimed.results if isinstance(result.key, int) and result.run is not None]
     evidence: Evidence = {
         "files": len(folder.sizes),
         "seeds_claimed": list(folder.claims.seeds),
-        "seeds_logged": logged,
-        "fields_missing": missing_fields(folder.claims) or 0,
+        "seeds_logged": [run.key for run in claimed.results if isinstance(run.key, int) and run.run is not None],
+        "fields_missing": folder.claims.missing_fields or 0,
     }
     causes = [*_missing_files(folder), *folder.causes, *folder.claims.causes, *_missing_logs(folder, claimed)]
+    commands = commands_of(folder.readme, folder.path.name)
     if folder.code:
         evidence["code_packed"] = folder.source.packed
         causes += _script(folder)
         if not folder.source.error:
-            needed, optional = _missing_packages(folder)
+            beside = {file.removesuffix(".py").split("/")[0] for file in folder.sizes if file.endswith(".py")}
+            needed, optional = missing_requirements(folder.source, folder.requirements, beside)
             evidence |= {"imports_not_listed": needed or 0, "optional_not_listed": optional or 0}
-            causes += _packages(folder, needed, optional)
-    causes += _commands(folder)
+            conditional = [module for module in optional if module in folder.source.conditional]
+            causes += _packages(folder, commands, [*needed, *conditional])
+    causes += _commands(folder, commands)
     return weighed(2, evidence, causes[:_MOST_CAUSES])
 
 
 def _missing_files(folder: RecordFolder) -> Iterator[Cause]:
-    """Yields files that are missing, empty or have another name."""
     for name in (README, CLAIMS, CODE):
         size = folder.sizes.get(name)
         stand_in = {CLAIMS: folder.claims.file if folder.claims.fields else None, CODE: folder.script}.get(name)
         alike = next((other for other in folder.sizes if other.lower() == name.lower()), None)
         if size == 0:
             yield Cause(f"{name} is empty", "ship the file that belongs there")
-        elif size is None and stand_in is not None and stand_in != name:
+        elif size is None and stand_in not in (None, name):
             yield Cause(f"{name} is missing; {stand_in} looks like it", f"call it {name}")
         elif size is None and alike is not None:
             yield Cause(f"{name} is called {alike}", f"call it {name}", REMARK)
@@ -92,7 +86,6 @@ def _missing_files(folder: RecordFolder) -> Iterator[Cause]:
 
 
 def _missing_logs(folder: RecordFolder, claimed: ClaimedRuns) -> Iterator[Cause]:
-    """Yields seeds without a log."""
     without = [result.key for result in claimed.results if result.run is None]
     if not folder.runs:
         yield Cause("there is no log of a run", "add one log for each seed")
@@ -115,31 +108,22 @@ def _script(folder: RecordFolder) -> Iterator[Cause]:
         here = ".".join(map(str, sys.version_info[:2]))
         text = f"{name} needs Python {source.newer_python}: not valid for Python {here}, which checks here{ran}"
         yield Cause(text, "say in README.md which Python it needs", REMARK)
-    for file in sorted(file for file in source.opened if file not in folder.sizes):
+    for file in sorted(source.opened - folder.sizes.keys()):
         yield Cause(f"{name} reads {file}, which is not here", "add it")
 
 
-def _missing_packages(folder: RecordFolder) -> tuple[list[str], list[str]]:
-    """Returns the modules that the script needs, and can do without, and that nothing lists."""
-    beside = {file.removesuffix(".py").split("/")[0] for file in folder.sizes if file.endswith(".py")}
-    return missing_requirements(folder.source, folder.requirements, beside)
-
-
-def _packages(folder: RecordFolder, needed: list[str], optional: list[str]) -> Iterator[Cause]:
+def _packages(folder: RecordFolder, commands: Commands, modules: list[str]) -> Iterator[Cause]:
     """Yields modules that the script imports and that requirements.txt does not list."""
-    conditional = folder.source.conditional
-    installs = f"{commands_of(folder.readme, folder.path.name).installs}\n{folder.setup}\n{folder.readme}"
-    for module in [*needed, *(module for module in optional if module in conditional)]:
-        text, remedy = f"{folder.script} imports {module}, which", f"list it in {REQUIREMENTS}"
-        if is_named(module, installs):
-            yield Cause(f"{text} only {README} names", remedy, REMARK)
-        else:
-            yield Cause(f"{text} {REQUIREMENTS} does not bring", remedy, REMARK if module in conditional else FAILED)
+    elsewhere = f"{commands.installs}\n{folder.setup}\n{folder.readme}"
+    for module in modules:
+        named = is_named(module, elsewhere)
+        what = f"only {README} names" if named else f"{REQUIREMENTS} does not bring"
+        level = REMARK if named or module in folder.source.conditional else FAILED
+        yield Cause(f"{folder.script} imports {module}, which {what}", f"list it in {REQUIREMENTS}", level)
 
 
-def _commands(folder: RecordFolder) -> Iterator[Cause]:
+def _commands(folder: RecordFolder, commands: Commands) -> Iterator[Cause]:
     """Yields commands of README.md that run or install from files that are not here."""
-    commands = commands_of(folder.readme, folder.path.name)
     missing = [name for name in commands.runs if name not in folder.sizes]
     if missing:
         text = f"{README} runs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not here"
@@ -162,10 +146,9 @@ def artifact(folder: RecordFolder) -> PointResult:
     for name in names:
         try:
             _, weights = pack.read_artifact(folder.path / name)
+            parameters = sum(tensor.numel() for tensor in weights.values())
         except (pack.ArtifactError, OSError) as error:
             causes.append(Cause(f"{name} cannot be read: {str(error)[:_LONGEST_ERROR]}", remedy))
-        else:
-            parameters = sum(tensor.numel() for tensor in weights.values())
         if logged and folder.sizes[name] not in logged:
             causes.append(Cause(f"{name} has {folder.sizes[name]:,} bytes, in no log", remedy))
     evidence = {"artifact_bytes": {name: folder.sizes[name] for name in names}, "parameters": parameters}

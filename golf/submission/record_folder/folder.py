@@ -54,8 +54,8 @@ def check_folder(
         code(folder, claimed),
         agreement(folder, claimed, kind),
         sameness(folder, claimed, kind),
-        training_time(folder, claimed, kind),
-        evaluation_time(folder, claimed, kind),
+        training_time(claimed, kind),
+        evaluation_time(claimed, kind),
         hardware(folder, claimed, kind),
         training_data(claimed),
         validation,
@@ -80,25 +80,22 @@ def is_record_folder(path: Path) -> bool:
 def _printable(result: PointResult) -> PointResult:
     """Returns a result whose texts do nothing to a terminal and are short."""
     why = "" if result.state == PASSED else _text(result.why, 2000)
-    causes = tuple(
-        replace(cause, text=_text(cause.text, 600), remedy=_text(cause.remedy, 200)) for cause in result.causes
-    )
+    causes = [replace(cause, text=_text(cause.text, 600), remedy=_text(cause.remedy)) for cause in result.causes]
     evidence = {name: _value(value) for name, value in result.evidence.items()}
-    return replace(result, evidence=evidence, why=why, causes=causes)
+    return replace(result, evidence=evidence, why=why, causes=tuple(causes))
 
 
 def _value(value: Any) -> Any:
     """Returns a value of evidence with printable texts; None for what is empty or no finite number."""
     if isinstance(value, str):
-        return _text(value, _LONGEST_TEXT)
+        return _text(value)
     if isinstance(value, dict):
-        parts = list(value.items())[:_MOST_VALUES]
-        return {_text(str(name), _LONGEST_TEXT): _value(part) for name, part in parts} or None
+        return {_text(str(name)): _value(part) for name, part in list(value.items())[:_MOST_VALUES]} or None
     if isinstance(value, (list, tuple)):
         return [_value(part) for part in value[:_MOST_VALUES]] or None
     return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
-def _text(text: str, longest: int) -> str:
+def _text(text: str, longest: int = _LONGEST_TEXT) -> str:
     shown = "".join(letter if letter.isprintable() else "?" for letter in text[: longest + 1])
     return shown if len(shown) <= longest else shown[:longest] + "..."

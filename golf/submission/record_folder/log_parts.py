@@ -45,13 +45,11 @@ def runs_in(lines: Sequence[str]) -> Iterator[tuple[list[str], bytes | None]]:
     sources = list(_sources(lines))
     starts = _starts(lines, {source.start: source.stop for source in sources})
     for begin, end in zip(starts, [*starts[1:], len(lines)], strict=True):
-        own, outside, at = [source for source in sources if begin <= source.start < end], list[str](), begin
-        for source in own:
-            outside += lines[at : source.start]
-            at = source.stop
-        outside += lines[at:end]
+        own = [source for source in sources if begin <= source.start < end]
+        inside = {number for source in own for number in source}
         text = "\n".join(lines[own[0].start : own[0].stop]).rstrip() + "\n" if own else None
-        yield [plain_line(line) for line in outside], None if text is None else text.encode()
+        outside = [plain_line(lines[number]) for number in range(begin, end) if number not in inside]
+        yield outside, None if text is None else text.encode()
 
 
 def _starts(lines: Sequence[str], sources: dict[int, int]) -> list[int]:
@@ -100,12 +98,10 @@ def _sources(lines: Sequence[str]) -> Iterator[range]:
 def _first_of_code(lines: Sequence[str], begin: int, end: int) -> int | None:
     """Returns the first line that may begin code: an import is near and nothing of the run is between."""
     for number in range(begin, end):
-        if _BEGIN.match(lines[number]):
-            for near in range(number, min(number + _IMPORT_WITHIN, end)):
-                if _OF_THE_RUN.match(lines[near]):
-                    break
-                if _IMPORT.match(lines[near]):
-                    return number
+        near = lines[number : min(number + _IMPORT_WITHIN, end)] if _BEGIN.match(lines[number]) else ()
+        known = next((line for line in near if _OF_THE_RUN.match(line) or _IMPORT.match(line)), "")
+        if _IMPORT.match(known):
+            return number
     return None
 
 
@@ -115,9 +111,8 @@ def _looks_like_code(lines: Sequence[str]) -> bool:
 
 def _end_of_code(lines: Sequence[str], start: int, end: int) -> int:
     """Returns the line after the last one of a script's form."""
-    last = start
-    for number in range(start, end):
+    for number in range(end - 1, start, -1):
         line = lines[number]
         if line.startswith((" ", "\t", ")", "]", "}")) or _BODY.match(line) or _IMPORT.match(line):
-            last = number
-    return last + 1
+            return number + 1
+    return start + 1

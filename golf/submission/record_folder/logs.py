@@ -5,14 +5,14 @@ lines are those of the logs below `records/` of openai/parameter-golf; no patter
 takes seconds at most.
 """
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from golf.submission.record_folder.devices import Device, devices_in_log
 from golf.submission.record_folder.log_parts import runs_in
-from golf.submission.record_folder.log_settings import read_settings
 from golf.submission.record_folder.numbers import (
     COUNT,
     NUMBER,
@@ -31,6 +31,22 @@ LONGEST_LINE = 8000
 _MOST_SCORES, _SMALLEST_CODE = 200, 2
 _LAST_OF_CURVE = 50
 """Lines of the training curve that are read: they say what all of them say."""
+_MOST_SETTINGS = 500
+_VERSION = re.compile(r"\brunning (python|pytorch) (\S{1,40})", re.IGNORECASE)
+_SETTING = re.compile(r"([a-z_][a-z0-9_.]{0,60})[:=](\S{1,200})")
+_LONE_SETTING = re.compile(r"\s{0,40}([a-z_][a-z0-9_.]{0,60}): ([^{\s].{0,200}|\{.*)")
+_OF_A_RUN = re.compile(
+    r"seed|time|(?<!wallclock_)seconds|_ms$|mem|^run_|uuid|hash|commit|^out|"
+    r"(?:^|_)(?:host|hostname|node|nodename|pid|port|ip|date|started|rank|local_rank|device|gpu|cuda|driver)$|"
+    r"^(?:step|warmup_step|name|trial|cold|ranks|world_size|gptq|pergroup|is_main_process)$|"
+    r"log(?:_?file|_?dir|s)?$|"
+    r"(?:cache|artifact|output|work|save|model|checkpoint|quantized_model|ckpt)_?(?:dir|path|root)$|^slurm|"
+    r"^(?:train_shards|val_tokens|code_bytes|code_sha256|dataset)$|"
+    r"hypothesis|(?:^|_)(?:test|exp|experiment|job|group|tags?|comment|description|notes?|label|title)(?:_id|_name)?$|^wandb|"
+    r"project$",
+    re.IGNORECASE,
+)
+"""Settings that differ from run to run by their nature, or that are compared under a name of their own."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,10 @@ class Score:
     """Nats per token."""
     seconds: float | None
     """Seconds of this evaluation."""
+
+    def number(self, name: str) -> ParsedNumber | None:
+        """Returns its val_bpb or its val_loss."""
+        return self.bpb if name == "val_bpb" else self.nats
 
 
 @dataclass(frozen=True)
@@ -107,6 +127,16 @@ class RunLog:
         return self.steps is not None or self.train_seconds is not None
 
     @property
+    def any_seed(self) -> int | None:
+        """The seed that it says it had, else the one in its file's name."""
+        return self.seed if self.seed is not None else self.seed_of_name
+
+    @property
+    def place(self) -> tuple[bool, int, int]:
+        """Ranks runs of one seed: trainings above evaluations, files at the top above others, the last in its file."""
+        return self.trained, -self.file.count("/"), self.part
+
+    @property
     def is_run(self) -> bool:
         """Whether it is the log of a run at all."""
         names_code = bool(self.code_bytes) or self.code_sha256 is not None
@@ -145,7 +175,6 @@ _PROGRESS = _pattern(r"\b\d+/\d+\b")
 """Progress of something."""
 _CURVE = _pattern(r"\b\d+/\d+\b|(?:step|iter|epoch|chunk)[\s:=_]*\d")
 _CURVE_LINE = re.compile(r"(?:step:? ?)?\d+/\d+ (?:train|val)_loss")
-_CURVE_BPB = _pattern(rf"^(?:step:? ?)?\d+/\d+ .{{0,60}}\bval_bpb{_IS}{NUMBER}")
 _TOOK = _pattern(rf"\b(?:eval_time|elapsed|t){_IS}{SECONDS}")
 _SEED = _pattern(rf"(?:^|[\s\[(,])seed{_IS}(\d{{1,18}})\b")
 _SEED_OF_NAME, _S_OF_NAME = _pattern(r"seed[_-]?(\d{1,18})(?!\d)"), _pattern(r"(?:^|[_-])s[_-]?(\d{1,18})(?!\d)")
@@ -173,41 +202,64 @@ _CALIBRATED = _pattern(
     rf"calibration(?:_time)?\s*[:=]\s*{SECONDS}"
 )
 _NOT_CALIBRATION = _pattern(r"compress|saved|serializ|quantized in|reserv")
-_TOKENIZER = _pattern(r"\bfineweb\w{0,20}?_((?:sp|byte)?)([1-9]\d{2,5})(?:_bpe\b|\b|_)")
-_ON_VALIDATION = _pattern(
-    r"\btrain_loader\b.{0,300}?(fineweb_val|dataset:\S{0,60}val_?only)|^\s{0,8}train_files: \S{0,300}(fineweb_val)"
-)
-_TEXTS = {
-    "code_sha256": _pattern(rf"\bcode_sha256{_IS}\"?([0-9a-f]{{64}})\b"),
-    "dataset": _pattern(rf"\b(?:train_loader:\s*)?dataset(?:_name)?{_IS}\"?([\w.+-]{{1,80}})"),
-    "validation_files": _pattern(r"\bval_loader\b.{0,200}?\bpattern=(\S{1,300})|^\s{0,8}val_files: (\S{1,300})"),
-    "limited": _pattern(
+
+
+def _text(match: re.Match[str]) -> str:
+    return next(part for part in match.groups() if part is not None)
+
+
+def _count(match: re.Match[str]) -> int:
+    return parse_int(_text(match))
+
+
+def _seconds(match: re.Match[str]) -> float:
+    return parse_seconds(match).value
+
+
+def _number(match: re.Match[str]) -> ParsedNumber | None:
+    return parse_number(match[1])
+
+
+def _tokenizer(match: re.Match[str]) -> str:
+    return f"{match[1].lower() or 'sp'}{match[2]}"
+
+
+_FIELDS: dict[str, tuple[Callable[[re.Match[str]], Any], str]] = {
+    "code_sha256": (_text, rf"\bcode_sha256{_IS}\"?([0-9a-f]{{64}})\b"),
+    "dataset": (_text, rf"\b(?:train_loader:\s*)?dataset(?:_name)?{_IS}\"?([\w.+-]{{1,80}})"),
+    "validation_files": (_text, r"\bval_loader\b.{0,200}?\bpattern=(\S{1,300})|^\s{0,8}val_files: (\S{1,300})"),
+    "limited": (
+        _text,
         r"\b(\d[\d,]* (?:eval |val )?(?:batches|sequences|documents|docs|tokens) \(?limited\)?|"
         r"(?:eval|val)\w{0,20} limited to \d[\d,]* \w+|"
         r"(?:evaluat|scor|validat)\w{0,5}(?: on)?(?: the)? first \d[\d,]* (?:documents|docs|sequences|batches|tokens)|"
-        r"val_doc_fraction: 0?\.\d+|val_max_tokens[:=] ?[1-9]\d*|ttt_eval_batches: \d[\d,]*)"
+        r"val_doc_fraction: 0?\.\d+|val_max_tokens[:=] ?[1-9]\d*|ttt_eval_batches: \d[\d,]*)",
     ),
-    "python": _pattern(r"\b(?:running python|python(?:_version)?\"?\s*[:=]) ?\"?(\d+\.\d+(?:\.\d+)?)"),
-}
-"""Fields of a run that are texts, of which the last counts, as in the tables below."""
-_COUNTS = {
-    "steps": _pattern(r"\bstep\"?\s*[:= ]\s*(\d{1,12})/\d|^(\d{1,12})/\d+ (?:train|val)_loss"),
-    "world_size": _pattern(rf"\b(?:world_size{_IS}|device{_IS}\"(?=\d+ x ))(\d{{1,6}})\b"),
-    "train_shards": _pattern(rf"\btrain_shards{_IS}{COUNT}"),
-    "validation_tokens": _pattern(
-        rf"(?:\bval(?:idation)?[_ ]tokens{_IS}|\bval_loader\b.{{0,300}}?\btokens{_IS}){COUNT}"
+    "python": (_text, r"\b(?:running python|python(?:_version)?\"?\s*[:=]) ?\"?(\d+\.\d+(?:\.\d+)?)"),
+    "steps": (_count, r"\bstep\"?\s*[:= ]\s*(\d{1,12})/\d|^(\d{1,12})/\d+ (?:train|val)_loss"),
+    "world_size": (_count, rf"\b(?:world_size{_IS}|device{_IS}\"(?=\d+ x ))(\d{{1,6}})\b"),
+    "train_shards": (_count, rf"\btrain_shards{_IS}{COUNT}"),
+    "validation_tokens": (
+        _count,
+        rf"(?:\bval(?:idation)?[_ ]tokens{_IS}|\bval_loader\b.{{0,300}}?\btokens{_IS}){COUNT}",
     ),
-}
-"""Fields that are whole numbers."""
-_TIMES = {
-    "step_seconds": _pattern(rf"\bstep_avg{_IS}{SECONDS}"),
-    "generation_seconds": _pattern(
+    "step_seconds": (_seconds, rf"\bstep_avg{_IS}{SECONDS}"),
+    "generation_seconds": (
+        _seconds,
         rf"\bgptq:? ?generated \d[\d,]* (?:sequences|seqs|tokens).{{0,40}}?\bin {SECONDS}|"
-        rf"\bar_selfgen\w{{0,20}}={SECONDS}"
+        rf"\bar_selfgen\w{{0,20}}={SECONDS}",
     ),
-    "eval_seconds": _pattern(rf"\btotal_eval_time{_IS}{SECONDS}|^\w{{1,40}} {_PLAIN_SECONDS}  [\d.]{{1,20}} BPB"),
+    "eval_seconds": (_seconds, rf"\btotal_eval_time{_IS}{SECONDS}|^\w{{1,40}} {_PLAIN_SECONDS}  [\d.]{{1,20}} BPB"),
+    "curve_bpb": (_number, rf"^(?:step:? ?)?\d+/\d+ .{{0,60}}\bval_bpb{_IS}{NUMBER}"),
+    "tokenizer": (_tokenizer, r"\bfineweb\w{0,20}?_((?:sp|byte)?)([1-9]\d{2,5})(?:_bpe\b|\b|_)"),
+    "trains_on_validation": (
+        bool,
+        r"\btrain_loader\b.{0,300}?(fineweb_val|dataset:\S{0,60}val_?only)|"
+        r"^\s{0,8}train_files: \S{0,300}(fineweb_val)",
+    ),
 }
-"""Fields that are seconds."""
+"""What is read of the last line of a kind: how, and the line's pattern."""
+_PATTERNS = {name: _pattern(text) for name, (_, text) in _FIELDS.items()}
 
 
 def read_log(file: str, text: Text) -> list[RunLog]:
@@ -228,30 +280,26 @@ def read_run(file: str, lines: Sequence[str], source: bytes | None = None) -> Ru
     begins = (number for number, line in enumerate(short) if _PROGRESS.search(line) or _BPB.search(line))
     first = next(begins, len(short))  # settings come before
     telling = [line for line in _without_curve(short) if _TELLING.search(line)]
-    facts: dict[str, Any] = {name: _last(telling, pattern) for name, pattern in _TEXTS.items()}
-    facts |= {name: _count(telling, pattern) for name, pattern in _COUNTS.items()}
-    facts |= {name: time and time.value for name, pattern in _TIMES.items() for time in [_seconds(telling, pattern)]}
+    found = {name: _last(telling, pattern) for name, pattern in _PATTERNS.items()}
+    facts: dict[str, Any] = {name: _FIELDS[name][0](match) for name, match in found.items() if match is not None}
     model, total = _size(telling, _MODEL), _size(telling, _BUDGET) or _size(telling, _TOTAL)
     if model is None and total is None:
         model, total = _size(telling, _RAW_MODEL), _size(telling, _RAW_TOTAL)
-    seed, curve_bpb = _first(telling, _SEED), _last(telling, _CURVE_BPB)
-    tokenizer = _match(reversed(telling), _TOKENIZER)
+    sizes = [parse_int(match[1]) for line in telling for match in _CODE.finditer(line)]
+    seed, trained = _last(telling[::-1], _SEED), _last(telling, _STOPPED) or _last(telling, _TRAINED)
     return RunLog(
         file,
-        seed=None if seed is None else int(seed),
+        seed=None if seed is None else int(seed[1]),
         seed_of_name=_seed_of_name(file.rsplit("/", 1)[-1], seed is None),
         scores=_scores(telling),
-        code_bytes=_code_bytes(telling),
+        code_bytes=tuple(dict.fromkeys(size for size in sizes if size >= _SMALLEST_CODE)),
         source=source,
         model_bytes=model,
         total_bytes=total,
-        train_seconds=_seconds(telling, _STOPPED) or _seconds(telling, _TRAINED),
+        train_seconds=None if trained is None else parse_seconds(trained),
         calibration_seconds=_calibration(telling),
-        curve_bpb=None if curve_bpb is None else parse_number(curve_bpb),
         devices=devices_in_log(telling),
-        tokenizer=None if tokenizer is None else f"{tokenizer[1].lower() or 'sp'}{tokenizer[2]}",
-        trains_on_validation=_last(telling, _ON_VALIDATION) is not None,
-        settings=read_settings(short[:first]),
+        settings=_read_settings(short[:first]),
         **facts,
     )
 
@@ -277,10 +325,10 @@ def _scores(lines: Sequence[str]) -> tuple[Score, ...]:
         if bpb is None or _CURVE.search(line[:begin]) or len(scores) >= _MOST_SCORES:
             continue
         name = line[:begin].strip(" \t:|-{\"'")[-80:] or "score"
-        value, loss, took = parse_number(bpb[1]), nats and parse_number(nats[1]), _seconds([line], _TOOK)
+        value, took = parse_number(bpb[1]), _TOOK.search(line)
         if value is not None:
             scores.pop(name, None)
-            scores[name] = Score(name, value, loss, took and took.value)
+            scores[name] = Score(name, value, nats and parse_number(nats[1]), took and parse_seconds(took).value)
     return _without_rounded(scores.values())
 
 
@@ -288,27 +336,19 @@ def _without_rounded(scores: Iterable[Score]) -> tuple[Score, ...]:
     """Returns scores without those that occur again with more decimals, whose longest time the exact ones take over."""
     exact: list[Score] = []
     for score in scores:
-        same = next((number for number, other in enumerate(exact) if score.bpb.rounds(other.bpb)), None)
+        same = next((other for other in exact if score.bpb.rounds(other.bpb)), None)
+        rounded = [score] if same is not None else [other for other in exact if other.bpb.rounds(score.bpb)]
+        kept = same or score
+        times = [other.seconds for other in (kept, *rounded) if other.seconds is not None]
+        kept = replace(kept, seconds=max(times, default=None))
         if same is not None:
-            exact[same] = _with_longest(exact[same], [score])
+            exact[exact.index(same)] = kept
         else:
-            rounded = [other for other in exact if other.bpb.rounds(score.bpb)]
-            exact = [*(other for other in exact if other not in rounded), _with_longest(score, rounded)]
+            exact = [*(other for other in exact if other not in rounded), kept]
     return tuple(exact)
 
 
-def _with_longest(score: Score, others: Sequence[Score]) -> Score:
-    times = [same.seconds for same in (score, *others) if same.seconds is not None]
-    return replace(score, seconds=max(times, default=None))
-
-
-def _code_bytes(lines: Iterable[str]) -> tuple[int, ...]:
-    sizes = [parse_int(match[1]) for line in lines for match in _CODE.finditer(line)]
-    return tuple(dict.fromkeys(size for size in sizes if size >= _SMALLEST_CODE))
-
-
 def _size(lines: Sequence[str], pattern: re.Pattern[str]) -> ParsedNumber | None:
-    """Returns the last size of the pattern."""
     for line in reversed(lines):
         for match in reversed(list(pattern.finditer(line))):
             number, *scale = match.groups()
@@ -324,25 +364,48 @@ def _calibration(lines: Iterable[str]) -> float | None:
     return max((parse_seconds(match).value for match in matches if match is not None), default=None)
 
 
-def _match(lines: Iterable[str], pattern: re.Pattern[str]) -> re.Match[str] | None:
-    return next((match for line in lines if (match := pattern.search(line))), None)
+def _last(lines: Sequence[str], pattern: re.Pattern[str]) -> re.Match[str] | None:
+    return next((match for line in reversed(lines) if (match := pattern.search(line))), None)
 
 
-def _first(lines: Iterable[str], pattern: re.Pattern[str]) -> str | None:
-    match = _match(lines, pattern)
-    return None if match is None else next(part for part in match.groups() if part is not None)
+def _read_settings(lines: Sequence[str]) -> dict[str, str]:
+    """Returns the names and values of lines that hold nothing else."""
+    settings: dict[str, str] = {}
+    for line in lines[:_MOST_SETTINGS]:
+        version, lone = _VERSION.search(line), _LONE_SETTING.fullmatch(line)
+        pairs: list[tuple[str, str]] = []
+        if version:
+            pairs = [(version[1].lower(), version[2])]
+        elif lone and lone[2].startswith("{"):
+            pairs = _flat(lone[1], lone[2])
+        elif lone:
+            pairs = [(lone[1], lone[2].strip())]
+        else:
+            words = [_SETTING.fullmatch(word) for word in line.split()]
+            if words and all(words):
+                pairs = [(word[1], word[2]) for word in words if word is not None]
+        for name, value in pairs:
+            if len(settings) < _MOST_SETTINGS and not _OF_A_RUN.search(name):
+                settings[name] = _without_folder(value)
+    return settings
 
 
-def _last(lines: Sequence[str], pattern: re.Pattern[str]) -> str | None:
-    return _first(reversed(lines), pattern)
+def _without_folder(value: str) -> str:
+    """Returns the last part of a path: the folders of data differ between machines."""
+    return value.rstrip("/").rsplit("/", 1)[-1] if re.match(r"[\w.~$-]*/", value) else value
 
 
-def _count(lines: Sequence[str], pattern: re.Pattern[str]) -> int | None:
-    text = _last(lines, pattern)
-    return None if text is None else parse_int(text)
-
-
-def _seconds(lines: Sequence[str], pattern: re.Pattern[str]) -> ParsedNumber | None:
-    """Returns the last time of the pattern."""
-    match = _match(reversed(lines), pattern)
-    return None if match is None else parse_seconds(match)
+def _flat(name: str, text: str) -> list[tuple[str, str]]:
+    """Returns the values of an object in JSON by their dotted names; the text itself where it is none."""
+    try:
+        top = json.loads(text)
+    except (ValueError, RecursionError):
+        return [(name, text)]
+    values, open_parts = [], [(name, top)]
+    while open_parts:
+        path, value = open_parts.pop()
+        if isinstance(value, dict):
+            open_parts += [(f"{path}.{key}", part) for key, part in value.items()]
+        else:
+            values.append((path, json.dumps(value)[:200]))
+    return values

@@ -7,31 +7,33 @@ record folder: not what follows `cd` into something else, or has its path in the
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)\s*([\w-]*)")
 _SHELLS = {"", "bash", "sh", "shell", "console", "zsh", "text", "shell-session", "terminal", "bash-session"}
 _INLINE = re.compile(r"`([^`\n]{3,300})`")
 _RUNNERS = {"python", "python3", "torchrun", "bash", "sh", "source", ".", "zsh", "accelerate", "sbatch", "chmod"}
 _PYTHON = re.compile(r"python3?(?:\.\d+)?$")
+_LAUNCHERS = (["uv", "run"], ["poetry", "run"], ["pipenv", "run"], ["modal", "run"])
+_BEFORE_COMMAND = re.compile(r"\w+=.*|env|time|nohup|sudo|exec|then|do|!", re.DOTALL)
 _MAKERS = {"-o", "-O", ">", ">>", "--output", "tee", "touch"}
+_COPIERS = ("cp", "mv", "ln", "wget", "curl")
 _ELSEWHERE = ("/", "~", "..", "$", "data/", "./data/", "http", "scripts/../", "third_party/")
 _OF_THE_REPOSITORY = {"train_gpt_mlx.py", "setup.py"}
 """Scripts at the top of the repository or of a package that is built."""
 _INSTALLERS = re.compile(r"\b(?:pip3?|uv|conda|mamba|apt(?:-get)?|brew)\b[^\n]*?\b(?:install|add)\b([^\n]*)")
 
 
-@dataclass(frozen=True)
-class Commands:
+class Commands(NamedTuple):
     """The commands in a text."""
 
-    runs: tuple[str, ...] = ()
+    runs: list[str]
     """Files of the folder that they run."""
-    requirements: tuple[str, ...] = ()
+    requirements: list[str]
     """Files of requirements that they install from."""
-    installs: str = ""
+    installs: str
     """The text of the commands that install something."""
 
 
@@ -45,32 +47,28 @@ def commands_of(text: str, folder: str) -> Commands:
     runs: dict[str, None] = {}
     requirements: dict[str, None] = {}
     for block in _blocks(text):
-        made, away = set[str](), False
-        for line in _joined(block):
-            words = _words(line)
-            if "cd" in words:
-                away = _leaves(words, folder, away)
+        made, away = {*_OF_THE_REPOSITORY}, False
+        for words in map(_words, _joined(block)):
+            away = _leaves(words, folder, away) if "cd" in words else away
             made |= {_plain(name, folder) for word, name in pairwise(words) if word in _MAKERS}
-            if words[:1] in (["cp"], ["mv"], ["ln"], ["wget"], ["curl"]):
-                made.add(_plain(words[-1].rsplit("/", 1)[-1], folder))
-            if away:
-                continue
-            for name in _run_by(words):
-                if _is_of_folder(name, folder) and (plain := _plain(name, folder)) not in made | _OF_THE_REPOSITORY:
-                    runs[plain] = None
-            for name in _required_by(words):
-                if _is_of_folder(name, folder):
+            made |= {_plain(words[-1].rsplit("/", 1)[-1], folder)} if words and words[0] in _COPIERS else set()
+            script = "" if away else _run_by(words)
+            if script and _is_of_folder(script, folder) and _plain(script, folder) not in made:
+                runs[_plain(script, folder)] = None
+            for word, name in pairwise(words if not away and {"install", "sync"} & {*words} else ()):
+                if word in ("-r", "--requirement") and _is_of_folder(name, folder):
                     requirements[_plain(name, folder)] = None
-    return Commands(tuple(runs), tuple(requirements), "\n".join(match[1] for match in _INSTALLERS.finditer(text)))
+    installs = "\n".join(match[1] for match in _INSTALLERS.finditer(text))
+    return Commands(list(runs), list(requirements), installs)
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
     """Yields the lines of each block of shell commands; each command between back-quotes is a block of its own."""
     fence, block = None, list[str]()
-    for line in text.splitlines():
+    for line in [*text.splitlines(), "```"]:  # the last one closes a block that is left open
         match = _FENCE.match(line)
         if match is not None:
-            if fence is not None and fence in _SHELLS:
+            if fence in _SHELLS:
                 yield block
             fence, block = (match[1].lower() if fence is None else None), []
         elif fence is not None:
@@ -79,8 +77,6 @@ def _blocks(text: str) -> Iterator[list[str]]:
             yield [line.strip()]
         else:
             yield from ([inline] for inline in _INLINE.findall(line))
-    if fence is not None and fence in _SHELLS:
-        yield block
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:
@@ -106,12 +102,9 @@ def _words(line: str) -> list[str]:
         words = shlex.split(line.strip().removeprefix("$ ").removeprefix("> "), comments=True)
     except ValueError:
         words = line.split()
-    for launcher in (["uv", "run"], ["poetry", "run"], ["pipenv", "run"], ["modal", "run"]):
-        if words[:2] == launcher:
-            words = words[2:] if len(words) > 2 and _PYTHON.match(words[2]) else ["python", *words[2:]]
-    while words and (
-        re.match(r"\w+=", words[0]) or words[0] in ("env", "time", "nohup", "sudo", "exec", "then", "do", "!")
-    ):
+    if words[:2] in _LAUNCHERS:
+        words = words[2:] if len(words) > 2 and _PYTHON.match(words[2]) else ["python", *words[2:]]
+    while words and _BEFORE_COMMAND.fullmatch(words[0]):
         words.pop(0)
     return words
 
@@ -124,25 +117,16 @@ def _leaves(words: list[str], folder: str, away: bool) -> bool:
     return not (away and path in ("..", "-"))
 
 
-def _run_by(words: list[str]) -> Iterator[str]:
-    """Yields files that a command runs: the first word that is a script, after one that runs scripts, or `./script`."""
-    if not words:
-        return
-    first = words[0].rsplit("/", 1)[-1] if not words[0].startswith("./") else words[0]
+def _run_by(words: list[str]) -> str:
+    """Returns the file that a command runs, "" for none: the first script after what runs scripts, or `./script`."""
+    first = words[0] if words else ""
     if first.startswith("./") and first.endswith((".sh", ".py")):
-        yield words[0]
-    elif first in _RUNNERS or _PYTHON.match(first):
-        if "-m" in words[1:3] and "torch" not in " ".join(words[1:4]):
-            return
-        script = next((word for word in words[1:] if re.fullmatch(r"[\w./$~{}<>-]+\.(?:py|sh)", word)), None)
-        if script is not None:
-            yield script
-
-
-def _required_by(words: list[str]) -> Iterator[str]:
-    """Yields files of requirements that a command installs from."""
-    if "install" in words or "sync" in words:
-        yield from (name for word, name in pairwise(words) if word in ("-r", "--requirement"))
+        return first
+    name = first if first.startswith("./") else first.rsplit("/", 1)[-1]
+    module = "-m" in words[1:3] and "torch" not in " ".join(words[1:4])
+    if module or not (name in _RUNNERS or _PYTHON.match(name)):
+        return ""
+    return next((word for word in words[1:] if re.fullmatch(r"[\w./$~{}<>-]+\.(?:py|sh)", word)), "")
 
 
 def _is_of_folder(name: str, folder: str) -> bool:
@@ -152,6 +136,5 @@ def _is_of_folder(name: str, folder: str) -> bool:
 
 
 def _plain(name: str, folder: str) -> str:
-    """Returns a path below the record folder."""
     parts = PurePosixPath(name).parts
     return "/".join(parts[parts.index(folder) + 1 :] if folder in parts else parts)

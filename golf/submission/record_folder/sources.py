@@ -11,7 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from golf.submission.record_folder.unpacked import MOST_LAYERS, executed_code
@@ -22,14 +22,8 @@ ALWAYS_THERE = {
 }
 """Imports that the competition's own environment has (requirements.txt of openai/parameter-golf; triton is torch's)."""
 _DISTRIBUTIONS = {
-    "yaml": "pyyaml",
-    "sklearn": "scikit-learn",
-    "flash_attn_interface": "flash_attn_3",
-    "flash_attn": "flash_attn",
-    "PIL": "pillow",
-    "cv2": "opencv-python",
-    "python_minifier": "python-minifier",
-    "google": "protobuf",
+    **{"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow", "cv2": "opencv-python", "google": "protobuf"},
+    **{"flash_attn_interface": "flash_attn_3", "flash_attn": "flash_attn"},
 }
 """Distributions of modules whose name is another."""
 _ALSO_CALLED = {
@@ -87,23 +81,24 @@ class Source:
 
 def read_source(data: bytes) -> Source:
     """Returns what is seen of a Python file, together with the code that it unpacks and executes."""
-    sources = [_read_layer(data)]
-    layers = list(sources[0].layers)
-    while len(sources) <= min(len(layers), MOST_LAYERS):
-        sources.append(_read_layer(layers[len(sources) - 1]))
-        layers += sources[-1].layers
-    imports = frozenset[str]().union(*(source.imports for source in sources))
-    return Source(
-        error=sources[0].error,
-        newer_python=max(source.newer_python for source in sources),
-        imports=imports,
-        optional=frozenset[str]().union(*(source.optional for source in sources)) - imports,
-        conditional=frozenset[str]().union(*(source.conditional for source in sources)) - imports,
-        opened=frozenset[str]().union(*(source.opened for source in sources)),
-        named=frozenset[str]().union(*(source.named for source in sources)),
-        packed=any(source.packed for source in sources),
-        layers=tuple(layers[:MOST_LAYERS]),
-    )
+    whole = _read_layer(data)
+    layers = list(whole.layers)
+    for layer in layers:  # which grows by what each layer unpacks
+        inner = _read_layer(layer)
+        imports = whole.imports | inner.imports
+        whole = Source(
+            error=whole.error,
+            newer_python=max(whole.newer_python, inner.newer_python),
+            imports=imports,
+            optional=(whole.optional | inner.optional) - imports,
+            conditional=(whole.conditional | inner.conditional) - imports,
+            opened=whole.opened | inner.opened,
+            named=whole.named | inner.named,
+            packed=whole.packed or inner.packed,
+            layers=whole.layers,
+        )
+        layers += inner.layers[: MOST_LAYERS - len(layers)]
+    return replace(whole, layers=tuple(layers))
 
 
 def syntax_error(data: bytes) -> str:
@@ -129,18 +124,13 @@ def _read_layer(data: bytes) -> Source:
         imports = frozenset(re.findall(r"^(?:import|from)[ \t]+([A-Za-z_]\w*)", data.decode("utf-8", "replace"), re.M))
         return Source(error="" if newer else error, newer_python=newer, imports=imports if newer else frozenset())
     tree = _parsed(data)
-    needed, optional, conditional = _imports(tree)
-    called = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    packed = any(isinstance(node.func, ast.Name) and node.func.id == "exec" for node in called)
-    layers = tuple(executed_code(tree))
-    return Source(
-        imports=needed,
-        optional=optional,
-        conditional=conditional,
-        opened=frozenset(_opened(called)),
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return replace(
+        _imports(tree),
+        opened=frozenset(_opened(calls)),
         named=frozenset(_named(tree)),
-        packed=packed,
-        layers=layers,
+        packed=any(isinstance(call.func, ast.Name) and call.func.id == "exec" for call in calls),
+        layers=tuple(executed_code(tree))[:MOST_LAYERS],
     )
 
 
@@ -170,8 +160,8 @@ def newer_python(data: bytes, error: str) -> str:
     return "3.12" if sys.version_info < (3, 12) else ""
 
 
-def _imports(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """Returns modules that it needs, those that it can do without, and which of these it imports under a condition."""
+def _imports(tree: ast.Module) -> Source:
+    """Returns the modules that it needs, those that it can do without, and which of these are under a condition."""
     caught = {
         id(inner)
         for node in ast.walk(tree)
@@ -183,7 +173,11 @@ def _imports(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozense
     needed, optional, conditional = set[str](), set[str](), set[str]()
     for node in ast.walk(tree):
         (optional if id(node) in caught else conditional if id(node) in conditions else needed).update(_imported(node))
-    return frozenset(needed), frozenset((optional | conditional) - needed), frozenset(conditional - needed)
+    return Source(
+        imports=frozenset(needed),
+        optional=frozenset((optional | conditional) - needed),
+        conditional=frozenset(conditional - needed),
+    )
 
 
 def _imported(node: ast.AST) -> set[str]:
@@ -194,10 +188,15 @@ def _imported(node: ast.AST) -> set[str]:
     if isinstance(node, ast.ImportFrom):  # `from . import name`
         return {alias.name for alias in node.names}
     if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-        function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        function = _function(node)
         if function in ("__import__", "import_module", "run_module") and isinstance(node.args[0].value, str):
             return {node.args[0].value.split(".")[0]} - {""}
     return set()
+
+
+def _function(call: ast.Call) -> str:
+    """Returns the last part of the name that is called; empty where it is none."""
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
 def _catches_import(handler: ast.ExceptHandler) -> bool:
@@ -209,14 +208,13 @@ def _opened(calls: Iterable[ast.Call]) -> set[str]:
     """Returns relative paths in the code that are read and nowhere written."""
     read, written = set[str](), set[str]()
     for call in calls:
-        function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        function = _function(call)
         paths = {path for path in map(_path_in, _path_arguments(call)) if path}
         arguments = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
         modes = [str(argument.value) for argument in arguments if isinstance(argument, ast.Constant)]
-        if function in _WRITERS or (function == "open" and any(set(mode) & set("wax+") for mode in modes)):
+        writes = function in _WRITERS or (function == "open" and any(set(mode) & set("wax+") for mode in modes))
+        if writes or function in _ASKERS:  # after asking it goes on without the file
             written |= paths
-        elif function in _ASKERS:
-            written |= paths  # it goes on without the file
         elif function in _READERS:
             read |= paths
     return {path for path in read - written if not path.startswith(_ELSEWHERE) and not _MADE_BY_RUNNING.search(path)}
@@ -268,12 +266,9 @@ def missing_requirements(source: Source, requirements: str, beside: Iterable[str
 def is_named(module: str, text: str) -> bool:
     """Returns whether a text names the distribution of a module, by one of its names."""
     distribution = _canonical(_DISTRIBUTIONS.get(module, module))
-    names = {_canonical(module), distribution, *_ALSO_CALLED.get(distribution, ())}
-    plain = re.sub(r"[-_.]+", "-", text.lower())
-    return any(
-        re.search(rf"(?<![a-z0-9-]){re.escape(_canonical(name))}(?![a-z0-9]|-[a-z])", plain) is not None
-        for name in names
-    )
+    names = {_canonical(name) for name in (module, distribution, *_ALSO_CALLED.get(distribution, ()))}
+    any_name = "|".join(map(re.escape, names))
+    return re.search(rf"(?<![a-z0-9-])(?:{any_name})(?![a-z0-9]|-[a-z])", _canonical(text)) is not None
 
 
 def _canonical(name: str) -> str:

@@ -8,7 +8,7 @@ import gzip
 import io
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HEAD_BYTES, TAIL_BYTES = 1 << 19, 1 << 20
@@ -57,18 +57,17 @@ def read_text(path: Path) -> Text:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         if compressed:
-            return decoded(_unzipped(file), size=size, compressed=True)
-        if size <= HEAD_BYTES + TAIL_BYTES:
-            return decoded(file.read(HEAD_BYTES + TAIL_BYTES), size=size)
-        head = file.read(HEAD_BYTES)
+            return replace(decoded(_unzipped(file)), size=size, compressed=True)
+        head = file.read(HEAD_BYTES + TAIL_BYTES)
+        if size <= len(head):
+            return decoded(head)
         file.seek(size - TAIL_BYTES)
         tail = file.read(TAIL_BYTES)
-    head, tail = head[: head.rfind(b"\n") + 1], tail[tail.find(b"\n") + 1 :]
-    return decoded(head + tail, size=size, skipped_bytes=size - len(head) - len(tail))
+    head, tail = head[: head.rfind(b"\n", 0, HEAD_BYTES) + 1], tail[tail.find(b"\n") + 1 :]
+    return replace(decoded(head + tail), size=size, skipped_bytes=size - len(head) - len(tail))
 
 
 def _unzipped(file: io.BufferedReader) -> bytes:
-    """Returns head and tail of a gzip file's content."""
     head, tail, length = b"", b"", 0
     with gzip.GzipFile(fileobj=file) as unzipped:
         while length < MOST_UNPACKED and (part := unzipped.read(1 << 20)):
@@ -80,15 +79,14 @@ def _unzipped(file: io.BufferedReader) -> bytes:
     return head + tail
 
 
-def decoded(data: bytes, size: int | None = None, compressed: bool = False, skipped_bytes: int = 0) -> Text:
-    """Returns bytes as text; what its encoding does not allow is replaced."""
-    encoding = encoding_of(data)
+def decoded(data: bytes) -> Text:
+    """Returns the bytes of a file as text; what its encoding does not allow is replaced."""
+    encoding = _encoding_of(data)
     text = data.decode(encoding, "replace").removeprefix("\ufeff")
-    text = re.sub(r"\r+\n", "\n", text)
-    return Text(text, encoding.removesuffix("-sig"), compressed, skipped_bytes, len(data) if size is None else size)
+    return Text(re.sub(r"\r+\n", "\n", text), encoding, size=len(data))
 
 
-def encoding_of(data: bytes) -> str:
+def _encoding_of(data: bytes) -> str:
     """Returns the encoding that a file's first bytes show; UTF-8 where they show none."""
     if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
@@ -98,7 +96,7 @@ def encoding_of(data: bytes) -> str:
     for name, at in (("utf-16-le", 1), ("utf-16-be", 0)):  # plain letters have a zero byte there
         if len(start) >= 8 and start[at::2].count(0) > 0.8 * len(start[at::2]) and not start[1 - at :: 2].count(0):
             return name
-    return "utf-8-sig" if data.startswith(codecs.BOM_UTF8) else "utf-8"
+    return "utf-8"
 
 
 def plain_line(line: str) -> str:

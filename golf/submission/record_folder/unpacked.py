@@ -14,40 +14,37 @@ from golf.artifact.streams import MARKED_STREAMS, UNMARKED_STREAMS, StreamError,
 MOST_BYTES = 8 << 20
 """Most bytes that code may unpack to."""
 MOST_LAYERS = 8
-_DECODERS: dict[str, Callable[[bytes], bytes]] = {
-    "b85decode": base64.b85decode,
-    "a85decode": base64.a85decode,
-    "b64decode": base64.b64decode,
-    "standard_b64decode": base64.b64decode,
-    "urlsafe_b64decode": base64.urlsafe_b64decode,
-    "b32decode": base64.b32decode,
-    "b16decode": base64.b16decode,
-    "decodebytes": base64.decodebytes,
-    "unhexlify": binascii.unhexlify,
-    "a2b_base64": binascii.a2b_base64,
-    "a2b_hex": binascii.unhexlify,
-    "fromhex": lambda data: bytes.fromhex(data.decode()),
-}
 
 
 class Unknown(ValueError):
     """A value that the text alone does not determine."""
 
 
-def decompress(data: bytes, most: int = MOST_BYTES) -> bytes:
+def decompress(data: bytes) -> bytes:
     """Returns the content of a zlib, gzip, raw deflate, xz, lzma, raw LZMA2 or bzip2 stream.
 
-    Raises: Unknown when it is none of them or damaged; StreamTooLargeError when it holds more than `most` bytes.
+    Raises: Unknown when it is none of them or damaged; StreamTooLargeError when it holds more than MOST_BYTES.
     """
     marked = [stream for stream in MARKED_STREAMS if stream.matches(data)]
     for stream in marked[:1] or UNMARKED_STREAMS:
         try:
-            content = inflate(data, stream, most)
+            content = inflate(data, stream, MOST_BYTES)
         except StreamError:
             continue
         if content:
             return content
     raise Unknown("no stream of zlib, gzip, xz, LZMA2 or bzip2")
+
+
+_DECODERS: dict[str, Callable[[bytes], bytes]] = {
+    **{name: getattr(base64, name) for name in ("b85decode", "a85decode", "b64decode", "standard_b64decode")},
+    **{name: getattr(base64, name) for name in ("urlsafe_b64decode", "b32decode", "b16decode", "decodebytes")},
+    **{name: getattr(binascii, name) for name in ("unhexlify", "a2b_base64", "a2b_hex")},
+    "fromhex": lambda data: bytes.fromhex(data.decode()),
+    "decompress": decompress,
+    "decompressobj": decompress,
+}
+"""Decoders and decompressors by the names that they are called by."""
 
 
 def executed_code(tree: ast.Module) -> Iterator[bytes]:
@@ -85,10 +82,7 @@ def _value(node: ast.expr, names: Mapping[str, ast.expr], depth: int) -> bytes |
     if isinstance(node, ast.Name) and node.id in names and names[node.id] is not node:
         return _value(names[node.id], names, depth + 1)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        left, right = _value(node.left, names, depth + 1), _value(node.right, names, depth + 1)
-        if isinstance(left, str) and isinstance(right, str):
-            return left + right
-        return _bytes(left) + _bytes(right)
+        return _bytes(_value(node.left, names, depth + 1)) + _bytes(_value(node.right, names, depth + 1))
     if isinstance(node, ast.Call):
         return _called(node, names, depth)
     raise Unknown(type(node).__name__)
@@ -96,38 +90,35 @@ def _value(node: ast.expr, names: Mapping[str, ast.expr], depth: int) -> bytes |
 
 def _called(node: ast.Call, names: Mapping[str, ast.expr], depth: int) -> bytes | str:
     """Returns the value of a call of a decoder, a decompressor or a method of text."""
-    function = _function(node.func, names)
-    arguments = [*node.args]
-    if function in _DECODERS and arguments:
-        return _DECODERS[function](_bytes(_value(arguments[0], names, depth + 1)))
-    if function in ("decompress", "decompressobj") and arguments:
-        return decompress(_bytes(_value(arguments[0], names, depth + 1)))
-    if function in ("compile", "bytes", "str", "bytearray", "memoryview") and arguments:
+    function, arguments = _function(node.func, names), node.args
+
+    def value(argument: ast.expr) -> bytes:
+        return _bytes(_value(argument, names, depth + 1))
+
+    if arguments and function in _DECODERS:
+        return _DECODERS[function](value(arguments[0]))
+    if arguments and function in ("compile", "bytes", "str", "bytearray", "memoryview"):
         return _value(arguments[0], names, depth + 1)
-    if isinstance(node.func, ast.Attribute) and function in ("decode", "encode", "strip", "replace", "join"):
-        owner = _value(node.func.value, names, depth + 1)
+    if isinstance(node.func, ast.Attribute):
         if function == "decode":
-            return owner if isinstance(owner, str) else owner.decode()
+            return value(node.func.value).decode()
         if function == "encode":
-            return _bytes(owner)
+            return value(node.func.value)
         if function == "strip" and not arguments:
-            return owner.strip()
+            return _value(node.func.value, names, depth + 1).strip()
         if function == "replace" and len(arguments) == 2:
-            old, new = (_value(argument, names, depth + 1) for argument in arguments)
-            return _bytes(owner).replace(_bytes(old), _bytes(new))
+            return value(node.func.value).replace(value(arguments[0]), value(arguments[1]))
         if function == "join" and arguments and isinstance(arguments[0], (ast.List, ast.Tuple)):
-            return _bytes(owner).join(_bytes(_value(part, names, depth + 1)) for part in arguments[0].elts)
+            return value(node.func.value).join(value(part) for part in arguments[0].elts)
     raise Unknown(function)
 
 
 def _function(node: ast.expr, names: Mapping[str, ast.expr]) -> str:
     """Returns the last part of a function's name, under the name that it was imported by."""
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    if isinstance(node, ast.Name):
-        bound = names.get(node.id)
-        return bound.id if isinstance(bound, ast.Name) else bound.attr if isinstance(bound, ast.Attribute) else node.id
-    return ""
+    bound = names.get(node.id, node) if isinstance(node, ast.Name) else node
+    if isinstance(bound, ast.Attribute):
+        return bound.attr
+    return bound.id if isinstance(bound, ast.Name) else getattr(node, "id", "")
 
 
 def _bytes(value: bytes | str) -> bytes:

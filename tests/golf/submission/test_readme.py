@@ -20,9 +20,7 @@ from golf.pipeline.bundle import counted_code
 from golf.submission.code import LOWEST
 from golf.submission.entry import Submission, Submitter
 from golf.submission.folder import make_submission
-from golf.submission.points import HERE, figures
-from golf.submission.readme import readme
-from golf.submission.results import decimals, measured
+from golf.submission.readme import HERE, decimals, figures, measured, readme
 from golf.submission.study import Comparison
 from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import Made

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from golf.compliance.points import FAILED, REMARK
-from golf.submission.record_folder.prose import left_out
-from golf.submission.record_folder.submission_json import read_claims
+from golf.submission.record_folder.claims import read_claims
+from golf.submission.record_folder.sameness import left_out
 from tests.golf.submission.record_folder.made import (
     CODE,
     RUNS,
