@@ -61,7 +61,7 @@ WITH_RAY = (
 """Files with tests that use the fixture `cluster`."""
 
 
-class ByFile(LoadScopeScheduling):
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """The tests of a file run in one process, and those of all files that share the Ray."""
 
     def _split_scope(self, nodeid: str) -> str:
