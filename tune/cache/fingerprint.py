@@ -92,10 +92,7 @@ def source_digest(modules: Sequence[str], root: Path = ROOT) -> str:
     imported module's code, so that a module that is only moved changes no digest. A package's `__init__` counts, but
     not a `__version__` in it, which a release changes and no bit depends on.
 
-    Args:
-        modules: full dotted names, in any order.
-        root: the directory that holds the packages.
-
+    Args: modules: full dotted names, in any order; root: the directory that holds the packages.
     Returns: 64 hexadecimal digits; another version of Python may give others.
     Raises: ValueError naming a module that does not exist; SyntaxError.
     """

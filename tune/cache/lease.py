@@ -188,9 +188,7 @@ class Pins:
     def pin(self, keys: Iterable[str], owner: str) -> None:
         """Keeps entries of these keys, present or to come, from being dropped while this process lives.
 
-        Args:
-            owner: names who needs them, such as a trial; its earlier pins are replaced.
-
+        Args: owner: names who needs them, such as a trial; its earlier pins are replaced.
         Raises: ValueError; StoreError.
         """
         data = msgspec.json.encode(Pin(owner, tuple(sorted({check_key(key) for key in keys}))))

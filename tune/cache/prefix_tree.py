@@ -82,8 +82,7 @@ def unshared_steps(trees: Iterable[Node]) -> int:
 def format_trees(trees: Sequence[Node], names: Mapping[str, str]) -> str:
     """Returns the trees as lines of text: the steps of each node, and the trainings that end there.
 
-    Args:
-        names: what to show for each training.
+    Args: names: what to show for each training.
     """
     lines: list[str] = []
 

@@ -91,9 +91,7 @@ class Store(Entries):
 
         Pin before looking for an entry, not after.
 
-        Args:
-            owner: names who needs them, such as a trial; its earlier pins are replaced.
-
+        Args: owner: names who needs them, such as a trial; its earlier pins are replaced.
         Raises: ValueError; StoreError.
         """
         self._pins.pin(keys, owner)

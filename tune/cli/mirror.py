@@ -113,13 +113,8 @@ class Mirror:
 def copy(storage: Storage, target: StorageBackend, database: Path | None) -> int:
     """Brings the copy up to date with the storage.
 
-    Args:
-        storage: to be copied.
-        target: where the copy is.
-        database: MLflow's.
-
+    Args: storage: to be copied; target: where the copy is; database: MLflow's.
     Returns: the number of files that were written.
-
     Raises: ValueError when the target has another storage's ledger; StoreError, OSError, sqlite3.Error.
     """
     storage.root.mkdir(parents=True, exist_ok=True)

@@ -143,14 +143,8 @@ FORMATS = tuple(_WRITERS)
 def write_table(table: Table, path: Path, force: bool = False) -> None:
     """Writes a table, whole, in the format that the suffix of `path` names.
 
-    Args:
-        table: of this module.
-        path: the file.
-        force: whether a file that is there is replaced.
-
-    Raises:
-        ValueError: for another suffix.
-        FileExistsError: without `force`.
+    Args: table: of this module; path: the file; force: whether a file that is there is replaced.
+    Raises: ValueError for another suffix; FileExistsError without `force`.
     """
     if path.suffix not in _WRITERS:
         raise ValueError(f"{path} must end in one of {', '.join(FORMATS)}")

@@ -72,8 +72,7 @@ class Ledger:
     def records(self) -> list[Record]:
         """Returns all intact records in file order.
 
-        Raises:
-            OSError: when the file is there and cannot be read; a damaged line is never an error.
+        Raises: OSError when the file is there and cannot be read; a damaged line is never an error.
         """
         return list(self._read().records)
 

@@ -51,8 +51,7 @@ class Training:
 def smoothed(points: Floats) -> Floats:
     """Returns the running mean at the steps that have all its points around them, so that no end is bent.
 
-    Args:
-        points: step and value, (num_points, 2).
+    Args: points: step and value, (num_points, 2).
     """
     span = span_of(len(points))
     means = np.convolve(points[:, 1], np.full(span, 1.0 / span), mode="valid")
@@ -71,8 +70,7 @@ def span_of(num_points: int) -> int:
 def draw_trainings(trainings: Sequence[Training]) -> Figure:
     """Draws training loss by step, raw and smoothed, and below it validation BPB where there is one.
 
-    Args:
-        trainings: one or more with at least one point each; the labelled ones first, at most two.
+    Args: trainings: one or more with at least one point each; the labelled ones first, at most two.
     """
     validation = np.concatenate([training.validation for training in trainings])
     figure = new_figure(5.6 if len(validation) else 3.8)

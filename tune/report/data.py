@@ -69,9 +69,7 @@ class ReportData:
     def __init__(self, path: Path) -> None:
         """Reads the ledger at `path`.
 
-        Raises:
-            ValueError: when there is no ledger.
-            OSError: when it cannot be read.
+        Raises: ValueError when there is no ledger; OSError when it cannot be read.
         """
         if not path.is_file():
             raise ValueError(f"there is no ledger at {path}; give the folder that holds ledger.jsonl by --storage")
@@ -101,8 +99,7 @@ class ReportData:
     def results(self, name: str) -> Results:
         """Returns what the ledger holds under `name`.
 
-        Raises:
-            ValueError: with the nearest right name where it holds nothing.
+        Raises: ValueError with the nearest right name where it holds nothing.
         """
         trials = [entry for entry in self._trials if entry.sweep == name]
         verdicts = [entry for entry in self._verdicts if entry.study == name]
@@ -120,8 +117,7 @@ class ReportData:
     def baseline_of(self, results: Results, name: str | None) -> Results | None:
         """Returns what `results` are compared with: what `name` names, else the baseline of a study's verdict.
 
-        Raises:
-            ValueError: as `find` does, or where the two sides ran on different data.
+        Raises: ValueError as `find` does, or where the two sides ran on different data.
         """
         if name is None:
             comparison = None if results.verdict is None else results.verdict.verdict.comparison
@@ -139,8 +135,7 @@ class ReportData:
     def find(self, name: str) -> Results:
         """Returns what a baseline's name refers to: a sweep, a study, SWEEP:TRIAL, or a trial by its first digits.
 
-        Raises:
-            ValueError: where that is nothing or several, or where it has no finished trial.
+        Raises: ValueError where that is nothing or several, or where it has no finished trial.
         """
         if name in self.names:
             results = self.results(name)

@@ -40,8 +40,7 @@ Ladder = Mapping[str, float]
 def draw_ladders(ladders: Mapping[str, Ladder]) -> Figure:
     """Draws a waterfall for every ladder, side by side on scales of equal length.
 
-    Args:
-        ladders: one or two by their titles, each with at least two rungs.
+    Args: ladders: one or two by their titles, each with at least two rungs.
     """
     figure = new_figure(3.8)
     panels = figure.subplots(1, len(ladders), squeeze=False)[0]

@@ -124,9 +124,7 @@ def _draw_done(axes: Axes, done: Sequence[TrialEntry], cap: int, with_front: boo
 def draw_search(trials: Sequence[TrialEntry], fields: Sequence[str]) -> Figure:
     """Draws BPB by the value of every field, one panel a field, and beside it how trials without BPB ended.
 
-    Args:
-        trials: one or more.
-        fields: searched fields with more than one value.
+    Args: trials: one or more; fields: searched fields with more than one value.
     """
     done = np.array([entry.done for entry in trials])
     stopped = [state for state in STATE_NAMES if any(entry.state == state and not entry.done for entry in trials)]
@@ -208,8 +206,7 @@ def _draw_medians(axes: Axes, bpb: Any, rows: Any) -> None:
 def draw_importance(importances: Sequence[Importance]) -> Figure:
     """Draws a bar for every field's share, and a mark at what it has by chance.
 
-    Args:
-        importances: one or more, the most important first.
+    Args: importances: one or more, the most important first.
     """
     figure = new_figure(0.8 + 0.3 * len(importances))
     axes = figure.add_subplot()

@@ -60,8 +60,7 @@ def _describe(summary: Summary) -> str:
 def draw_bytes(entry: TrialEntry) -> Figure:
     """Draws a bar for every tensor group, a mark at the entropy of its codes; then the code and the room to the cap.
 
-    Args:
-        entry: a trial with `byte_groups`.
+    Args: entry: a trial with `byte_groups`.
     """
     columns = entry.byte_groups.items()
     rows = [(name, column.get("packed_bytes", 0.0), column.get("entropy_bytes", 0.0)) for name, column in columns]

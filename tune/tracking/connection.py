@@ -128,10 +128,7 @@ def is_refusal(error: Exception) -> bool:
 def problem_line(uri: str, error: Exception, refused: str | None = None) -> str:
     """Returns one line for the user, without a secret that `uri` may hold.
 
-    Args:
-        uri: of MLflow.
-        error: of a call.
-        refused: what was not taken; None where MLflow does not answer at all.
+    Args: uri: of MLflow; error: of a call; refused: what was not taken; None where MLflow does not answer at all.
     """
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:

@@ -194,10 +194,7 @@ class Experiment:
     def finish_study(self, entry: VerdictEntry, trials: Sequence[TrialEntry]) -> bool:
         """Completes the run of a seed study and makes the study's trials its children.
 
-        Args:
-            entry: the verdict on the study.
-            trials: the study's, for what their configurations share.
-
+        Args: entry: the verdict on the study; trials: the study's, for what their configurations share.
         Returns: False when it already was, or when the user deleted it.
         """
         study = entry.study

@@ -234,10 +234,7 @@ def attach(uri: str, experiment: str, sweep: str, paths: Iterable[Path]) -> str 
 def runs_page(uri: str, experiment: str, sweep: str | None = None) -> str:
     """Returns how to look at the runs: the command, or the page where `uri` is a server that answers.
 
-    Args:
-        uri: database or server.
-        experiment: its name.
-        sweep: whose view to open.
+    Args: uri: database or server; experiment: its name; sweep: whose view to open.
     """
     if database_path(uri) is not None:
         view = f", Views, {sweep}" if sweep else ""

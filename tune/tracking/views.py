@@ -57,10 +57,7 @@ def experiment_tags() -> dict[str, str]:
 def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str]:
     """Returns key and value of the experiment tag that holds the view of one sweep or seed study.
 
-    Args:
-        sweep: its name.
-        searched: parameters to show as columns.
-        study: whether it is a seed study.
+    Args: sweep: its name; searched: parameters to show as columns; study: whether it is a seed study.
     """
     summary = ["bpb.mean", "bpb.standard_deviation", "gain_bpb.gain", "gain_bpb.p"] if study else []
     columns = [

@@ -143,8 +143,7 @@ def branch_points(configs: Iterable[RunConfig]) -> dict[str, list[int]]:
 def seconds_of(directory: Path, output: StageOutput) -> float:
     """Returns the seconds of computing that an output in a trial's directory took; of a training, from its first step.
 
-    Args:
-        directory: the trial's.
+    Args: directory: the trial's.
     """
     if output.name.steps is not None:
         curves = read_json(directory / str(output.name) / "curves.json")
