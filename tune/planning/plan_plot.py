@@ -4,6 +4,7 @@ Black on white, so that nothing depends on colour. The same tree gives the same 
 as they are.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tune.cache.prefix_tree import Node
-from tune.report.text import clean
 
 MAX_LABELS = 60
 """Trainings that are named, at most; of more, evenly spaced ones are."""
@@ -105,10 +105,9 @@ def _draw(axes: Axes, placed: _Placed, names: Mapping[str, str], rows_per_label:
 
 def label_of(names: Sequence[str]) -> str:
     """Returns one line for the trials of one training: the name of a single one, else the words that all share."""
-    if len(names) == 1:
-        return clean(names[0], _LABEL_LETTERS)
     split = [name.split() for name in names]
     shared = [words[0] for words in zip(*split, strict=False) if len(set(words)) == 1]
-    if not shared:
-        return f"{clean(names[0], _LABEL_LETTERS)}, {len(names) - 1} more"
-    return f"{clean(' '.join(shared), _LABEL_LETTERS)} ({len(names)} trials)"
+    text = textwrap.shorten(" ".join(shared) or names[0], _LABEL_LETTERS, placeholder="...")
+    if len(names) == 1:
+        return text
+    return f"{text} ({len(names)} trials)" if shared else f"{text}, {len(names) - 1} more"
