@@ -10,13 +10,29 @@ from matplotlib.figure import Figure
 from golf.runtime.results import QUANTISED, TTT
 from tune.records.entries import Series, TrialEntry
 from tune.report.canvas import Floats, svg_of
-from tune.report.curve_figures import MAX_OTHERS, SMOOTHING_SHARE, Training, draw_trainings
-from tune.report.data import STATE_NAMES, Results, name_of, score_of, varying_fields
-from tune.report.groups import Subject, groups_of, ladder_of, paired_entries, subjects_of
-from tune.report.run_figures import RUNG_NAMES, draw_ladders, draw_stream
-from tune.report.search_figures import draw_importance, draw_search, draw_sizes
-from tune.report.seed_figures import MAX_ROWS, draw_bytes, draw_seeds
+from tune.report.data import (
+    STATE_NAMES,
+    Results,
+    Subject,
+    groups_of,
+    ladder_of,
+    name_of,
+    paired_entries,
+    score_of,
+    subjects_of,
+    varying_fields,
+)
+from tune.report.run_figures import (
+    MAX_OTHERS,
+    RUNG_NAMES,
+    SMOOTHING_SHARE,
+    Training,
+    draw_ladders,
+    draw_stream,
+    draw_trainings,
+)
 from tune.report.text import clean
+from tune.report.trial_figures import MAX_ROWS, draw_bytes, draw_importance, draw_search, draw_seeds, draw_sizes
 from tune.search.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, field_importances
 from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM, PairedDifference, paired_bootstrap
 from tune.study.stats import summarise

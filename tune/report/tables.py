@@ -16,11 +16,10 @@ from golf.config.rules import P_CLAIM, P_LOOSE
 from tune.records.entries import TrialEntry, VerdictEntry
 from tune.records.lines import DamagedLine
 from tune.records.text import flat
-from tune.report.data import STATE_NAMES, Results, name_of, score_of
-from tune.report.groups import Group, groups_of
+from tune.report.data import STATE_NAMES, Group, Results, groups_of, name_of, score_of
 from tune.report.run_figures import RUNG_NAMES
-from tune.report.search_figures import front_of
 from tune.report.text import signed
+from tune.report.trial_figures import front_of
 from tune.study.stats import cap_probability, summarise
 
 NONE = "\u2013"
