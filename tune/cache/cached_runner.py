@@ -9,13 +9,14 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tune.cache.entries import Damaged
 from tune.cache.entry import EntryRecord
 from tune.cache.lease import Lease
-from tune.cache.stage_graph import StageOutput
+from tune.cache.stage_graph import StageGraph, StageOutput
 from tune.cache.store import Store
 from tune.cache.world_history import WorldHistory, read_world_history, write_world_history
 
@@ -172,6 +173,30 @@ class CachedStageRunner:
         return tuple(turn for turn in turns if turn.first < output.steps or not output.steps)
 
 
+class UncachedStageRunner:
+    """The methods of `CachedStageRunner` without a store: every stage is computed in the trial's own directory, where
+    one that is complete is not computed again.
+    """
+
+    def __init__(self, directory: Path, seconds_of: SecondsOf) -> None:
+        """Args: directory: the trial's."""
+        self.directory, self._seconds_of = directory, seconds_of
+        self.computed: dict[str, float] = {}
+        """Output -> seconds that it took."""
+
+    def obtain(self, outputs: Sequence[StageOutput], compute: Compute, with_weights: bool = False) -> None:
+        """Has the outputs in the trial's directory; `compute` goes on from what is there."""
+        compute(outputs)
+        self.computed |= {str(output.name): self._seconds_of(self.directory, output) for output in outputs}
+
+    def train(self, chain: Sequence[StageOutput], train: Train, with_weights: bool = False) -> None:
+        """Has the trained weights in the trial's directory; states on the way are not kept."""
+        trained = chain[-1]
+        if not (self.directory / trained.files[-1]).exists():
+            train(None, {})
+        self.computed[str(trained.name)] = self._seconds_of(self.directory, trained)
+
+
 class _HeldLeases:
     """Leases that end one after the other; those that are left at the end are given up for others."""
 
@@ -190,3 +215,21 @@ class _HeldLeases:
     def __exit__(self, *_: object) -> None:
         for lease in self.leases.values():
             lease.__exit__(InterruptedError, None, None)
+
+
+StageRunner = CachedStageRunner | UncachedStageRunner
+
+
+@contextmanager
+def stage_runner(
+    store: Store | None, directory: Path, trial: str, stages: StageGraph, seconds_of: SecondsOf
+) -> Iterator[StageRunner]:
+    """Yields what computes a trial's stages: through a store, where what it needs is kept for the block, or alone."""
+    if store is None:
+        yield UncachedStageRunner(directory, seconds_of)
+        return
+    store.pin(stages.needed(lambda key: store.find(key) is not None), trial)
+    try:
+        yield CachedStageRunner(store, directory, trial, seconds_of)
+    finally:
+        store.unpin(trial)

@@ -1,8 +1,7 @@
 """One GEPA trial from its first optimiser step to its outcome: train, pack, screen, score."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +16,8 @@ from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import AVERAGED, LIVE, PackedModel, PackResult, RunResults
 from golf.train.hooks import Hooks
 from golf.train.run_log import LOG_FILE, LogFile
-from tune.cache.cached_runner import CachedStageRunner
+from tune.cache.cached_runner import stage_runner
 from tune.cache.stage_graph import StageOutput
-from tune.cache.store import Store
-from tune.cache.uncached_runner import UncachedStageRunner
 from tune.records.entries import Outcome, ScreeningEntry, Series
 from tune.records.ledger import Ledger
 from tune.search.successive_halving import ScreeningRank, screening_rank
@@ -29,10 +26,8 @@ from tune.workloads.gepa.checkpoints import directories_alike, link_latest_check
 from tune.workloads.gepa.outcome import outcome_of, read_first_chunks
 from tune.workloads.gepa.settings import GepaSettings
 from tune.workloads.gepa.stage_worker import EvaluateRequest, TrainRequest
-from tune.workloads.gepa.stages import GepaStages, seconds_of
+from tune.workloads.gepa.stages import seconds_of
 from tune.workloads.trial_process import PROVENANCE, only_stored
-
-StageRunner = CachedStageRunner | UncachedStageRunner
 
 
 class GepaRunner:
@@ -50,7 +45,8 @@ class GepaRunner:
 
     def run(self) -> tuple[Outcome, Series]:
         """Trains, packs and, where the artifact fits, screens and scores."""
-        with stage_runner(self.spec, self.stages) as self.runner:
+        spec, store = self.spec, self.spec.cache and self.spec.cache.open()
+        with stage_runner(store, spec.directory, spec.trial.trial, self.stages, seconds_of) as self.runner:
             self.runner.train(self.stages.training, self._train)
             self.runner.obtain([self.stages.pack], self._pack, with_weights=True)
             promoted = self._packed().fits and all(map(self._is_promoted, self.stages.screens))
@@ -109,27 +105,12 @@ class GepaRunner:
         return run_stages(self.context, self.code, hooks, evaluate=scored)
 
 
-@contextmanager
-def stage_runner(spec: TrialSpec, stages: GepaStages) -> Iterator[StageRunner]:
-    """Yields what computes a trial's stages: through the store, where what it needs is kept for the block, or alone."""
-    if spec.cache is None:
-        yield UncachedStageRunner(spec.directory, seconds_of)
-        return
-    cache, trial = spec.cache, spec.trial.trial
-    store = Store(cache.store, budget_bytes=cache.budget_bytes, lease_config=cache.lease_config)
-    store.pin(stages.needed(lambda key: store.find(key) is not None), trial)
-    try:
-        yield CachedStageRunner(store, spec.directory, trial, seconds_of)
-    finally:
-        store.unpin(trial)
-
-
 def load_from_cache(settings: GepaSettings, spec: TrialSpec) -> tuple[Outcome, Series] | None:
     """Returns the outcome of a trial all of whose results are stored; None where something has to be computed."""
     if spec.cache is None:
         return None
     config, _ = settings.open(spec.trial)
-    stages, store = settings.stages(spec.trial), Store(spec.cache.store)
+    stages, store = settings.stages(spec.trial), spec.cache.open()
     packed = store.find(stages.pack.key)
     if store.find(stages.training[-1].key) is None or packed is None:
         return None
