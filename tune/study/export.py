@@ -92,7 +92,17 @@ class _Exporter:
         """Returns all that the ledger says of a seed."""
         artifact, note = self._artifact(entry)
         size = entry.size
-        same = ("trial", "state", "reason", "byte_groups", "code_sha256", "seconds", "metrics", "cold", "tags")
+        same: tuple[str, ...] = (
+            "trial",
+            "state",
+            "reason",
+            "byte_groups",
+            "code_sha256",
+            "seconds",
+            "metrics",
+            "cold",
+            "tags",
+        )
         same += ("world_history", "started", "ended", "check")
         return SeedRecord(
             **{name: getattr(entry, name) for name in same},
@@ -102,8 +112,8 @@ class _Exporter:
                 name: tuple(CurvePoint(int(step), time, value) for step, time, value in curve.tolist())
                 for name, curve in series.curves.items()
             },
-            model_bytes=size and size.model_bytes,
-            code_bytes=size and size.code_bytes,
+            model_bytes=None if size is None else size.model_bytes,
+            code_bytes=None if size is None else size.code_bytes,
             stages_sha256=entry.code,
             train_seconds=training_seconds(entry),
             evaluation_seconds=evaluation_seconds(entry),

@@ -86,7 +86,7 @@ class OpaqueWorkload(ABC):
 
     def run_trial(self, spec: TrialSpec, execute: StageExecutor) -> tuple[Outcome, Series]:
         """Runs the one stage, or takes its result from the store."""
-        graph, store = self.stages(spec.trial), spec.cache and spec.cache.open()
+        graph, store = self.stages(spec.trial), None if spec.cache is None else spec.cache.open()
         request = StageRequest(spec=spec, stage=RUN, distributed=False)
         with stage_runner(store, spec.directory, spec.trial.trial, graph, _seconds_of) as runner:
             runner.obtain(graph.outputs, lambda outputs: execute(request), with_weights=True)

@@ -47,11 +47,3 @@ def describe_text_passes(configs: Sequence[RunConfig], dataset: Dataset) -> str:
     longest = max(configs, key=lambda config: passes_of(config, dataset))
     warning = passes_warning(longest, dataset)
     return f"the longest training makes {passes_words(longest, dataset)}" + (f"\n{warning}" if warning else "")
-
-
-def describe_progress(config: RunConfig, curve: str, step: int) -> tuple[str, float]:
-    """Returns what a trial is doing at a point of a curve, in words, and the fraction of the trial that is done."""
-    if curve not in ("train_loss", "validation_bpb"):
-        return f"scoring {curve.removesuffix('_bpb')}", 0.85
-    steps = config.schedule.steps
-    return f"training {step + 1}/{steps}", 0.8 * (step + 1) / steps

@@ -45,7 +45,7 @@ class GepaRunner:
 
     def run(self) -> tuple[Outcome, Series]:
         """Trains, packs and, where the artifact fits, screens and scores."""
-        spec, store = self.spec, self.spec.cache and self.spec.cache.open()
+        spec, store = self.spec, None if self.spec.cache is None else self.spec.cache.open()
         with stage_runner(store, spec.directory, spec.trial.trial, self.stages, seconds_of) as self.runner:
             self.runner.train(self.stages.training, self._train)
             self.runner.obtain([self.stages.pack], self._pack, with_weights=True)
