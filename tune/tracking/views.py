@@ -47,11 +47,7 @@ _SECTIONS = (
 
 def experiment_tags() -> dict[str, str]:
     """Returns the tags of a new experiment."""
-    return {
-        NOTE: _HOW_TO_READ,
-        "mlflow.experimentKind": "custom_model_development",
-        **dict([PRIMARY_METRIC]),
-    }
+    return {NOTE: _HOW_TO_READ, "mlflow.experimentKind": "custom_model_development", **dict([PRIMARY_METRIC])}
 
 
 def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str]:

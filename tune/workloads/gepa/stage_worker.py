@@ -57,10 +57,7 @@ def run_stage(settings: GepaSettings, request: StageRequest, context: RankContex
     run = StageContext(config=config, dataset=dataset, directory=directory, group=context.group)
     log = LogFile(directory.file(LOG_FILE), context.group, append=not isinstance(request, TrainRequest))
     hooks = Hooks(
-        event=context.report,
-        log=log,
-        checkpoint_policy=request.spec.checkpoint_policy,
-        preemption=context.preemption,
+        event=context.report, log=log, checkpoint_policy=request.spec.checkpoint_policy, preemption=context.preemption
     )
     if isinstance(request, TrainRequest):
         for line in head_lines(config, dataset):

@@ -63,11 +63,7 @@ class GepaStages(StageGraph):
 
 
 def gepa_stages(
-    config: RunConfig,
-    data: str,
-    world: Mapping[str, Any],
-    branches: Sequence[int],
-    first_chunks: int | None = None,
+    config: RunConfig, data: str, world: Mapping[str, Any], branches: Sequence[int], first_chunks: int | None = None
 ) -> GepaStages:
     """Returns the stages of a trial.
 
