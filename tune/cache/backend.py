@@ -77,9 +77,8 @@ class StorageBackend(ABC):
     def create(self, path: str, data: bytes) -> bool:
         """Creates a file exclusively; returns False, and changes nothing, when there is one.
 
-        Args:
-            data: unique to the caller where the answer matters: a request that was repeated by the network finds its
-                own file, and knows it by its content.
+        Args: data: unique to the caller where the answer matters: a request that was repeated by the network finds its
+            own file, and knows it by its content.
         """
 
     @abstractmethod

@@ -18,7 +18,7 @@ from tune.cache.entry import EntryRecord
 from tune.cache.lease import Lease
 from tune.cache.stage_graph import StageGraph, StageOutput
 from tune.cache.store import Store
-from tune.cache.world_history import WorldHistory, read_world_history, write_world_history
+from tune.cache.world_history import read_world_history, write_world_history
 
 Compute = Callable[[Sequence[StageOutput]], None]
 """Computes outputs: afterwards their files are in the trial's directory."""
@@ -45,9 +45,8 @@ class CachedStageRunner:
     def obtain(self, outputs: Sequence[StageOutput], compute: Compute, with_weights: bool = False) -> None:
         """Fetches or computes outputs that do not depend on each other.
 
-        Args:
-            compute: is called for those that no other trial computes.
-            with_weights: whether all files are needed; else only the results (JSON) of what is stored are fetched.
+        Args: compute: is called for those that no other trial computes; with_weights: whether all files are needed;
+            else only the results (JSON) of what is stored are fetched.
         """
         acquirers = {output.key: self.store.acquirer(output.key) for output in outputs}
         missing = list(outputs)
@@ -66,9 +65,8 @@ class CachedStageRunner:
     def train(self, chain: Sequence[StageOutput], train: Train, with_weights: bool = False) -> None:
         """Fetches the last output of a chain of training states, or trains from the longest prefix that is stored.
 
-        Args:
-            chain: states on the way, each trained on from the one before, and last the trained weights.
-            with_weights: as in `obtain`.
+        Args: chain: states on the way, each trained on from the one before, and last the trained weights; with_weights:
+            as in `obtain`.
         """
         acquirers = {output.key: self.store.acquirer(output.key) for output in chain}
         while not self._fetch(chain[-1], with_weights):
@@ -148,29 +146,23 @@ class CachedStageRunner:
     def _finish(self, output: StageOutput, leases: "_HeldLeases", seconds_before: float = 0.0) -> float:
         """Publishes an output that was computed here; returns the seconds behind it, `seconds_before` included."""
         seconds = self.seconds_of(self.directory, output)
-        self._publish(output, seconds - seconds_before)
-        leases.release(output.key)
-        self.computed[str(output.name)] = seconds - seconds_before
-        return seconds
-
-    def _publish(self, output: StageOutput, seconds: float) -> None:
+        turns = read_world_history(self.directory, str(output.name))
         record = EntryRecord(
             stage=output.name,
-            seconds=seconds,
+            seconds=seconds - seconds_before,
             parents=output.parents,
             trial=self.trial,
             host=socket.gethostname(),
             time=time.time(),
-            world_history=self._world_history(output),
+            # Of a state on the way, the turns that began before it.
+            world_history=tuple(turn for turn in turns if turn.first < output.steps or not output.steps),
         )
         entry = self.store.publish(output.key, self.directory, output.files, record)
         if entry.record == record:  # else another was first, and its files are those of the entry
             self._present[output.key] = set(output.files)
-
-    def _world_history(self, output: StageOutput) -> WorldHistory:
-        """Returns who computed an output: of a state on the way, the turns that began before it."""
-        turns = read_world_history(self.directory, str(output.name))
-        return tuple(turn for turn in turns if turn.first < output.steps or not output.steps)
+        leases.release(output.key)
+        self.computed[str(output.name)] = seconds - seconds_before
+        return seconds
 
 
 class UncachedStageRunner:

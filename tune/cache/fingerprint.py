@@ -30,14 +30,10 @@ _MODULE = re.compile(rf"{_MARK}([\w.]+)")
 def stage_key(stage: str, arguments: Any, parents: Sequence[str], source: str) -> str:
     """Returns the key of a stage's output: 64 hexadecimal digits.
 
-    Args:
-        stage: its name.
-        arguments: JSON values, all that its bits depend on besides.
-        parents: keys of what it reads, in the order in which it reads them.
-        source: `source_digest` of the modules that compute it.
-
-    Raises: TypeError or ValueError naming the path of a value without a stable form; ValueError for a parent that is
-        no key.
+    Args: stage: its name; arguments: JSON values, all that its bits depend on besides; parents: keys of what it reads,
+        in the order in which it reads them; source: `source_digest` of the modules that compute it.
+    Raises: TypeError or ValueError naming the path of a value without a stable form; ValueError for a parent that is no
+        key.
     """
     for parent in parents:
         check_key(parent)

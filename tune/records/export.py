@@ -76,10 +76,8 @@ def chunk_table(entries: Iterable[TrialEntry], read_series: ReadSeries) -> Table
 def _long_table(name_column: str, columns: Mapping[str, type], parts: Iterable[tuple[TrialEntry, str, Any]]) -> Table:
     """Returns the rows of all parts, each beside its trial and its name.
 
-    Args:
-        name_column: title of the column with the names.
-        columns: titles and types of the arrays' columns.
-        parts: (trial, name, float64 [num_rows, num_columns]).
+    Args: name_column: title of the column with the names; columns: titles and types of the arrays' columns; parts:
+        (trial, name, float64 [num_rows, num_columns]).
     """
     types = [pyarrow.int64() if kind is int else pyarrow.float64() for kind in columns.values()]
     schema = pyarrow.schema(

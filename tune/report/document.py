@@ -46,12 +46,8 @@ def write_report(
 ) -> list[Path]:
     """Writes the report of the sweep or study `name`; each file appears whole.
 
-    Args:
-        storage: its root may be relative.
-        name: of the sweep or study.
-        baseline: a trial, sweep or study to compare with.
-        formats: some of FORMATS.
-
+    Args: storage: its root may be relative; name: of the sweep or study; baseline: a trial, sweep or study to compare
+        with; formats: some of FORMATS.
     Returns: the files, the report first.
     Raises: ValueError for a name that the ledger does not have; OSError when the ledger cannot be read or a file cannot
         be written.

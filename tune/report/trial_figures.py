@@ -71,10 +71,8 @@ def _largest_shown(bpb: Iterable[float]) -> float:
 def draw_sizes(trials: Sequence[TrialEntry], caps: Sequence[int], with_front: bool) -> Figure:
     """Draws BPB against artifact bytes, the Pareto front and the caps; below it the bytes of trials without BPB.
 
-    Args:
-        trials: one or more, each with an artifact.
-        caps: byte caps.
-        with_front: whether the trials compete; seeds of one configuration do not.
+    Args: trials: one or more, each with an artifact; caps: byte caps; with_front: whether the trials compete; seeds of
+        one configuration do not.
     """
     sizes = np.array([entry.artifact_bytes for entry in trials])
     done = [entry for entry in trials if entry.done]
@@ -233,9 +231,8 @@ MAX_ROWS = 12
 def draw_seeds(groups: Sequence[Group], marks: Sequence[tuple[float, str]]) -> Figure:
     """Draws a dot for every seed, the mean and its interval; repeats are hollow.
 
-    Args:
-        groups: one or more, each with one seed or more.
-        marks: BPB of lines through all groups, with their labels; at most two.
+    Args: groups: one or more, each with one seed or more; marks: BPB of lines through all groups, with their labels; at
+        most two.
     """
     figure = new_figure(1.0 + 0.5 * len(groups))
     axes = figure.add_subplot()

@@ -7,7 +7,7 @@ few seeds. Notes are what a reader has to know.
 from collections.abc import Sequence
 
 from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, RECORD, RECORD_DEVICE, TRACK_SECONDS
-from golf.submission.study import Comparison, Gain, OtherRun, SequentialResult, StudyVerdict
+from golf.submission.study import Comparison, OtherRun, SequentialResult, StudyVerdict
 from tune.records.entries import StudyPlan
 from tune.study.baseline import Baseline, check_same_text, differences
 from tune.study.runs import Study, evaluation_seconds, failed_points, training_seconds
@@ -92,19 +92,16 @@ def decide(study: Study, plan: StudyPlan | None, nats_per_bpb: float) -> Sequent
     return sequential_decision(values, baseline, margin, test.alpha, test.looks, test.no_gain_alpha)
 
 
-def gain_over(values: Sequence[float], baseline: Baseline, margin: float) -> Gain:
-    """Returns the gain of values, all in BPB: by Welch's test, or by the t test against a published mean."""
-    if baseline.published:
-        return one_sample_gain(values, baseline.bpb[0], margin)
-    return welch_gain(values, baseline.bpb, margin)
-
-
 def _compare(study: Study, plan: StudyPlan | None, baseline: Baseline, margin_nats: float) -> Comparison | None:
     """Returns the test against a baseline; None without a value to compare."""
     values, factor = list(study.values.values()), study.nats_per_bpb
     if not values or factor is None:
         return None
-    gain = gain_over(values, baseline, margin_nats / factor)
+    margin = margin_nats / factor
+    if baseline.published:
+        gain = one_sample_gain(values, baseline.bpb[0], margin)
+    else:
+        gain = welch_gain(values, baseline.bpb, margin)
     return Comparison(
         baseline=baseline.name,
         values=baseline.bpb,

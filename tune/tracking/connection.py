@@ -81,9 +81,8 @@ def relocate_files(database: Path, mark: tuple[str, str]) -> None:
     MLflow stores whole addresses: in a storage folder that was copied, moved or fetched they lead to the original. It
     also remembers by a run's id alone where its files go, though a copied run has the same id.
 
-    Args:
-        database: its file.
-        mark: name and value of the tag that this program's experiments have; others' are not changed.
+    Args: database: its file; mark: name and value of the tag that this program's experiments have; others' are not
+        changed.
     """
     private._artifact_repos_cache.clear()
     home = artifact_root(database)

@@ -102,9 +102,8 @@ def is_final(error: BaseException) -> bool:
 def explain(error: BaseException | str, postmortem: Postmortem = NOTHING_KNOWN) -> Failure:
     """Returns the failure behind an error, without secrets.
 
-    Args:
-        error: an exception, or the text of one from another process.
-        postmortem: what is known of the processes of the worker group that the error ended.
+    Args: error: an exception, or the text of one from another process; postmortem: what is known of the processes of
+        the worker group that the error ended.
     """
     if isinstance(error, Diverged):
         return Failure(kind=FailureKind.DIVERGED, message=str(error))

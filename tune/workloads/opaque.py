@@ -59,10 +59,8 @@ class OpaqueWorkload(ABC):
     def compute(self, trial: Trial, directory: Path, context: RankContext) -> tuple[Outcome, Series]:
         """Computes a trial; called on every rank, and the first one's result counts.
 
-        Args:
-            trial: the trial.
-            directory: its own, which every rank sees.
-            context: the rank's process group, and where points of curves are reported.
+        Args: trial: the trial; directory: its own, which every rank sees; context: the rank's process group, and where
+            points of curves are reported.
         """
 
     def for_trials(self, trials: Sequence[Trial]) -> Self:

@@ -16,10 +16,8 @@ from tune.workloads.gepa.settings import config_of
 def dry_run_table(trials: Sequence[Trial], dataset: Dataset, num_known: int) -> str:
     """Returns the work of trials that were not run.
 
-    Args:
-        trials: in the order in which they would run.
-        dataset: what they would be trained and scored on.
-        num_known: trials that are finished already.
+    Args: trials: in the order in which they would run; dataset: what they would be trained and scored on; num_known:
+        trials that are finished already.
     """
     bytes_per_token = float(dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]).mean())
     configs = [config_of(trial) for trial in trials]

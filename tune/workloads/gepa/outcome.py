@@ -53,7 +53,10 @@ def outcome_of(
         reason=reason,
         bpb=ladder[-1].bpb if ladder else None,
         nats_per_token=ladder[-1].nats_per_token if ladder else None,
-        rungs=tuple(map(_score_of, ladder)),
+        rungs=tuple(
+            RungScore(name=rung.name, bpb=rung.bpb, nats_per_token=rung.nats_per_token, seconds=rung.seconds)
+            for rung in ladder
+        ),
         screening=tuple(
             ScreeningScore(name=rung, bpb=first.bpb, seconds=first.seconds, rank=str(ranks[rung]))
             for rung, first in first_chunks.items()
@@ -90,10 +93,6 @@ def _state_of(results: RunResults, ranks: Mapping[str, ScreeningRank]) -> tuple[
         rung, rank = list(ranks.items())[-1]
         return TrialState.SCREENED, f"not promoted after the first chunks of {rung}: {rank}"
     return TrialState.DONE, None
-
-
-def _score_of(rung: RungResult) -> RungScore:
-    return RungScore(name=rung.name, bpb=rung.bpb, nats_per_token=rung.nats_per_token, seconds=rung.seconds)
 
 
 def _computed(stages: GepaStages, runner: StageRunner) -> dict[str, float]:

@@ -55,14 +55,9 @@ def space_of(
 ) -> Space:
     """Returns the preset's space with the choices in `changes` instead of its own; these alone for what is no preset.
 
-    Args:
-        preset: None for a configuration file.
-        changes: choices of the command line.
-        fixed: fields of every trial, which are taken out of the preset's space.
-        say: prints what is taken out.
-
-    Raises:
-        ValueError: when nothing would be searched, or a field is both searched and fixed.
+    Args: preset: None for a configuration file; changes: choices of the command line; fixed: fields of every trial,
+        which are taken out of the preset's space; say: prints what is taken out.
+    Raises: ValueError when nothing would be searched, or a field is both searched and fixed.
     """
     fixed = fixed or {}
     pairs = [(one, "--set", other) for one in changes for other in fixed]
@@ -142,13 +137,9 @@ def make_config(base: RunConfig, point: Point) -> RunConfig:
 def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
     """Returns the trial of a point.
 
-    Args:
-        base: configuration of every trial, of which the point's fields are set.
-        point: values of the searched fields.
+    Args: base: configuration of every trial, of which the point's fields are set; point: values of the searched fields;
         data: digest of the dataset.
-
-    Raises:
-        ValueError: naming a wrong field or value, also of a combination.
+    Raises: ValueError naming a wrong field or value, also of a combination.
     """
     plain = to_plain(make_config(base, point))
     repeat = point.get(REPEAT, 0)

@@ -81,7 +81,8 @@ def gepa_stages(
     pack = StageOutput(StageName(PACK), pack_key, ("artifact.golf", "pack.json"), (trained,))
     rungs, screens = [], []
     for rung in rungs_of(config):
-        stage, parent = _scoring_stage(rung), trained if rung in (LIVE, AVERAGED) else pack_key
+        stage: Stage = "ttt" if rung == TTT else "score"
+        parent = trained if rung in (LIVE, AVERAGED) else pack_key
         arguments = {**stage_arguments(config, stage), **surroundings}
         key = stage_key(rung, arguments, [parent], stage_digest(stage))
         files = (CHECK_FILE, f"{rung}.json") if rung == rungs_of(config)[-1] else (f"{rung}.json",)
@@ -163,8 +164,3 @@ def code_digest() -> str:
 @lru_cache(maxsize=4096)
 def _rows_digest(schedule: ScheduleConfig, steps: int) -> str:
     return rows_digest(make_plan(schedule)[:steps])
-
-
-def _scoring_stage(rung: str) -> Stage:
-    """Returns the stage whose code and arguments a rung's score depends on."""
-    return "ttt" if rung == TTT else "score"
