@@ -95,9 +95,12 @@ def table_of(columns: Mapping[str, Sequence[Any]]) -> Table:
     """Returns JSON values as a table, each column in the narrowest type that holds all its values exactly."""
     arrays, fields = [], []
     for name, values in columns.items():
-        array = _array(values)
-        arrays.append(_json_array(values) if array is None else array)
-        fields.append(pyarrow.field(name, arrays[-1].type, metadata=_JSON if array is None else None))
+        array, metadata = _array(values), None
+        if array is None:
+            texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+            array, metadata = pyarrow.array(texts, pyarrow.string()), _JSON
+        arrays.append(array)
+        fields.append(pyarrow.field(name, array.type, metadata=metadata))
     return pyarrow.table(arrays, schema=pyarrow.schema(fields))
 
 
@@ -114,11 +117,6 @@ def _array(values: Sequence[Any]) -> Any:
     if kinds <= {int, float} and all(abs(value) <= _EXACT for value in integers):
         return pyarrow.array([None if value is None else float(value) for value in values], pyarrow.float64())
     return None
-
-
-def _json_array(values: Sequence[Any]) -> Any:
-    texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
-    return pyarrow.array(texts, pyarrow.string())
 
 
 def _write_json(table: Table, file: BinaryIO) -> None:

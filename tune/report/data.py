@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,8 @@ from tune.records.lines import DamagedLine
 from tune.study.conditions import same_configuration_key
 from tune.study.runs import named
 
+ReadSeries = Callable[[TrialEntry], Series]
+"""Reads a trial's curves and chunk sums; empty ones where it has none."""
 STATE_NAMES = {
     TrialState.DONE: "finished",
     TrialState.SCREENED: "screened out",

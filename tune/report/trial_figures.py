@@ -1,4 +1,5 @@
-"""Figures of a search: BPB against bytes, BPB by every searched field, and the importance of the fields.
+"""Figures of many trials, with what each shows in words: bytes, searched fields and their importance, seeds; and where
+an artifact's bytes go.
 
 A trial without a BPB is shown by how it ended and never left out.
 """
@@ -21,6 +22,7 @@ from tune.report.canvas import (
     INK,
     LIGHT,
     ORANGE,
+    Drawn,
     Style,
     count_axis,
     legend,
@@ -29,11 +31,13 @@ from tune.report.canvas import (
     stacked,
     style,
 )
-from tune.report.data import STATE_NAMES, Group, score_of
+from tune.report.data import STATE_NAMES, Group, Results, groups_of, name_of, score_of, varying_fields
 from tune.report.text import clean, signed
-from tune.search.importance import CHANCE_LEVEL, Importance
+from tune.search.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, Importance, field_importances
 from tune.study.stats import summarise
 
+MAX_ROWS = 12
+"""Configurations in one figure, at most."""
 _ROW = 0.24
 """Inches of a row with one line of text."""
 _MAX_CHOICES = 8
@@ -149,7 +153,10 @@ def draw_search(trials: Sequence[TrialEntry], fields: Sequence[str]) -> Figure:
         row[-1].plot(ends, y[~done], "x", color=GREY, markersize=3, markeredgewidth=0.7)
         if done.any():
             _draw_bpb(row[0], bpb, y[done])
-            _draw_medians(row[0], bpb, positions[done] if choices else positions[:0])
+            for place in np.unique(positions[done]) if choices else ():
+                alike = bpb[positions[done] == place]
+                if len(alike) >= _LEAST_FOR_MEDIAN:
+                    row[0].vlines(np.median(alike), place - 0.4, place + 0.4, color=ORANGE, linewidth=2.0)
         _name_rows(row[0], field, positions, choices)
     if stopped:
         grid[-1][-1].set_xlim(-0.5, len(stopped) - 0.5)
@@ -195,13 +202,6 @@ def _draw_bpb(axes: Axes, bpb: Any, y: Any) -> None:
     axes.set_xlim(*limits(shown))
 
 
-def _draw_medians(axes: Axes, bpb: Any, rows: Any) -> None:
-    """Draws the median BPB of every row with enough trials."""
-    for row in np.unique(rows):
-        if (rows == row).sum() >= _LEAST_FOR_MEDIAN:
-            axes.vlines(np.median(bpb[rows == row]), row - 0.4, row + 0.4, color=ORANGE, linewidth=2.0)
-
-
 @style()
 def draw_importance(importances: Sequence[Importance]) -> Figure:
     """Draws a bar for every field's share, and a mark at what it has by chance.
@@ -221,10 +221,6 @@ def draw_importance(importances: Sequence[Importance]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel(f"importance (% of all fields'); upright mark: by chance {CHANCE_LEVEL:.0%} end below it")
     return figure
-
-
-MAX_ROWS = 12
-"""Configurations in one figure, at most."""
 
 
 @style()
@@ -300,3 +296,84 @@ def draw_bytes(entry: TrialEntry) -> Figure:
     count_axis(axes)
     axes.set_xlabel("bytes in the artifact; upright mark: order-0 entropy of the codes")
     return figure
+
+
+def bytes_figure(results: Results) -> Drawn:
+    """Draws BPB against bytes."""
+    sized = [entry for entry in results.trials if entry.size is not None]
+    if not sized:
+        return None, "no trial here has an artifact."
+    caption = "Each dot is a trial that was evaluated in full."
+    if not results.is_study and results.ranked:
+        caption += " The line is the Pareto front: no other trial is both smaller and better. The table below lists it."
+    if not all(entry.done for entry in sized):
+        caption += " The rows below the dots are trials that have bytes and no BPB."
+    if len(sized) < len(results.trials):
+        caption += f" Without an artifact and not shown: {len(results.trials) - len(sized)}."
+    return draw_sizes(sized, results.caps, not results.is_study), caption
+
+
+def seeds_figure(results: Results, baseline: Results | None) -> Drawn:
+    """Draws seeds with intervals, and the baseline and margin of a study's verdict."""
+    several = [group for group in groups_of(results) if len(group.seeds) > 1]
+    if not several:
+        return None, "no configuration has finished under more than one seed."
+    shown = several[:MAX_ROWS]
+    if baseline is not None and baseline.name != results.name:
+        shown = [*several[: MAX_ROWS - 1], *(group for group in groups_of(baseline)[:1] if group.seeds)]
+    caption = (
+        "Each dot is a seed, the upright bar their mean, the line the 95 % t interval of the mean, which assumes "
+        "independent normal values."
+    )
+    if any(group.repeats for group in shown):
+        caption += " Hollow: the same seed run again, not in the mean."
+    if len(several) > MAX_ROWS:
+        caption += f" The best of {len(several)} configurations with several seeds."
+    marks, comparison = [], None if results.verdict is None else results.verdict.verdict.comparison
+    if comparison is not None and comparison.values:
+        mean, margin = summarise(comparison.values).mean, comparison.gain_bpb.margin
+        marks = [(mean, f"baseline {clean(comparison.baseline, 40)}")]
+        marks += [(mean - margin, "less the margin")] if margin else []
+    return draw_seeds(shown, marks), caption
+
+
+def search_figure(results: Results) -> Drawn:
+    """Draws BPB by the value of every searched field."""
+    fields = varying_fields(results.trials)
+    if not fields:
+        return None, "no searched field has more than one value here."
+    return draw_search(results.trials, fields), (
+        "Each dot is a finished trial, one panel a field; blue: the best tenth. Upright bar: the median of a choice. "
+        "Crosses: trials without a BPB, by how they ended. Dots of one choice are spread in height to be seen. BPB far "
+        "above all others are drawn at the right edge."
+    )
+
+
+def importance_figure(results: Results) -> Drawn:
+    """Draws how much the searched fields matter."""
+    done = results.ranked
+    importances = field_importances([entry.parameters for entry in done], [score_of(entry) for entry in done])
+    if not importances:
+        few = f"{len(done)} finished trial{' is' if len(done) == 1 else 's are'} too few"
+        why = few if len(done) < MIN_TRIALS else "nothing differs among the finished trials"
+        return None, f"{why}; it takes {MIN_TRIALS} finished trials of which fields and BPB differ."
+    return draw_importance(importances), (
+        f"PED-ANOVA: how far the best {TOP_SHARE:.0%} of {len(done)} finished trials differ from all of them in each "
+        f"field. A bar that ends before its mark can be chance: with the BPB dealt to the trials at random, "
+        f"{CHANCE_LEVEL:.0%} of the bars end before it. Trials without a BPB have no part in this."
+    )
+
+
+def artifact_figure(results: Results) -> Drawn:
+    """Draws where the bytes of the best trial's artifact go."""
+    entry = next((entry for entry in results.ordered if entry.byte_groups), None)
+    if entry is None:
+        return None, "no trial here says where its artifact's bytes go."
+    caption = f"{clean(name_of(entry), 120)} ({entry.trial}, {STATE_NAMES[entry.state]})."
+    if entry.size is not None and entry.cap_bytes is not None:
+        caption += f" {entry.size.artifact_bytes:,} of {entry.cap_bytes:,} bytes."
+    return draw_bytes(entry), (
+        f"{caption} Percentages: packed bytes against the order-0 entropy of the group's codes. Packed bytes hold the "
+        "scales too, and are shares of the compressed whole; they fall below the entropy where the codec finds order "
+        "between codes."
+    )

@@ -128,12 +128,6 @@ def canonical_choice(field: str, value: Any) -> str:
     return json.dumps(to_plain(typed) if is_dataclass(typed) else typed, sort_keys=True)
 
 
-def make_config(base: RunConfig, point: Point) -> RunConfig:
-    """Returns `base` with the point's fields set. Raises: ValueError naming a wrong field or value."""
-    values = {field: value for field, value in point.items() if field not in (SPLIT, REPEAT)}
-    return override_all(with_split(base, point[SPLIT]) if SPLIT in point else base, values)
-
-
 def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
     """Returns the trial of a point.
 
@@ -141,7 +135,8 @@ def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
         data: digest of the dataset.
     Raises: ValueError naming a wrong field or value, also of a combination.
     """
-    plain = to_plain(make_config(base, point))
+    values = {field: value for field, value in point.items() if field not in (SPLIT, REPEAT)}
+    plain = to_plain(override_all(with_split(base, point[SPLIT]) if SPLIT in point else base, values))
     repeat = point.get(REPEAT, 0)
     if type(repeat) is not int or repeat < 0:
         raise ValueError(f"{REPEAT} must be a whole number from 0 on, got {repeat!r}")

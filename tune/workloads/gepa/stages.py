@@ -17,7 +17,7 @@ from golf.config.identity import Stage, stage_arguments
 from golf.config.schedule import make_plan, rows_digest
 from golf.pipeline.evaluation import rungs_of
 from golf.runtime.files import read_json
-from golf.runtime.results import AVERAGED, LADDER, LIVE, SLIDING, STATE, TENSORS, TTT, WEIGHTS, digest
+from golf.runtime.results import AVERAGED, LIVE, SLIDING, STATE, TENSORS, TTT, WEIGHTS, digest
 from tune.cache.fingerprint import source_digest, stage_key
 from tune.cache.prefix_tree import Node, Training, branch_steps, build_trees
 from tune.cache.stage_graph import StageGraph, StageName, StageOutput
@@ -41,25 +41,14 @@ SCREENED_RUNGS = (SLIDING, TTT)
 class GepaStages(StageGraph):
     """All outputs of a GEPA trial."""
 
-    @property
-    def training(self) -> tuple[StageOutput, ...]:
-        """The states at branch points, each trained on from the one before, and at last the weights."""
-        return tuple(output for output in self.outputs if output.name.kind in (PREFIX, TRAIN))
-
-    @property
-    def pack(self) -> StageOutput:
-        """The artifact."""
-        return next(output for output in self.outputs if output.name.kind == PACK)
-
-    @property
-    def screens(self) -> tuple[StageOutput, ...]:
-        """The first chunks of the last rungs, where trials are screened."""
-        return tuple(output for output in self.outputs if output.name.first_chunks)
-
-    @property
-    def rungs(self) -> tuple[StageOutput, ...]:
-        """The ladder of scores."""
-        return tuple(output for output in self.outputs if output.name.kind in LADDER and not output.name.first_chunks)
+    training: tuple[StageOutput, ...]
+    """The states at branch points, each trained on from the one before, and at last the weights."""
+    pack: StageOutput
+    """The artifact."""
+    screens: tuple[StageOutput, ...]
+    """The first chunks of the last rungs, where trials are screened."""
+    rungs: tuple[StageOutput, ...]
+    """The ladder of scores."""
 
 
 def gepa_stages(
@@ -92,7 +81,8 @@ def gepa_stages(
             arguments |= {"chunks": first_chunks}
             key = stage_key(str(name), arguments, [parent], stage_digest(stage))
             screens.append(StageOutput(name, key, (f"{name}{TENSORS}", f"{name}.json"), (parent,)))
-    return GepaStages((*training, pack, *screens, *rungs))
+    outputs = (*training, pack, *screens, *rungs)
+    return GepaStages(outputs, tuple(training), pack, tuple(screens), tuple(rungs))
 
 
 def _training_outputs(config: RunConfig, surroundings: Mapping[str, Any], branches: Sequence[int]) -> list[StageOutput]:
