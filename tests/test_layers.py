@@ -33,7 +33,7 @@ HOMES = {
 """Packages that may import a library."""
 ENVIRONMENT = {
     *("golf.runtime.process_group", "golf.pipeline.standalone", "golf.cli.main"),
-    *("tune.cache.s3", "tune.cluster.ray_cluster", "tune.cluster.reaper", "tune.records.redaction"),
+    *("tune.cache.backend", "tune.cluster.ray_cluster", "tune.cluster.reaper", "tune.records.redaction"),
 }
 """Modules that may touch os.environ."""
 

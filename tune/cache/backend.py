@@ -22,23 +22,23 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 import obstore
+from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import ObjectStore, from_url
+from obstore.store import ObjectStore, S3Store, from_url
+from pyarrow import fs
 
 from golf.cli.terminal import expanded
-from tune.cache.s3 import open_s3
 from tune.records.ledger import flush
 from tune.records.redaction import redact
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 BLOCK_BYTES = 1 << 20
 WORK = "work"
 """The directory of unfinished files; nobody reads it."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _SCHEMES = ("s3", "gs", "az")
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 # The limit on a request covers its body; a download that runs into it goes on from where it is, as a retry.
 _CLIENT: "ClientConfig" = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=2)}
@@ -77,9 +77,8 @@ class StorageBackend(ABC):
     def create(self, path: str, data: bytes) -> bool:
         """Creates a file exclusively; returns False, and changes nothing, when there is one.
 
-        Args:
-            data: unique to the caller where the answer matters: a request that was repeated by the network finds its
-                own file, and knows it by its content.
+        Args: data: unique to the caller where the answer matters: a request that was repeated by the network finds its
+            own file, and knows it by its content.
         """
 
     @abstractmethod
@@ -318,13 +317,34 @@ def open_storage(address: str | Path) -> StorageBackend:
             "AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL"
         )
     try:
-        opener = open_s3 if parts.scheme == "s3" else from_url
-        return ObjectStorage(opener(text, client_options=_CLIENT, retry_config=_RETRY), text.rstrip("/"))
+        is_s3 = parts.scheme == "s3"
+        store = _open_s3(text) if is_s3 else from_url(text, client_options=_CLIENT, retry_config=_RETRY)
+        return ObjectStorage(store, text.rstrip("/"))
     except (OSError, BaseError) as error:
         reason = redact(str(error).splitlines()[0], text)
         raise StoreError(
             _error_number(error), f"cannot reach {text}: {reason}; check address and credentials"
         ) from None
+
+
+def _open_s3(address: str) -> ObjectStore:
+    """Returns the store at s3://BUCKET/PATH, of Amazon's S3 or what speaks its protocol.
+
+    As with the tools of AWS, credentials come from the environment, a profile or the role of the machine, and the
+    variable AWS_ENDPOINT_URL names another server. Raises: OSError when there are no credentials or no such bucket.
+    """
+    try:
+        credentials = Boto3CredentialProvider()
+    except ValueError as error:
+        raise OSError("there are no credentials for it in the environment or in ~/.aws") from error
+    endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+    settings: S3Config = {}
+    if endpoint is None:
+        settings = {"region": fs.resolve_s3_region(urlsplit(address).netloc)}  # no redirection to it is followed
+    client = _CLIENT | ({"allow_http": True} if (endpoint or "").startswith("http://") else {})
+    return S3Store.from_url(
+        address, config=settings, client_options=client, retry_config=_RETRY, credential_provider=credentials
+    )
 
 
 def read_blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -352,8 +372,8 @@ def _error_number(error: Exception) -> int:
 
 
 def _remedy(number: int) -> str:
-    if number in _FULL:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free space there or give a smaller disk budget (python -m tune store gc shows what no result needs)"
-    if number in _FORBIDDEN:
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "make it readable and writable for this user or choose another storage"
     return "check that storage or choose another; nothing half-written is used"

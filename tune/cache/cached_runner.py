@@ -9,15 +9,16 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tune.cache.entries import Damaged
 from tune.cache.entry import EntryRecord
 from tune.cache.lease import Lease
-from tune.cache.stage_graph import StageOutput
+from tune.cache.stage_graph import StageGraph, StageOutput
 from tune.cache.store import Store
-from tune.cache.world_history import WorldHistory, read_world_history, write_world_history
+from tune.cache.world_history import read_world_history, write_world_history
 
 Compute = Callable[[Sequence[StageOutput]], None]
 """Computes outputs: afterwards their files are in the trial's directory."""
@@ -44,9 +45,8 @@ class CachedStageRunner:
     def obtain(self, outputs: Sequence[StageOutput], compute: Compute, with_weights: bool = False) -> None:
         """Fetches or computes outputs that do not depend on each other.
 
-        Args:
-            compute: is called for those that no other trial computes.
-            with_weights: whether all files are needed; else only the results (JSON) of what is stored are fetched.
+        Args: compute: is called for those that no other trial computes; with_weights: whether all files are needed;
+            else only the results (JSON) of what is stored are fetched.
         """
         acquirers = {output.key: self.store.acquirer(output.key) for output in outputs}
         missing = list(outputs)
@@ -65,9 +65,8 @@ class CachedStageRunner:
     def train(self, chain: Sequence[StageOutput], train: Train, with_weights: bool = False) -> None:
         """Fetches the last output of a chain of training states, or trains from the longest prefix that is stored.
 
-        Args:
-            chain: states on the way, each trained on from the one before, and last the trained weights.
-            with_weights: as in `obtain`.
+        Args: chain: states on the way, each trained on from the one before, and last the trained weights; with_weights:
+            as in `obtain`.
         """
         acquirers = {output.key: self.store.acquirer(output.key) for output in chain}
         while not self._fetch(chain[-1], with_weights):
@@ -147,29 +146,47 @@ class CachedStageRunner:
     def _finish(self, output: StageOutput, leases: "_HeldLeases", seconds_before: float = 0.0) -> float:
         """Publishes an output that was computed here; returns the seconds behind it, `seconds_before` included."""
         seconds = self.seconds_of(self.directory, output)
-        self._publish(output, seconds - seconds_before)
-        leases.release(output.key)
-        self.computed[str(output.name)] = seconds - seconds_before
-        return seconds
-
-    def _publish(self, output: StageOutput, seconds: float) -> None:
+        turns = read_world_history(self.directory, str(output.name))
         record = EntryRecord(
             stage=output.name,
-            seconds=seconds,
+            seconds=seconds - seconds_before,
             parents=output.parents,
             trial=self.trial,
             host=socket.gethostname(),
             time=time.time(),
-            world_history=self._world_history(output),
+            # Of a state on the way, the turns that began before it.
+            world_history=tuple(turn for turn in turns if turn.first < output.steps or not output.steps),
         )
         entry = self.store.publish(output.key, self.directory, output.files, record)
         if entry.record == record:  # else another was first, and its files are those of the entry
             self._present[output.key] = set(output.files)
+        leases.release(output.key)
+        self.computed[str(output.name)] = seconds - seconds_before
+        return seconds
 
-    def _world_history(self, output: StageOutput) -> WorldHistory:
-        """Returns who computed an output: of a state on the way, the turns that began before it."""
-        turns = read_world_history(self.directory, str(output.name))
-        return tuple(turn for turn in turns if turn.first < output.steps or not output.steps)
+
+class UncachedStageRunner:
+    """The methods of `CachedStageRunner` without a store: every stage is computed in the trial's own directory, where
+    one that is complete is not computed again.
+    """
+
+    def __init__(self, directory: Path, seconds_of: SecondsOf) -> None:
+        """Args: directory: the trial's."""
+        self.directory, self._seconds_of = directory, seconds_of
+        self.computed: dict[str, float] = {}
+        """Output -> seconds that it took."""
+
+    def obtain(self, outputs: Sequence[StageOutput], compute: Compute, with_weights: bool = False) -> None:
+        """Has the outputs in the trial's directory; `compute` goes on from what is there."""
+        compute(outputs)
+        self.computed |= {str(output.name): self._seconds_of(self.directory, output) for output in outputs}
+
+    def train(self, chain: Sequence[StageOutput], train: Train, with_weights: bool = False) -> None:
+        """Has the trained weights in the trial's directory; states on the way are not kept."""
+        trained = chain[-1]
+        if not (self.directory / trained.files[-1]).exists():
+            train(None, {})
+        self.computed[str(trained.name)] = self._seconds_of(self.directory, trained)
 
 
 class _HeldLeases:
@@ -190,3 +207,21 @@ class _HeldLeases:
     def __exit__(self, *_: object) -> None:
         for lease in self.leases.values():
             lease.__exit__(InterruptedError, None, None)
+
+
+StageRunner = CachedStageRunner | UncachedStageRunner
+
+
+@contextmanager
+def stage_runner(
+    store: Store | None, directory: Path, trial: str, stages: StageGraph, seconds_of: SecondsOf
+) -> Iterator[StageRunner]:
+    """Yields what computes a trial's stages: through a store, where what it needs is kept for the block, or alone."""
+    if store is None:
+        yield UncachedStageRunner(directory, seconds_of)
+        return
+    store.pin(stages.needed(lambda key: store.find(key) is not None), trial)
+    try:
+        yield CachedStageRunner(store, directory, trial, seconds_of)
+    finally:
+        store.unpin(trial)

@@ -135,9 +135,7 @@ class Entries:
     def fetch(self, entry: Entry, into: Path, names: Iterable[str] | None = None) -> None:
         """Copies an entry's files into a local directory; each appears there once its checksum has proved right.
 
-        Args:
-            names: the files to copy; None: all.
-
+        Args: names: the files to copy; None: all.
         Raises: Damaged after the entry was dropped with a warning; OSError naming what cannot be read or written.
         """
         into.mkdir(parents=True, exist_ok=True)
@@ -208,9 +206,7 @@ class Entries:
     def drop(self, key: str, data: bytes | None = None) -> bool:
         """Removes an entry: the marker first, so that nobody finds a part of it.
 
-        Args:
-            data: only if the marker still holds these bytes.
-
+        Args: data: only if the marker still holds these bytes.
         Returns: whether there was one. Raises: StoreError when it cannot be removed.
         """
         marker = self.storage.read(marker_path(key))

@@ -30,14 +30,10 @@ _MODULE = re.compile(rf"{_MARK}([\w.]+)")
 def stage_key(stage: str, arguments: Any, parents: Sequence[str], source: str) -> str:
     """Returns the key of a stage's output: 64 hexadecimal digits.
 
-    Args:
-        stage: its name.
-        arguments: JSON values, all that its bits depend on besides.
-        parents: keys of what it reads, in the order in which it reads them.
-        source: `source_digest` of the modules that compute it.
-
-    Raises: TypeError or ValueError naming the path of a value without a stable form; ValueError for a parent that is
-        no key.
+    Args: stage: its name; arguments: JSON values, all that its bits depend on besides; parents: keys of what it reads,
+        in the order in which it reads them; source: `source_digest` of the modules that compute it.
+    Raises: TypeError or ValueError naming the path of a value without a stable form; ValueError for a parent that is no
+        key.
     """
     for parent in parents:
         check_key(parent)
@@ -92,10 +88,7 @@ def source_digest(modules: Sequence[str], root: Path = ROOT) -> str:
     imported module's code, so that a module that is only moved changes no digest. A package's `__init__` counts, but
     not a `__version__` in it, which a release changes and no bit depends on.
 
-    Args:
-        modules: full dotted names, in any order.
-        root: the directory that holds the packages.
-
+    Args: modules: full dotted names, in any order; root: the directory that holds the packages.
     Returns: 64 hexadecimal digits; another version of Python may give others.
     Raises: ValueError naming a module that does not exist; SyntaxError.
     """

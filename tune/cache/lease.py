@@ -43,13 +43,9 @@ class LeaseConfig:
     """Longest time between two looks of a waiter; above 0 and below `lease_seconds`."""
 
     def __post_init__(self) -> None:
-        for name in ("lease_seconds", "poll_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"LeaseConfig.{name} must be above 0, got {getattr(self, name)!r}")
-        if self.poll_seconds >= self.lease_seconds:
-            raise ValueError(
-                f"LeaseConfig.poll_seconds must be below lease_seconds {self.lease_seconds}, got {self.poll_seconds}"
-            )
+        if not 0 < self.poll_seconds < self.lease_seconds:
+            seconds = f"{self.poll_seconds} and {self.lease_seconds}"
+            raise ValueError(f"LeaseConfig needs poll_seconds above 0 and below lease_seconds, got {seconds}")
 
     @property
     def beat_seconds(self) -> float:
@@ -87,7 +83,10 @@ class Lease:
         self.storage, self.key, self.generation = storage, key, generation
         self.path = f"{LEASES}/{key}.{generation:06d}"
         self._config = config
-        self._holder = _describe_process(uuid.uuid4().hex)
+        process = (
+            f"host {socket.gethostname()}  process {os.getpid()}  machine {_machine()}  begun {_begun(os.getpid())}"
+        )
+        self._holder = f"{process}  token {uuid.uuid4().hex}"  # the token tells two leases of one process apart
         self._beats = 0
 
     def create(self) -> bool:
@@ -188,9 +187,9 @@ class Pins:
     def pin(self, keys: Iterable[str], owner: str) -> None:
         """Keeps entries of these keys, present or to come, from being dropped while this process lives.
 
-        Args:
-            owner: names who needs them, such as a trial; its earlier pins are replaced.
+        Pin before looking for an entry, not after.
 
+        Args: owner: names who needs them, such as a trial; its earlier pins are replaced.
         Raises: ValueError; StoreError.
         """
         data = msgspec.json.encode(Pin(owner, tuple(sorted({check_key(key) for key in keys}))))
@@ -260,13 +259,6 @@ def is_over(storage: StorageBackend, path: str) -> bool:
     """Returns whether a lease was given up, or its holder is a process of this machine that is gone."""
     content = storage.read(path) or _RELEASED
     return content.startswith(_RELEASED) or _is_dead(content)
-
-
-def _describe_process(token: str) -> str:
-    """Returns this process's identity; the token tells two leases of one process apart."""
-    pid = os.getpid()
-    process = f"host {socket.gethostname()}  process {pid}  machine {_machine()}  begun {_begun(pid)}"
-    return f"{process}  token {token}"
 
 
 def _is_dead(content: bytes) -> bool:

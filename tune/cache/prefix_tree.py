@@ -40,34 +40,29 @@ class Node:
 
 def build_trees(trainings: Mapping[str, Training]) -> list[Node]:
     """Returns the trees of the trainings (by name), one per base, in order of their first training."""
-    by_base: dict[Hashable, list[tuple[str, Sequence[Hashable]]]] = {}
+    by_base: dict[Hashable, dict[str, Sequence[Hashable]]] = {}
     for name, training in trainings.items():
-        by_base.setdefault(training.base, []).append((name, training.rows))
+        by_base.setdefault(training.base, {})[name] = training.rows
     return [_node(members, 0) for members in by_base.values()]
 
 
-def _node(members: Sequence[tuple[str, Sequence[Hashable]]], begin: int) -> Node:
-    """Returns the node that all `members` go through from step `begin`."""
-    end = begin
-    shortest = min(len(rows) for _, rows in members)
-    first = members[0][1]
-    while end < shortest and all(rows[end] == first[end] for _, rows in members):
+def _node(members: Mapping[str, Sequence[Hashable]], begin: int) -> Node:
+    """Returns the node that all `members` (rows by name) go through from step `begin`."""
+    end, shortest, first = begin, min(map(len, members.values())), next(iter(members.values()))
+    while end < shortest and all(rows[end] == first[end] for rows in members.values()):
         end += 1
-    node = Node(begin, end, [name for name, _ in members])
-    by_row: dict[Hashable, list[tuple[str, Sequence[Hashable]]]] = {}
-    for name, rows in members:
+    by_row: dict[Hashable, dict[str, Sequence[Hashable]]] = {}
+    for name, rows in members.items():
         if len(rows) > end:
-            by_row.setdefault(rows[end], []).append((name, rows))
-    node.children = [_node(group, end) for group in by_row.values()]
-    return node
+            by_row.setdefault(rows[end], {})[name] = rows
+    return Node(begin, end, list(members), [_node(group, end) for group in by_row.values()])
 
 
 def branch_steps(trees: Iterable[Node]) -> dict[str, list[int]]:
     """Returns, by training, the steps at which another training parts from it, ascending."""
     steps: dict[str, list[int]] = {}
     waiting = list(trees)
-    while waiting:
-        node = waiting.pop(0)
+    for node in waiting:
         for name in node.trials:
             steps.setdefault(name, []).extend([node.end] if node.children and node.end > 0 else [])
         waiting += node.children
@@ -82,8 +77,7 @@ def unshared_steps(trees: Iterable[Node]) -> int:
 def format_trees(trees: Sequence[Node], names: Mapping[str, str]) -> str:
     """Returns the trees as lines of text: the steps of each node, and the trainings that end there.
 
-    Args:
-        names: what to show for each training.
+    Args: names: what to show for each training.
     """
     lines: list[str] = []
 

@@ -15,7 +15,7 @@ trusted that does not fit its checksum. `python -m tune store` lists, shows, ver
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tune.cache.backend import StorageBackend, StoreError, open_storage
@@ -27,7 +27,7 @@ from tune.cache.lease import LeaseAcquirer, LeaseConfig, Pins
 _warn = logging.getLogger(__name__).warning
 
 
-class Store(Entries):
+class Store(Entries, Pins):
     """A store of entries with a disk budget, leases and pins."""
 
     def __init__(
@@ -50,10 +50,10 @@ class Store(Entries):
         """
         if budget_bytes is not None and budget_bytes <= 0:
             raise ValueError(f"budget_bytes must be None or above 0, got {budget_bytes}")
-        super().__init__(address if isinstance(address, StorageBackend) else open_storage(address), warn)
-        self.lease_config = lease_config or LeaseConfig()
-        self.budget_bytes = budget_bytes
-        self._pins = Pins(self.storage, self.lease_config)
+        storage = address if isinstance(address, StorageBackend) else open_storage(address)
+        self.lease_config, self.budget_bytes = lease_config or LeaseConfig(), budget_bytes
+        Entries.__init__(self, storage, warn)
+        Pins.__init__(self, storage, self.lease_config)
 
     def acquirer(self, key: str) -> LeaseAcquirer:
         """Returns what acquires the right to compute a key."""
@@ -85,23 +85,3 @@ class Store(Entries):
                 f"{self.storage.name} holds {size_text(total)}, over its budget of {size_text(budget_bytes)}: "
                 "unfinished trials need it all; give a larger budget"
             )
-
-    def pin(self, keys: Iterable[str], owner: str) -> None:
-        """Keeps entries of these keys, present or to come, from being dropped until `unpin` or this process's end.
-
-        Pin before looking for an entry, not after.
-
-        Args:
-            owner: names who needs them, such as a trial; its earlier pins are replaced.
-
-        Raises: ValueError; StoreError.
-        """
-        self._pins.pin(keys, owner)
-
-    def unpin(self, owner: str) -> None:
-        """Drops an owner's pins; none is no error. Raises: StoreError."""
-        self._pins.unpin(owner)
-
-    def pinned(self) -> set[str]:
-        """Returns all keys that a living owner pins. Raises: StoreError."""
-        return self._pins.pinned()

@@ -9,15 +9,14 @@ URI FOLDER` brings a copy back.
 import argparse
 import contextlib
 import sqlite3
-import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from golf.cli.terminal import python_line
 from golf.runtime.files import write_bytes
 from tune.cache.backend import StorageBackend, open_storage
-from tune.records.entries import PlanEntry, Record, TrialEntry, VerdictEntry
+from tune.records.entries import PlanEntry, TrialEntry, VerdictEntry, trials_of
 from tune.records.layout import Storage
 from tune.records.ledger import SERIES, Ledger, locked, warn_of_damage
 from tune.records.lines import ranges, read_lines
@@ -90,33 +89,23 @@ class Mirror:
             self._due.wait(None if self.problem is None else self._retry_seconds)
             self._due.clear()
             is_last = self._closed
-            self._attempt()
-
-    def _attempt(self) -> None:
-        try:
-            copy(self.storage, self.target, self.database)
-        except (OSError, ValueError, sqlite3.Error) as error:
-            if self.problem is None:
-                self._warn(f"no copy at {self.target.name}: {error}; it is tried again, the runs go on")
-            self.problem = f"no copy at {self.target.name}: {error}; {self._remedy()}"
-        else:
-            if self.problem is not None:
-                self._warn(f"{self.target.name} has everything again")
-            self.problem = None
+            try:
+                copy(self.storage, self.target, self.database)
+            except (OSError, ValueError, sqlite3.Error) as error:
+                if self.problem is None:
+                    self._warn(f"no copy at {self.target.name}: {error}; it is tried again, the runs go on")
+                self.problem = f"no copy at {self.target.name}: {error}; {self._remedy()}"
+            else:
+                if self.problem is not None:
+                    self._warn(f"{self.target.name} has everything again")
+                self.problem = None
 
     def _remedy(self) -> str:
         return f"make one with {python_line('tune', 'mirror', 'copy', str(self.storage.root), self.target.name)}"
 
 
 def copy(storage: Storage, target: StorageBackend, database: Path | None) -> int:
-    """Brings the copy up to date with the storage.
-
-    Args:
-        storage: to be copied.
-        target: where the copy is.
-        database: MLflow's.
-
-    Returns: the number of files that were written.
+    """Brings the copy up to date with the storage and its MLflow database; returns the number of files written.
 
     Raises: ValueError when the target has another storage's ledger; StoreError, OSError, sqlite3.Error.
     """
@@ -132,17 +121,15 @@ def copy(storage: Storage, target: StorageBackend, database: Path | None) -> int
             name = path.relative_to(storage.root).as_posix()
             with contextlib.suppress(FileNotFoundError):  # removed by its owner, as what other code computed is
                 state, copied = path.stat(), there.get(name)
-                if copied and copied.num_bytes == state.st_size and copied.modified_ns >= state.st_mtime_ns:
-                    continue
-                target.replace(name, path.read_bytes())
-                num_files += 1
-        if database is not None and database.is_file():
-            target.replace(DATABASE, _snapshot(database))
-            num_files += 1
-        if ledger != before:
-            target.replace(LEDGER, ledger)
-            num_files += 1
-    return num_files
+                if not copied or copied.num_bytes != state.st_size or copied.modified_ns < state.st_mtime_ns:
+                    target.replace(name, path.read_bytes())
+                    num_files += 1
+        # The ledger comes last, after all that it names.
+        last = {} if database is None or not database.is_file() else {DATABASE: _snapshot(database)}
+        last |= {} if ledger == before else {LEDGER: ledger}
+        for name, data in last.items():
+            target.replace(name, data)
+    return num_files + len(last)
 
 
 def fetch(source: StorageBackend, storage: Storage) -> int:
@@ -150,7 +137,8 @@ def fetch(source: StorageBackend, storage: Storage) -> int:
 
     Raises: ValueError when there is no copy, a name leads out of the folder, or the folder has another ledger.
     """
-    names = sorted(name for name in source.files("") if PurePosixPath(name).parts[0] in (LEDGER, DATABASE, *_FOLDERS))
+    parts = {name: PurePosixPath(name).parts for name in source.files("")}
+    names = sorted(name for name in parts if parts[name][0] in (DATABASE, *_FOLDERS))
     ledger = source.read(LEDGER)
     if ledger is None:
         raise ValueError(f"{source.name} has no {LEDGER}: no copy of a storage is there")
@@ -158,19 +146,18 @@ def fetch(source: StorageBackend, storage: Storage) -> int:
         raise ValueError(
             f"{storage.ledger} has entries, or damaged lines, that {source.name} has not; fetch into another folder"
         )
+    outside = next((name for name in names if ".." in parts[name]), None)
+    if outside is not None:
+        raise ValueError(
+            f"{source.name} has a file named {outside}, which leads out of {storage.root}; remove it there"
+        )
     for name in names:
-        if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise ValueError(
-                f"{source.name} has a file named {name}, which leads out of {storage.root}; remove it there"
-            )
-    for name in [name for name in names if name != LEDGER]:
-        path = storage.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, b"".join(source.chunks(name)))
+        (storage.root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(storage.root / name, b"".join(source.chunks(name)))
     storage.root.mkdir(parents=True, exist_ok=True)
     with locked(storage.ledger.with_name(storage.ledger.name + ".lock")):
         write_bytes(storage.ledger, ledger)
-    return len(names)
+    return len(names) + 1
 
 
 def _whole_lines(path: Path) -> bytes:
@@ -191,9 +178,8 @@ def _continues(ledger: bytes, before: bytes) -> bool:
 
 def _refusal(storage: Storage, ledger: bytes, target: StorageBackend) -> str:
     """Returns why a ledger does not replace the one of the target, and the remedy."""
-    damaged = read_lines(ledger).damaged
     reason = "has the ledger of another storage, which a copy would replace; give a place of its own, or"
-    if damaged:
+    if damaged := read_lines(ledger).damaged:
         numbers = ranges([line.line_number for line in damaged])
         reason = f"has lines of the ledger that are damaged in {storage.ledger} (lines {numbers});"
     line = python_line("tune", "mirror", "fetch", target.name)
@@ -202,25 +188,24 @@ def _refusal(storage: Storage, ledger: bytes, target: StorageBackend) -> str:
 
 def _snapshot(database: Path) -> bytes:
     """Returns a SQLite database as it is between two changes, while others write to it."""
-    with tempfile.TemporaryDirectory() as folder:
-        target, address = Path(folder) / DATABASE, f"{database.absolute().as_uri()}?mode=ro"
-        with (
-            contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as source,
-            contextlib.closing(sqlite3.connect(target)) as destination,
-        ):
-            source.backup(destination)
-        return target.read_bytes()
+    address = f"{database.absolute().as_uri()}?mode=ro"
+    with (
+        contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as source,
+        contextlib.closing(sqlite3.connect(":memory:")) as snapshot,
+    ):
+        source.backup(snapshot)
+        return snapshot.serialize()
 
 
-def _files(storage: Storage) -> Iterable[Path]:
+def _files(storage: Storage) -> list[Path]:
     """Returns every report, the files of seed studies, and the files and series of finished trials."""
     folders = (storage.root / "reports", storage.root / "studies")
-    paths = {path: None for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
+    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     ledger = Ledger(storage.ledger)
     for entry in ledger.trials():
-        paths |= dict.fromkeys(storage.files(entry).values())
-        paths |= {} if entry.series is None else {ledger.series_path(entry.series): None}
-    return paths
+        paths += storage.files(entry).values()
+        paths += [] if entry.series is None else [ledger.series_path(entry.series)]
+    return list(dict.fromkeys(paths))
 
 
 def show_in_mlflow(storage: Storage) -> str | None:
@@ -229,22 +214,18 @@ def show_in_mlflow(storage: Storage) -> str | None:
     Returns: one line for the user when MLflow does not take them, else None.
     """
     records, uri = Ledger(storage.ledger).records(), default_uri(storage.root)
+    by_preset: dict[str, list[TrialEntry]] = {}
+    for trial in trials_of(records):
+        by_preset.setdefault(trial.preset, []).append(trial)
     problems = []
-    for preset in dict.fromkeys(record.preset for record in records if isinstance(record, TrialEntry)):
-        own = _of_preset(records, preset)
-        problems.append(sync(own, uri, preset).problem)
-        for name in sorted({record.sweep for record in own if isinstance(record, TrialEntry)}):
+    for preset, trials in by_preset.items():
+        sweeps = sorted({trial.sweep for trial in trials})
+        studies = [r for r in records if isinstance(r, (PlanEntry, VerdictEntry)) and r.study in sweeps]
+        problems.append(sync([*trials, *studies], uri, preset).problem)
+        for name in sweeps:
             report = sorted(path for path in storage.report(name).glob("*") if path.is_file())
-            if report:
-                problems.append(attach(uri, preset, name, report))
+            problems.append(attach(uri, preset, name, report) if report else None)
     return next(filter(None, problems), None)
-
-
-def _of_preset(records: Sequence[Record], preset: str) -> list[Record]:
-    """Returns the trials of a preset with the plans and verdicts of their studies."""
-    trials = [record for record in records if isinstance(record, TrialEntry) and record.preset == preset]
-    sweeps = {trial.sweep for trial in trials}
-    return [*trials, *(r for r in records if isinstance(r, (PlanEntry, VerdictEntry)) and r.study in sweeps)]
 
 
 def mirror_command(parsed: argparse.Namespace) -> None:

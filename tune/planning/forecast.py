@@ -11,6 +11,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 from tune.cache.stage_graph import StageGraph, StageOutput
 from tune.planning.stage_timings import TRAIN, StageTimings
@@ -22,8 +24,7 @@ PREFIX = "prefix"
 """Kind of the states that a training passes, which exist only to be shared."""
 
 
-@dataclass(frozen=True)
-class Amount:
+class Amount(NamedTuple):
     """One quantity three times."""
 
     alone: float
@@ -35,7 +36,7 @@ class Amount:
 
     def times(self, factor: float) -> "Amount":
         """Returns all three multiplied."""
-        return Amount(self.alone * factor, self.shared * factor, self.now * factor)
+        return Amount(*(factor * part for part in self))
 
 
 @dataclass(frozen=True)
@@ -110,18 +111,56 @@ class Forecast:
     """GPUs that a trial takes; CPUs where there are none."""
     device: str
     """"cuda" or "cpu"."""
-    stages: tuple[StageForecast, ...]
-    """Training first."""
-    steps: Amount
-    """Optimiser steps."""
-    training_seconds: Amount | None
-    """Seconds of trainings with their states on the way; None: unknown."""
-    seconds: Amount | None
-    """Seconds of all stages; None: of some stage unknown."""
+
+    @cached_property
+    def pieces(self) -> tuple[list[Piece], list[Piece], list[Piece]]:
+        """What is computed alone, shared and now, as in `Amount`."""
+        alone = [piece for work in self.works for piece in work.pieces]
+        return alone, to_compute(self.works, ()), to_compute(self.expected, self.stored)
+
+    @property
+    def stages(self) -> list[StageForecast]:
+        """All kinds of stages, training first."""
+        kinds = dict.fromkeys((PREFIX, TRAIN, *(piece.stage for piece in self.pieces[0])))
+        stages = [self._stage(kind) for kind in kinds]
+        return [stage for stage in stages if stage.distinct or not self.works]
+
+    @property
+    def steps(self) -> Amount:
+        """Optimiser steps."""
+        return Amount(*(sum(piece.steps for piece in pieces) for pieces in self.pieces))
+
+    @property
+    def training_seconds(self) -> Amount | None:
+        """Seconds of trainings with their states on the way; None: unknown."""
+        return self._seconds(lambda piece: piece.stage in (PREFIX, TRAIN))
+
+    @property
+    def seconds(self) -> Amount | None:
+        """Seconds of all stages; None: of some stage unknown."""
+        return self._seconds(lambda piece: True)
 
     def hours(self, seconds: Amount | None) -> Amount | None:
         """Returns GPU-hours, or CPU-hours, of trials that take these seconds."""
         return None if seconds is None else seconds.times(self.units / 3600)
+
+    def _stage(self, kind: str) -> StageForecast:
+        alone, _, now = ([piece.output.key for piece in pieces if piece.stage == kind] for pieces in self.pieces)
+        seconds = self._seconds(lambda piece: piece.stage == kind)
+        if kind == PREFIX and seconds is not None:
+            seconds = seconds._replace(alone=0.0)
+        if kind == TRAIN and seconds is not None and self.training_seconds is not None:
+            # A trial by itself trains from the first step to the last without a state in between.
+            seconds = seconds._replace(alone=self.training_seconds.alone)
+        count = 0 if kind == PREFIX else len(alone)
+        return StageForecast(kind, count, len(set(alone)), len(self.stored & set(alone)), len(now), seconds)
+
+    def _seconds(self, is_meant: Callable[[Piece], bool]) -> Amount | None:
+        """Returns the seconds of some pieces; None when one of them is unknown."""
+        chosen = [[piece.seconds for piece in pieces if is_meant(piece)] for pieces in self.pieces]
+        if None in chosen[0]:
+            return None
+        return Amount(*(math.fsum(filter(None, seconds)) for seconds in chosen))
 
 
 def forecast(
@@ -133,33 +172,16 @@ def forecast(
 ) -> Forecast:
     """Returns the work of `trials`.
 
-    Args:
-        workload: what they run, knowing what they share (`Workload.for_trials`).
-        trials: in the order in which they run.
-        timings: seconds of stages.
-        is_stored: whether a key is in the store.
-        odds: rung -> how much of it is expected to be scored, from `Workload.screening_odds`; None: all of it.
+    Args: workload: what they run, knowing what they share (`Workload.for_trials`); trials: in the order in which they
+    run; timings: seconds of stages; is_stored: whether a key is in the store; odds: rung -> how much of it is expected
+    to be scored, from `Workload.screening_odds`; None: all of it.
     """
     works = tuple(_work(trial, workload.stages(trial), timings) for trial in trials)
     expected = works if odds is None else _screened(works, odds)
-    stored = frozenset(key for key in {p.output.key for work in works for p in work.pieces} if is_stored(key))
-    alone = [piece for work in works for piece in work.pieces]
-    shared, now = to_compute(works, ()), to_compute(expected, stored)
-    kinds = list(dict.fromkeys((PREFIX, TRAIN, *(piece.stage for piece in alone))))
-    kinds = [kind for kind in kinds if any(piece.stage == kind for piece in alone)] if alone else kinds
-    training = [[piece for piece in pieces if piece.stage in (PREFIX, TRAIN)] for pieces in (alone, shared, now)]
+    stored = frozenset(filter(is_stored, {piece.output.key for work in works for piece in work.pieces}))
     world = workload.world
-    return Forecast(
-        works,
-        expected,
-        stored,
-        world.ranks * (1 if world.device == "cuda" else world.cpus),
-        world.device,
-        tuple(_stage(kind, alone, shared, now, stored) for kind in kinds),
-        Amount(*(sum(piece.steps for piece in pieces) for pieces in (alone, shared, now))),
-        _seconds(*training),
-        _seconds(alone, shared, now),
-    )
+    units = world.ranks * (1 if world.device == "cuda" else world.cpus)
+    return Forecast(works, expected, stored, units, world.device)
 
 
 def to_compute(works: Iterable[Work], stored: Collection[str]) -> list[Piece]:
@@ -230,34 +252,6 @@ def _screened(works: Sequence[Work], odds: Mapping[str, ScreeningOdds]) -> tuple
     )
 
 
-def _stage(
-    kind: str, alone: Sequence[Piece], shared: Sequence[Piece], now: Sequence[Piece], stored: Collection[str]
-) -> StageForecast:
-    """Returns one kind's part of all pieces."""
-    parts = [[piece for piece in pieces if piece.stage == kind] for pieces in (alone, shared, now)]
-    keys = {piece.output.key for piece in parts[0]}
-    count = 0 if kind == PREFIX else len(parts[0])
-    seconds = _seconds(*parts)
-    if kind == TRAIN and seconds is not None:
-        # A trial by itself trains from the first step to the last without a state in between.
-        total = _seconds([piece for piece in alone if piece.stage in (PREFIX, TRAIN)])
-        seconds = None if total is None else Amount(total.alone, seconds.shared, seconds.now)
-    if kind == PREFIX and seconds is not None:
-        seconds = Amount(0.0, seconds.shared, seconds.now)
-    return StageForecast(kind, count, len(keys), len(keys & set(stored)), len(parts[2]), seconds)
-
-
-def _seconds(alone: Sequence[Piece], shared: Sequence[Piece] = (), now: Sequence[Piece] = ()) -> Amount | None:
-    """Returns the seconds of pieces; None when one of them is unknown."""
-    sums = []
-    for pieces in (alone, shared, now):
-        known = [piece.seconds for piece in pieces if piece.seconds is not None]
-        if len(known) < len(pieces):
-            return None
-        sums.append(math.fsum(known))
-    return Amount(*sums)
-
-
 def wall_clock_seconds(planned: Forecast, slots: int) -> Amount | None:
     """Returns the seconds from the first trial's start to the last one's end, `slots` trials at a time; None: unknown.
 
@@ -271,8 +265,8 @@ def wall_clock_seconds(planned: Forecast, slots: int) -> Amount | None:
         raise ValueError(f"the trials at a time must be at least 1, got {slots}")
     if planned.seconds is None:
         return None
-    alone = _last_end(planned.works, slots, None)
-    return Amount(alone, _last_end(planned.works, slots, ()), _last_end(planned.expected, slots, planned.stored))
+    runs = ((planned.works, None), (planned.works, ()), (planned.expected, planned.stored))
+    return Amount(*(_last_end(works, slots, stored) for works, stored in runs))
 
 
 def _last_end(works: Iterable[Work], slots: int, stored: Iterable[str] | None) -> float:
@@ -280,8 +274,7 @@ def _last_end(works: Iterable[Work], slots: int, stored: Iterable[str] | None) -
     free = [0.0] * slots
     done = dict.fromkeys(stored or (), 0.0)
     for work in works:
-        end = _end(work, heapq.heappop(free), done if stored is not None else {})
-        heapq.heappush(free, end)
+        heapq.heapreplace(free, _end(work, free[0], {} if stored is None else done))
     return max(free)
 
 

@@ -21,13 +21,9 @@ class StageTimings:
     ) -> None:
         """Learns from the ledger.
 
-        Args:
-            workload: says which stages are alike, on which data and machines.
-            entries: of trials of any sweep.
-            given: stage -> seconds for a unit of its work, instead of what entries show.
-
-        Raises:
-            ValueError: when seconds that are given are not finite or below 0.
+        Args: workload: says which stages are alike, on which data and machines; entries: of trials of any sweep; given:
+            stage -> seconds for a unit of its work, instead of what entries show.
+        Raises: ValueError when seconds that are given are not finite or below 0.
         """
         for name, seconds in given.items():
             if not 0 <= seconds < math.inf:
@@ -52,10 +48,8 @@ class StageTimings:
     def seconds(self, config: Config, stage: str, units: float | None = None) -> float | None:
         """Returns the seconds of a stage of this configuration; None: unknown.
 
-        Args:
-            config: the configuration, as JSON values.
-            stage: its name in `TrialEntry.seconds`.
-            units: units of its work; None: all of them.
+        Args: config: the configuration, as JSON values; stage: its name in `TrialEntry.seconds`; units: units of its
+            work; None: all of them.
         """
         work = self._workload.stage_work(config, stage)
         seen = (self._seen.get((stage, key)) for key in work.keys)

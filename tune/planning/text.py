@@ -1,11 +1,12 @@
 """A forecast as a person reads it: what a sweep would cost, and afterwards what it did cost beside it."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from tune.planning.forecast import PREFIX, Amount, Forecast, StageForecast, wall_clock_seconds
+from tune.planning.forecast import PREFIX, Amount, Forecast, wall_clock_seconds
 from tune.planning.stage_timings import TRAIN
 from tune.records.entries import TrialEntry, TrialState
 from tune.records.text import duration
@@ -21,10 +22,7 @@ def dollars(hours: float, dollars_per_gpu_hour: float) -> float:
 def format_forecast(planned: Forecast, slots: int = 1, dollars_per_gpu_hour: float | None = None) -> str:
     """Returns the forecast as tables: the stages, then what sharing saves.
 
-    Args:
-        planned: the forecast.
-        slots: trials at a time.
-        dollars_per_gpu_hour: for a price, on GPUs.
+    Args: planned: the forecast; slots: trials at a time; dollars_per_gpu_hour: for a price, on GPUs.
     """
     stages = [
         [s.stage, *(f"{n:,}" for n in (s.alone, s.distinct, s.stored, s.compute)), *_figures(s.seconds, _plain)]
@@ -37,7 +35,7 @@ def format_forecast(planned: Forecast, slots: int = 1, dollars_per_gpu_hour: flo
         hours = planned.hours(seconds)
         rows.append([f"{name}, {unit}", *_figures(hours, _plain), *_ratios(seconds)])
         if dollars_per_gpu_hour is not None and planned.device == "cuda" and hours is not None:
-            prices = Amount(*(dollars(part, dollars_per_gpu_hour) for part in (hours.alone, hours.shared, hours.now)))
+            prices = Amount(*(dollars(part, dollars_per_gpu_hour) for part in hours))
             label = f"  in dollars, at {dollars_per_gpu_hour:g} a GPU-hour"
             rows.append([label, *_figures(prices, lambda price: f"{price:,.2f}"), *_ratios(prices)])
     walls = wall_clock_seconds(planned, slots)
@@ -52,31 +50,32 @@ def format_forecast(planned: Forecast, slots: int = 1, dollars_per_gpu_hour: flo
 def format_forecast_vs_actual(planned: Forecast, entries: Sequence[TrialEntry]) -> str:
     """Returns the forecast beside what the trials took, stage by stage.
 
-    Args:
-        planned: the forecast.
-        entries: of the sweep's trials; those that were not forecast are counted and left out.
+    Args: planned: the forecast; entries: of the sweep's trials; those that were not forecast are counted and left out.
     """
     names = {work.trial for work in planned.works}
     if not names:
         return "no trial was left to be run"
     ended = [entry for entry in entries if entry.trial in names]
 
-    def count(state: TrialState) -> int:
-        return sum(entry.state == state for entry in ended)
-
+    states = Counter(entry.state for entry in ended)
+    sides = [entry.seconds for entry in ended], [entry.computed for entry in ended]
     summary = (
-        f"{len(names):,} trials were forecast, {len(ended):,} of them have ended ({count(TrialState.INFEASIBLE)} over "
-        f"the cap, {count(TrialState.SCREENED)} screened out, {count(TrialState.FAILED)} failed)"
+        f"{len(names):,} trials were forecast, {len(ended):,} of them have ended ({states[TrialState.INFEASIBLE]} over "
+        f"the cap, {states[TrialState.SCREENED]} screened out, {states[TrialState.FAILED]} failed)"
     )
     summary += f"; others that the search chose: {len(entries) - len(ended):,}" if len(entries) > len(ended) else ""
-    stages = [stage for stage in planned.stages if stage.stage != PREFIX]
-    if all(_forecast_of(planned, stage) is None for stage in stages):
+    # The states on the way count to the training.
+    forecasts = {stage.stage: stage.seconds for stage in planned.stages if stage.stage != PREFIX}
+    forecasts |= {TRAIN: planned.training_seconds}
+    if all(seconds is None for seconds in forecasts.values()):
         return f"{summary}\ntheir seconds were not forecast: there was no finished trial of this model to go by"
-    rows = [_compared(stage.stage, _forecast_of(planned, stage), *_actual(stage.stage, ended)) for stage in stages]
-    alone, now = (
-        math.fsum(getattr(entry, total) for entry in ended) for total in ("total_seconds", "computed_seconds")
+    rows = [
+        _compared(stage, seconds, *(math.fsum(spent.get(stage, 0.0) for spent in side) for side in sides))
+        for stage, seconds in forecasts.items()
+    ]
+    rows.append(
+        _compared("all", planned.seconds, *(math.fsum(sum(spent.values()) for spent in side) for side in sides))
     )
-    rows.append(_compared("all", planned.seconds, alone, now))
     columns = ["seconds", "alone: forecast", "actual", "now: forecast", "actual", "actual/forecast"]
     return f"{summary}\n{_table(columns, rows)}"
 
@@ -84,24 +83,13 @@ def format_forecast_vs_actual(planned: Forecast, entries: Sequence[TrialEntry]) 
 def _unknown(planned: Forecast) -> list[str]:
     """Which seconds are unknown, and what helps."""
     missing = [stage.stage for stage in planned.stages if stage.seconds is None]
-    lines = []
-    if {PREFIX, TRAIN} & set(missing):
-        lines.append("seconds of training are unknown: no finished trial of this model and batch; give --step-seconds")
     others = [stage for stage in missing if stage not in (PREFIX, TRAIN)]
+    lines = []
+    if len(others) < len(missing):
+        lines.append("seconds of training are unknown: no finished trial of this model and batch; give --step-seconds")
     if others:
         lines.append(f"seconds of {', '.join(others)} are unknown: no finished trial of this model and data")
     return lines
-
-
-def _forecast_of(planned: Forecast, stage: StageForecast) -> Amount | None:
-    """A stage's seconds, the states on the way counted to the training."""
-    return planned.training_seconds if stage.stage == TRAIN else stage.seconds
-
-
-def _actual(stage: str, entries: Sequence[TrialEntry]) -> tuple[float, float]:
-    """Seconds of a stage as if every trial had computed it, and as they were spent."""
-    alone = math.fsum(entry.seconds.get(stage, 0.0) for entry in entries)
-    return alone, math.fsum(entry.computed.get(stage, 0.0) for entry in entries)
 
 
 def _compared(name: str, planned: Amount | None, alone: float, now: float) -> list[str]:
@@ -117,13 +105,14 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _figures(amount: Amount | None, form: Callable[[float], str]) -> list[str]:
-    return ["-"] * 3 if amount is None else [form(part) for part in (amount.alone, amount.shared, amount.now)]
+    return ["-"] * 3 if amount is None else list(map(form, amount))
 
 
 def _ratios(amount: Amount | None) -> list[str]:
     """Alone over shared and over now."""
-    parts = (0.0, 0.0) if amount is None else (amount.shared, amount.now)
-    return [f"{amount.alone / part:.2f}x" if amount is not None and part else "-" for part in parts]
+    if amount is None:
+        return ["-"] * 2
+    return [f"{amount.alone / part:.2f}x" if part else "-" for part in (amount.shared, amount.now)]
 
 
 def _plain(number: float) -> str:

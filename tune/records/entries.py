@@ -339,9 +339,8 @@ class Series:
     ) -> None:
         """Takes arrays, or nested sequences, by name.
 
-        Args:
-            curves: curve -> float64 [num_points, 3]: step or chunk, unix seconds, value.
-            chunks: rung -> float64 [num_chunks, 3]: NLL in nats, tokens, bytes of each chunk of the stream.
+        Args: curves: curve -> float64 [num_points, 3]: step or chunk, unix seconds, value; chunks: rung -> float64
+            [num_chunks, 3]: NLL in nats, tokens, bytes of each chunk of the stream.
         """
         self.curves = {name: _rows(curve) for name, curve in (curves or {}).items()}
         self.chunks = {name: _rows(sums) for name, sums in (chunks or {}).items()}

@@ -77,10 +77,8 @@ def chunk_table(entries: Iterable[TrialEntry], read_series: ReadSeries) -> Table
 def _long_table(name_column: str, columns: Mapping[str, type], parts: Iterable[tuple[TrialEntry, str, Any]]) -> Table:
     """Returns the rows of all parts, each beside its trial and its name.
 
-    Args:
-        name_column: title of the column with the names.
-        columns: titles and types of the arrays' columns.
-        parts: (trial, name, float64 [num_rows, num_columns]).
+    Args: name_column: title of the column with the names; columns: titles and types of the arrays' columns; parts:
+        (trial, name, float64 [num_rows, num_columns]).
     """
     types = [pyarrow.int64() if kind is int else pyarrow.float64() for kind in columns.values()]
     schema = pyarrow.schema(
@@ -98,9 +96,12 @@ def table_of(columns: Mapping[str, Sequence[Any]]) -> Table:
     """Returns JSON values as a table, each column in the narrowest type that holds all its values exactly."""
     arrays, fields = [], []
     for name, values in columns.items():
-        array = _array(values)
-        arrays.append(_json_array(values) if array is None else array)
-        fields.append(pyarrow.field(name, arrays[-1].type, metadata=_JSON if array is None else None))
+        array, metadata = _array(values), None
+        if array is None:
+            texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+            array, metadata = pyarrow.array(texts, pyarrow.string()), _JSON
+        arrays.append(array)
+        fields.append(pyarrow.field(name, array.type, metadata=metadata))
     return pyarrow.table(arrays, schema=pyarrow.schema(fields))
 
 
@@ -117,11 +118,6 @@ def _array(values: Sequence[Any]) -> Any:
     if kinds <= {int, float} and all(abs(value) <= _EXACT for value in integers):
         return pyarrow.array([None if value is None else float(value) for value in values], pyarrow.float64())
     return None
-
-
-def _json_array(values: Sequence[Any]) -> Any:
-    texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
-    return pyarrow.array(texts, pyarrow.string())
 
 
 def _write_json(table: Table, file: BinaryIO) -> None:
@@ -142,14 +138,8 @@ _WRITERS: Mapping[str, Callable[[Table, BinaryIO], None]] = {
 def write_table(table: Table, path: Path, force: bool = False) -> None:
     """Writes a table, whole, in the format that the suffix of `path` names.
 
-    Args:
-        table: of this module.
-        path: the file.
-        force: whether a file that is there is replaced.
-
-    Raises:
-        ValueError: for another suffix.
-        FileExistsError: without `force`.
+    Args: table: of this module; path: the file; force: whether a file that is there is replaced.
+    Raises: ValueError for another suffix; FileExistsError without `force`.
     """
     if path.suffix not in _WRITERS:
         raise ValueError(f"{path} must end in one of {', '.join(TABLE_FORMATS)}")

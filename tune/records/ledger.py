@@ -44,15 +44,11 @@ class Ledger:
     def append(self, record: Record, series: Series | None = None) -> Record:
         """Appends a record as the last line; on return it is on the disk.
 
-        Args:
-            record: the trial, plan, verdict or screening score.
-            series: a trial's curves and chunk sums, written before its line.
-
+        Args: record: the trial, plan, verdict or screening score; series: a trial's curves and chunk sums, written
+            before its line.
         Returns: the record as it was written: with the digest of its series and the time, without secrets.
-
-        Raises:
-            ValueError: naming the path of a value that no line can hold.
-            OSError: naming the file that cannot be written; nothing of this record is in the ledger then.
+        Raises: ValueError naming the path of a value that no line can hold; OSError naming the file that cannot be
+            written; nothing of this record is in the ledger then.
         """
         try:
             if series and isinstance(record, TrialEntry):
@@ -72,8 +68,7 @@ class Ledger:
     def records(self) -> list[Record]:
         """Returns all intact records in file order.
 
-        Raises:
-            OSError: when the file is there and cannot be read; a damaged line is never an error.
+        Raises: OSError when the file is there and cannot be read; a damaged line is never an error.
         """
         return list(self._read().records)
 
@@ -110,9 +105,8 @@ class Ledger:
     def series(self, entry: TrialEntry) -> Series:
         """Returns a trial's curves and chunk sums; an empty one where it has none.
 
-        Raises:
-            OSError: when its file is gone or cannot be read.
-            ValueError: when its file is not the one that was written.
+        Raises: OSError when its file is gone or cannot be read; ValueError when its file is not the one that was
+            written.
         """
         if entry.series is None:
             return Series()

@@ -65,13 +65,9 @@ class Lines:
 def encode_line(record: Record, time: str) -> bytes:
     """Returns a record as a line without its newline, secrets masked.
 
-    Args:
-        record: to be written; its `time` and `ledger_version` are replaced.
-        time: when it is written, in UTC.
-
-    Raises:
-        ValueError: naming the path of a value that a line cannot hold: a number that is not finite or too large, or
-            one of another type than the record's field.
+    Args: record: to be written; its `time` and `ledger_version` are replaced; time: when it is written, in UTC.
+    Raises: ValueError naming the path of a value that a line cannot hold: a number that is not finite or too large, or
+        one of another type than the record's field.
     """
     try:
         values = msgspec.to_builtins(msgspec.structs.replace(record, time=time, ledger_version=LEDGER_VERSION))

@@ -27,8 +27,6 @@ def environment() -> dict[str, str]:
 def outdated(entry: TrialEntry, code: str) -> bool:
     """Returns whether another program made a ledger entry's numbers: its code or its version of torch differs.
 
-    Args:
-        entry: the trial's.
-        code: digest of the code of all stages, as it is now.
+    Args: entry: the trial's; code: digest of the code of all stages, as it is now.
     """
     return entry.code != code or entry.environment.get("torch") != versions()["torch"]

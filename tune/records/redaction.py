@@ -112,13 +112,12 @@ def _is_secret(field: re.Match[str]) -> bool:
 
 
 def _hides(value: str) -> bool:
-    """Whether a value under a secret's name is a secret: not if it is a switch, a token id or a path."""
-    return not (_PLAIN.fullmatch(value) or _is_path(value))
+    """Whether a value under a secret's name is a secret: not if it is a switch, a token id or names files that exist.
 
-
-def _is_path(value: str) -> bool:
-    """Whether a value names files: one that is there, or several with the system's separator between them."""
-    return all(part.startswith("/") and part.strip("/") and os.access(part, os.F_OK) for part in value.split(":"))
+    Files may be several, with the system's separator between them.
+    """
+    is_path = all(part.startswith("/") and part.strip("/") and os.access(part, os.F_OK) for part in value.split(":"))
+    return not (_PLAIN.fullmatch(value) or is_path)
 
 
 def _secrets() -> tuple[str, ...]:

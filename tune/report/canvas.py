@@ -49,6 +49,8 @@ _SETTINGS: dict[Any, Any] = {
     "path.simplify_threshold": 1.0,  # pixels: a curve of 20,000 noisy points takes 44 KB instead of 239 KB
 }
 Floats = NDArray[np.float64]
+Drawn = tuple[Figure | None, str]
+"""A figure and its caption, or none and the reason."""
 
 
 @contextmanager

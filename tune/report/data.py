@@ -1,7 +1,8 @@
 """What the ledger holds of one sweep or seed study: every number of a report starts here."""
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,11 @@ from golf.config.config import nearest
 from tune.records.entries import REPEAT, SEED, Series, TrialEntry, TrialState, VerdictEntry, latest
 from tune.records.ledger import Ledger
 from tune.records.lines import DamagedLine
+from tune.study.conditions import same_configuration_key
 from tune.study.runs import named
 
+ReadSeries = Callable[[TrialEntry], Series]
+"""Reads a trial's curves and chunk sums; empty ones where it has none."""
 STATE_NAMES = {
     TrialState.DONE: "finished",
     TrialState.SCREENED: "screened out",
@@ -21,7 +25,6 @@ STATE_NAMES = {
     TrialState.FAILED: "failed",
 }
 """How a trial ended, in the order in which trials are listed."""
-_STATES = list(STATE_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +50,9 @@ class Results:
     @cached_property
     def ordered(self) -> list[TrialEntry]:
         """All trials: the finished by BPB, then the others by state and bytes."""
-        others = [entry for entry in self.trials if not entry.done]
-        return self.ranked + sorted(others, key=_order)
+        states, others = list(STATE_NAMES), [entry for entry in self.trials if not entry.done]
+        others.sort(key=lambda e: (states.index(e.state), e.artifact_bytes or 0, name_of(e), e.trial))
+        return self.ranked + others
 
     @cached_property
     def is_study(self) -> bool:
@@ -69,9 +73,7 @@ class ReportData:
     def __init__(self, path: Path) -> None:
         """Reads the ledger at `path`.
 
-        Raises:
-            ValueError: when there is no ledger.
-            OSError: when it cannot be read.
+        Raises: ValueError when there is no ledger; OSError when it cannot be read.
         """
         if not path.is_file():
             raise ValueError(f"there is no ledger at {path}; give the folder that holds ledger.jsonl by --storage")
@@ -101,8 +103,7 @@ class ReportData:
     def results(self, name: str) -> Results:
         """Returns what the ledger holds under `name`.
 
-        Raises:
-            ValueError: with the nearest right name where it holds nothing.
+        Raises: ValueError with the nearest right name where it holds nothing.
         """
         trials = [entry for entry in self._trials if entry.sweep == name]
         verdicts = [entry for entry in self._verdicts if entry.study == name]
@@ -120,36 +121,27 @@ class ReportData:
     def baseline_of(self, results: Results, name: str | None) -> Results | None:
         """Returns what `results` are compared with: what `name` names, else the baseline of a study's verdict.
 
-        Raises:
-            ValueError: as `find` does, or where the two sides ran on different data.
+        Args: name: a sweep, a study, SWEEP:TRIAL, or a trial by its first digits.
+        Raises: ValueError where that is nothing or several, has no finished trial, or ran on different data.
         """
         if name is None:
             comparison = None if results.verdict is None else results.verdict.verdict.comparison
             name = "" if comparison is None else comparison.baseline
             if name not in self.names or name == results.name or not self.results(name).ranked:
                 return None
-        baseline = self.find(name)
+        if name in self.names:
+            baseline = self.results(name)
+        else:
+            trials = tuple(named(name, self._trials))
+            baseline = Results(name=name_of(trials[0]), trials=trials, num_entries=len(trials), digest=_digest(trials))
+        if not baseline.ranked:
+            raise ValueError(f'--baseline "{name}" has no finished trial; name one that has')
         own, other = ({entry.data for entry in side.ranked} for side in (results, baseline))
         if own and not own & other:
             raise ValueError(
                 f'--baseline "{name}" was evaluated on other data; bits per byte of two texts do not compare'
             )
         return baseline
-
-    def find(self, name: str) -> Results:
-        """Returns what a baseline's name refers to: a sweep, a study, SWEEP:TRIAL, or a trial by its first digits.
-
-        Raises:
-            ValueError: where that is nothing or several, or where it has no finished trial.
-        """
-        if name in self.names:
-            results = self.results(name)
-        else:
-            trials = tuple(named(name, self._trials))
-            results = Results(name=name_of(trials[0]), trials=trials, num_entries=len(trials), digest=_digest(trials))
-        if not results.ranked:
-            raise ValueError(f'--baseline "{name}" has no finished trial; name one that has')
-        return results
 
 
 def score_of(entry: TrialEntry) -> float:
@@ -176,5 +168,102 @@ def _digest(entries: Sequence[TrialEntry | VerdictEntry]) -> str:
     return hashlib.sha256(b"\n".join(map(msgspec.json.encode, entries))).hexdigest()
 
 
-def _order(entry: TrialEntry) -> tuple[int, int, str, str]:
-    return _STATES.index(entry.state), entry.artifact_bytes or 0, name_of(entry), entry.trial
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Trials that differ in their seed only: same configuration, data, code and versions."""
+
+    name: str
+    seeds: tuple[TrialEntry, ...]
+    """The finished trials, one for every seed, by seed; none where only repeats are finished."""
+    repeats: tuple[TrialEntry, ...]
+    """Finished runs of the same seeds again: they are no further seeds."""
+    unfinished: tuple[TrialEntry, ...]
+    """Trials without a result, which a reader of the seeds has to know of."""
+
+    @property
+    def mean_bpb(self) -> float:
+        """The mean over the seeds; over the repeats where there are no others."""
+        return math.fsum(map(score_of, self.seeds or self.repeats)) / len(self.seeds or self.repeats)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of every artifact under this configuration, those over the cap too."""
+        entries = (*self.seeds, *self.repeats, *self.unfinished)
+        return [entry.artifact_bytes for entry in entries if entry.artifact_bytes is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a report looks at in detail: one trial, or all seeds of one configuration."""
+
+    label: str
+    role: str
+    """What it is in the report: "best", "runner-up", "baseline" or "3 seeds"."""
+    entries: tuple[TrialEntry, ...]
+
+
+def groups_of(results: Results) -> list[Group]:
+    """Returns the groups with a finished trial, least mean BPB first."""
+    alike: dict[str, list[TrialEntry]] = {}
+    for entry in results.trials:
+        searched = {field: value for field, value in entry.parameters.items() if field not in (SEED, REPEAT)}
+        environment = sorted(entry.environment.items())
+        likeness = repr((same_configuration_key(entry), searched, entry.data, entry.code, environment))
+        alike.setdefault(likeness, []).append(entry)
+    groups = [_group(results.name, entries) for entries in alike.values() if any(entry.done for entry in entries)]
+    return sorted(groups, key=lambda group: (group.mean_bpb, group.name))
+
+
+def _group(name: str, entries: Sequence[TrialEntry]) -> Group:
+    """Returns the group under the trial's name without its seed; under the study's where nothing else is in it."""
+    done = [entry for entry in entries if entry.done]
+    done.sort(key=lambda entry: (-1 if entry.seed is None else entry.seed, entry.repeat, entry.trial))
+    first = {entry.seed: entry for entry in reversed(done) if not entry.repeat}
+    identities = {entry.identity for entry in first.values()}
+    words = [word for word in name_of(done[0]).split() if not word.startswith((f"{SEED}=", f"{REPEAT}="))]
+    has_only_seeds = done[0].parameters and set(done[0].parameters) <= {SEED, REPEAT}
+    return Group(
+        name=name if has_only_seeds or not words else " ".join(words),
+        seeds=tuple(entry for entry in done if entry.identity in identities),
+        repeats=tuple(entry for entry in done if entry.identity not in identities),
+        unfinished=tuple(entry for entry in entries if not entry.done),
+    )
+
+
+def ladder_of(entries: Sequence[TrialEntry]) -> dict[str, float]:
+    """Returns BPB by rung, the mean over the entries, for the rungs that all of them have."""
+    rungs = [{rung.name: rung.bpb for rung in entry.rungs} for entry in entries]
+    shared = [name for name in rungs[0] if all(name in scores for scores in rungs)]
+    return {name: math.fsum(scores[name] for scores in rungs) / len(rungs) for name in shared}
+
+
+def subjects_of(results: Results, baseline: Results | None) -> list[Subject]:
+    """Returns what to look at in detail: the best trial or a study's seeds; then the baseline or a sweep's second best.
+
+    Two seeds of one configuration are never compared with each other: the better one is better by chance.
+    """
+    subjects = [_subject(results, "best")] if results.ranked else []
+    if baseline is not None:
+        subjects.append(_subject(baseline, "baseline"))
+    elif not results.is_study and len(results.ranked) > 1:
+        second = results.ranked[1]
+        subjects.append(Subject(label=name_of(second), role="runner-up", entries=(second,)))
+    return subjects
+
+
+def _subject(results: Results, role: str) -> Subject:
+    if not results.is_study:
+        best = results.ranked[0]
+        return Subject(label=name_of(best), role=role, entries=(best,))
+    seeds = groups_of(results)[0].seeds or tuple(results.ranked[:1])
+    count = f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed"
+    return Subject(label=results.name, role=count if role == "best" else f"{role}, {count}", entries=seeds)
+
+
+def paired_entries(subjects: Sequence[Subject]) -> list[TrialEntry]:
+    """Returns the runs to compare, one of every subject: of one seed where both sides have one."""
+    if len(subjects) < 2:
+        return [subject.entries[0] for subject in subjects]
+    by_seed = {entry.seed: entry for entry in reversed(subjects[1].entries)}
+    own = next((entry for entry in subjects[0].entries if entry.seed in by_seed), subjects[0].entries[0])
+    return [own, by_seed.get(own.seed, subjects[1].entries[0])]

@@ -5,6 +5,7 @@ Cells are texts as users wrote them; the page that shows them makes them harmles
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,11 +17,10 @@ from golf.config.rules import P_CLAIM, P_LOOSE
 from tune.records.entries import TrialEntry, VerdictEntry
 from tune.records.lines import DamagedLine
 from tune.records.text import flat
-from tune.report.data import STATE_NAMES, Results, name_of, score_of
-from tune.report.groups import Group, groups_of
+from tune.report.data import STATE_NAMES, Group, Results, groups_of, name_of, score_of
 from tune.report.run_figures import RUNG_NAMES
-from tune.report.search_figures import front_of
 from tune.report.text import signed
+from tune.report.trial_figures import front_of
 from tune.study.stats import cap_probability, summarise
 
 NONE = "\u2013"
@@ -63,8 +63,8 @@ def tables_of(results: Results) -> list[Table]:
 
 def overview_table(results: Results) -> Table:
     """Returns a sweep or study in a few lines."""
-    counts = {state: sum(entry.state == state for entry in results.trials) for state in STATE_NAMES}
-    endings = ", ".join(f"{count} {STATE_NAMES[state]}" for state, count in counts.items() if count)
+    counts = Counter(entry.state for entry in results.trials)
+    endings = ", ".join(f"{counts[state]} {name}" for state, name in STATE_NAMES.items() if counts[state])
     rows = [("trials", f"{len(results.trials)}: {endings}" if results.trials else "none")]
     if results.ranked and not results.is_study:
         best = results.ranked[0]
@@ -180,17 +180,10 @@ class Column(NamedTuple):
     cell_of: Callable[[TrialEntry], str]
 
 
-def _table(
-    entries: Sequence[TrialEntry], columns: Sequence[Column], title: str, number_columns: range, note: str = ""
-) -> Table:
-    """Returns a table with a row for every trial."""
-    return Table(
-        title=title,
-        columns=tuple(column.title for column in columns),
-        rows=tuple(tuple(column.cell_of(entry) for column in columns) for entry in entries),
-        number_columns=number_columns,
-        note=note,
-    )
+def _table(entries: Sequence[TrialEntry], columns: Sequence[Column], **fields: Any) -> Table:
+    """Returns a table with a row for every trial; fields: further ones of `Table`."""
+    rows = tuple(tuple(column.cell_of(entry) for column in columns) for entry in entries)
+    return Table(columns=tuple(column.title for column in columns), rows=rows, **fields)
 
 
 def _rung(name: str) -> Column:
@@ -232,30 +225,32 @@ def causes_table(entries: Sequence[TrialEntry]) -> Table:
 
 def best_tables(results: Results) -> list[Table]:
     """Returns the best trial's searched fields and its whole configuration; only the latter of a study."""
-    if not results.ranked:
-        return []
-    best = results.ranked[0]
-    columns, note = ("field", "value"), f"Trial {best.trial}, {name_of(best)}."
-    searched = tuple((field, _text(value)) for field, value in best.parameters.items())
-    config = tuple((field, _text(value)) for field, value in flat(best.config).items())
-    title = "The whole configuration" if results.is_study else "The best trial's whole configuration"
-    whole = Table(title=title, columns=columns, rows=config, note=note, folded=True)
-    if results.is_study:
-        return [whole]
-    return [Table(title="The best trial's searched fields", columns=columns, rows=searched, note=note), whole]
+    tables = []
+    for best in results.ranked[:1]:
+        titles = {"The whole configuration": best.config}
+        if not results.is_study:
+            titles = {
+                "The best trial's searched fields": best.parameters,
+                "The best trial's whole configuration": best.config,
+            }
+        for title, values in titles.items():
+            rows = tuple((field, _text(value)) for field, value in flat(values).items())
+            note = f"Trial {best.trial}, {name_of(best)}."
+            folded = values is best.config
+            tables.append(Table(title=title, columns=("field", "value"), rows=rows, note=note, folded=folded))
+    return tables
 
 
 def environment_table(entries: Sequence[TrialEntry]) -> Table:
     """Returns what computed the numbers: every different value, and in how many trials."""
-    counts: dict[tuple[str, str], int] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     for entry in entries:
         facts = {"workload": entry.workload, "preset": entry.preset, "dataset": entry.dataset}
         facts |= {"code digest": entry.code, "data digest": entry.data}
         facts |= {f"version of {package}": version for package, version in entry.environment.items()}
         facts |= {"device": "unknown" if entry.device is None else str(entry.device)}
         facts |= {name: entry.tags.get(name, "unknown") for name in ("host", "git_commit")}
-        for fact in facts.items():
-            counts[fact] = counts.get(fact, 0) + 1
+        counts.update(facts.items())
     rows = tuple(sorted((name, value, str(count)) for (name, value), count in counts.items()))
     columns = ("what", "value", "trials")
     return Table(title="Environment", columns=columns, rows=rows, number_columns=range(2, 3))

@@ -28,8 +28,7 @@ def baseline_of(names: Sequence[str], ledger: Ledger, nats_per_bpb: float, in_na
     """Returns the baseline that a command line names.
 
     Args: names: one name (as for `tune.study.runs.named`), several values, or one published mean; ledger: where a name
-        is looked up; nats_per_bpb: of the validation stream; in_nats: whether values are in nats per token instead of
-        BPB.
+    is looked up; nats_per_bpb: of the validation stream; in_nats: whether values are in nats per token instead of BPB.
     Raises: ValueError for a mixture of names and values, a name that nothing has, or a baseline without a result.
     """
     values = [_number(name) for name in names]

@@ -91,7 +91,6 @@ def block_length(series: ArrayLike) -> int:
     Patton, Politis and White 28 (2009): (2 G^2 / (4/3 g^2))^(1/3) n^(1/3), flat-top window.
 
     Args: series: [n].
-
     Returns: between 1 and min(3 sqrt(n), n/3).
     """
     values = np.asarray(series, dtype=np.float64)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, hash_file
 from golf.runtime.files import write_bytes
@@ -27,8 +29,6 @@ from tune.study.conditions import GEPA
 from tune.study.runs import evaluation_seconds, stream_of, training_seconds
 
 ARTIFACT = "artifact.golf"
-_COMMIT = "git_commit"
-"""Tag of the commit that a trial ran from."""
 
 
 def export_study(
@@ -91,37 +91,38 @@ class _Exporter:
     def seed_record(self, entry: TrialEntry, series: Series) -> SeedRecord:
         """Returns all that the ledger says of a seed."""
         artifact, note = self._artifact(entry)
+        size = entry.size
+        same: tuple[str, ...] = (
+            "trial",
+            "state",
+            "reason",
+            "byte_groups",
+            "code_sha256",
+            "seconds",
+            "metrics",
+            "cold",
+            "tags",
+        )
+        same += ("world_history", "started", "ended", "check")
         return SeedRecord(
+            **{name: getattr(entry, name) for name in same},
             seed=entry.seed or 0,
-            trial=entry.trial,
-            state=entry.state,
-            reason=entry.reason,
             ladder=_ladder(entry, series),
             curves={
                 name: tuple(CurvePoint(int(step), time, value) for step, time, value in curve.tolist())
                 for name, curve in series.curves.items()
             },
-            byte_groups=entry.byte_groups,
-            model_bytes=None if entry.size is None else entry.size.model_bytes,
-            code_bytes=None if entry.size is None else entry.size.code_bytes,
-            code_sha256=entry.code_sha256,
+            model_bytes=None if size is None else size.model_bytes,
+            code_bytes=None if size is None else size.code_bytes,
             stages_sha256=entry.code,
             train_seconds=training_seconds(entry),
             evaluation_seconds=evaluation_seconds(entry),
-            seconds=entry.seconds,
-            metrics=entry.metrics,
-            cold=entry.cold,
             device=None if entry.device is None else str(entry.device),
             versions=entry.environment,
-            commit=entry.tags.get(_COMMIT),
-            tags=entry.tags,
-            world_history=entry.world_history,
+            commit=entry.tags.get("git_commit"),
             artifact=artifact,
             artifact_note=note,
             log=self._log(entry),
-            started=entry.started,
-            ended=entry.ended,
-            check=entry.check,
         )
 
     def _artifact(self, entry: TrialEntry) -> tuple[StudyFile | None, str | None]:
@@ -172,21 +173,14 @@ class _Exporter:
 
 def _ladder(entry: TrialEntry, series: Series) -> tuple[RungResult, ...]:
     """Returns the rungs that have a score, from below, with the chunk sums that were kept."""
+    chunks = {name: sums.tolist() for name, sums in series.chunks.items()}
     return tuple(
         RungResult(
-            name=rung.name,
-            bpb=rung.bpb,
-            nats_per_token=rung.nats_per_token,
-            seconds=rung.seconds,
-            chunks=tuple((nats, int(tokens), int(size)) for nats, tokens, size in _chunks(series, rung.name)),
+            **msgspec.structs.asdict(rung),
+            chunks=tuple((nats, int(tokens), int(size)) for nats, tokens, size in chunks.get(rung.name, [])),
         )
         for rung in entry.rungs
     )
-
-
-def _chunks(series: Series, rung: str) -> list[list[float]]:
-    chunks = series.chunks.get(rung)
-    return [] if chunks is None else chunks.tolist()
 
 
 def _file(path: Path) -> StudyFile:

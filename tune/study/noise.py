@@ -36,15 +36,8 @@ class Noise:
     """Where it comes from."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SeedsNeeded:
-    """Seeds that one gain needs."""
-
-    gain_bpb: float
-    num_seeds: dict[tuple[float, BaselineSize], tuple[int | None, ...]]
-    """(level, baseline) -> seeds for each of TARGETS; None: more than MOST_SEEDS."""
-
-
+SeedsNeeded = dict[tuple[float, BaselineSize], tuple[int | None, ...]]
+"""(level, baseline) -> seeds for each of TARGETS; None: more than MOST_SEEDS."""
 PUBLISHED = Noise(sd_bpb=PUBLISHED_SEED_SD, source="the median of 284 published triples")
 
 
@@ -84,8 +77,8 @@ def latest_nats_per_bpb(trials: Sequence[TrialEntry], preset: str) -> float | No
 
 def seeds_table(
     sd_bpb: float, margin_bpb: float, gains_bpb: Sequence[float] = (), num_baseline: int | None = None
-) -> list[SeedsNeeded]:
-    """Returns the seeds that each gain needs: against as many baseline seeds, one published mean, or `num_baseline`.
+) -> dict[float, SeedsNeeded]:
+    """Returns the seeds that each gain in BPB needs, against as many baseline seeds, a published mean, `num_baseline`.
 
     Assumptions and source as for `tune.study.sequential_test.power`.
 
@@ -101,16 +94,13 @@ def seeds_table(
             )
     baselines: list[BaselineSize] = ["equal", "published", *([] if num_baseline is None else [num_baseline])]
     gains = gains_bpb or [(margin_bpb if margin_bpb > 0 else sd_bpb) * factor for factor in _GAINS]
-    return [
-        SeedsNeeded(
-            gain_bpb=gain,
-            num_seeds={
-                (level, baseline): tuple(
-                    seeds_needed(gain, sd_bpb, margin_bpb, level, target, baseline) for target in TARGETS
-                )
-                for level in LEVELS
-                for baseline in baselines
-            },
-        )
+    return {
+        gain: {
+            (level, baseline): tuple(
+                seeds_needed(gain, sd_bpb, margin_bpb, level, target, baseline) for target in TARGETS
+            )
+            for level in LEVELS
+            for baseline in baselines
+        }
         for gain in gains
-    ]
+    }

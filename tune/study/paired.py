@@ -76,13 +76,12 @@ def compare(names: Sequence[str], ledger: Ledger, margin_nats: float = 0.0) -> l
         raise ValueError(f"two or more different names are compared, the first is the baseline; got {' '.join(names)}")
     baseline, *candidates = (_side(name, ledger) for name in names)
     comparisons = [_against(candidate, baseline, margin_nats) for candidate in candidates]
-    p_values = [None if one.gain_nats is None else one.gain_nats.p for one in comparisons]
+    p_values = {
+        n: one.gain_nats.p for n, one in enumerate(comparisons) if one.gain_nats and one.gain_nats.p is not None
+    }
     if len(comparisons) > 1:
-        adjusted = iter(holm([p for p in p_values if p is not None]))
-        return [
-            comparison if p is None else replace(comparison, p_holm=next(adjusted))
-            for comparison, p in zip(comparisons, p_values, strict=True)
-        ]
+        for number, p_holm in zip(p_values, holm(list(p_values.values())), strict=True):
+            comparisons[number] = replace(comparisons[number], p_holm=p_holm)
     return comparisons
 
 
@@ -132,15 +131,18 @@ def _notes(candidate: _Side, baseline: _Side) -> list[str]:
 
 def _pairs(runs: Mapping[int, _Run], others: Mapping[int, _Run]) -> list[Pair]:
     """Returns the common seeds one by one and their mean; of single runs these two whatever their seeds."""
-    common = sorted(seed for seed in runs if seed in others)
-    if not common and len(runs) == len(others) == 1:
+    couples = {str(seed): (run.nats, others[seed].nats) for seed, run in sorted(runs.items()) if seed in others}
+    if len(couples) > 1:
+        mean, other_mean = (np.mean(side, axis=0) for side in zip(*couples.values(), strict=True))
+        couples[f"mean of {len(couples)}"] = mean, other_mean
+    elif not couples and len(runs) == len(others) == 1:
         (seed, run), (other_seed, other) = *runs.items(), *others.items()
-        return [Pair(f"{seed} against {other_seed}", _bootstrap(run.nats, other.nats, run.stream))]
-    pairs = [Pair(str(seed), _bootstrap(runs[seed].nats, others[seed].nats, runs[seed].stream)) for seed in common]
-    if len(common) > 1:
-        mean, other_mean = (np.mean([side[seed].nats for seed in common], axis=0) for side in (runs, others))
-        pairs.append(Pair(f"mean of {len(common)}", _bootstrap(mean, other_mean, runs[common[0]].stream)))
-    return pairs
+        couples[f"{seed} against {other_seed}"] = run.nats, other.nats
+    stream = next(iter(runs.values())).stream
+    return [
+        Pair(seeds, paired_bootstrap(nats, other_nats, stream.num_bytes, stream.tokens))
+        for seeds, (nats, other_nats) in couples.items()
+    ]
 
 
 def _by_seed(candidate: Study, baseline: Study, margin: float) -> tuple[Gain | None, str]:
@@ -153,7 +155,3 @@ def _by_seed(candidate: Study, baseline: Study, margin: float) -> tuple[Gain | N
         return paired_by_seed(values, others, margin), f"paired t test of {len(values)} seeds"
     reason = f"seeds {', '.join(map(str, alone))} ran on one side only"
     return welch_gain(list(values.values()), list(others.values()), margin), f"Welch's test, unpaired because {reason}"
-
-
-def _bootstrap(nats: NDArray[np.float64], other: NDArray[np.float64], stream: Stream) -> PairedDifference:
-    return paired_bootstrap(nats, other, stream.num_bytes, stream.tokens)

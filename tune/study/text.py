@@ -1,7 +1,7 @@
 """Verdicts, comparisons and powers as text for a terminal, in columns, every assumption beside its figure."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -68,7 +68,7 @@ def comparison_text(comparisons: Sequence[PairedComparison]) -> str:
 
 def power_text(
     noise: Noise,
-    table: Sequence[SeedsNeeded],
+    table: Mapping[float, SeedsNeeded],
     margin_nats: float,
     nats_per_bpb: float,
     stream: str,
@@ -83,17 +83,16 @@ def power_text(
     freedom = "" if noise.degrees_of_freedom is None else f", {noise.degrees_of_freedom} degrees of freedom"
     margin = f"{margin_nats:.4f} nats/token = {margin_nats / nats_per_bpb:.5f} BPB"
     targets = " / ".join(f"{target * 100:.0f} %" for target in TARGETS)
-    columns = list(table[0].num_seeds)
+    columns = list(next(iter(table.values())))
     rows = [
         ["true gain", "", *(f"p < {level}" for level in LEVELS for _ in range(len(columns) // len(LEVELS)))],
         ["nats/token", "BPB", *(_BASELINES.get(str(base), f"{base} seeds") for _, base in columns)],
     ]
-    for row in table:
+    for gain, needed in table.items():
         cells = [
-            " / ".join(f"> {MOST_SEEDS}" if num is None else str(num) for num in row.num_seeds[column])
-            for column in columns
+            " / ".join(f"> {MOST_SEEDS}" if num is None else str(num) for num in numbers) for numbers in needed.values()
         ]
-        rows.append([f"{row.gain_bpb * nats_per_bpb:.4f}", f"{row.gain_bpb:.5f}", *cells])
+        rows.append([f"{gain * nats_per_bpb:.4f}", f"{gain:.5f}", *cells])
     remarks = "columns: against as many baseline seeds, or a published mean taken as exact"
     remarks += "" if num_baseline is None else f", or the baseline's {num_baseline}"
     remarks += "; normal values of equal deviation assumed"

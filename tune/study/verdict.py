@@ -7,7 +7,7 @@ few seeds. Notes are what a reader has to know.
 from collections.abc import Sequence
 
 from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, RECORD, RECORD_DEVICE, TRACK_SECONDS
-from golf.submission.study import CapRisk, Comparison, Gain, NoiseSplit, OtherRun, SequentialResult, StudyVerdict
+from golf.submission.study import Comparison, OtherRun, SequentialResult, StudyVerdict
 from tune.records.entries import StudyPlan
 from tune.study.baseline import Baseline, check_same_text, differences
 from tune.study.runs import Study, evaluation_seconds, failed_points, training_seconds
@@ -30,15 +30,20 @@ def judge(
     Raises: ValueError when the baseline was scored on another stream, or is the study itself.
     """
     if baseline is not None and baseline.study is not None:
-        _check_baseline(study, baseline.study)
+        other = baseline.study
+        if not {row.identity for row in study.rows}.isdisjoint(row.identity for row in other.rows):
+            raise ValueError(f'"{other.name}" shares runs with "{study.name}": a baseline has to be other runs')
+        if study.stream is not None and other.stream is not None:
+            check_same_text(study.name, study.stream.size, other.name, other.stream.size)
     values, factor = list(study.values.values()), study.nats_per_bpb
     comparison = None if baseline is None else _compare(study, plan, baseline, margin_nats)
     looks = None if comparison is None else comparison.sequential
     missing = tuple(seed for seed in (() if plan is None else plan.seeds) if seed not in {r.seed for r in study.rows})
     if looks is not None and looks.next_look is None:
         missing = ()
-    faults = [*_faults(study), *_unfinished(study, missing, looks), *_over_time(study, track)]
-    notes = [*_notes(study), *_notes_on_track(study, track)]
+    sizes = [row.artifact_bytes for row in study.rows if row.artifact_bytes is not None]
+    repeated = [run.bpb for run in study.repeats if run.done and run.bpb is not None]
+    notes = _notes(study, track)
     if baseline is not None:
         notes += _notes_on_baseline(study, baseline) + _notes_on_looks(study, plan, baseline, looks, history)
     return StudyVerdict(
@@ -51,10 +56,10 @@ def judge(
         bpb=summarise(values) if values else None,
         nats=summarise([value * factor for value in values]) if values and factor is not None else None,
         cap_bytes=study.cap_bytes,
-        cap=_cap_risk(study),
-        noise_bpb=_noise(study),
+        cap=cap_probability(sizes, study.cap_bytes) if sizes and study.cap_bytes is not None else None,
+        noise_bpb=noise_split(values, repeated) if min(len(values), len(repeated)) > 1 else None,
         comparison=comparison,
-        faults=tuple(faults),
+        faults=tuple(_faults(study, track, missing, looks)),
         notes=tuple(notes),
     )
 
@@ -87,27 +92,16 @@ def decide(study: Study, plan: StudyPlan | None, nats_per_bpb: float) -> Sequent
     return sequential_decision(values, baseline, margin, test.alpha, test.looks, test.no_gain_alpha)
 
 
-def gain_over(values: Sequence[float], baseline: Baseline, margin: float) -> Gain:
-    """Returns the gain of values, all in BPB: by Welch's test, or by the t test against a published mean."""
-    if baseline.published:
-        return one_sample_gain(values, baseline.bpb[0], margin)
-    return welch_gain(values, baseline.bpb, margin)
-
-
-def _check_baseline(study: Study, other: Study) -> None:
-    """Raises: ValueError unless the baseline's runs are other ones on the same text."""
-    if not {row.identity for row in study.rows}.isdisjoint(row.identity for row in other.rows):
-        raise ValueError(f'"{other.name}" shares runs with "{study.name}": a baseline has to be other runs')
-    if study.stream is not None and other.stream is not None:
-        check_same_text(study.name, study.stream.size, other.name, other.stream.size)
-
-
 def _compare(study: Study, plan: StudyPlan | None, baseline: Baseline, margin_nats: float) -> Comparison | None:
     """Returns the test against a baseline; None without a value to compare."""
     values, factor = list(study.values.values()), study.nats_per_bpb
     if not values or factor is None:
         return None
-    gain = gain_over(values, baseline, margin_nats / factor)
+    margin = margin_nats / factor
+    if baseline.published:
+        gain = one_sample_gain(values, baseline.bpb[0], margin)
+    else:
+        gain = welch_gain(values, baseline.bpb, margin)
     return Comparison(
         baseline=baseline.name,
         values=baseline.bpb,
@@ -117,21 +111,6 @@ def _compare(study: Study, plan: StudyPlan | None, baseline: Baseline, margin_na
         gain_bpb=gain,
         sequential=decide(study, plan, factor),
     )
-
-
-def _cap_risk(study: Study) -> CapRisk | None:
-    """Returns the risk of the cap over all seeds that were packed, those over the cap too."""
-    sizes = [row.artifact_bytes for row in study.rows if row.artifact_bytes is not None]
-    return cap_probability(sizes, study.cap_bytes) if sizes and study.cap_bytes is not None else None
-
-
-def _noise(study: Study) -> NoiseSplit | None:
-    """Returns the same-seed noise beside the noise between seeds; None with fewer than two values of each."""
-    values, repeats = (
-        list(study.values.values()),
-        [run.bpb for run in study.repeats if run.done and run.bpb is not None],
-    )
-    return noise_split(values, repeats) if min(len(values), len(repeats)) > 1 else None
 
 
 def _other_runs(study: Study) -> tuple[OtherRun, ...]:
@@ -152,8 +131,8 @@ def _other_runs(study: Study) -> tuple[OtherRun, ...]:
     )
 
 
-def _faults(study: Study) -> list[str]:
-    """Returns the reasons in the runs themselves why nothing may be claimed."""
+def _faults(study: Study, track: str, missing: Sequence[int], looks: SequentialResult | None) -> list[str]:
+    """Returns the reasons why nothing may be claimed: in the runs, what is still to come, and the track's seconds."""
     faults = [f"seed {row.seed} has no result: {row.state}, {row.reason}" for row in study.rows if not row.done]
     faults += [
         f"repeat {run.repeat} of seed {run.seed}: {run.state}, {run.reason}" for run in study.repeats if not run.done
@@ -161,34 +140,22 @@ def _faults(study: Study) -> list[str]:
     for row in study.rows:
         points = failed_points(row)
         faults += [f"seed {row.seed} fails point {', '.join(map(str, points))} of the rules"] if points else []
-    return faults
-
-
-def _unfinished(study: Study, missing: Sequence[int], looks: SequentialResult | None) -> list[str]:
-    """Returns what of the study is still to come."""
-    faults = [f"seed {seed} was planned and has not run" for seed in missing]
+    faults += [f"seed {seed} was planned and has not run" for seed in missing]
     if len(study.counted) < MIN_SEEDS:
         faults.append(f"results of {len(study.counted)} seeds, a claim needs {MIN_SEEDS}")
     if looks is not None and looks.next_look is not None:
         faults.append(f"the planned test is not decided: its next look is at {looks.next_look} seeds")
-    return faults
-
-
-def _over_time(study: Study, track: str) -> list[str]:
-    """Returns which seeds take longer than the track allows."""
     limit = TRACK_SECONDS[track]
-    if limit is None:
-        return []
-    return [
+    return faults + [
         f"seed {row.seed} takes {seconds:.1f} s for {part}, the track allows {limit:.0f} s"
         for row in study.rows
         for part, seconds in (("training", training_seconds(row)), ("evaluation", evaluation_seconds(row)))
-        if seconds is not None and seconds > limit
+        if seconds is not None and limit is not None and seconds > limit
     ]
 
 
-def _notes(study: Study) -> list[str]:
-    """Returns what a reader has to know of the runs."""
+def _notes(study: Study, track: str) -> list[str]:
+    """Returns what a reader has to know of the runs, and what keeps them from being the record track's."""
     unknown = [name for name, value in study.facts.items() if value is None]
     if not any(name.startswith("environment.") for name in study.facts):
         unknown.append("environment")
@@ -208,19 +175,11 @@ def _notes(study: Study) -> list[str]:
         if other.entry.done and other.num_configurations > 1
         if sweeps.get(other.entry.seed, other.entry.sweep) != other.entry.sweep
     ]
-    return notes
-
-
-def _notes_on_track(study: Study, track: str) -> list[str]:
-    """Returns what keeps the runs from being the record track's."""
-    if track != RECORD:
-        return []
     device = study.facts.get("device") or "an unknown device"
-    notes = []
-    if not all(part in device for part in RECORD_DEVICE):
+    if track == RECORD and not all(part in device for part in RECORD_DEVICE):
         notes.append(f"the record track is timed on 8 x H100, these seconds are of {device}")
     shared = [str(row.seed) for row in study.rows if row.cold is False]
-    if shared:
+    if track == RECORD and shared:
         notes.append(f"seeds {', '.join(shared)} took results from the store: a record is run again with --cold")
     return notes
 

@@ -81,9 +81,8 @@ def relocate_files(database: Path, mark: tuple[str, str]) -> None:
     MLflow stores whole addresses: in a storage folder that was copied, moved or fetched they lead to the original. It
     also remembers by a run's id alone where its files go, though a copied run has the same id.
 
-    Args:
-        database: its file.
-        mark: name and value of the tag that this program's experiments have; others' are not changed.
+    Args: database: its file; mark: name and value of the tag that this program's experiments have; others' are not
+        changed.
     """
     private._artifact_repos_cache.clear()
     home = artifact_root(database)
@@ -128,10 +127,7 @@ def is_refusal(error: Exception) -> bool:
 def problem_line(uri: str, error: Exception, refused: str | None = None) -> str:
     """Returns one line for the user, without a secret that `uri` may hold.
 
-    Args:
-        uri: of MLflow.
-        error: of a call.
-        refused: what was not taken; None where MLflow does not answer at all.
+    Args: uri: of MLflow; error: of a call; refused: what was not taken; None where MLflow does not answer at all.
     """
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:

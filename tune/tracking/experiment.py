@@ -137,9 +137,9 @@ class Experiment:
             "complete": "false",
         }
         if start.is_seed:
-            study = self._study_run(sweep, time.time())
+            study = self._find_or_create(sweep, STUDY, sweep, time.time())
             tags |= {"study": sweep} | ({_PARENT: study.info.run_id} if _is_active(study) else {})
-        run = self._trial_run(sweep, trial.trial, title, time.time())
+        run = self._find_or_create(sweep, TRIAL, title, time.time(), trial.trial)
         if _is_active(run):
             self._describe(run, parameters_of(trial), tags)
             self.client.update_run(run.info.run_id, "RUNNING", title)
@@ -157,7 +157,7 @@ class Experiment:
     def finish(self, entry: TrialEntry) -> bool:
         """Completes a trial's run. Returns False when it already was, or when the user deleted it."""
         title = title_of(entry.name, entry.trial, entry.tags.get(STUDY))
-        run = self._trial_run(entry.sweep, entry.trial, title, entry.started)
+        run = self._find_or_create(entry.sweep, TRIAL, title, entry.started, entry.trial)
         if not _is_due(run, entry):
             return False
         run_id, series = run.info.run_id, self._series(entry)
@@ -194,16 +194,13 @@ class Experiment:
     def finish_study(self, entry: VerdictEntry, trials: Sequence[TrialEntry]) -> bool:
         """Completes the run of a seed study and makes the study's trials its children.
 
-        Args:
-            entry: the verdict on the study.
-            trials: the study's, for what their configurations share.
-
+        Args: entry: the verdict on the study; trials: the study's, for what their configurations share.
         Returns: False when it already was, or when the user deleted it.
         """
         study = entry.study
         started = min((trial.started for trial in trials), default=time.time())
         ended = max((trial.ended for trial in trials), default=started)
-        run = self._study_run(study, started)
+        run = self._find_or_create(study, STUDY, study, started)
         if not _is_due(run, entry):
             return False
         run_id, metrics = run.info.run_id, study_metrics(entry.verdict)
@@ -246,17 +243,12 @@ class Experiment:
         except (OSError, ValueError):
             return None
 
-    def _trial_run(self, sweep: str, trial: str, title: str, started: float) -> Any:
-        return self._find_or_create(sweep, TRIAL, title, started, {"trial": trial})
-
-    def _study_run(self, study: str, started: float) -> Any:
-        return self._find_or_create(study, STUDY, study, started, {STUDY: study})
-
-    def _find_or_create(self, sweep: str, kind: str, name: str, started: float, tags: Mapping[str, str]) -> Any:
+    def _find_or_create(self, sweep: str, kind: str, name: str, started: float, trial: str | None = None) -> Any:
         with exclusive_access(self.uri):
-            run = self._find(sweep, kind, tags.get("trial"))
+            run = self._find(sweep, kind, trial)
             if run is None:
-                tags = {"sweep": sweep, "kind": kind, "state": "running", "complete": "false", **tags}
+                own = {STUDY: sweep} if trial is None else {"trial": trial}
+                tags = {"sweep": sweep, "kind": kind, "state": "running", "complete": "false", **own}
                 run = self.client.create_run(self.experiment_id, milliseconds(started), tags, name)
                 self._new.add(run.info.run_id)
         return run
@@ -269,14 +261,12 @@ class Experiment:
 
     def _search(self, condition: str) -> list[Any]:
         """Returns all runs that meet the condition, deleted ones too."""
-        runs: list[Any] = []
-        token = None
-        while True:
+        runs, page = list[Any](), None
+        while page is None or page.token:
+            token = None if page is None else page.token
             page = self.client.search_runs([self.experiment_id], condition, ViewType.ALL, page_token=token)
             runs += page
-            token = page.token
-            if not token:
-                return runs
+        return runs
 
     def _log_dataset(self, run_id: str, entry: TrialEntry) -> None:
         """Adds the dataset to the run; the same one again changes nothing."""

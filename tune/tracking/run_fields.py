@@ -142,9 +142,7 @@ def dataset_of(entry: TrialEntry) -> tuple[str, str, str] | None:
 def files_of(entry: TrialEntry, storage: Storage | None) -> tuple[list[Path], list[str]]:
     """Returns the files of a trial that exist, and the names of the others: those do not keep the numbers away.
 
-    Args:
-        entry: the trial's.
-        storage: where the files are; None where nobody knows.
+    Args: entry: the trial's; storage: where the files are; None where nobody knows.
     """
     paths: dict[str, Path] = {}
     with contextlib.suppress(ValueError):  # a sweep or trial that no folder can be named after

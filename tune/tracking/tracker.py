@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from golf.cli.terminal import python_line
 from tune.records.entries import Record, TrialEntry, VerdictEntry
@@ -177,11 +176,8 @@ def sync(records: Iterable[Record], uri: str, experiment: str, storage: Storage 
     database and the experiment are made when missing. Never raises for MLflow: a server that does not answer costs
     seconds and is reported in `problem`.
 
-    Args:
-        records: of the ledger.
-        uri: database or server.
-        experiment: its name.
-        storage: where the ledger and the trials' files are (None: where an SQLite database is).
+    Args: records: of the ledger; uri: database or server; experiment: its name; storage: where the ledger and the
+        trials' files are (None: where an SQLite database is).
     """
     records = list(records)
     # Trials first: a study's run takes them as its children.
@@ -196,7 +192,9 @@ def sync(records: Iterable[Record], uri: str, experiment: str, storage: Storage 
         complete = runs.complete_runs()
     except MLFLOW_ERRORS as error:
         return SyncResult(0, 0, len(latest), problem_line(uri, error))
-    held = {who for who, run in complete.items() if who in latest and _holds(run, latest[who])}
+    held = {
+        who for who, run in complete.items() if who in latest and run.data.tags.get("entry") == digest_of(latest[who])
+    }
     due = [entry for who, entry in latest.items() if who not in held]
     already = len(latest) - len(due)
     for position, entry in enumerate(due):
@@ -234,10 +232,7 @@ def attach(uri: str, experiment: str, sweep: str, paths: Iterable[Path]) -> str 
 def runs_page(uri: str, experiment: str, sweep: str | None = None) -> str:
     """Returns how to look at the runs: the command, or the page where `uri` is a server that answers.
 
-    Args:
-        uri: database or server.
-        experiment: its name.
-        sweep: whose view to open.
+    Args: uri: database or server; experiment: its name; sweep: whose view to open.
     """
     if database_path(uri) is not None:
         view = f", Views, {sweep}" if sweep else ""
@@ -252,11 +247,6 @@ def runs_page(uri: str, experiment: str, sweep: str | None = None) -> str:
 def ui_line(uri: str) -> str:
     """Returns the command that shows a database in a browser."""
     return python_line("mlflow", "ui", "--backend-store-uri", uri)
-
-
-def _holds(run: Any, entry: TrialEntry | VerdictEntry) -> bool:
-    """Whether a complete run is that of the entry."""
-    return bool(run.data.tags.get("entry", "") == digest_of(entry))
 
 
 def _send(runs: Experiment, entry: TrialEntry | VerdictEntry, latest: Iterable[TrialEntry | VerdictEntry]) -> bool:

@@ -47,20 +47,13 @@ _SECTIONS = (
 
 def experiment_tags() -> dict[str, str]:
     """Returns the tags of a new experiment."""
-    return {
-        NOTE: _HOW_TO_READ,
-        "mlflow.experimentKind": "custom_model_development",
-        **dict([PRIMARY_METRIC]),
-    }
+    return {NOTE: _HOW_TO_READ, "mlflow.experimentKind": "custom_model_development", **dict([PRIMARY_METRIC])}
 
 
 def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str]:
     """Returns key and value of the experiment tag that holds the view of one sweep or seed study.
 
-    Args:
-        sweep: its name.
-        searched: parameters to show as columns.
-        study: whether it is a seed study.
+    Args: sweep: its name; searched: parameters to show as columns; study: whether it is a seed study.
     """
     summary = ["bpb.mean", "bpb.standard_deviation", "gain_bpb.gain", "gain_bpb.p"] if study else []
     columns = [
@@ -85,17 +78,12 @@ def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str
         "compareRunCharts": _charts([key_of(name) for name in searched]),
     }
     view = {"name": sweep, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
-    return VIEW_TAG + view_key(sweep), json.dumps(view)
-
-
-def view_key(sweep: str) -> str:
-    """Returns the view's name in addresses."""
-    return key_of(sweep)
+    return VIEW_TAG + key_of(sweep), json.dumps(view)
 
 
 def runs_url(server: str, experiment_id: str, sweep: str | None = None, *, charts: bool = False) -> str:
     """Returns the page of an experiment's runs; with `sweep` in its view, as a table or as charts."""
-    parts = [_MODE, *([f"viewStateShareKey={quote(view_key(sweep), safe='')}"] if sweep else [])]
+    parts = [_MODE, *([f"viewStateShareKey={quote(key_of(sweep), safe='')}"] if sweep else [])]
     parts += ["compareRunsMode=CHART"] if charts else []
     return f"{server}/#/experiments/{experiment_id}/runs?{'&'.join(parts)}"
 

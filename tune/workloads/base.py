@@ -15,6 +15,7 @@ from golf.train.checkpoint_policy import BY_COST, CheckpointPolicy
 from golf.train.loop import PreemptionCheck, never
 from tune.cache.lease import LeaseConfig
 from tune.cache.stage_graph import StageGraph
+from tune.cache.store import Store
 from tune.records.entries import Config, Failure, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
 
@@ -32,6 +33,10 @@ class CacheConfig:
     """Size that the store is kept below; None: no limit."""
     lease_config: LeaseConfig = LeaseConfig()
     """How long other processes at work on a stage are waited for."""
+
+    def open(self) -> Store:
+        """Returns the store. Raises: ValueError for an address that is none; StoreError."""
+        return Store(self.store, budget_bytes=self.budget_bytes, lease_config=self.lease_config)
 
 
 @dataclass(frozen=True, kw_only=True)

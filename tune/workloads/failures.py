@@ -102,9 +102,8 @@ def is_final(error: BaseException) -> bool:
 def explain(error: BaseException | str, postmortem: Postmortem = NOTHING_KNOWN) -> Failure:
     """Returns the failure behind an error, without secrets.
 
-    Args:
-        error: an exception, or the text of one from another process.
-        postmortem: what is known of the processes of the worker group that the error ended.
+    Args: error: an exception, or the text of one from another process; postmortem: what is known of the processes of
+        the worker group that the error ended.
     """
     if isinstance(error, Diverged):
         return Failure(kind=FailureKind.DIVERGED, message=str(error))
@@ -124,7 +123,8 @@ def _explain_text(text: str, postmortem: Postmortem) -> Failure:
     peer_gone = postmortem.node_lost or (_GONE.search(text) and postmortem.silent)
     if kind == FailureKind.KILLED or (kind == FailureKind.LOST_PEER and peer_gone):
         return _explain_death(text, postmortem)
-    message = _last_line(text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    message = lines[-1][:_LINE_CHARACTERS] if lines else "no message"  # a traceback says last what happened
     if kind == FailureKind.OUT_OF_MEMORY and re.search(_MONITOR, text, re.IGNORECASE):
         message = "Ray's memory monitor killed a worker, its machine ran low on memory"
     if kind == FailureKind.NO_RESOURCES:
@@ -158,12 +158,6 @@ def _failure(kind: FailureKind, message: str) -> Failure:
 def _order(failure: Failure) -> int:
     """Returns a sort key by which causes come before their echoes."""
     return _ECHOES.index(failure.kind) + 1 if failure.kind in _ECHOES else 0
-
-
-def _last_line(text: str) -> str:
-    """Returns the line of a traceback that says what happened."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:_LINE_CHARACTERS] if lines else "no message"
 
 
 def log_text(failure: Failure, parts: Mapping[str, str]) -> str:

@@ -11,10 +11,9 @@ import msgspec
 from golf.config.identity import without_seed
 from golf.runtime.files import write_bytes
 from golf.runtime.results import digest
-from tune.cache.cached_runner import CachedStageRunner
+from tune.cache.cached_runner import stage_runner
 from tune.cache.fingerprint import stage_key
 from tune.cache.stage_graph import StageGraph, StageName, StageOutput
-from tune.cache.store import Store
 from tune.records.entries import Config, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
 from tune.workloads.base import (
@@ -26,6 +25,7 @@ from tune.workloads.base import (
     StageWork,
     TrialSpec,
 )
+from tune.workloads.trial_process import only_stored
 
 RUN = "run"
 """The one stage."""
@@ -59,10 +59,8 @@ class OpaqueWorkload(ABC):
     def compute(self, trial: Trial, directory: Path, context: RankContext) -> tuple[Outcome, Series]:
         """Computes a trial; called on every rank, and the first one's result counts.
 
-        Args:
-            trial: the trial.
-            directory: its own, which every rank sees.
-            context: the rank's process group, and where points of curves are reported.
+        Args: trial: the trial; directory: its own, which every rank sees; context: the rank's process group, and where
+            points of curves are reported.
         """
 
     def for_trials(self, trials: Sequence[Trial]) -> Self:
@@ -86,27 +84,20 @@ class OpaqueWorkload(ABC):
 
     def run_trial(self, spec: TrialSpec, execute: StageExecutor) -> tuple[Outcome, Series]:
         """Runs the one stage, or takes its result from the store."""
-        graph, computed = self.stages(spec.trial), dict[str, float]()
+        graph, store = self.stages(spec.trial), None if spec.cache is None else spec.cache.open()
         request = StageRequest(spec=spec, stage=RUN, distributed=False)
-        if spec.cache is None:
-            execute(request)
-            computed = {RUN: _seconds_of(spec.directory, graph.outputs[0])}
-        else:
-            cache = spec.cache
-            store = Store(cache.store, budget_bytes=cache.budget_bytes, lease_config=cache.lease_config)
-            runner = CachedStageRunner(store, spec.directory, spec.trial.trial, _seconds_of)
+        with stage_runner(store, spec.directory, spec.trial.trial, graph, _seconds_of) as runner:
             runner.obtain(graph.outputs, lambda outputs: execute(request), with_weights=True)
-            computed = runner.computed
         outcome, series = _read(spec.directory)
-        keys = () if spec.cache is None else tuple(graph.keys)
-        return msgspec.structs.replace(outcome, computed=computed, cold=bool(computed), keys=keys), series
+        keys = () if store is None else tuple(graph.keys)
+        return msgspec.structs.replace(outcome, computed=runner.computed, cold=bool(runner.computed), keys=keys), series
 
     def load_from_cache(self, spec: TrialSpec) -> tuple[Outcome, Series] | None:
         """Returns the outcome of a trial whose result is stored, else None."""
         (output,) = self.stages(spec.trial).outputs
-        if spec.cache is None or Store(spec.cache.store).find(output.key) is None:
+        if spec.cache is None or spec.cache.open().find(output.key) is None:
             return None
-        return self.run_trial(spec, _not_needed)
+        return self.run_trial(spec, only_stored)
 
     def run_stage(self, request: StageRequest, context: RankContext) -> None:
         """Computes the trial on this rank; the first rank writes its result."""
@@ -139,7 +130,3 @@ def _read(directory: Path) -> tuple[Outcome, Series]:
 
 def _seconds_of(directory: Path, output: StageOutput) -> float:
     return _read(directory)[0].seconds[RUN]
-
-
-def _not_needed(request: StageRequest) -> None:
-    raise FileNotFoundError(f"the stored result of {request.spec.trial.trial} is gone")

@@ -22,14 +22,11 @@ from msgspec.structs import replace
 from tests.tune.made_ledger import Made, made_study, made_sweep, made_trial, write_ledger
 from tune.records.entries import ArtifactSize, TrialEntry
 from tune.report.canvas import limits, new_figure, style, svg_file, svg_of
-from tune.report.curve_figures import Training, draw_trainings, smoothed, span_of
-from tune.report.data import ReportData
+from tune.report.data import Group, ReportData
 from tune.report.figure_specs import FigureSpec, figure_specs_of
-from tune.report.groups import Group
-from tune.report.run_figures import draw_ladders
-from tune.report.search_figures import draw_search, draw_sizes, front_of
-from tune.report.seed_figures import draw_bytes, draw_seeds
+from tune.report.run_figures import Training, draw_ladders, draw_trainings, smoothed, span_of
 from tune.report.text import clean, signed
+from tune.report.trial_figures import draw_bytes, draw_search, draw_seeds, draw_sizes, front_of
 
 POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
 MIXED = ("done", "done", "screened", "infeasible", "done", "screened", "failed")

@@ -354,6 +354,10 @@ def test_a_baseline_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     entries = [replace(entry, trial=f"{number:04x}abcdabcd") for number, (entry, _) in enumerate(made_sweep("s", 20))]
     entries += [replace(entries[0], trial="ffff00000000"), replace(entries[0], trial="ffff11111111")]
     data = ReportData(write_ledger(tmp_path / "ledger.jsonl", entries))
-    assert [data.find(entry.trial[:5]).trials[0].trial for entry in entries] == [entry.trial for entry in entries]
+    results = data.results("s")
+    for entry in entries:
+        found = data.baseline_of(results, entry.trial[:5])
+        assert found is not None
+        assert found.trials[0].trial == entry.trial
     with pytest.raises(ValueError, match="begins several trials"):
-        data.find("ffff")
+        data.baseline_of(results, "ffff")

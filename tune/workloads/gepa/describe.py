@@ -16,10 +16,8 @@ from tune.workloads.gepa.settings import config_of
 def dry_run_table(trials: Sequence[Trial], dataset: Dataset, num_known: int) -> str:
     """Returns the work of trials that were not run.
 
-    Args:
-        trials: in the order in which they would run.
-        dataset: what they would be trained and scored on.
-        num_known: trials that are finished already.
+    Args: trials: in the order in which they would run; dataset: what they would be trained and scored on; num_known:
+        trials that are finished already.
     """
     bytes_per_token = float(dataset.bytes.count(dataset.validation[:-1], dataset.validation[1:]).mean())
     configs = [config_of(trial) for trial in trials]
@@ -47,11 +45,3 @@ def describe_text_passes(configs: Sequence[RunConfig], dataset: Dataset) -> str:
     longest = max(configs, key=lambda config: passes_of(config, dataset))
     warning = passes_warning(longest, dataset)
     return f"the longest training makes {passes_words(longest, dataset)}" + (f"\n{warning}" if warning else "")
-
-
-def describe_progress(config: RunConfig, curve: str, step: int) -> tuple[str, float]:
-    """Returns what a trial is doing at a point of a curve, in words, and the fraction of the trial that is done."""
-    if curve not in ("train_loss", "validation_bpb"):
-        return f"scoring {curve.removesuffix('_bpb')}", 0.85
-    steps = config.schedule.steps
-    return f"training {step + 1}/{steps}", 0.8 * (step + 1) / steps

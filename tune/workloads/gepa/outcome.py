@@ -15,9 +15,8 @@ from golf.pipeline.run_directory import RunDirectory
 from golf.runtime.files import read_json
 from golf.runtime.results import SLIDING, TTT, RungResult, RunResults, read_result
 from golf.train.train_log import CURVES_FILE
-from tune.cache.cached_runner import CachedStageRunner
+from tune.cache.cached_runner import StageRunner, UncachedStageRunner
 from tune.cache.stage_graph import FIRST_CHUNKS
-from tune.cache.uncached_runner import UncachedStageRunner
 from tune.records.entries import ArtifactSize, Outcome, RungScore, ScreeningScore, Series, TrialState
 from tune.search.successive_halving import ScreeningRank
 from tune.workloads.gepa.stages import CHECK_FILE, PACK, PREFIX, TRAIN, GepaStages
@@ -30,7 +29,7 @@ def outcome_of(
     results: RunResults,
     directory: RunDirectory,
     stages: GepaStages,
-    runner: CachedStageRunner | UncachedStageRunner,
+    runner: StageRunner,
     ranks: Mapping[str, ScreeningRank],
 ) -> tuple[Outcome, Series]:
     """Returns what became of a trial whose stages ended.
@@ -54,7 +53,10 @@ def outcome_of(
         reason=reason,
         bpb=ladder[-1].bpb if ladder else None,
         nats_per_token=ladder[-1].nats_per_token if ladder else None,
-        rungs=tuple(map(_score_of, ladder)),
+        rungs=tuple(
+            RungScore(name=rung.name, bpb=rung.bpb, nats_per_token=rung.nats_per_token, seconds=rung.seconds)
+            for rung in ladder
+        ),
         screening=tuple(
             ScreeningScore(name=rung, bpb=first.bpb, seconds=first.seconds, rank=str(ranks[rung]))
             for rung, first in first_chunks.items()
@@ -93,11 +95,7 @@ def _state_of(results: RunResults, ranks: Mapping[str, ScreeningRank]) -> tuple[
     return TrialState.DONE, None
 
 
-def _score_of(rung: RungResult) -> RungScore:
-    return RungScore(name=rung.name, bpb=rung.bpb, nats_per_token=rung.nats_per_token, seconds=rung.seconds)
-
-
-def _computed(stages: GepaStages, runner: CachedStageRunner | UncachedStageRunner) -> dict[str, float]:
+def _computed(stages: GepaStages, runner: StageRunner) -> dict[str, float]:
     """Seconds that were computed, those of states on the way with the training, those of first chunks with the rung."""
     computed: dict[str, float] = {}
     for output in stages.outputs:
@@ -107,7 +105,7 @@ def _computed(stages: GepaStages, runner: CachedStageRunner | UncachedStageRunne
     return computed
 
 
-def _is_cold(stages: GepaStages, runner: CachedStageRunner | UncachedStageRunner, scored: bool) -> bool:
+def _is_cold(stages: GepaStages, runner: StageRunner, scored: bool) -> bool:
     if isinstance(runner, UncachedStageRunner):
         return True
     outputs = (*stages.training, stages.pack, *(stages.rungs if scored else ()))

@@ -1,8 +1,7 @@
 """One GEPA trial from its first optimiser step to its outcome: train, pack, screen, score."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +13,11 @@ from golf.pipeline.run_directory import RunDirectory
 from golf.pipeline.stage_context import StageContext
 from golf.pipeline.stages import run_stages
 from golf.runtime.process_group import ProcessGroup
-from golf.runtime.results import AVERAGED, LIVE, PackedModel, PackResult, RunResults
+from golf.runtime.results import AVERAGED, LIVE, PackedModel
 from golf.train.hooks import Hooks
 from golf.train.run_log import LOG_FILE, LogFile
-from tune.cache.cached_runner import CachedStageRunner
+from tune.cache.cached_runner import stage_runner
 from tune.cache.stage_graph import StageOutput
-from tune.cache.store import Store
-from tune.cache.uncached_runner import UncachedStageRunner
 from tune.records.entries import Outcome, ScreeningEntry, Series
 from tune.records.ledger import Ledger
 from tune.search.successive_halving import ScreeningRank, screening_rank
@@ -29,10 +26,8 @@ from tune.workloads.gepa.checkpoints import directories_alike, link_latest_check
 from tune.workloads.gepa.outcome import outcome_of, read_first_chunks
 from tune.workloads.gepa.settings import GepaSettings
 from tune.workloads.gepa.stage_worker import EvaluateRequest, TrainRequest
-from tune.workloads.gepa.stages import GepaStages, seconds_of
+from tune.workloads.gepa.stages import seconds_of
 from tune.workloads.trial_process import PROVENANCE, only_stored
-
-StageRunner = CachedStageRunner | UncachedStageRunner
 
 
 class GepaRunner:
@@ -50,13 +45,17 @@ class GepaRunner:
 
     def run(self) -> tuple[Outcome, Series]:
         """Trains, packs and, where the artifact fits, screens and scores."""
-        with stage_runner(self.spec, self.stages) as self.runner:
+        spec, store = self.spec, None if self.spec.cache is None else self.spec.cache.open()
+        with stage_runner(store, spec.directory, spec.trial.trial, self.stages, seconds_of) as self.runner:
             self.runner.train(self.stages.training, self._train)
             self.runner.obtain([self.stages.pack], self._pack, with_weights=True)
-            promoted = self._packed().fits and all(map(self._is_promoted, self.stages.screens))
+            promoted = pack_trained(self.context, self.code).fits and all(map(self._is_promoted, self.stages.screens))
             if promoted:
                 self.runner.obtain(self.stages.rungs, self._score)
-        return outcome_of(self._results(scored=promoted), self.directory, self.stages, self.runner, self.ranks)
+        # All results are read from the directory; the log, whoever computed its parts, is whole then.
+        hooks = Hooks(log=LogFile(self.directory.file(LOG_FILE), ProcessGroup()))
+        results = run_stages(self.context, self.code, hooks, evaluate=promoted)
+        return outcome_of(results, self.directory, self.stages, self.runner, self.ranks)
 
     def _train(self, start: Path | None, keep: Mapping[int, Path]) -> None:
         """Trains to the end. Args: start: state to continue from; keep: steps -> where the state after them is kept."""
@@ -68,10 +67,7 @@ class GepaRunner:
 
     def _pack(self, outputs: Sequence[StageOutput]) -> None:
         self.runner.train(self.stages.training, self._train, with_weights=True)
-        self._packed()
-
-    def _packed(self) -> PackResult:
-        return pack_trained(self.context, self.code)
+        pack_trained(self.context, self.code)
 
     def _is_promoted(self, screen: StageOutput) -> bool:
         """Whether the trial continues after the first chunks of a rung, compared with the sweep's other trials."""
@@ -88,40 +84,21 @@ class GepaRunner:
         return rank.promoted
 
     def _score_first_chunks(self, outputs: Sequence[StageOutput]) -> None:
-        rungs = tuple(output.name.kind for output in outputs)
-        self.execute(self._evaluation(rungs, self.settings.first_chunks(self.context.config)))
+        self._evaluate(outputs, self.settings.first_chunks(self.context.config))
 
     def _score(self, outputs: Sequence[StageOutput]) -> None:
-        rungs = tuple(output.name.kind for output in outputs)
-        if {LIVE, AVERAGED} & set(rungs):
+        rungs = {output.name.kind for output in outputs}
+        if {LIVE, AVERAGED} & rungs:
             self.runner.train(self.stages.training, self._train, with_weights=True)
         for screen in self.stages.screens:
             if screen.name.kind in rungs:
                 self.runner.obtain([screen], self._score_first_chunks, with_weights=True)
-        self.execute(self._evaluation(rungs, None))
+        self._evaluate(outputs, None)
 
-    def _evaluation(self, rungs: tuple[str, ...], first_chunks: int | None) -> EvaluateRequest:
-        return EvaluateRequest(spec=self.spec, rungs=rungs, first_chunks=first_chunks, code_bytes=len(self.code))
-
-    def _results(self, scored: bool) -> RunResults:
-        """Results of all stages, read from the directory; the log, whoever computed its parts, is whole then."""
-        hooks = Hooks(log=LogFile(self.directory.file(LOG_FILE), ProcessGroup()))
-        return run_stages(self.context, self.code, hooks, evaluate=scored)
-
-
-@contextmanager
-def stage_runner(spec: TrialSpec, stages: GepaStages) -> Iterator[StageRunner]:
-    """Yields what computes a trial's stages: through the store, where what it needs is kept for the block, or alone."""
-    if spec.cache is None:
-        yield UncachedStageRunner(spec.directory, seconds_of)
-        return
-    cache, trial = spec.cache, spec.trial.trial
-    store = Store(cache.store, budget_bytes=cache.budget_bytes, lease_config=cache.lease_config)
-    store.pin(stages.needed(lambda key: store.find(key) is not None), trial)
-    try:
-        yield CachedStageRunner(store, spec.directory, trial, seconds_of)
-    finally:
-        store.unpin(trial)
+    def _evaluate(self, outputs: Sequence[StageOutput], first_chunks: int | None) -> None:
+        rungs = tuple(output.name.kind for output in outputs)
+        code_bytes = len(self.code)
+        self.execute(EvaluateRequest(spec=self.spec, rungs=rungs, first_chunks=first_chunks, code_bytes=code_bytes))
 
 
 def load_from_cache(settings: GepaSettings, spec: TrialSpec) -> tuple[Outcome, Series] | None:
@@ -129,7 +106,7 @@ def load_from_cache(settings: GepaSettings, spec: TrialSpec) -> tuple[Outcome, S
     if spec.cache is None:
         return None
     config, _ = settings.open(spec.trial)
-    stages, store = settings.stages(spec.trial), Store(spec.cache.store)
+    stages, store = settings.stages(spec.trial), spec.cache.open()
     packed = store.find(stages.pack.key)
     if store.find(stages.training[-1].key) is None or packed is None:
         return None

@@ -55,14 +55,9 @@ def space_of(
 ) -> Space:
     """Returns the preset's space with the choices in `changes` instead of its own; these alone for what is no preset.
 
-    Args:
-        preset: None for a configuration file.
-        changes: choices of the command line.
-        fixed: fields of every trial, which are taken out of the preset's space.
-        say: prints what is taken out.
-
-    Raises:
-        ValueError: when nothing would be searched, or a field is both searched and fixed.
+    Args: preset: None for a configuration file; changes: choices of the command line; fixed: fields of every trial,
+        which are taken out of the preset's space; say: prints what is taken out.
+    Raises: ValueError when nothing would be searched, or a field is both searched and fixed.
     """
     fixed = fixed or {}
     pairs = [(one, "--set", other) for one in changes for other in fixed]
@@ -133,24 +128,15 @@ def canonical_choice(field: str, value: Any) -> str:
     return json.dumps(to_plain(typed) if is_dataclass(typed) else typed, sort_keys=True)
 
 
-def make_config(base: RunConfig, point: Point) -> RunConfig:
-    """Returns `base` with the point's fields set. Raises: ValueError naming a wrong field or value."""
-    values = {field: value for field, value in point.items() if field not in (SPLIT, REPEAT)}
-    return override_all(with_split(base, point[SPLIT]) if SPLIT in point else base, values)
-
-
 def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
     """Returns the trial of a point.
 
-    Args:
-        base: configuration of every trial, of which the point's fields are set.
-        point: values of the searched fields.
+    Args: base: configuration of every trial, of which the point's fields are set; point: values of the searched fields;
         data: digest of the dataset.
-
-    Raises:
-        ValueError: naming a wrong field or value, also of a combination.
+    Raises: ValueError naming a wrong field or value, also of a combination.
     """
-    plain = to_plain(make_config(base, point))
+    values = {field: value for field, value in point.items() if field not in (SPLIT, REPEAT)}
+    plain = to_plain(override_all(with_split(base, point[SPLIT]) if SPLIT in point else base, values))
     repeat = point.get(REPEAT, 0)
     if type(repeat) is not int or repeat < 0:
         raise ValueError(f"{REPEAT} must be a whole number from 0 on, got {repeat!r}")

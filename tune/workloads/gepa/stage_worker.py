@@ -1,4 +1,4 @@
-"""The stages of a GEPA trial that a process group computes: what is asked for, and the work of one rank."""
+"""The stages of a GEPA trial that a process group computes: what is asked for, one rank's work, how far it is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +13,12 @@ from golf.pipeline.stage_context import StageContext
 from golf.pipeline.train_stage import train_stage
 from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup
+from golf.runtime.results import BEGUN, STATE, TENSORS
+from golf.runtime.tensors import read_plain
 from golf.train.hooks import Hooks
 from golf.train.run_log import LOG_FILE, LogFile, head_lines, rung_line
-from tune.workloads.base import RankContext, StageRequest
+from tune.cache.stage_graph import StageName
+from tune.workloads.base import RankContext, StageProgress, StageRequest
 from tune.workloads.gepa.settings import GepaSettings
 from tune.workloads.gepa.stages import CHECK_FILE, TRAIN
 
@@ -54,10 +57,7 @@ def run_stage(settings: GepaSettings, request: StageRequest, context: RankContex
     run = StageContext(config=config, dataset=dataset, directory=directory, group=context.group)
     log = LogFile(directory.file(LOG_FILE), context.group, append=not isinstance(request, TrainRequest))
     hooks = Hooks(
-        event=context.report,
-        log=log,
-        checkpoint_policy=request.spec.checkpoint_policy,
-        preemption=context.preemption,
+        event=context.report, log=log, checkpoint_policy=request.spec.checkpoint_policy, preemption=context.preemption
     )
     if isinstance(request, TrainRequest):
         for line in head_lines(config, dataset):
@@ -83,3 +83,31 @@ def check(run: StageContext, code_bytes: int) -> None:
         result = cheap_check(config, dataset, directory, ProcessGroup(device=group.device), code_bytes)
         write_json(path, {"identity": identity, "result": check_to_plain(result)})
     group.wait()
+
+
+def progress(request: StageRequest) -> StageProgress:
+    """Returns the results that are complete, and the steps or chunks that are saved of the others."""
+    directory = request.spec.directory
+    if isinstance(request, TrainRequest):
+        if (directory / f"{TRAIN}.json").exists():
+            return StageProgress(1, {})
+        return StageProgress(0, {TRAIN: saved_steps(request)})
+    assert isinstance(request, EvaluateRequest), request
+    names = [StageName(rung, first_chunks=request.first_chunks is not None) for rung in request.rungs]
+    pending = {str(name): saved_chunks(directory, name) for name in names if not (directory / f"{name}.json").exists()}
+    return StageProgress(len(names) - len(pending), pending)
+
+
+def saved_chunks(directory: Path, name: StageName) -> int:
+    """Returns the number of chunks after which an evaluation continues, from the headers of its saved states."""
+    screen = directory / f"{StageName(name.kind, first_chunks=True)}{TENSORS}"
+    files = [screen] if name.first_chunks else [directory / f"{name}{BEGUN}{TENSORS}", screen]
+    return max((len(read_plain(file)["chunks"]) for file in files if file.exists()), default=0)
+
+
+def saved_steps(request: TrainRequest) -> int:
+    """Returns the number of steps after which a training continues."""
+    for directory in (request.spec.directory, request.start):
+        if directory is not None and (directory / STATE).exists():
+            return int(read_plain(directory / STATE)["step"])
+    return 0

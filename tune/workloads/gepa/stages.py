@@ -17,7 +17,7 @@ from golf.config.identity import Stage, stage_arguments
 from golf.config.schedule import make_plan, rows_digest
 from golf.pipeline.evaluation import rungs_of
 from golf.runtime.files import read_json
-from golf.runtime.results import AVERAGED, LADDER, LIVE, SLIDING, STATE, TENSORS, TTT, WEIGHTS, digest
+from golf.runtime.results import AVERAGED, LIVE, SLIDING, STATE, TENSORS, TTT, WEIGHTS, digest
 from tune.cache.fingerprint import source_digest, stage_key
 from tune.cache.prefix_tree import Node, Training, branch_steps, build_trees
 from tune.cache.stage_graph import StageGraph, StageName, StageOutput
@@ -41,33 +41,18 @@ SCREENED_RUNGS = (SLIDING, TTT)
 class GepaStages(StageGraph):
     """All outputs of a GEPA trial."""
 
-    @property
-    def training(self) -> tuple[StageOutput, ...]:
-        """The states at branch points, each trained on from the one before, and at last the weights."""
-        return tuple(output for output in self.outputs if output.name.kind in (PREFIX, TRAIN))
-
-    @property
-    def pack(self) -> StageOutput:
-        """The artifact."""
-        return next(output for output in self.outputs if output.name.kind == PACK)
-
-    @property
-    def screens(self) -> tuple[StageOutput, ...]:
-        """The first chunks of the last rungs, where trials are screened."""
-        return tuple(output for output in self.outputs if output.name.first_chunks)
-
-    @property
-    def rungs(self) -> tuple[StageOutput, ...]:
-        """The ladder of scores."""
-        return tuple(output for output in self.outputs if output.name.kind in LADDER and not output.name.first_chunks)
+    training: tuple[StageOutput, ...]
+    """The states at branch points, each trained on from the one before, and at last the weights."""
+    pack: StageOutput
+    """The artifact."""
+    screens: tuple[StageOutput, ...]
+    """The first chunks of the last rungs, where trials are screened."""
+    rungs: tuple[StageOutput, ...]
+    """The ladder of scores."""
 
 
 def gepa_stages(
-    config: RunConfig,
-    data: str,
-    world: Mapping[str, Any],
-    branches: Sequence[int],
-    first_chunks: int | None = None,
+    config: RunConfig, data: str, world: Mapping[str, Any], branches: Sequence[int], first_chunks: int | None = None
 ) -> GepaStages:
     """Returns the stages of a trial.
 
@@ -85,7 +70,8 @@ def gepa_stages(
     pack = StageOutput(StageName(PACK), pack_key, ("artifact.golf", "pack.json"), (trained,))
     rungs, screens = [], []
     for rung in rungs_of(config):
-        stage, parent = _scoring_stage(rung), trained if rung in (LIVE, AVERAGED) else pack_key
+        stage: Stage = "ttt" if rung == TTT else "score"
+        parent = trained if rung in (LIVE, AVERAGED) else pack_key
         arguments = {**stage_arguments(config, stage), **surroundings}
         key = stage_key(rung, arguments, [parent], stage_digest(stage))
         files = (CHECK_FILE, f"{rung}.json") if rung == rungs_of(config)[-1] else (f"{rung}.json",)
@@ -95,7 +81,8 @@ def gepa_stages(
             arguments |= {"chunks": first_chunks}
             key = stage_key(str(name), arguments, [parent], stage_digest(stage))
             screens.append(StageOutput(name, key, (f"{name}{TENSORS}", f"{name}.json"), (parent,)))
-    return GepaStages((*training, pack, *screens, *rungs))
+    outputs = (*training, pack, *screens, *rungs)
+    return GepaStages(outputs, tuple(training), pack, tuple(screens), tuple(rungs))
 
 
 def _training_outputs(config: RunConfig, surroundings: Mapping[str, Any], branches: Sequence[int]) -> list[StageOutput]:
@@ -143,8 +130,7 @@ def branch_points(configs: Iterable[RunConfig]) -> dict[str, list[int]]:
 def seconds_of(directory: Path, output: StageOutput) -> float:
     """Returns the seconds of computing that an output in a trial's directory took; of a training, from its first step.
 
-    Args:
-        directory: the trial's.
+    Args: directory: the trial's.
     """
     if output.name.steps is not None:
         curves = read_json(directory / str(output.name) / "curves.json")
@@ -168,8 +154,3 @@ def code_digest() -> str:
 @lru_cache(maxsize=4096)
 def _rows_digest(schedule: ScheduleConfig, steps: int) -> str:
     return rows_digest(make_plan(schedule)[:steps])
-
-
-def _scoring_stage(rung: str) -> Stage:
-    """Returns the stage whose code and arguments a rung's score depends on."""
-    return "ttt" if rung == TTT else "score"

@@ -20,12 +20,10 @@ from tune.workloads.base import (
     StageWork,
     TrialSpec,
 )
-from tune.workloads.gepa.describe import describe_progress
-from tune.workloads.gepa.progress import progress
 from tune.workloads.gepa.runner import GepaRunner, load_from_cache
 from tune.workloads.gepa.settings import GepaSettings, config_of, parse_config
 from tune.workloads.gepa.space import make_trial
-from tune.workloads.gepa.stage_worker import run_stage
+from tune.workloads.gepa.stage_worker import progress, run_stage
 from tune.workloads.gepa.stages import PACK, TRAIN, branch_points, code_digest
 
 _REPORTS = 10
@@ -120,4 +118,7 @@ class GepaWorkload(GepaSettings):
 
     def describe_progress(self, trial: Trial, curve: str, step: int) -> tuple[str, float]:
         """Returns what a trial is doing in words, and the fraction of it that is done."""
-        return describe_progress(config_of(trial), curve, step)
+        if curve not in ("train_loss", "validation_bpb"):
+            return f"scoring {curve.removesuffix('_bpb')}", 0.85
+        steps = config_of(trial).schedule.steps
+        return f"training {step + 1}/{steps}", 0.8 * (step + 1) / steps

@@ -1,0 +1,379 @@
+"""Figures of many trials, with what each shows in words: bytes, searched fields and their importance, seeds; and where
+an artifact's bytes go.
+
+A trial without a BPB is shown by how it ended and never left out.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cbook import boxplot_stats
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from golf.submission.study import Summary
+from tune.records.entries import TrialEntry
+from tune.report.canvas import (
+    BLUE,
+    GREY,
+    INK,
+    LIGHT,
+    ORANGE,
+    Drawn,
+    Style,
+    count_axis,
+    legend,
+    limits,
+    new_figure,
+    stacked,
+    style,
+)
+from tune.report.data import STATE_NAMES, Group, Results, groups_of, name_of, score_of, varying_fields
+from tune.report.text import clean, signed
+from tune.search.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, Importance, field_importances
+from tune.study.stats import summarise
+
+MAX_ROWS = 12
+"""Configurations in one figure, at most."""
+_ROW = 0.24
+"""Inches of a row with one line of text."""
+_MAX_CHOICES = 8
+"""Different numbers of a field up to which each has a row of its own."""
+_MAX_NAMED = 24
+"""Choices of a field that are named, at most; of more, evenly spaced ones are."""
+_BEST_SHARE = 0.1
+"""Share of the finished trials that is highlighted."""
+_LEAST_FOR_MEDIAN = 3
+"""Finished trials of a choice from which on its median is drawn."""
+_WHISKERS = 4.0
+"""BPB more than so many interquartile ranges above the upper quartile would press all others into a corner."""
+_FINISHED: Style = {"color": LIGHT, "markeredgecolor": GREY, "markeredgewidth": 0.4, "markersize": 3.5}
+_BEST: Style = {"color": BLUE, "markersize": 4}
+
+
+def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Returns the indices of the (bytes, BPB) that no other point beats or equals in both, by bytes.
+
+    Of equal points it is the first.
+    """
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda index: (*points[index], index)):
+        if not front or points[index][1] < points[front[-1]][1]:
+            front.append(index)
+    return front
+
+
+def _largest_shown(bpb: Iterable[float]) -> float:
+    """Returns the largest BPB that is no far outlier."""
+    return float(boxplot_stats(list(bpb), whis=_WHISKERS)[0]["whishi"])
+
+
+@style()
+def draw_sizes(trials: Sequence[TrialEntry], caps: Sequence[int], with_front: bool) -> Figure:
+    """Draws BPB against artifact bytes, the Pareto front and the caps; below it the bytes of trials without BPB.
+
+    Args: trials: one or more, each with an artifact; caps: byte caps; with_front: whether the trials compete; seeds of
+        one configuration do not.
+    """
+    sizes = np.array([entry.artifact_bytes for entry in trials])
+    done = [entry for entry in trials if entry.done]
+    stopped = [state for state in STATE_NAMES if any(entry.state == state and not entry.done for entry in trials)]
+    heights = [3.3] * bool(done) + [_ROW * len(stopped)] * bool(stopped)
+    figure = new_figure(sum(heights) + 1.0)
+    panels = stacked(figure, heights)
+    if done:
+        _draw_done(panels[0], done, max(caps, default=0), with_front)
+    if stopped:
+        rows = [sizes[[entry.state == state and not entry.done for entry in trials]] for state in stopped]
+        titles = [f"{STATE_NAMES[state]} ({len(row):,})" for state, row in zip(stopped, rows, strict=True)]
+        panels[-1].eventplot(rows, lineoffsets=range(len(rows)), linelengths=0.6, color=INK)
+        panels[-1].set_yticks(range(len(rows)), titles)
+        panels[-1].tick_params(axis="y", length=0)
+        panels[-1].set_ylim(len(rows) - 0.5, -0.5)
+    for number, cap in enumerate(caps):
+        for axes in panels:
+            label = f"cap {cap:,} bytes" if axes is panels[0] else None
+            axes.axvline(cap, color=INK, linewidth=1.2, linestyle=("--", ":", "-.")[number % 3], label=label)
+    panels[-1].set_xlim(*limits([*sizes, *caps], 0.06))
+    count_axis(panels[-1])
+    panels[-1].set_xlabel("artifact, code and model (bytes)")
+    legend(figure)
+    return figure
+
+
+def _draw_done(axes: Axes, done: Sequence[TrialEntry], cap: int, with_front: bool) -> None:
+    """Draws the finished trials and their front, which goes on to the largest cap."""
+    points = [(float(entry.artifact_bytes or 0), score_of(entry)) for entry in done]
+    top = _largest_shown(bpb for _, bpb in points)
+    shown, far = [p for p in points if p[1] <= top], [p for p in points if p[1] > top]
+    axes.set_ylim(*limits([bpb for _, bpb in shown], 0.12))
+    dots: Style = {"color": GREY, "markersize": 4} if with_front else {"color": BLUE, "markersize": 6}
+    axes.plot(*zip(*shown, strict=True), "o", markeredgecolor="white", markeredgewidth=0.4, **dots)
+    if with_front:
+        front = [shown[index] for index in front_of(shown)]
+        x, y = zip(*front, (max(cap, front[-1][0]), front[-1][1]), strict=True)
+        every, label = list(range(len(front))), f"Pareto front, best {y[-1]:.4f} BPB"
+        axes.plot(x, y, "o-", drawstyle="steps-post", color=BLUE, markersize=5, markevery=every, label=label)
+    if far:
+        label = f"{len(far)} above, up to {max(bpb for _, bpb in far):.4g} BPB"
+        at_top: Style = {"clip_on": False, "transform": axes.get_xaxis_transform(), "label": label}
+        axes.plot([size for size, _ in far], [1] * len(far), "^", color=ORANGE, **at_top)
+    axes.set_ylabel("BPB (bits per byte), lower is better")
+
+
+@style()
+def draw_search(trials: Sequence[TrialEntry], fields: Sequence[str]) -> Figure:
+    """Draws BPB by the value of every field, one panel a field, and beside it how trials without BPB ended.
+
+    Args: trials: one or more; fields: searched fields with more than one value.
+    """
+    done = np.array([entry.done for entry in trials])
+    stopped = [state for state in STATE_NAMES if any(entry.state == state and not entry.done for entry in trials)]
+    columns = [_rows_of([entry.parameters.get(field) for entry in trials]) for field in fields]
+    heights = [0.3 + _ROW * min(max(len(choices) or 4, 2), _MAX_NAMED) for _, choices in columns]
+    widths = [4.0] * bool(done.any()) + [0.4 * len(stopped)] * bool(stopped)
+    figure = new_figure(sum(heights) + 1.4)
+    grid = figure.subplots(
+        nrows=len(fields),
+        ncols=len(widths),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        height_ratios=heights,
+        width_ratios=widths,
+    )
+    jitter = np.random.default_rng(0).uniform(-0.3, 0.3, (2, len(trials)))
+    ends = np.array([stopped.index(entry.state) for entry in trials if not entry.done]) + jitter[1][~done]
+    bpb = np.array([score_of(entry) for entry in trials if entry.done])
+    for row, field, (positions, choices) in zip(grid, fields, columns, strict=True):
+        y = positions + jitter[0] if choices else positions
+        row[-1].plot(ends, y[~done], "x", color=GREY, markersize=3, markeredgewidth=0.7)
+        if done.any():
+            _draw_bpb(row[0], bpb, y[done])
+            for place in np.unique(positions[done]) if choices else ():
+                alike = bpb[positions[done] == place]
+                if len(alike) >= _LEAST_FOR_MEDIAN:
+                    row[0].vlines(np.median(alike), place - 0.4, place + 0.4, color=ORANGE, linewidth=2.0)
+        _name_rows(row[0], field, positions, choices)
+    if stopped:
+        grid[-1][-1].set_xlim(-0.5, len(stopped) - 0.5)
+        grid[-1][-1].set_xticks(range(len(stopped)), [STATE_NAMES[state] for state in stopped], rotation=90)
+    if done.any():
+        grid[-1][0].set_xlabel("BPB (bits per byte), lower is better")
+        grid[0][0].plot([], "o", label=f"best {_BEST_SHARE:.0%}", **_BEST)
+        grid[0][0].plot([], "o", label="other finished trials", **_FINISHED)
+        grid[0][0].plot([], "|", color=ORANGE, markersize=10, markeredgewidth=2.0, label="median of a choice")
+        legend(figure)
+    return figure
+
+
+def _rows_of(values: Sequence[Any]) -> tuple[Any, list[str]]:
+    """Returns the position of every value, and the texts of positions 0, 1, ...; none for a field of many numbers."""
+    different = {repr(value): value for value in values}
+    is_number = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in different.values())
+    if is_number and len(different) > _MAX_CHOICES:
+        return np.array(values, dtype=np.float64), []
+    rows = sorted(different, key=different.__getitem__) if is_number else sorted(different)
+    texts = [f"{value:g}" if isinstance(value, float) else clean(value, 24) for value in map(different.get, rows)]
+    return np.array([rows.index(repr(value)) for value in values], dtype=np.float64), texts
+
+
+def _name_rows(axes: Axes, field: str, positions: Any, choices: Sequence[str]) -> None:
+    """Names the field and its choices."""
+    axes.set_title(clean(field, 40))
+    if choices:
+        every = math.ceil(len(choices) / _MAX_NAMED)
+        axes.set_ylim(-0.5, len(choices) - 0.5)
+        axes.set_yticks(range(0, len(choices), every), choices[::every])
+    elif positions.min() > 0 and positions.max() / positions.min() > 30:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter("{x:g}")
+
+
+def _draw_bpb(axes: Axes, bpb: Any, y: Any) -> None:
+    """Draws the finished trials, the best of them highlighted; far outliers are at the right edge."""
+    shown, best = np.minimum(bpb, _largest_shown(bpb)), bpb <= np.quantile(bpb, _BEST_SHARE, method="lower")
+    axes.plot(shown[~best], y[~best], "o", **_FINISHED)
+    axes.plot(shown[best], y[best], "o", **_BEST)
+    axes.set_xlim(*limits(shown))
+
+
+@style()
+def draw_importance(importances: Sequence[Importance]) -> Figure:
+    """Draws a bar for every field's share, and a mark at what it has by chance.
+
+    Args: importances: one or more, the most important first.
+    """
+    figure = new_figure(0.8 + 0.3 * len(importances))
+    axes = figure.add_subplot()
+    places = np.arange(len(importances))
+    shares, chances = 100 * np.array([(item.share, item.chance) for item in importances]).T
+    axes.barh(places, shares, height=0.55, color=BLUE, alpha=0.6)
+    axes.vlines(chances, places - 0.4, places + 0.4, color=INK, linewidth=2.0)
+    ends = axes.barh(places, np.maximum(shares, chances), fill=False, linewidth=0)
+    axes.bar_label(ends, [f"{share:.0f} %" for share in shares], padding=4, fontsize=8)
+    axes.set_yticks(places, [clean(item.field, 40) for item in importances])
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"importance (% of all fields'); upright mark: by chance {CHANCE_LEVEL:.0%} end below it")
+    return figure
+
+
+@style()
+def draw_seeds(groups: Sequence[Group], marks: Sequence[tuple[float, str]]) -> Figure:
+    """Draws a dot for every seed, the mean and its interval; repeats are hollow.
+
+    Args: groups: one or more, each with one seed or more; marks: BPB of lines through all groups, with their labels; at
+        most two.
+    """
+    figure = new_figure(1.0 + 0.5 * len(groups))
+    axes = figure.add_subplot()
+    labels = []
+    for row, group in enumerate(groups):
+        seeds, repeats = ([score_of(entry) for entry in entries] for entries in (group.seeds, group.repeats))
+        summary = summarise(seeds)
+        if summary.interval is not None:
+            axes.plot(summary.interval, [row] * 2, "|-", color=INK, linewidth=1.1, markersize=8)
+        axes.vlines(summary.mean, row - 0.25, row + 0.25, color=INK, linewidth=2.4)
+        axes.plot(seeds, [row] * len(seeds), "o", color=BLUE, zorder=3)
+        axes.plot(repeats, [row] * len(repeats), "o", color=BLUE, markerfacecolor="white", zorder=4)
+        unfinished = f",\n{len(group.unfinished)} without a result" if group.unfinished else ""
+        labels.append(f"{clean(group.name, 36)}\n{_describe(summary)}{unfinished}")
+    for (bpb, label), linestyle in zip(marks, ("--", ":"), strict=False):
+        axes.axvline(bpb, color=ORANGE, linewidth=1.2, linestyle=linestyle, label=f"{label} {bpb:.4f}")
+    axes.set_yticks(range(len(groups)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_xlabel("BPB (bits per byte), lower is better")
+    if marks:
+        legend(figure)
+    return figure
+
+
+def _describe(summary: Summary) -> str:
+    if summary.interval is None:
+        return f"mean {summary.mean:.4f}, one seed"
+    half = (summary.interval[1] - summary.interval[0]) / 2
+    return f"mean {summary.mean:.4f} \u00b1 {half:.4f} ({summary.level:.0%}), {summary.num_values} seeds"
+
+
+@style()
+def draw_bytes(entry: TrialEntry) -> Figure:
+    """Draws a bar for every tensor group, a mark at the entropy of its codes; then the code and the room to the cap.
+
+    Args: entry: a trial with `byte_groups`.
+    """
+    columns = entry.byte_groups.items()
+    rows = [(name, column.get("packed_bytes", 0.0), column.get("entropy_bytes", 0.0)) for name, column in columns]
+    rows.sort(key=lambda row: (row[0] == "header", -row[1]))
+    colors = [BLUE] * len(rows) + [GREY] * bool(entry.size)
+    rows += [("code", float(entry.size.code_bytes), 0.0)] if entry.size else []
+    names, places = [clean(name, 30) for name, _, _ in rows], np.arange(len(rows))
+    packed, entropy = np.array([(size, codes) for _, size, codes in rows]).T
+    figure = new_figure(0.8 + 0.32 * (len(rows) + 1))
+    axes = figure.add_subplot()
+    axes.barh(places, packed, height=0.58, color=colors, alpha=0.6)
+    coded = entropy > 0
+    axes.vlines(entropy[coded], places[coded] - 0.4, places[coded] + 0.4, color=INK, linewidth=2.2)
+    more = [f"  {signed(100 * (size / codes - 1), 1)} %" if codes else "" for _, size, codes in rows]
+    labels = [f"{size:,.0f}{percent}" for size, percent in zip(packed, more, strict=True)]
+    longest = np.maximum(packed, entropy)
+    axes.bar_label(axes.barh(places, longest, fill=False, linewidth=0), labels, padding=5)
+    if entry.size and entry.cap_bytes is not None:
+        # The room may be far larger than any group: its bar is cut then, and its number says how much it is.
+        room = entry.cap_bytes - entry.size.artifact_bytes
+        shown = min(abs(room), 1.04 * max(longest.max(), 1.0))
+        bar = axes.barh(len(rows), shown, height=0.58, fill=False, edgecolor=GREY, linestyle="--")
+        axes.bar_label(bar, [f"{abs(room):,}{' (bar cut)' if shown < abs(room) else ''}"], padding=5)
+        names.append("room to the cap" if room >= 0 else "over the cap")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    count_axis(axes)
+    axes.set_xlabel("bytes in the artifact; upright mark: order-0 entropy of the codes")
+    return figure
+
+
+def bytes_figure(results: Results) -> Drawn:
+    """Draws BPB against bytes."""
+    sized = [entry for entry in results.trials if entry.size is not None]
+    if not sized:
+        return None, "no trial here has an artifact."
+    caption = "Each dot is a trial that was evaluated in full."
+    if not results.is_study and results.ranked:
+        caption += " The line is the Pareto front: no other trial is both smaller and better. The table below lists it."
+    if not all(entry.done for entry in sized):
+        caption += " The rows below the dots are trials that have bytes and no BPB."
+    if len(sized) < len(results.trials):
+        caption += f" Without an artifact and not shown: {len(results.trials) - len(sized)}."
+    return draw_sizes(sized, results.caps, not results.is_study), caption
+
+
+def seeds_figure(results: Results, baseline: Results | None) -> Drawn:
+    """Draws seeds with intervals, and the baseline and margin of a study's verdict."""
+    several = [group for group in groups_of(results) if len(group.seeds) > 1]
+    if not several:
+        return None, "no configuration has finished under more than one seed."
+    shown = several[:MAX_ROWS]
+    if baseline is not None and baseline.name != results.name:
+        shown = [*several[: MAX_ROWS - 1], *(group for group in groups_of(baseline)[:1] if group.seeds)]
+    caption = (
+        "Each dot is a seed, the upright bar their mean, the line the 95 % t interval of the mean, which assumes "
+        "independent normal values."
+    )
+    if any(group.repeats for group in shown):
+        caption += " Hollow: the same seed run again, not in the mean."
+    if len(several) > MAX_ROWS:
+        caption += f" The best of {len(several)} configurations with several seeds."
+    marks, comparison = [], None if results.verdict is None else results.verdict.verdict.comparison
+    if comparison is not None and comparison.values:
+        mean, margin = summarise(comparison.values).mean, comparison.gain_bpb.margin
+        marks = [(mean, f"baseline {clean(comparison.baseline, 40)}")]
+        marks += [(mean - margin, "less the margin")] if margin else []
+    return draw_seeds(shown, marks), caption
+
+
+def search_figure(results: Results) -> Drawn:
+    """Draws BPB by the value of every searched field."""
+    fields = varying_fields(results.trials)
+    if not fields:
+        return None, "no searched field has more than one value here."
+    return draw_search(results.trials, fields), (
+        "Each dot is a finished trial, one panel a field; blue: the best tenth. Upright bar: the median of a choice. "
+        "Crosses: trials without a BPB, by how they ended. Dots of one choice are spread in height to be seen. BPB far "
+        "above all others are drawn at the right edge."
+    )
+
+
+def importance_figure(results: Results) -> Drawn:
+    """Draws how much the searched fields matter."""
+    done = results.ranked
+    importances = field_importances([entry.parameters for entry in done], [score_of(entry) for entry in done])
+    if not importances:
+        few = f"{len(done)} finished trial{' is' if len(done) == 1 else 's are'} too few"
+        why = few if len(done) < MIN_TRIALS else "nothing differs among the finished trials"
+        return None, f"{why}; it takes {MIN_TRIALS} finished trials of which fields and BPB differ."
+    return draw_importance(importances), (
+        f"PED-ANOVA: how far the best {TOP_SHARE:.0%} of {len(done)} finished trials differ from all of them in each "
+        f"field. A bar that ends before its mark can be chance: with the BPB dealt to the trials at random, "
+        f"{CHANCE_LEVEL:.0%} of the bars end before it. Trials without a BPB have no part in this."
+    )
+
+
+def artifact_figure(results: Results) -> Drawn:
+    """Draws where the bytes of the best trial's artifact go."""
+    entry = next((entry for entry in results.ordered if entry.byte_groups), None)
+    if entry is None:
+        return None, "no trial here says where its artifact's bytes go."
+    caption = f"{clean(name_of(entry), 120)} ({entry.trial}, {STATE_NAMES[entry.state]})."
+    if entry.size is not None and entry.cap_bytes is not None:
+        caption += f" {entry.size.artifact_bytes:,} of {entry.cap_bytes:,} bytes."
+    return draw_bytes(entry), (
+        f"{caption} Percentages: packed bytes against the order-0 entropy of the group's codes. Packed bytes hold the "
+        "scales too, and are shares of the compressed whole; they fall below the entropy where the codec finds order "
+        "between codes."
+    )
