@@ -26,6 +26,8 @@ import psutil, ray
 from ray.util.client.server.server import serve
 from tune.cluster.ray_cluster import start_ray, stop_ray
 
+pytestmark = pytest.mark.long
+
 start_ray(None, trial_slots=1, num_cpus=1)
 client = serve("127.0.0.1", int(sys.argv[1]))
 node = ray._private.worker._global_node

@@ -135,6 +135,7 @@ for path in sys.argv[2:]:
 """
 
 
+@pytest.mark.long
 def test_a_bomb_takes_what_is_stated(tmp_path: Path) -> None:
     """Fault: a file of kilobytes takes all memory; docs/security.md states 2 GB."""
     rows, halves = LARGEST_PAYLOAD - 2000, LARGEST_PAYLOAD // 2 - 1000

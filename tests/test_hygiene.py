@@ -20,6 +20,8 @@ from golf.runtime.files import write_json
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "GOLF_TEST_MARK"
 SETTLE_SECONDS = 30.0

@@ -227,6 +227,7 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
+@pytest.mark.long
 def test_two_ranks_score_a_folder_like_one(setup: Setup, tmp_path: Path) -> None:
     """Fault: a rank's windows are lost, or two ranks write or print over each other."""
     done = torchrun("score", setup.run, "--rung", "sliding", "--out", tmp_path)
@@ -237,6 +238,7 @@ def test_two_ranks_score_a_folder_like_one(setup: Setup, tmp_path: Path) -> None
     assert sum(line.startswith("next:") for line in done.stdout.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_two_ranks_tell_an_error_once(setup: Setup, tmp_path: Path) -> None:
     """Fault: the same message once per rank, or none at all."""
     done = torchrun("score", setup.run, "--data", tmp_path / "missing")
@@ -244,6 +246,7 @@ def test_two_ranks_tell_an_error_once(setup: Setup, tmp_path: Path) -> None:
     assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_the_built_in_corpus_is_made_when_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: the very first command of a newcomer ends in an error."""
     small = ["schedule.steps=1", "schedule.warmdown_start=0", "batch.tokens_per_step=128", "batch.sequence_length=16"]

@@ -86,7 +86,7 @@ def failing(evaluate: Evaluate, model: GEPA, probe: Probe, cheap: bool) -> set[i
     return set(failures(rows_of([*prove_order(evaluate, model, probe), causal, normalised])))
 
 
-@pytest.mark.parametrize("cheap", [False, True], ids=["whole", "cheap"])
+@pytest.mark.parametrize("cheap", [pytest.param(False, marks=pytest.mark.long), True], ids=["whole", "cheap"])
 @pytest.mark.parametrize("evaluate", EVALUATORS, ids=lambda evaluate: evaluate.__name__)
 def test_an_evaluator_fails_on_what_it_breaks(evaluate: Evaluate, cheap: bool, model: GEPA, probe: Probe) -> None:
     """Fault: a cheat passes, or a legal evaluator is accused."""

@@ -52,7 +52,7 @@ def failing(folder: Path, dataset: Dataset, cheap: bool = True, track: str = NON
     return failures(check(CONFIG, dataset, folder, CheckOptions(cheap=cheap, track=track)))
 
 
-@pytest.mark.parametrize("cheap", [True, False], ids=["cheap", "whole"])
+@pytest.mark.parametrize("cheap", [True, pytest.param(False, marks=pytest.mark.long)], ids=["cheap", "whole"])
 def test_a_true_run_passes(cheap: bool, run: Path, data: Path) -> None:
     """Fault: an honest run is accused, or a point is passed without being looked at."""
     rows = {row.point: row for row in check(CONFIG, open_dataset(data, 300), run, CheckOptions(cheap=cheap))}
@@ -119,6 +119,7 @@ def test_what_was_changed_is_found(
     assert failing(folder, open_dataset(data, 300), track="record") == expected
 
 
+@pytest.mark.long
 def test_a_later_chunk_is_found_by_the_whole_form(run: Path, data: Path, tmp_path: Path) -> None:
     """Fault: only the beginning of the stream is scored again."""
     folder = shutil.copytree(run, tmp_path / "run")
@@ -128,6 +129,7 @@ def test_a_later_chunk_is_found_by_the_whole_form(run: Path, data: Path, tmp_pat
     assert failing(folder, open_dataset(data, 300), cheap=False) == [23]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [
@@ -153,6 +155,7 @@ def test_what_was_reported_for_another_configuration_is_not_compared(run: Path, 
     assert rows[22].state == NOT_APPLICABLE
 
 
+@pytest.mark.long
 def test_shared_documents_and_changed_shards_are_found(run: Path, data: Path, tmp_path: Path) -> None:
     """Fault: validation text in the training shards, or a shard that is not the one that was hashed."""
     folder = shutil.copytree(data, tmp_path / "data")

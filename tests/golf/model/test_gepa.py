@@ -236,6 +236,7 @@ def test_the_last_positions_alone_equal_those_of_all(name: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-6)
 
 
+@pytest.mark.long
 def test_the_compiled_model_hears_the_switch() -> None:
     """Catches late QAT that never happens: a flag in the module's state is folded away when the graph is traced."""
     torch._dynamo.reset()

@@ -88,6 +88,7 @@ def test_nothing_fits(weights: dict[str, Tensor], data: Path) -> None:
         fit(weights, config, lambda weights: 0.0, options={"int4": OPTIONS["int4"]})
 
 
+@pytest.mark.long
 def test_the_command_needs_no_validation_text(
     weights: dict[str, Tensor], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

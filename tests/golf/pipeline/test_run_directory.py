@@ -38,6 +38,7 @@ def rank_main(root: Path) -> None:
         assert stored_result(path.with_name("old.json"), PackedModel, "key", group) is None
 
 
+@pytest.mark.long
 def test_all_ranks_have_the_first_ones_result(tmp_path: Path) -> None:
     """Fault: a rank that does not see the file goes on with an empty result, or computes while the others do not."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

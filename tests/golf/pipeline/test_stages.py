@@ -87,6 +87,7 @@ def test_a_run_over_the_cap_is_not_evaluated(dataset: Dataset, tmp_path: Path) -
     assert results.pack.over_bytes == results.pack.model_bytes
 
 
+@pytest.mark.long
 def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: a rank's share of batches, windows or sequences is lost or counted twice, in training or in scoring."""
     script = tmp_path / "train_gpt.py"

@@ -219,6 +219,7 @@ def test_ranks_never_part(two: list[dict[str, Any]]) -> None:
         assert largest(two[0]["trained"][part], two[1]["trained"][part]) == 0
 
 
+@pytest.mark.long
 def test_two_ranks_twice_are_the_same_bits(two: list[dict[str, Any]], tmp_path: Path) -> None:
     """Catches a result that depends on which rank comes first."""
     again = launch(tmp_path / "again")

@@ -26,6 +26,8 @@ from golf.train.train_state import TrainState
 from golf.model.gepa import build_model
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.long
+
 def run(tokens_per_step):
     state = TrainState(build_model(TINY.model, 1), TINY.optimizer, ProcessGroup())
     rows = BatchConfig(tokens_per_step=tokens_per_step, sequence_length=16).slice_tokens // 16

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from golf.data.dataset import Dataset, open_dataset
 from golf.pipeline.evaluation import measure
 from golf.pipeline.pack_stage import pack_trained
@@ -115,6 +117,7 @@ def rank_main(data: Path, root: Path) -> None:
             (root / f"{preempted}{group.rank}").write_text(str(codes))
 
 
+@pytest.mark.long
 def test_two_ranks_stop_together(data: Path, tmp_path: Path) -> None:
     """Fault: ranks wait for one that ended, or part at a preemption that only one has seen; other bits afterwards."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -78,6 +78,7 @@ def timeless(entry: TrialEntry) -> tuple[object, ...]:
     return entry.state, entry.bpb, entry.nats_per_token, entry.size, rungs
 
 
+@pytest.mark.long
 def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a trial lost, run twice or with other numbers than in one process; one bad trial that ends the sweep."""
     storage = Storage(tmp_path / "storage")
@@ -112,6 +113,7 @@ def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> 
     assert sum("train" in entry.computed for entry in together.values()) == 1
 
 
+@pytest.mark.long
 def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a killed worker that loses the trial or changes its numbers; Ray Train that differs from torchrun."""
     changes = {"schedule.steps": 150, "schedule.warmdown_start": 100, "validate_every": None, "ttt": None, "seed": 1}
@@ -158,6 +160,7 @@ def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, 
     assert stages.count("prefix-101") == 1
 
 
+@pytest.mark.long
 def test_two_sweeps_at_once_on_one_store(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: two drivers that compute the same stage, or wait for each other for ever; a third that computes again."""
     write_json(tmp_path / "tiny.json", to_plain(tiny))

@@ -12,6 +12,8 @@ from golf.runtime.files import read_json, write_json
 from tests.tune.workloads.gepa.helpers import in_process, spec_of, trial_of, workload_of
 from tune.workloads.gepa.stage_worker import TrainRequest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

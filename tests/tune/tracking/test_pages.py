@@ -33,6 +33,7 @@ DATA = "d5" * 32
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 PROGRAMS = {"chromium": CHROMIUM, "chromium-driver": DRIVER, "postgresql": POSTGRES}
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's tables
     pytest.mark.skipif(not all(PROGRAMS.values()), reason=f"needs the Debian packages {', '.join(PROGRAMS)}"),
 ]

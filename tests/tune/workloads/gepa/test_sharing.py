@@ -142,6 +142,7 @@ def start(workload: GepaWorkload, spec: TrialSpec, count: Path) -> "subprocess.P
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
 
 
+@pytest.mark.long
 def test_eight_processes_at_once(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path) -> None:
     """Fault: two that compute the same, or one that waits for ever."""
     workload = grid[0]
@@ -157,6 +158,7 @@ def test_eight_processes_at_once(grid: tuple[GepaWorkload, list[Trial]], tmp_pat
     assert {name: names.count(name) for name in ("ttt", "sliding", "live")} == {"ttt": 8, "sliding": 4, "live": 2}
 
 
+@pytest.mark.long
 def test_a_killed_holder_is_replaced(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a lease that outlives its holder, or a half-written result that is trusted."""
     workload = workload_of(tiny, data)
@@ -173,6 +175,7 @@ def test_a_killed_holder_is_replaced(tiny: RunConfig, data: Path, tmp_path: Path
         assert figures(together) == figures(run(workload, spec_of(trial, tmp_path / f"alone-{trial.trial}")))
 
 
+@pytest.mark.long
 def test_a_wider_grid_goes_on_from_a_narrow_one(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path) -> None:
     """Fault: a second sweep that trains again what the first has."""
     workload, wide = grid
