@@ -19,14 +19,13 @@ import pytest
 from tune.cluster.ray_cluster import ensure_token, start_ray
 from tune.records.redaction import redact
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[1]
 STARTED = """
 import json, sys
 import psutil, ray
 from ray.util.client.server.server import serve
 from tune.cluster.ray_cluster import start_ray, stop_ray
-
-pytestmark = pytest.mark.long
 
 start_ray(None, trial_slots=1, num_cpus=1)
 client = serve("127.0.0.1", int(sys.argv[1]))

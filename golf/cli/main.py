@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from golf.cli.options import Parser, above, real, whole
-from golf.cli.start import add_version_and_completion, announce, load, parse, program
+from golf.cli.start import add_version_and_completion, announce, function_of, parse, program
 from golf.cli.submit_options import EXAMPLES, MORE, SUMMARY, add_submit_options
 from golf.cli.terminal import quiet_when_closed
 from golf.config.presets import PRESETS, SPLITS
@@ -333,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = parse(make_parser(), list(sys.argv[1:] if arguments is None else arguments))
         if parsed.command in _LONG and not rank:
             announce(f"{parsed.words[0]} {Path(parsed.preset).stem}")
-        load(parsed.command)(parsed)
+        function_of(parsed.command)(parsed)
     except BrokenPipeError:
         raise
     except USER_ERRORS as error:

@@ -62,7 +62,7 @@ def announce(what: str) -> None:
     print(f"{what}: importing PyTorch and what else is needed", flush=True)
 
 
-def load(command: str) -> Callable[[argparse.Namespace], int | None]:
+def function_of(command: str) -> Callable[[argparse.Namespace], int | None]:
     """Imports the function of a command, named as "module:function"."""
     module, _, function = command.partition(":")
     found: Callable[[argparse.Namespace], int | None] = getattr(importlib.import_module(module), function)

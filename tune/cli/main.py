@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from golf.cli.start import announce, load, parse
+from golf.cli.start import announce, function_of, parse
 from golf.cli.terminal import quiet_when_closed
 from tune.cli.parsers import TOOLS, seeds_parser, sweep_parser
 from tune.records.redaction import redact
@@ -42,7 +42,7 @@ def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str]
         target = parsed.name or parsed.preset or parsed.from_sweep if _runs_trials(parsed) else None
         if target:
             announce(Path(target).stem)
-        return load(parsed.command)(parsed) or 0
+        return function_of(parsed.command)(parsed) or 0
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:

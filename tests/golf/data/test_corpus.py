@@ -10,13 +10,12 @@ import pytest
 
 from golf.data.corpus import documents
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[3]
 
 CODE = """
 import hashlib, sys
 from golf.data.corpus import documents
-
-pytestmark = pytest.mark.long
 print(hashlib.sha256(repr(documents()).encode()).hexdigest(), *sys.modules)
 """
 

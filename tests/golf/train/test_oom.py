@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from golf.train.oom import MEMORY_TRIES, largest_that_fits
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[3]
 LIMITED = """
 import re, resource, sys
@@ -25,8 +26,6 @@ from golf.train.loop import train
 from golf.train.train_state import TrainState
 from golf.model.gepa import build_model
 from tests.conftest import TINY
-
-pytestmark = pytest.mark.long
 
 def run(tokens_per_step):
     state = TrainState(build_model(TINY.model, 1), TINY.optimizer, ProcessGroup())
