@@ -61,6 +61,13 @@ WITH_RAY = (
 """Files with tests that use the fixture `cluster`."""
 
 
+LONGEST = (
+    *("test_hygiene.py", "test_sharing.py", "test_run.py", "test_cheats.py", "test_pages.py", "test_package.py"),
+    *("test_commands.py", "test_folder.py", "test_golden.py", "test_report.py", "test_tracker.py", "test_lease.py"),
+)
+"""Other files that take half a minute or more."""
+
+
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """The tests of a file run in one process, and those of all files that share the Ray."""
 
@@ -75,8 +82,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares the Ray comes first: it takes longest."""
-    items.sort(key=lambda item: item.path.name not in WITH_RAY)
+    """The longest come first, so that at the end no process waits for another."""
+    items.sort(key=lambda item: (item.path.name not in WITH_RAY, item.path.name not in LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
     return make_readers(tmp_path_factory.mktemp("hostile"))
 
 
+@pytest.mark.long
 def test_no_reader_is_harmed(readers: dict[str, Reader]) -> None:
     """Fault: a spoiled file, sealed again or not, gives an error of another kind or without its name, or is taken."""
     for name, number in plan_of(1500):
@@ -80,6 +81,7 @@ def reader_of(read: Callable[[bytes], object], path: Path) -> Reader:
     return Reader(lambda source: b"", lambda data: data or read(data), path, b"intact")
 
 
+@pytest.mark.long
 def test_the_harness_sees_every_kind_of_crash() -> None:
     """Fault: a crash, a hang or a memory error that is counted as read."""
     plan = [(name, 5) for name in ("artifact", "shard", "ledger", "marker", "pins", "config", "result")]

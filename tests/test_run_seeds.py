@@ -29,6 +29,7 @@ from tune.workloads.gepa.stages import code_digest
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
 
 
+@pytest.mark.long
 def test_a_study_and_the_same_again(
     cluster: str, tiny: RunConfig, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,6 +123,7 @@ KEPT = {"train.json", "pack.json", "provenance.json"}
 """Results that let a resumed run go on to the weights and the artifact."""
 
 
+@pytest.mark.long
 def test_bombs_in_a_trials_folder(ran: Ran, tmp_path: Path) -> None:
     """Fault: a file of a run, whatever its name, is unpickled when the run is resumed."""
     mark = tmp_path / "mark"
@@ -142,6 +143,7 @@ def test_bombs_in_a_trials_folder(ran: Ran, tmp_path: Path) -> None:
         ran.run_again(spec, mark)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sealed", [False, True])
 def test_bombs_in_the_store(ran: Ran, tmp_path: Path, sealed: bool) -> None:
     """Fault: what others put into a shared store is executed, under its right checksum or not."""

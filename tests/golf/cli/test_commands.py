@@ -186,6 +186,7 @@ def test_a_budget_becomes_a_plan_once(setup: Setup, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.long
 def test_a_signal_is_one_line_and_the_same_command_continues(setup: Setup, tmp_path: Path) -> None:
     """Fault: a traceback, a wrong exit code, or a folder that is unusable afterwards or ends with other bits."""
     longer = ["train", str(setup.config), "--data", str(setup.data), "--set", "schedule.steps=150", "--out"]

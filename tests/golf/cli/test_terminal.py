@@ -14,6 +14,7 @@ from tests.tune.made_ledger import made_sweep, write_ledger
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [

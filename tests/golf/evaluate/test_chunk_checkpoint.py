@@ -97,6 +97,7 @@ def at_call(number: int) -> Callable[[], bool]:
     return lambda: next(calls) >= number
 
 
+@pytest.mark.long
 def test_killed_rungs_go_on_with_the_same_bits(calm: StageContext, dataset: Dataset, tmp_path: Path) -> None:
     """Fault: SIGKILL loses the rung, repeats a chunk that was saved, or loses momentum; the file stays for ever."""
     killed = copy_of(calm, tmp_path / "killed")

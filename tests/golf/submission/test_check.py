@@ -23,6 +23,7 @@ def rows(study: StudyRecord, folder: Path, dataset: Dataset) -> list[PointResult
     return rows_of(check_study(study, folder, dataset, ProcessGroup(), CheckOptions(cheap=True)))
 
 
+@pytest.mark.long
 def test_a_true_study_passes(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: an honest study is accused; a point is not applied to all seeds."""
     assert main(["check", str(made.folder), "--data", str(made.data), "--quick", "--json"]) == 0

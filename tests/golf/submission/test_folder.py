@@ -72,6 +72,7 @@ def comparable(log: str) -> list[str]:
     return [TIMES.sub("", line) for line in log.splitlines() if not line.startswith(ELSEWHERE)]
 
 
+@pytest.mark.long
 def test_the_file_alone_gives_the_studys_numbers(made: Made, record: Path, tmp_path: Path) -> None:
     """Fault: the shipped file needs the project or arguments, or computes or logs anything else than the study did."""
     for name in ("train_gpt.py", "requirements.txt"):
@@ -219,6 +220,7 @@ FAULTS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("act", "message"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
 def test_a_fault_allows_a_draft_only(
     act: Callable[[dict[str, Any]], object], message: str, changed: Any, tmp_path: Path, capsys: Any

@@ -68,6 +68,7 @@ def test_a_killed_holder_is_replaced_once(processes: ToyProcesses, clock_shift: 
     processes.check()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("clock_shift", [1e6, -1e6])
 def test_a_holder_with_another_clock_keeps_its_lease(processes: ToyProcesses, clock_shift: float) -> None:
     """Fault: a node whose clock goes before or after counts as dead, and everything is computed twice."""

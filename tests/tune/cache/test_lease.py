@@ -180,6 +180,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.long
 def test_pins_live_as_long_as_their_owner(tmp_path: Path) -> None:
     """Fault: a long trial's pins run out, or a killed trial's never do."""
     pins = Pins(LocalStorage(tmp_path), STEADY)
@@ -200,6 +201,7 @@ def test_pins_live_as_long_as_their_owner(tmp_path: Path) -> None:
     assert pins.pinned() == {OTHER}
 
 
+@pytest.mark.long
 def test_pins_of_several_owners(storage: StorageBackend) -> None:
     """Fault: one owner's unpinning frees what another needs, or an owner's new pins leave the old ones there."""
     pins = Pins(storage, STEADY)

@@ -176,6 +176,7 @@ def paths(found: Forecast, stored: frozenset[str]) -> list[float]:
     return lengths
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_wall_clock_between_its_bounds(data: st.DataObject) -> None:
@@ -251,6 +252,7 @@ def test_seconds_from_trials_alike() -> None:
     assert training_of(given_rate.works[0])[-1].seconds == 2.0 * 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("num", "top"), [(1, 0.5), (7, 0.5), (72, 0.25), (10, 1.0)])
 def test_screening_against_its_own_rule(num: int, top: float) -> None:
     """Fault: an expectation that is not that of the rule by which trials are let through."""

@@ -262,6 +262,7 @@ def test_a_verdict_without_trials(tmp_path: Path) -> None:
     assert ["trials", "none"] in page.cells
 
 
+@pytest.mark.long
 def test_the_same_ledger_gives_the_same_bytes_without_ray_or_mlflow(tmp_path: Path) -> None:
     """Fault: an order of a set, a date, a random id in a file; a report that starts Ray or needs MLflow."""
     write_ledger(tmp_path / "ledger.jsonl", [*made_sweep("s", 12, MIXED), *made_study("st", [1, 2, 3])])
@@ -279,6 +280,7 @@ def test_the_same_ledger_gives_the_same_bytes_without_ray_or_mlflow(tmp_path: Pa
     assert {path: path.read_bytes() for path in first} == first
 
 
+@pytest.mark.long
 def test_the_report_is_in_mlflow_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a report that MLflow's users never see, or a trial too many in their table."""
     records = made_sweep("s", 3)

@@ -65,6 +65,7 @@ def test_how_many_chunks() -> None:
     assert SuccessiveHalving().num_chunks(3) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [True, False])
 def test_a_worse_trial_stops_and_can_go_on_later(tiny: RunConfig, data: Path, tmp_path: Path, share: bool) -> None:
     """Fault: a screened trial that is paid for in full, or that starts again when it is wanted after all."""

@@ -65,6 +65,7 @@ def coverage(streams: Floats, block: int | None) -> float:
     return sum(low <= 0.0 <= high for _, low, high in intervals) / len(streams)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("correlation", "expected"), [(0.0, 0.95), (0.6, 0.91), (-0.4, 0.95)])
 def test_coverage_on_correlated_streams(correlation: float, expected: float) -> None:
     """Fault: intervals as if chunks were independent, or twice as wide as needed.

@@ -175,6 +175,7 @@ def test_power_under_repeated_looks(excess: float, num_baseline: int, least: flo
     assert np.minimum(stopped + LOOKS[0], LOOKS[-1]).mean() < seeds
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("excess", [0.0, 1.0, -2.0])
 def test_decisions_are_those_of_the_simulation(excess: float) -> None:
     """Fault: the function does not do what the error rates above were simulated for, or not from seed to seed."""

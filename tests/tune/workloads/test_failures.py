@@ -29,6 +29,7 @@ torch.distributed.all_reduce(torch.ones(1))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("act", ["die", "hang"])
 def test_a_peer_that_dies_or_hangs(act: str, tmp_path: Path) -> None:
     """Fault: a dead or hung rank reported as an error of the program on the remaining rank, or waited for for ever."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import torch
 
 from golf.config.config import RunConfig, override_all
@@ -123,6 +124,7 @@ def test_a_finished_training_is_not_run_again(tiny: RunConfig, data: Path, tmp_p
     assert (tmp_path / "live.safetensors").stat().st_mtime_ns == trained
 
 
+@pytest.mark.long
 def test_threads_are_those_of_the_trial_s_cpus(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: OMP_NUM_THREADS of the shell changes the last bits of what a store shares as equal."""
     wide: dict[str, Any] = {"model.model_dim": 128, "model.mlp_hidden": 512, "schedule.steps": 3, "ttt": None}

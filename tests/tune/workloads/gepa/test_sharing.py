@@ -87,6 +87,7 @@ def weights_of(outcome: Outcome, root: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.long
 def test_sharing_changes_no_bit_and_computes_once(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path) -> None:
     """Fault: a number that depends on who trained the prefix; a stage computed twice; a cost that looks lower."""
     workload, trials = grid
@@ -205,6 +206,7 @@ def test_a_damaged_result_is_computed_again(grid: tuple[GepaWorkload, list[Trial
     assert figures(together) == figures(run(workload, spec_of(trials[1], tmp_path / "alone")))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("screen", [False, True])
 def test_a_stored_trial_is_loaded(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path, screen: bool) -> None:
     """Fault: numbers that differ from the computed ones, an outcome made of a part, weights copied for nothing."""
@@ -248,6 +250,7 @@ def test_only_who_computes_gets_the_weights(tiny: RunConfig, data: Path, tmp_pat
     assert figures(left[1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [False, True])
 def test_what_other_code_left_is_not_taken(tiny: RunConfig, data: Path, tmp_path: Path, share: bool) -> None:
     """Fault: weights that the code before a change trained, published or reported as those of the code after it."""
