@@ -89,6 +89,7 @@ def test_every_library_that_the_package_imports_is_declared() -> None:
     assert missing == set()
 
 
+@pytest.mark.long
 def test_console_commands(environment: Path, tmp_path: Path) -> None:
     """Fault: a command of the package that is not there, or runs the checkout; a version that is not the package's."""
     said = run(environment, tmp_path, "golf-sweep", "--version")

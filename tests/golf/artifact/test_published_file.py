@@ -155,6 +155,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
 """Files that are not read, and the word that says what they are."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("packer", [bytes, zlib.compress])
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_files_are_named_and_never_loaded_unsafely(

@@ -158,6 +158,7 @@ class DeadFlag(GEPA):
         return super().forward(x_BT, y_BS, False, reduction)
 
 
+@pytest.mark.long
 def test_a_dead_switch_fails(model: GEPA, probe: Probe) -> None:
     """Fault: a flag that does nothing goes unseen, as the record's did."""
     config, dead = replace(TINY, model=model.config), DeadFlag(model.config)

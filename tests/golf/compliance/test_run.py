@@ -178,6 +178,7 @@ def test_a_check_that_breaks_down_says_so(data: Path, tmp_path: Path) -> None:
     assert result.passed == 0
 
 
+@pytest.mark.long
 def test_the_command_tells_by_its_exit_code(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a failed point ends with success, or JSON that is not one object."""
     assert main(["check", str(run), "--quick", "--json", "--out", str(tmp_path / "check.json")]) == 0

@@ -105,6 +105,7 @@ def test_every_pass_reads_its_windows_and_counts_their_targets(
         assert len(shapes) <= 1
 
 
+@pytest.mark.long
 def test_one_compiled_pass_serves_all_chunks(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
     """Fault: a graph compiled again, a minute each on a GPU, for the first window, a chunk's last batch or the end."""
     torch._dynamo.reset()

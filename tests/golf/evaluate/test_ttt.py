@@ -92,6 +92,7 @@ def test_qat_is_off_unless_asked_for(model: GEPA, stream: Stream, config: ScoreC
     assert off.scored != on.scored
 
 
+@pytest.mark.long
 def test_two_compiled_graphs_serve_all_chunks(model: GEPA, stream: Stream, config: ScoreConfig) -> None:
     """Fault: weights that a compiled graph folded in or keeps from another chunk, or a graph for every chunk."""
     torch._dynamo.reset()

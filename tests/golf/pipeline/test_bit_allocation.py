@@ -56,6 +56,7 @@ def test_the_best_of_random_options() -> None:
             assert rank(found) == min(map(rank, fitting))
 
 
+@pytest.mark.long
 def test_no_split_that_fits_is_predicted_better(weights: dict[str, Tensor], data: Path) -> None:
     """Fault: an artifact over the cap, bytes that are not the codec's, another model's loss, a better split unused."""
     sizes = {name: len(pack(weights, TINY.model, whole(name))) for name in FEW}

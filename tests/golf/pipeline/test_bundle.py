@@ -154,6 +154,7 @@ def value(x: int, *rest: int) -> str:
     assert eval("(nothing(), value(2, 3), issubclass(Empty, ValueError))", scope) == (None, "2\n    (3,)", True)
 
 
+@pytest.mark.long
 def test_nothing_is_paid_for_that_no_line_uses() -> None:
     """Catches aliases of types that only annotations name, imports for them, and a name that is imported twice."""
     tree = ast.parse(bundle(RunConfig()))

@@ -197,6 +197,7 @@ def largest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
     return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
+@pytest.mark.long
 def test_ranks_know_their_places_and_sum(two: list[dict[str, Any]]) -> None:
     """Catches two first ranks, which would write the same files, and a sum that only one of them has."""
     assert [(seen["rank"], seen["first"], seen["world_size"]) for seen in two] == [(0, True, 2), (1, False, 2)]

@@ -41,6 +41,7 @@ def better(run: SeedRecord) -> SeedRecord:
     return replace(run, ladder=(*run.ladder[:-1], last))
 
 
+@pytest.mark.long
 def test_one_false_seed_is_named(made: Made) -> None:
     """Fault: two true seeds hide a false one."""
     study, dataset = read_study(made.folder), open_dataset(made.data)
@@ -50,6 +51,7 @@ def test_one_false_seed_is_named(made: Made) -> None:
     assert results[22].why.startswith("seed 2:")
 
 
+@pytest.mark.long
 def test_other_code_and_missing_seeds_are_found(made: Made) -> None:
     """Fault: seeds of two codes, or two seeds, are a result."""
     study, dataset = read_study(made.folder), open_dataset(made.data)

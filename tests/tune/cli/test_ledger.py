@@ -101,6 +101,7 @@ def test_damaged_lines_are_reported(ledger: Path, tmp_path: Path, capsys: pytest
     assert len(json.loads((tmp_path / "t.json").read_text())) == 2
 
 
+@pytest.mark.long
 def test_other_commands_say_what_they_could_not_read(
     ledger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_ledger_of_an_earlier_version(ledger: Path) -> None:
     assert len(Ledger(ledger).records()) == 4
 
 
+@pytest.mark.long
 def test_many_open_braces_are_read_in_time() -> None:
     """Fault: a hostile file is searched to its end once a line."""
     lines = read_lines(b"{\n" * 200_000)

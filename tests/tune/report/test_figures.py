@@ -112,6 +112,7 @@ def specs(tmp_path: Path, records: Sequence[Made], name: str, baseline: str | No
     return figure_specs_of(results, data.baseline_of(results, baseline), data.series)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num", [1, 3, 30, 500])
 def test_figures_of_sweeps_are_legible(num: int, tmp_path: Path) -> None:
     """Fault: labels on each other or beyond the edge, at any size of a sweep."""
@@ -146,6 +147,7 @@ def sized(number: int, num_bytes: int, bpb: float | None = None) -> TrialEntry:
     return trial(number, bpb=bpb, size=ArtifactSize(model_bytes=num_bytes, code_bytes=0, cap_bytes=16_000_000))
 
 
+@pytest.mark.long
 def test_crowded_labels_are_legible() -> None:
     """Fault: caps, marks, long names and far outliers that the ordinary case does not have."""
     dice = random.Random(0)

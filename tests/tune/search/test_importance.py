@@ -38,6 +38,7 @@ def test_only_the_best_trials_count() -> None:
     assert importances[0].share > 2 * next(item.share for item in importances if item.field == "worst")
 
 
+@pytest.mark.long
 def test_chance_is_calibrated_where_nothing_matters() -> None:
     """Fault: a mark that noise passes much more often than one time in twenty."""
     passed = [item.share > item.chance for seed in range(8) for item in field_importances(*trials(40, 0.0, seed))]

@@ -171,6 +171,7 @@ def test_holm_refuses_what_is_no_probability() -> None:
             holm([0.1, bad])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("repeat_sd", "seed_sd"), [(0.5, 1.0), (1.0, 0.0)])
 def test_noise_split_finds_the_components(repeat_sd: float, seed_sd: float) -> None:
     """Fault: components swapped or added, intervals of sd, share that do not cover, negative variances."""

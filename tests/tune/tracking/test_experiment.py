@@ -65,6 +65,7 @@ def state(uri: str, experiment: str) -> list[Any]:
     ]
 
 
+@pytest.mark.long
 def test_seeds_that_ran_before_their_verdict_become_its_children(uri: str) -> None:
     """Fault: seeds stay flat, other trials are taken in, or the parent claims a parameter that differs."""
     seeds = [seed(number) for number in (42, 1337, 2025)]

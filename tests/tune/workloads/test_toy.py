@@ -34,6 +34,7 @@ def sweep(name: str, space: Space, storage: Storage, strategy: str = "grid") -> 
     run_sweep(config, workload, search, storage, [])
 
 
+@pytest.mark.long
 def test_a_sweep_of_a_toy(cluster: None, tmp_path: Path) -> None:
     """Fault: a sweep that only one trainer's trials can pass through."""
     storage = Storage(tmp_path)
@@ -57,7 +58,7 @@ def test_a_seed_study_of_a_toy(cluster: None, tmp_path: Path) -> None:
         sweep(name, {"seed": [1, 2, 3], "x": [x]}, storage)
     ledger = Ledger(storage.ledger)
     baseline = baseline_of(["base"], ledger, 1.0)
-    assert baseline.bpb == tuple(entry.bpb for entry in ledger.latest("base"))
+    assert sorted(baseline.bpb) == sorted(entry.bpb or 0.0 for entry in ledger.latest("base"))
     study = study_of("better", ledger)
     assert [entry.parameters["seed"] for entry in study.rows] == [1, 2, 3]
     verdict = judge(study)

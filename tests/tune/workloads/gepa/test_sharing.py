@@ -193,6 +193,7 @@ def test_a_wider_grid_goes_on_from_a_narrow_one(grid: tuple[GepaWorkload, list[T
     assert "prefix-5" in before
 
 
+@pytest.mark.long
 def test_a_damaged_result_is_computed_again(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path) -> None:
     """Fault: a flipped bit in the store that becomes a number."""
     workload, trials = grid
