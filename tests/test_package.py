@@ -106,6 +106,7 @@ def test_console_commands(environment: Path, tmp_path: Path) -> None:
     assert run(environment, tmp_path, "golf", "inof").returncode == 2
 
 
+@pytest.mark.long
 def test_the_cluster_files_of_the_package(environment: Path, tmp_path: Path) -> None:
     """Fault: what cluster.yaml sends to a cluster is not in the folder, or cannot be installed there."""
     done = run(environment, tmp_path, "golf-sweep", "cluster", "mine")
@@ -161,6 +162,7 @@ def test_help_answers_at_once(name: str) -> None:
     assert "usage:" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion(environment: Path, tmp_path: Path, shell: str) -> None:
     """Fault: the script for a shell is no script, or does not know the options."""

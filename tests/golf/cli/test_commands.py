@@ -92,6 +92,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 # What the commands compute
 
 
+@pytest.mark.long
 def test_stages_one_by_one_are_the_whole_run(setup: Setup, tmp_path: Path) -> None:
     """Fault: train, pack, score and adapt by hand give other weights, bytes or scores than `run`."""
     folder = tmp_path / "steps"

@@ -117,6 +117,7 @@ def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
         assert theirs.bpb == pytest.approx(measure(shared, rung.name).bpb, abs=1e-6), rung.name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rung", ["sliding", "ttt"])
 def test_a_screened_rung_goes_on_where_it_stopped(dataset: Dataset, tmp_path: Path, rung: str) -> None:
     """Fault: a rung that starts again after its first chunks, loses the momentum, or counts chunks twice."""
@@ -134,6 +135,7 @@ def test_a_screened_rung_goes_on_where_it_stopped(dataset: Dataset, tmp_path: Pa
     assert rest.seconds_before == first.seconds < rest.seconds
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("beyond", [1, 2, 7])
 def test_a_border_in_the_last_window_costs_no_results(dataset: Dataset, tmp_path: Path, beyond: int) -> None:
     """Fault: a division by the bytes of an empty last chunk, after the training was paid for."""

@@ -206,6 +206,7 @@ def test_ranks_know_their_places_and_sum(two: list[dict[str, Any]]) -> None:
     assert [seen["broadcast"] for seen in two] == [[[], [7], list(range(256))]] * 2
 
 
+@pytest.mark.long
 def test_both_ranks_make_the_updates_of_one(two: list[dict[str, Any]]) -> None:
     """Catches a matrix that no rank orthogonalises, or that two do."""
     for ours in (seen["updates"] for seen in two):

@@ -181,6 +181,7 @@ def test_everything_in_the_folder_agrees(made: Made, record: Path) -> None:
     assert (values["dataset"], values["val_tokens"]) == ("fineweb10B_sp300", 99_000_000)
 
 
+@pytest.mark.long
 def test_a_folder_is_never_overwritten_or_left_half(eligible: Path, record: Path, tmp_path: Path, capsys: Any) -> None:
     """Fault: somebody's record is replaced unasked, or a failed run leaves a part of one."""
     before = {path.name: hash_file(path) for path in record.iterdir()}

@@ -122,6 +122,7 @@ def test_counts_against_distinct_tuples() -> None:
     assert counted["prefix"].alone == 0
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_stored_results_are_not_computed(data: st.DataObject) -> None:

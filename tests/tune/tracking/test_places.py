@@ -65,6 +65,7 @@ def made(folder: Path, empty: Path) -> Storage:
     return storage
 
 
+@pytest.mark.long
 def test_a_copied_storage_leaves_the_original_alone(empty: Path, tmp_path: Path) -> None:
     """Fault: runs of a copy put their files among the original's."""
     storage = made(tmp_path / "original", empty)

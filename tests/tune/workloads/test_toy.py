@@ -55,15 +55,15 @@ def test_a_seed_study_of_a_toy(cluster: None, tmp_path: Path) -> None:
     """Fault: statistics, MLflow or a report that need what only one trainer's trials have."""
     storage = Storage(tmp_path)
     for name, x in (("base", 1), ("better", 3)):
-        sweep(name, {"seed": [1, 2, 3], "x": [x]}, storage)
+        sweep(name, {"seed": [1, 2], "x": [x]}, storage)
     ledger = Ledger(storage.ledger)
     baseline = baseline_of(["base"], ledger, 1.0)
     assert sorted(baseline.bpb) == sorted(entry.bpb or 0.0 for entry in ledger.latest("base"))
     study = study_of("better", ledger)
-    assert [entry.parameters["seed"] for entry in study.rows] == [1, 2, 3]
+    assert [entry.parameters["seed"] for entry in study.rows] == [1, 2]
     verdict = judge(study)
     assert verdict.bpb is not None
-    assert verdict.bpb.mean == pytest.approx(sum(entry.bpb or 0.0 for entry in study.rows) / 3)
+    assert verdict.bpb.mean == pytest.approx(sum(entry.bpb or 0.0 for entry in study.rows) / 2)
     assert verdict.cap is None, "a toy has no bytes"
     result = sync(ledger.records(), default_uri(storage.root), "toy", storage)
     assert (result.problem, result.failed) == (None, 0)

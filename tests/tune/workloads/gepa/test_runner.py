@@ -106,6 +106,7 @@ def test_a_full_disk_is_named(tiny: RunConfig, data: Path, tmp_path: Path) -> No
     assert 'write_text("a state")' in log, "the line that failed"
 
 
+@pytest.mark.long
 def test_a_finished_training_is_not_run_again(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a trial that was stopped in its evaluation trains again."""
     workload, spec, stages = workload_of(tiny, data), spec_of(trial_of(tiny), tmp_path), list[str]()
