@@ -27,6 +27,8 @@ from golf.runtime.files import read_json, write_json
 from golf.runtime.tensors import read_stored, read_tensors
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[3]
 
 CONFIG = replace(
@@ -92,7 +94,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 # What the commands compute
 
 
-@pytest.mark.long
 def test_stages_one_by_one_are_the_whole_run(setup: Setup, tmp_path: Path) -> None:
     """Fault: train, pack, score and adapt by hand give other weights, bytes or scores than `run`."""
     folder = tmp_path / "steps"
@@ -187,7 +188,6 @@ def test_a_budget_becomes_a_plan_once(setup: Setup, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.long
 def test_a_signal_is_one_line_and_the_same_command_continues(setup: Setup, tmp_path: Path) -> None:
     """Fault: a traceback, a wrong exit code, or a folder that is unusable afterwards or ends with other bits."""
     longer = ["train", str(setup.config), "--data", str(setup.data), "--set", "schedule.steps=150", "--out"]
@@ -229,7 +229,6 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-@pytest.mark.long
 def test_two_ranks_score_a_folder_like_one(setup: Setup, tmp_path: Path) -> None:
     """Fault: a rank's windows are lost, or two ranks write or print over each other."""
     done = torchrun("score", setup.run, "--rung", "sliding", "--out", tmp_path)
@@ -240,7 +239,6 @@ def test_two_ranks_score_a_folder_like_one(setup: Setup, tmp_path: Path) -> None
     assert sum(line.startswith("next:") for line in done.stdout.splitlines()) == 1
 
 
-@pytest.mark.long
 def test_two_ranks_tell_an_error_once(setup: Setup, tmp_path: Path) -> None:
     """Fault: the same message once per rank, or none at all."""
     done = torchrun("score", setup.run, "--data", tmp_path / "missing")
@@ -248,7 +246,6 @@ def test_two_ranks_tell_an_error_once(setup: Setup, tmp_path: Path) -> None:
     assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1
 
 
-@pytest.mark.long
 def test_the_built_in_corpus_is_made_when_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: the very first command of a newcomer ends in an error."""
     small = ["schedule.steps=1", "schedule.warmdown_start=0", "batch.tokens_per_step=128", "batch.sequence_length=16"]

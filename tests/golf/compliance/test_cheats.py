@@ -29,6 +29,8 @@ from golf.runtime.process_group import ProcessGroup
 from tests.conftest import TINY
 from tests.golf.compliance import cheats
 
+pytestmark = pytest.mark.long
+
 TTT = TTTConfig(lr=0.05, epochs=2, frozen_blocks=1, batch_sequences=2)
 LEGAL_GPTQ = replace(TINY, quant=replace(TINY.quant, mlp=replace(TINY.quant.mlp, method="gptq"), calibration_tokens=64))
 
@@ -86,7 +88,7 @@ def failing(evaluate: Evaluate, model: GEPA, probe: Probe, cheap: bool) -> set[i
     return set(failures(rows_of([*prove_order(evaluate, model, probe), causal, normalised])))
 
 
-@pytest.mark.parametrize("cheap", [pytest.param(False, marks=pytest.mark.long), True], ids=["whole", "cheap"])
+@pytest.mark.parametrize("cheap", [False, True], ids=["whole", "cheap"])
 @pytest.mark.parametrize("evaluate", EVALUATORS, ids=lambda evaluate: evaluate.__name__)
 def test_an_evaluator_fails_on_what_it_breaks(evaluate: Evaluate, cheap: bool, model: GEPA, probe: Probe) -> None:
     """Fault: a cheat passes, or a legal evaluator is accused."""
@@ -158,7 +160,6 @@ class DeadFlag(GEPA):
         return super().forward(x_BT, y_BS, False, reduction)
 
 
-@pytest.mark.long
 def test_a_dead_switch_fails(model: GEPA, probe: Probe) -> None:
     """Fault: a flag that does nothing goes unseen, as the record's did."""
     config, dead = replace(TINY, model=model.config), DeadFlag(model.config)

@@ -72,6 +72,7 @@ def test_a_killed_writer_leaves_the_old_file(path: Path) -> None:
     assert path.read_bytes() == b"next"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["bytes", "json", "tensors"])
 def test_a_full_disk_leaves_the_old_file(path: Path, kind: str) -> None:
     """Catches a truncated or lost file, litter that keeps the disk full, and an error that does not name the file."""

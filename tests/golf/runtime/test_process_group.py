@@ -23,6 +23,8 @@ from golf.train.loop import Step, clip_gradients, train, update
 from golf.train.muon import Muon
 from golf.train.train_state import TrainState
 
+pytestmark = pytest.mark.long
+
 TINY = ModelConfig(
     vocab_size=40,
     num_layers=3,
@@ -197,7 +199,6 @@ def largest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
     return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
-@pytest.mark.long
 def test_ranks_know_their_places_and_sum(two: list[dict[str, Any]]) -> None:
     """Catches two first ranks, which would write the same files, and a sum that only one of them has."""
     assert [(seen["rank"], seen["first"], seen["world_size"]) for seen in two] == [(0, True, 2), (1, False, 2)]
@@ -206,7 +207,6 @@ def test_ranks_know_their_places_and_sum(two: list[dict[str, Any]]) -> None:
     assert [seen["broadcast"] for seen in two] == [[[], [7], list(range(256))]] * 2
 
 
-@pytest.mark.long
 def test_both_ranks_make_the_updates_of_one(two: list[dict[str, Any]]) -> None:
     """Catches a matrix that no rank orthogonalises, or that two do."""
     for ours in (seen["updates"] for seen in two):
@@ -221,7 +221,6 @@ def test_ranks_never_part(two: list[dict[str, Any]]) -> None:
         assert largest(two[0]["trained"][part], two[1]["trained"][part]) == 0
 
 
-@pytest.mark.long
 def test_two_ranks_twice_are_the_same_bits(two: list[dict[str, Any]], tmp_path: Path) -> None:
     """Catches a result that depends on which rank comes first."""
     again = launch(tmp_path / "again")

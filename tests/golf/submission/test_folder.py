@@ -24,6 +24,8 @@ from golf.submission.faults import faults_of
 from golf.submission.study_file import read_study
 from tests.golf.submission.conftest import SEEDS, Made
 
+pytestmark = pytest.mark.long
+
 WHO = ["--author", "A. Example", "--github-id", "a-example", "--name", "Tiny model", "--date", "2026-01-02"]
 FOLDER = "track_non_record_16mb/2026-01-02_Tiny_model"
 ALONE = """
@@ -72,7 +74,6 @@ def comparable(log: str) -> list[str]:
     return [TIMES.sub("", line) for line in log.splitlines() if not line.startswith(ELSEWHERE)]
 
 
-@pytest.mark.long
 def test_the_file_alone_gives_the_studys_numbers(made: Made, record: Path, tmp_path: Path) -> None:
     """Fault: the shipped file needs the project or arguments, or computes or logs anything else than the study did."""
     for name in ("train_gpt.py", "requirements.txt"):
@@ -181,7 +182,6 @@ def test_everything_in_the_folder_agrees(made: Made, record: Path) -> None:
     assert (values["dataset"], values["val_tokens"]) == ("fineweb10B_sp300", 99_000_000)
 
 
-@pytest.mark.long
 def test_a_folder_is_never_overwritten_or_left_half(eligible: Path, record: Path, tmp_path: Path, capsys: Any) -> None:
     """Fault: somebody's record is replaced unasked, or a failed run leaves a part of one."""
     before = {path.name: hash_file(path) for path in record.iterdir()}
@@ -221,7 +221,6 @@ FAULTS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
 ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("act", "message"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
 def test_a_fault_allows_a_draft_only(
     act: Callable[[dict[str, Any]], object], message: str, changed: Any, tmp_path: Path, capsys: Any
