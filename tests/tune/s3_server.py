@@ -9,6 +9,13 @@ import urllib.request
 from collections.abc import Iterator
 
 BUCKET = "bucket"
+PROGRAM = """
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_backend_app))
+"""
+"""One request after the other: moto looks for a key and then writes it, where Amazon's servers do both in one step."""
 
 
 @contextlib.contextmanager
@@ -17,7 +24,7 @@ def s3_server() -> Iterator[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+    command = [sys.executable, "-c", PROGRAM, port]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _make_bucket(f"http://127.0.0.1:{port}/{BUCKET}", process)
