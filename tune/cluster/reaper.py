@@ -1,7 +1,8 @@
 """A temporary folder for child processes; a reaper removes it with them when this process ends, however it does.
 
 A shell waits for the end of this process, a kill -9 too, ends every process that has the folder as its TMPDIR, and
-removes it: some of Ray's processes live on for minutes after a driver that was killed.
+removes it: some of Ray's processes live on for minutes after a driver that was killed. Those that gave themselves a
+title ("ray::...") have written it over their environment: they are known by the files in the folder that they hold open.
 """
 
 import contextlib
@@ -17,7 +18,10 @@ _SCRIPT = """
 read -r line
 for turn in 1 2 3 4 5 6 7 8 9; do
   found=$(grep -lsxzF "TMPDIR=$1" /proc/[0-9]*/environ)
-  for file in $found; do pid=${file#/proc/}; kill -9 "${pid%/environ}"; done
+  for file in $(find /proc/[0-9]*/fd -maxdepth 1 -lname "$1/*" 2>/dev/null); do
+    case $(tr '\\0' ' ' <"${file%/fd/*}/cmdline") in ray::*) found="$found $file" ;; esac
+  done
+  for file in $found; do pid=${file#/proc/}; kill -9 "${pid%%/*}" 2>/dev/null; done
   rm -rf "$1"
   if [ -z "$found" ] && [ ! -e "$1" ]; then exit; fi
   sleep 0.3
