@@ -2,7 +2,7 @@
 
 A shell waits for the end of this process, a kill -9 too, ends every process that has the folder as its TMPDIR, and
 removes it: some of Ray's processes live on for minutes after a driver that was killed. Those that gave themselves a
-title ("ray::...") have written it over their environment: they are known by the files in the folder that they hold open.
+title ("ray::...") have written it over their environment: they are known by files in the folder that they hold open.
 """
 
 import contextlib

@@ -31,7 +31,9 @@ def test_what_a_killed_process_leaves() -> None:
         log.touch()
         by_folder, by_title, person = reader(log, "raylet", str(folder)), reader(log, "ray::Agent"), reader(log, "less")
         try:
-            while not all("tail" in os.readlink(f"/proc/{one.pid}/exe") for one in (by_folder, by_title, person)):
+            while not all(
+                Path(f"/proc/{one.pid}/exe").resolve().name == "tail" for one in (by_folder, by_title, person)
+            ):
                 time.sleep(0.05)
             driver.kill()
             assert by_folder.wait(timeout=30) == -9
