@@ -22,6 +22,8 @@ from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.lines import read_lines
 
+pytestmark = pytest.mark.long
+
 main = tool("mirror")
 show_ledger = tool("ledger")
 report = tool("report")

@@ -30,6 +30,8 @@ from tune.workloads.gepa.settings import config_of
 from tune.workloads.gepa.stages import training_trees
 from tune.workloads.gepa.workload import GepaWorkload
 
+pytestmark = pytest.mark.long
+
 WORLD = WorldShape(ranks=2, cpus=1.0, device="cpu", threads=1)
 CHUNKS = 100
 SPACE: Space = {
@@ -122,7 +124,6 @@ def test_counts_against_distinct_tuples() -> None:
     assert counted["prefix"].alone == 0
 
 
-@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_stored_results_are_not_computed(data: st.DataObject) -> None:
@@ -177,7 +178,6 @@ def paths(found: Forecast, stored: frozenset[str]) -> list[float]:
     return lengths
 
 
-@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_wall_clock_between_its_bounds(data: st.DataObject) -> None:
@@ -253,7 +253,6 @@ def test_seconds_from_trials_alike() -> None:
     assert training_of(given_rate.works[0])[-1].seconds == 2.0 * 12
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("num", "top"), [(1, 0.5), (7, 0.5), (72, 0.25), (10, 1.0)])
 def test_screening_against_its_own_rule(num: int, top: float) -> None:
     """Fault: an expectation that is not that of the rule by which trials are let through."""

@@ -28,6 +28,8 @@ from tune.report.run_figures import Training, draw_ladders, draw_trainings, smoo
 from tune.report.text import clean, signed
 from tune.report.trial_figures import draw_bytes, draw_search, draw_seeds, draw_sizes, front_of
 
+pytestmark = pytest.mark.long
+
 POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
 MIXED = ("done", "done", "screened", "infeasible", "done", "screened", "failed")
 
@@ -112,7 +114,6 @@ def specs(tmp_path: Path, records: Sequence[Made], name: str, baseline: str | No
     return figure_specs_of(results, data.baseline_of(results, baseline), data.series)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("num", [1, 3, 30, 500])
 def test_figures_of_sweeps_are_legible(num: int, tmp_path: Path) -> None:
     """Fault: labels on each other or beyond the edge, at any size of a sweep."""
@@ -147,7 +148,6 @@ def sized(number: int, num_bytes: int, bpb: float | None = None) -> TrialEntry:
     return trial(number, bpb=bpb, size=ArtifactSize(model_bytes=num_bytes, code_bytes=0, cap_bytes=16_000_000))
 
 
-@pytest.mark.long
 def test_crowded_labels_are_legible() -> None:
     """Fault: caps, marks, long names and far outliers that the ordinary case does not have."""
     dice = random.Random(0)

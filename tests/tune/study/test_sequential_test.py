@@ -14,6 +14,8 @@ from scipy.special import stdtr
 from golf.submission.study import Decision
 from tune.study.sequential_test import BaselineSize, nominal_levels, power, seeds_needed, sequential_decision
 
+pytestmark = pytest.mark.long
+
 Floats = NDArray[np.float64]
 LOOKS = tuple(range(3, 11))
 ROUNDS = 60_000
@@ -131,7 +133,6 @@ def test_levels_spend_alpha_as_planned(num_baseline: int, looks: tuple[int, ...]
         assert (stopped <= number).mean() == pytest.approx(due, abs=monte_carlo(due))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("alpha", [0.01, 0.25])
 @pytest.mark.parametrize("num_baseline", [3, 10])
 def test_error_under_repeated_looks(num_baseline: int, alpha: float) -> None:
@@ -146,7 +147,6 @@ def test_error_under_repeated_looks(num_baseline: int, alpha: float) -> None:
     assert (first_below(p_values, (alpha,) * len(LOOKS)) < len(LOOKS)).mean() > alpha + monte_carlo(alpha)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("num_baseline", "ratio", "most"), [(3, 1 / 3, 0.012), (10, 1.5, 0.012), (10, 3.0, 0.021)])
 def test_error_with_unequal_variances(num_baseline: int, ratio: float, most: float) -> None:
     """Fault: an error beyond what the docstring admits where one side is three times as noisy."""
@@ -154,7 +154,6 @@ def test_error_with_unequal_variances(num_baseline: int, ratio: float, most: flo
     assert (stopped < len(LOOKS)).mean() < most + monte_carlo(most)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("alpha", [0.01, 0.25])
 def test_error_against_a_published_mean(alpha: float) -> None:
     """Fault: more or fewer false claims than alpha, which is exact here."""
@@ -167,7 +166,6 @@ def test_error_against_a_published_mean(alpha: float) -> None:
     assert claims == pytest.approx(alpha, abs=monte_carlo(alpha))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("excess", "num_baseline", "least", "seeds"),
     [(2.0, 6, 0.64, 6.8), (3.0, 6, 0.95, 4.4), (5.0, 3, 0.83, 4.4), (5.0, 6, 0.99, 3.3)],
@@ -179,7 +177,6 @@ def test_power_under_repeated_looks(excess: float, num_baseline: int, least: flo
     assert np.minimum(stopped + LOOKS[0], LOOKS[-1]).mean() < seeds
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("excess", [0.0, 1.0, -2.0])
 def test_decisions_are_those_of_the_simulation(excess: float) -> None:
     """Fault: the function does not do what the error rates above were simulated for, or not from seed to seed."""
@@ -203,7 +200,6 @@ def test_decisions_are_those_of_the_simulation(excess: float) -> None:
                 assert (got.decision, len(got.looks), got.next_look) == (expected, end + 1, None)
 
 
-@pytest.mark.long
 def test_no_gain_is_rarely_a_mistake() -> None:
     """Fault: futility that denies a gain equal to the margin more often than its own alpha; or never stops at all."""
     levels = nominal_levels(6, LOOKS, 0.05)

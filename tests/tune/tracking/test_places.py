@@ -18,7 +18,10 @@ from tune.tracking.tracker import default_uri, runs_page, sync
 mirror = tool("mirror")
 report = tool("report")
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's tables
+]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,6 @@ def made(folder: Path, empty: Path) -> Storage:
     return storage
 
 
-@pytest.mark.long
 def test_a_copied_storage_leaves_the_original_alone(empty: Path, tmp_path: Path) -> None:
     """Fault: runs of a copy put their files among the original's."""
     storage = made(tmp_path / "original", empty)

@@ -38,7 +38,10 @@ from tune.tracking.experiment import Experiment, TrialStart
 from tune.tracking.tracker import SyncResult, Tracker, default_uri, sync
 from tune.tracking.views import view_tag
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's tables
+]
 
 ROOT = Path(__file__).parents[3]
 
@@ -305,7 +308,6 @@ assert tracker.problem is None, tracker.problem
 """
 
 
-@pytest.mark.long
 def test_two_sweeps_on_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
     """Fault: both make the tables and break them, make the experiment twice, or open two runs for one trial."""
     address = default_uri(tmp_path / "new")
@@ -325,7 +327,6 @@ def test_two_sweeps_on_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
     assert len(curve(address, found["shared0"], "train_loss")) == 2
 
 
-@pytest.mark.long
 def test_a_server_killed_in_the_middle(uri: str, tmp_path: Path) -> None:
     """Fault: trials are lost or sent twice when the server dies while they are sent and comes back later."""
     shutil.copytree(folder_of(uri), tmp_path / "storage")

@@ -35,6 +35,8 @@ from tune.workloads.gepa.stages import training_key, training_trees
 from tune.workloads.gepa.workload import GepaWorkload
 from tune.workloads.trial_process import PROVENANCE, load_trial_from_cache, read_outcome
 
+pytestmark = pytest.mark.long
+
 SPACE: Space = {
     "schedule.steps": [8, 10],
     "schedule.warmdown_start": [4, 6],
@@ -87,7 +89,6 @@ def weights_of(outcome: Outcome, root: Path, target: Path) -> Path:
     return target
 
 
-@pytest.mark.long
 def test_sharing_changes_no_bit_and_computes_once(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path) -> None:
     """Fault: a number that depends on who trained the prefix; a stage computed twice; a cost that looks lower."""
     workload, trials = grid
@@ -143,7 +144,6 @@ def start(workload: GepaWorkload, spec: TrialSpec, count: Path) -> "subprocess.P
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
 
 
-@pytest.mark.long
 def test_eight_processes_at_once(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path) -> None:
     """Fault: two that compute the same, or one that waits for ever."""
     workload = grid[0]
@@ -159,7 +159,6 @@ def test_eight_processes_at_once(grid: tuple[GepaWorkload, list[Trial]], tmp_pat
     assert {name: names.count(name) for name in ("ttt", "sliding", "live")} == {"ttt": 8, "sliding": 4, "live": 2}
 
 
-@pytest.mark.long
 def test_a_killed_holder_is_replaced(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: a lease that outlives its holder, or a half-written result that is trusted."""
     workload = workload_of(tiny, data)
@@ -176,7 +175,6 @@ def test_a_killed_holder_is_replaced(tiny: RunConfig, data: Path, tmp_path: Path
         assert figures(together) == figures(run(workload, spec_of(trial, tmp_path / f"alone-{trial.trial}")))
 
 
-@pytest.mark.long
 def test_a_wider_grid_goes_on_from_a_narrow_one(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path) -> None:
     """Fault: a second sweep that trains again what the first has."""
     workload, wide = grid
@@ -193,7 +191,6 @@ def test_a_wider_grid_goes_on_from_a_narrow_one(grid: tuple[GepaWorkload, list[T
     assert "prefix-5" in before
 
 
-@pytest.mark.long
 def test_a_damaged_result_is_computed_again(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path) -> None:
     """Fault: a flipped bit in the store that becomes a number."""
     workload, trials = grid
@@ -207,7 +204,6 @@ def test_a_damaged_result_is_computed_again(grid: tuple[GepaWorkload, list[Trial
     assert figures(together) == figures(run(workload, spec_of(trials[1], tmp_path / "alone")))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("screen", [False, True])
 def test_a_stored_trial_is_loaded(grid: tuple[GepaWorkload, list[Trial]], tmp_path: Path, screen: bool) -> None:
     """Fault: numbers that differ from the computed ones, an outcome made of a part, weights copied for nothing."""
@@ -251,7 +247,6 @@ def test_only_who_computes_gets_the_weights(tiny: RunConfig, data: Path, tmp_pat
     assert figures(left[1])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("share", [False, True])
 def test_what_other_code_left_is_not_taken(tiny: RunConfig, data: Path, tmp_path: Path, share: bool) -> None:
     """Fault: weights that the code before a change trained, published or reported as those of the code after it."""
