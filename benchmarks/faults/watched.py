@@ -8,4 +8,4 @@ from benchmarks.faults.work import watched_trial
 
 if __name__ == "__main__":
     tune.cluster.sweep.run_trial = watched_trial
-    sys.exit(run_sweep.main(sys.argv[1:]))
+    sys.exit(run_sweep.sweep())
