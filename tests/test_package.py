@@ -125,7 +125,7 @@ def test_the_cluster_files_of_the_package(environment: Path, tmp_path: Path) -> 
 @pytest.mark.long
 def test_a_sweep_from_an_empty_folder(environment: Path, tmp_path: Path) -> None:
     """Fault: the package works only in the checkout: workers that import the project, templates, the built-in text."""
-    small = ["schedule.steps=10", "schedule.warmdown_start=5", "score.stride=256", "ttt.epochs=0"]
+    small = ["schedule.steps=10", "schedule.warmdown_start=5", "score.stride=256", "ttt=null"]
     words = ["demo", "--search", "random", "--trials", "2", "--set", *small, "--no-screening"]
     done = run(environment, tmp_path, "golf-sweep", *words, seconds=300)
     assert done.returncode == 0, done.stdout + done.stderr
