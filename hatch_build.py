@@ -1,17 +1,11 @@
 """What a built package holds besides its modules: the commit it was built from, and the files that `ray up` needs."""
 
-import subprocess
+import runpy
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-
-FOR_A_CLUSTER = (
-    *("cluster.yaml", "cluster", "docs/cluster-onprem.yaml", "docs/cluster.md"),
-    *("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "run_sweep.py", "run_seeds.py"),
-)
-"""Files of the project that `golf-sweep cluster FOLDER` writes beside the two packages."""
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -23,16 +17,10 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return
         root, included = Path(self.root), build_data["force_include"]
         if self.target_name == "wheel":
-            included |= {str(root / name): f"tune/project/{name}" for name in FOR_A_CLUSTER}
+            names = runpy.run_path(str(root / "tune" / "cli" / "cluster_files.py"))["FILES"]
+            included |= {str(root / name): f"tune/project/{name}" for name in names}
         if not (root / "golf" / "commit.txt").exists():
+            commit = runpy.run_path(str(root / "golf" / "cli" / "version.py"))["commit"]
             with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
-                file.write(_commit(root))
+                file.write(commit() or "")
             included[file.name] = "golf/commit.txt"
-
-
-def _commit(root: Path) -> str:
-    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""
