@@ -6,6 +6,7 @@ one attempt and the next one is decided in `on_workers`. Before a node that is b
 save. An error that would come again is recorded instead of tried again.
 """
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -22,10 +23,13 @@ import msgspec
 import ray
 import ray.train
 import ray.train.torch
+from ray import tune
 from ray.exceptions import RayActorError
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from golf.runtime.errors import Diverged
@@ -90,6 +94,30 @@ def _with_signals(backend: type) -> type:
             super().on_start(worker_group, backend_config)
 
     return Backend
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc]
+    """Ray Train with its controller in this process, and without the actors for datasets and for placement groups.
+
+    Each of these is a process that takes seconds to start, at every stage. There are no datasets of Ray, and placement
+    groups end with the process that made them.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        not_needed = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, not_needed)]
+
+    def _initialize_and_run_controller(self, **arguments: Any) -> ray.train.Result:
+        controller = TrainController(**arguments)
+        asyncio.run(controller.run())
+        return controller.get_result()
+
+
+class _ReportToTune(ray.train.UserCallback):  # type: ignore[misc]
+    """Passes what the first rank reports on to Ray Tune; Ray's own needs an actor for that."""
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        tune.report(dict(metrics[0]))
 
 
 def _listen() -> None:
@@ -240,7 +268,7 @@ def _attempt(
     # Ray Train would take an earlier end of the same name for this one's.
     shutil.rmtree(directory / request.stage, ignore_errors=True)
     backend, seconds = "nccl" if workers.gpus else "gloo", int(max(1, retry_policy.timeout_seconds))
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         work,
         train_loop_config={"workload": workload, "request": request},
         torch_config=SignalConfig(backend=backend, timeout_s=seconds),
@@ -251,7 +279,7 @@ def _attempt(
             name=request.stage,
             storage_path=str(directory),
             failure_config=ray.train.FailureConfig(controller_failure_limit=0, max_preemption_failures=0),
-            callbacks=[TuneReportCallback()],
+            callbacks=[_ReportToTune()],
         ),
     )
     own = request.spec.directory
