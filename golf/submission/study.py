@@ -22,6 +22,8 @@ STUDY_FORMAT: Final = 2
 """Format of the file; raised when a reader of the previous one would misread it."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+NATS_UNITS = ("BPB", "val_loss")
+"""Units of scores that have a value in nats per token."""
 Interval = tuple[float, float]
 """Lower and upper end."""
 
@@ -194,10 +196,12 @@ class StudyVerdict(Record, frozen=True, kw_only=True):
     """Every other run of the configuration, repeats included."""
     nats_per_bpb: float | None = None
     """Nats per token that are 1 BPB: ln 2 * bytes per token of the validation stream."""
+    unit: str = "BPB"
+    """Unit of what is named "bpb" here: another metric's name where that counts instead."""
     bpb: Summary | None = None
     """Scores of the seeds that have a result; None without any."""
     nats: Summary | None = None
-    """The same in nats per token."""
+    """The same in nats per token; None where the score has no such value."""
     cap_bytes: Count | None = None
     cap: CapRisk | None = None
     """Over all seeds that were packed, those over the cap too."""
@@ -213,6 +217,11 @@ class StudyVerdict(Record, frozen=True, kw_only=True):
     """The verdict as it was printed."""
     check: CheckResult | None = None
     """The check of the study's folder; None before it was made."""
+
+    @property
+    def margin_unit(self) -> str:
+        """Unit of margins and gains in nats: another metric's name where that counts and is not in nats."""
+        return "nats/token" if self.unit in NATS_UNITS else self.unit
 
     @property
     def holds(self) -> bool | None:

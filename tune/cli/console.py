@@ -10,7 +10,7 @@ from pathlib import Path
 from golf.cli.describe import save_line
 from golf.cli.terminal import python_line
 from tune.cli.tables import Column, format_table, terminal_width
-from tune.records.entries import FailureKind, TrialEntry, TrialState
+from tune.records.entries import FailureKind, TrialEntry, TrialState, unit_of
 from tune.records.layout import Storage
 from tune.records.text import duration
 from tune.search.space import Trial
@@ -81,8 +81,8 @@ class Console:
         if running is not None:
             self.trial_seconds.append(time.monotonic() - running.started)
         self.entries[entry.trial] = entry
-        result = entry.reason or "" if entry.bpb is None else f"{entry.bpb:.4f} BPB"
-        if entry.bpb is not None and entry.artifact_bytes is not None:
+        result = score_text(entry) if entry.done else entry.reason or ""
+        if entry.done and entry.artifact_bytes is not None:
             result += f", {entry.artifact_bytes:,} bytes"
         say(f"{entry.state:11s} {entry.name}: {result}")
         log = self.storage.files(entry).get("log")
@@ -104,7 +104,7 @@ class Console:
         entries = list(self.entries.values())
         parts = [f"{len(entries)} of {self.num_trials} trials", f"{len(self.running)} running", *_counted(entries)]
         best = best_of(entries)
-        parts += [f"best {best.bpb:.4f} BPB"] if best else []
+        parts += [f"best {score_text(best)}"] if best else []
         left = self.seconds_left()
         parts += [f"about {duration(left)} left"] if left else []
         parts += [", ".join(running.stage for running in self.running.values())] if self.running else []
@@ -137,8 +137,13 @@ def say(text: str) -> None:
 
 
 def best_of(entries: Sequence[TrialEntry]) -> TrialEntry | None:
-    """Returns the feasible entry with the least BPB."""
-    return min((entry for entry in entries if entry.done), key=_score, default=None)
+    """Returns the feasible entry with the best score."""
+    return min((entry for entry in entries if entry.done), key=_loss, default=None)
+
+
+def score_text(entry: TrialEntry) -> str:
+    """Returns the score of a finished trial with its unit."""
+    return f"{entry.score:.4f} {entry.unit}"
 
 
 def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None = None) -> str:
@@ -149,11 +154,11 @@ def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None 
         root: of the storage.
         width: characters of a line; None: those of the terminal.
     """
-    ordered = sorted(entries, key=lambda entry: (_ORDER[entry.state], _score(entry), entry.name))
+    ordered = sorted(entries, key=lambda entry: (_ORDER[entry.state], _loss(entry), entry.name))
     rungs = list(dict.fromkeys(rung.name for entry in ordered for rung in entry.rungs))[:-1]
     columns = [
         Column("state", [str(entry.state) for entry in ordered], align="left"),
-        Column("BPB", [_text(entry.bpb, ".4f") for entry in ordered]),
+        Column(unit_of(entries), [_text(entry.score, ".4f") for entry in ordered]),
         *(Column(name, [_rung_text(entry, name) for entry in ordered], 3 + n) for n, name in enumerate(rungs)),
         Column("bytes", [_text(entry.artifact_bytes, ",d") for entry in ordered], 50),
         Column("to the cap", [_margin_text(entry) for entry in ordered], 60),
@@ -242,8 +247,8 @@ def _where_to_read(failed: Sequence[TrialEntry], storage: Storage) -> str:
     return f"{logs[0]} and {show}" if logs else show
 
 
-def _score(entry: TrialEntry) -> float:
-    return 0.0 if entry.bpb is None else entry.bpb
+def _loss(entry: TrialEntry) -> float:
+    return 0.0 if entry.loss is None else entry.loss
 
 
 def _margin_text(entry: TrialEntry) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tune.cli.tables import Column, format_table, shortened, terminal_width
-from tune.records.entries import Record, ScreeningEntry, TrialEntry, VerdictEntry, latest
+from tune.records.entries import Record, ScreeningEntry, TrialEntry, VerdictEntry, latest, trials_of, unit_of
 from tune.records.export import Table, chunk_table, curve_table, trial_table, write_table
 from tune.records.ledger import Ledger
 
@@ -79,7 +79,7 @@ class _Row:
     sweep: str
     trial: str = ""
     state: str = ""
-    bpb: str = ""
+    score: str = ""
     artifact_bytes: str = ""
     name: str = ""
 
@@ -91,7 +91,7 @@ def listing(records: Sequence[Record], width: int) -> list[str]:
         Column("time", [row.time for row in rows], 2, "left"),
         Column("trial", [row.trial for row in rows], align="left"),
         Column("state", [row.state for row in rows], align="left"),
-        Column("BPB", [row.bpb for row in rows]),
+        Column(unit_of(trials_of(records)), [row.score for row in rows]),
         Column("bytes", [row.artifact_bytes for row in rows], 4),
         Column("kind", [row.kind for row in rows], 1, "left"),
         Column("sweep", [shortened(row.sweep, _SWEEP_CHARACTERS) for row in rows], 3, "left"),
@@ -104,12 +104,12 @@ def _row(record: Record) -> _Row:
     """Returns a record in words; of a verdict, the mean of its seeds."""
     row = _Row(time=record.time[:16].replace("T", " "), kind=_kind(record), sweep=_sweep(record))
     if isinstance(record, TrialEntry):
-        bpb = "" if record.bpb is None else f"{record.bpb:.4f}"
+        score = "" if record.score is None else f"{record.score:.4f}"
         size = "" if record.artifact_bytes is None else f"{record.artifact_bytes:,}"
         name = f"{record.name}: {record.reason}" if record.reason else record.name
-        return _Row(row.time, row.kind, row.sweep, record.trial, record.state, bpb, size, name)
+        return _Row(row.time, row.kind, row.sweep, record.trial, record.state, score, size, name)
     if isinstance(record, VerdictEntry) and record.verdict.bpb is not None:
-        return _Row(row.time, row.kind, row.sweep, bpb=f"{record.verdict.bpb.mean:.4f}")
+        return _Row(row.time, row.kind, row.sweep, score=f"{record.verdict.bpb.mean:.4f}")
     return row
 
 

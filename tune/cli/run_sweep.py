@@ -9,7 +9,7 @@ from golf.cli.options import assignments
 from golf.config.presets import DEMO_PRESETS
 from tune.cache.prefix_tree import format_trees
 from tune.cache.store import Store
-from tune.cli.console import best_of, ending_of, table
+from tune.cli.console import best_of, ending_of, score_text, table
 from tune.cli.options import machines_of, open_data, places_of, run_anywhere
 from tune.cli.parsers import DEMO_TRIALS
 from tune.cli.session import Runs, Session
@@ -135,7 +135,7 @@ class SweepCommand:
         print(f"\n{table(entries, root)}\n")
         best = best_of(entries)
         if best is not None:
-            print(f"best: {best.bpb:.4f} BPB, {best.name}; its folder {self.storage.trial(self.name, best.trial)}")
+            print(f"best: {score_text(best)}, {best.name}; its folder {self.storage.trial(self.name, best.trial)}")
         ending = ending_of(entries, root)
         if ending.text:
             print(ending.text)

@@ -137,6 +137,15 @@ class ArtifactSize(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, -self.margin_bytes)
 
 
+class Objective(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric that counts in place of bits per byte."""
+
+    name: str
+    """Its name in `metrics`, such as "val_loss"."""
+    maximize: bool = False
+    """Whether larger is better."""
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a workload returns of a trial. What a workload does not have stays None or empty."""
 
@@ -146,14 +155,18 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
     """The failure of a trial that failed."""
     bpb: float | None = None
-    """The score that counts, in bits per byte: what searches minimise and studies compare. None without one."""
+    """The score in bits per byte: what counts where no objective is named. None without one."""
     nats_per_token: float | None = None
     """The same score in nats per token."""
+    objective: Objective | None = None
+    """The metric that counts instead; its value is in `metrics`."""
     rungs: tuple[RungScore, ...] = ()
     """The ladder of evaluations from below; the last one is the score that counts."""
     screening: tuple[ScreeningScore, ...] = ()
     """Scores of first chunks, where trials are screened."""
     size: ArtifactSize | None = None
+    violations: dict[str, float] = {}
+    """Constraints, such as "train_seconds<=600", that it violates -> by what part of the bound."""
     seconds: dict[str, float] = {}
     """Seconds of each stage by its name, as if the trial had computed all by itself."""
     computed: dict[str, float] = {}
@@ -180,6 +193,29 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Files of the trial by their use; relative to the storage root in the ledger."""
     series: str | None = None
     """SHA-256 of the file with the trial's curves and chunk sums; None where there are none."""
+
+    @property
+    def score(self) -> float | None:
+        """The value that counts, in `unit`: what searches optimise and studies compare. None unless it is done."""
+        if self.state != TrialState.DONE:
+            return None
+        return self.bpb if self.objective is None else self.metrics.get(self.objective.name)
+
+    @property
+    def loss(self) -> float | None:
+        """The score, its sign turned where larger is better: less is better."""
+        return -self.score if self.score is not None and self.objective and self.objective.maximize else self.score
+
+    @property
+    def excess(self) -> float:
+        """How far it is over the byte cap and other constraints, relative to each; 0 where it meets all."""
+        over = 0.0 if self.size is None else self.size.over_bytes / self.size.artifact_bytes
+        return over + sum(self.violations.values())
+
+    @property
+    def unit(self) -> str:
+        """What the score is: "BPB", or the name of a metric."""
+        return "BPB" if self.objective is None else self.objective.name
 
     @property
     def total_seconds(self) -> float:
@@ -254,12 +290,12 @@ class TrialEntry(Outcome, frozen=True, kw_only=True, tag_field="kind", tag="tria
     @property
     def done(self) -> bool:
         """Whether it has a score that counts."""
-        return self.state == TrialState.DONE and self.bpb is not None
+        return self.score is not None
 
     @property
     def cap_bytes(self) -> int | None:
         """The byte cap, None for a workload without one."""
-        cap = self.config.get("cap_bytes")
+        cap = self.config.get("cap_bytes") if self.size is None else self.size.cap_bytes
         return cap if isinstance(cap, int) else None
 
 
@@ -402,6 +438,11 @@ def sha256(data: bytes) -> str:
 def trials_of(records: Sequence[Record], sweep: str | None = None) -> list[TrialEntry]:
     """Returns the trial entries, of one sweep where it is named, in the ledger's order."""
     return [entry for entry in records if isinstance(entry, TrialEntry) and sweep in (None, entry.sweep)]
+
+
+def unit_of(entries: Sequence[TrialEntry]) -> str:
+    """Returns what the scores of trials are: "BPB", or the name of a metric."""
+    return next((entry.unit for entry in entries if entry.done), "BPB")
 
 
 def latest(records: Sequence[Record], sweep: str | None = None) -> list[TrialEntry]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from golf.config.config import nearest
-from tune.records.entries import REPEAT, SEED, Series, TrialEntry, TrialState, VerdictEntry, latest
+from tune.records.entries import REPEAT, SEED, Series, TrialEntry, TrialState, VerdictEntry, latest, unit_of
 from tune.records.ledger import Ledger
 from tune.records.lines import DamagedLine
 from tune.study.conditions import same_configuration_key
@@ -43,13 +43,13 @@ class Results:
 
     @cached_property
     def ranked(self) -> list[TrialEntry]:
-        """The finished trials, least BPB first."""
+        """The finished trials, the best first."""
         done = [entry for entry in self.trials if entry.done]
-        return sorted(done, key=lambda entry: (score_of(entry), name_of(entry), entry.trial))
+        return sorted(done, key=lambda entry: (loss_of(entry), name_of(entry), entry.trial))
 
     @cached_property
     def ordered(self) -> list[TrialEntry]:
-        """All trials: the finished by BPB, then the others by state and bytes."""
+        """All trials: the finished by their score, then the others by state and bytes."""
         states, others = list(STATE_NAMES), [entry for entry in self.trials if not entry.done]
         others.sort(key=lambda e: (states.index(e.state), e.artifact_bytes or 0, name_of(e), e.trial))
         return self.ranked + others
@@ -60,6 +60,11 @@ class Results:
         has_seeds = any(SEED in entry.parameters for entry in self.trials)
         varying = set(varying_fields(self.trials))
         return self.verdict is not None or (has_seeds and bool(varying) and varying <= {SEED, REPEAT})
+
+    @property
+    def unit(self) -> str:
+        """What the scores are: "BPB", or the name of a metric."""
+        return unit_of(self.trials)
 
     @property
     def caps(self) -> list[int]:
@@ -145,9 +150,21 @@ class ReportData:
 
 
 def score_of(entry: TrialEntry) -> float:
-    """Returns the BPB of a finished trial."""
-    assert entry.bpb is not None, f"trial {entry.trial} is {entry.state} without a score"
-    return entry.bpb
+    """Returns the score of a finished trial."""
+    assert entry.score is not None, f"trial {entry.trial} is {entry.state} without a score"
+    return entry.score
+
+
+def loss_of(entry: TrialEntry) -> float:
+    """Returns the score of a finished trial, its sign turned where larger is better."""
+    assert entry.loss is not None, f"trial {entry.trial} is {entry.state} without a score"
+    return entry.loss
+
+
+def score_label(entries: Sequence[TrialEntry]) -> str:
+    """Returns the label of an axis with the trials' scores."""
+    unit, maximize = unit_of(entries), any(entry.objective and entry.objective.maximize for entry in entries)
+    return f"{'BPB (bits per byte)' if unit == 'BPB' else unit}, {'higher' if maximize else 'lower'} is better"
 
 
 def name_of(entry: TrialEntry) -> str:
@@ -181,9 +198,14 @@ class Group:
     """Trials without a result, which a reader of the seeds has to know of."""
 
     @property
-    def mean_bpb(self) -> float:
+    def mean_score(self) -> float:
         """The mean over the seeds; over the repeats where there are no others."""
         return math.fsum(map(score_of, self.seeds or self.repeats)) / len(self.seeds or self.repeats)
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean, its sign turned where larger is better."""
+        return math.fsum(map(loss_of, self.seeds or self.repeats)) / len(self.seeds or self.repeats)
 
     @property
     def sizes(self) -> list[int]:
@@ -203,7 +225,7 @@ class Subject:
 
 
 def groups_of(results: Results) -> list[Group]:
-    """Returns the groups with a finished trial, least mean BPB first."""
+    """Returns the groups with a finished trial, the best mean first."""
     alike: dict[str, list[TrialEntry]] = {}
     for entry in results.trials:
         searched = {field: value for field, value in entry.parameters.items() if field not in (SEED, REPEAT)}
@@ -211,7 +233,7 @@ def groups_of(results: Results) -> list[Group]:
         likeness = repr((same_configuration_key(entry), searched, entry.data, entry.code, environment))
         alike.setdefault(likeness, []).append(entry)
     groups = [_group(results.name, entries) for entries in alike.values() if any(entry.done for entry in entries)]
-    return sorted(groups, key=lambda group: (group.mean_bpb, group.name))
+    return sorted(groups, key=lambda group: (group.mean_loss, group.name))
 
 
 def _group(name: str, entries: Sequence[TrialEntry]) -> Group:

@@ -90,7 +90,7 @@ def _parts_of(data: ReportData, results: Results, baseline: Results | None) -> l
 
 
 def _warnings_of(data: ReportData, results: Results) -> list[str]:
-    """Returns what a reader has to know first: what makes BPB incomparable, and what the report lacks."""
+    """Returns what a reader has to know first: what makes scores incomparable, and what the report lacks."""
     warnings = []
     for values, what in (
         ({entry.data for entry in results.trials}, "datasets"),
@@ -98,11 +98,13 @@ def _warnings_of(data: ReportData, results: Results) -> list[str]:
     ):
         if len(values) > 1:
             shown = ", ".join(sorted(value[:_DIGITS] for value in values))
-            warnings.append(f"The trials ran on {len(values)} different {what} ({shown}): compare their BPB with care.")
+            warnings.append(
+                f"The trials ran on {len(values)} different {what} ({shown}): compare their scores with care."
+            )
     summary = None if results.verdict is None else results.verdict.verdict.bpb
-    means = [group.mean_bpb for group in groups_of(results) if group.seeds]
+    means = [group.mean_score for group in groups_of(results) if group.seeds]
     if summary is not None and means and not any(math.isclose(mean, summary.mean, abs_tol=1e-9) for mean in means):
-        judged = f"its mean is {summary.mean:.5f} BPB, theirs {means[0]:.5f}"
+        judged = f"its mean is {summary.mean:.5f} {results.unit}, theirs {means[0]:.5f}"
         warnings.append(f"The verdict is of other runs than those shown: {judged}.")
     if data.damaged:
         lines = ", ".join(str(line.line_number) for line in data.damaged[:_MAX_LINES])

@@ -32,7 +32,7 @@ def figure_specs_of(results: Results, baseline: Results | None, read_series: Rea
     """Returns all figures of a report, in reading order."""
     subjects = subjects_of(results, baseline)
     specs = [
-        FigureSpec("bytes", "BPB against artifact bytes", *bytes_figure(results)),
+        FigureSpec("bytes", f"{results.unit} against artifact bytes", *bytes_figure(results)),
         FigureSpec("seeds", "Seeds", *seeds_figure(results, baseline)),
         FigureSpec("ladder", "The ladder", *ladder_figure(subjects)),
         FigureSpec("stream", "Along the validation stream", *stream_figure(results, subjects, read_series)),

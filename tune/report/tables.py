@@ -17,7 +17,7 @@ from golf.config.rules import P_CLAIM, P_LOOSE
 from tune.records.entries import TrialEntry, VerdictEntry
 from tune.records.lines import DamagedLine
 from tune.records.text import flat
-from tune.report.data import STATE_NAMES, Group, Results, groups_of, name_of, score_of
+from tune.report.data import STATE_NAMES, Group, Results, groups_of, loss_of, name_of, score_of
 from tune.report.run_figures import RUNG_NAMES
 from tune.report.text import signed
 from tune.report.trial_figures import front_of
@@ -68,7 +68,7 @@ def overview_table(results: Results) -> Table:
     rows = [("trials", f"{len(results.trials)}: {endings}" if results.trials else "none")]
     if results.ranked and not results.is_study:
         best = results.ranked[0]
-        rows += [("best", f"{score_of(best):.4f} BPB, trial {best.trial}, {name_of(best)}")]
+        rows += [("best", f"{score_of(best):.4f} {results.unit}, trial {best.trial}, {name_of(best)}")]
         if best.artifact_bytes is not None:
             rows += [("its artifact", f"{best.artifact_bytes:,} bytes, {_room(best)} to the cap")]
     if results.caps:
@@ -85,10 +85,12 @@ def overview_table(results: Results) -> Table:
 
 
 def front_table(results: Results) -> Table:
-    """Returns the Pareto front of BPB and bytes, from left to right as in its figure."""
+    """Returns the Pareto front of score and bytes, from left to right as in its figure."""
     sized = [(entry.artifact_bytes, entry) for entry in results.trials if entry.done and entry.artifact_bytes]
-    front = [sized[index][1] for index in front_of([(size, score_of(entry)) for size, entry in sized])]
-    return _table(front, [_BPB, _BYTES, _ROOM, _TRIAL, _NAME], title="The Pareto front", number_columns=range(3))
+    front = [sized[index][1] for index in front_of([(size, loss_of(entry)) for size, entry in sized])]
+    return _table(
+        front, [_score(results.unit), _BYTES, _ROOM, _TRIAL, _NAME], title="The Pareto front", number_columns=range(3)
+    )
 
 
 def seeds_table(results: Results) -> Table:
@@ -117,7 +119,15 @@ def seeds_table(results: Results) -> Table:
     return Table(
         title="Seeds in numbers",
         columns=(
-            *("configuration", "seeds", "without a result", "mean BPB", "sd", "95 % interval", "mean nats/token"),
+            *(
+                "configuration",
+                "seeds",
+                "without a result",
+                f"mean {results.unit}",
+                "sd",
+                "95 % interval",
+                "mean nats/token",
+            ),
             *("largest bytes", "to the cap", "P(over)"),
         ),
         rows=tuple(map(row_of, groups)),
@@ -158,7 +168,13 @@ def _is_table(value: Any) -> bool:
 def trials_table(results: Results) -> Table:
     """Returns every trial, none left out; without columns of what no trial has."""
     rungs = dict.fromkeys(rung.name for entry in results.trials for rung in entry.rungs)
-    columns = [_TRIAL, _NAME, Column("ended", lambda entry: STATE_NAMES[entry.state]), _BPB, *map(_rung, rungs)]
+    columns = [
+        _TRIAL,
+        _NAME,
+        Column("ended", lambda entry: STATE_NAMES[entry.state]),
+        _score(results.unit),
+        *map(_rung, rungs),
+    ]
     columns += [_BYTES, _ROOM] if any(entry.size for entry in results.trials) else []
     columns += [
         Column("alone s", lambda entry: _number(entry.total_seconds if entry.seconds else None, ",.0f")),
@@ -166,8 +182,8 @@ def trials_table(results: Results) -> Table:
         Column("why not", lambda entry: entry.reason or ""),
     ]
     note = (
-        "Best first. BPB is the score that counts. Seconds alone: what the trial costs by itself; computed: what was "
-        "computed for it, without what other trials had computed before."
+        f"Best first. {results.unit} is the score that counts. Seconds alone: what the trial costs by itself; "
+        "computed: what was computed for it, without what other trials had computed before."
     )
     number_columns = range(3, len(columns) - 1)
     return _table(results.ordered, columns, title="All trials", number_columns=number_columns, note=note)
@@ -194,6 +210,10 @@ def _rung(name: str) -> Column:
     return Column(RUNG_NAMES.get(name, name), cell_of)
 
 
+def _score(unit: str) -> Column:
+    return Column(unit, lambda entry: f"{score_of(entry):.4f}" if entry.done else NONE)
+
+
 def _room(entry: TrialEntry) -> str:
     if entry.artifact_bytes is None or entry.cap_bytes is None:
         return NONE
@@ -205,7 +225,6 @@ def _number(value: float | None, form: str) -> str:
 
 
 _TRIAL, _NAME = Column("trial", lambda entry: entry.trial), Column("name", name_of)
-_BPB = Column("BPB", lambda entry: f"{score_of(entry):.4f}" if entry.done else NONE)
 _BYTES = Column("bytes", lambda entry: _number(entry.artifact_bytes, ",d"))
 _ROOM = Column("to the cap", _room)
 

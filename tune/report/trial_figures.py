@@ -1,7 +1,7 @@
 """Figures of many trials, with what each shows in words: bytes, searched fields and their importance, seeds; and where
 an artifact's bytes go.
 
-A trial without a BPB is shown by how it ended and never left out.
+A trial without a score is shown by how it ended and never left out.
 """
 
 import math
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from golf.submission.study import Summary
-from tune.records.entries import TrialEntry
+from tune.records.entries import TrialEntry, unit_of
 from tune.report.canvas import (
     BLUE,
     GREY,
@@ -31,7 +31,17 @@ from tune.report.canvas import (
     stacked,
     style,
 )
-from tune.report.data import STATE_NAMES, Group, Results, groups_of, name_of, score_of, varying_fields
+from tune.report.data import (
+    STATE_NAMES,
+    Group,
+    Results,
+    groups_of,
+    loss_of,
+    name_of,
+    score_label,
+    score_of,
+    varying_fields,
+)
 from tune.report.text import clean, signed
 from tune.search.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, Importance, field_importances
 from tune.study.stats import summarise
@@ -49,13 +59,13 @@ _BEST_SHARE = 0.1
 _LEAST_FOR_MEDIAN = 3
 """Finished trials of a choice from which on its median is drawn."""
 _WHISKERS = 4.0
-"""BPB more than so many interquartile ranges above the upper quartile would press all others into a corner."""
+"""Losses more than so many interquartile ranges above the upper quartile would press all others into a corner."""
 _FINISHED: Style = {"color": LIGHT, "markeredgecolor": GREY, "markeredgewidth": 0.4, "markersize": 3.5}
 _BEST: Style = {"color": BLUE, "markersize": 4}
 
 
 def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Returns the indices of the (bytes, BPB) that no other point beats or equals in both, by bytes.
+    """Returns the indices of the (bytes, loss) that no other point beats or equals in both, by bytes.
 
     Of equal points it is the first.
     """
@@ -66,14 +76,14 @@ def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _largest_shown(bpb: Iterable[float]) -> float:
-    """Returns the largest BPB that is no far outlier."""
-    return float(boxplot_stats(list(bpb), whis=_WHISKERS)[0]["whishi"])
+def _largest_shown(losses: Iterable[float]) -> float:
+    """Returns the largest loss that is no far outlier."""
+    return float(boxplot_stats(list(losses), whis=_WHISKERS)[0]["whishi"])
 
 
 @style()
 def draw_sizes(trials: Sequence[TrialEntry], caps: Sequence[int], with_front: bool) -> Figure:
-    """Draws BPB against artifact bytes, the Pareto front and the caps; below it the bytes of trials without BPB.
+    """Draws scores against artifact bytes, the Pareto front and the caps; below it the bytes of trials without a score.
 
     Args: trials: one or more, each with an artifact; caps: byte caps; with_front: whether the trials compete; seeds of
         one configuration do not.
@@ -106,27 +116,31 @@ def draw_sizes(trials: Sequence[TrialEntry], caps: Sequence[int], with_front: bo
 
 def _draw_done(axes: Axes, done: Sequence[TrialEntry], cap: int, with_front: bool) -> None:
     """Draws the finished trials and their front, which goes on to the largest cap."""
-    points = [(float(entry.artifact_bytes or 0), score_of(entry)) for entry in done]
-    top = _largest_shown(bpb for _, bpb in points)
+    points = [(float(entry.artifact_bytes or 0), loss_of(entry)) for entry in done]
+    top = _largest_shown(loss for _, loss in points)
     shown, far = [p for p in points if p[1] <= top], [p for p in points if p[1] > top]
-    axes.set_ylim(*limits([bpb for _, bpb in shown], 0.12))
+    sign = -1.0 if done[0].objective is not None and done[0].objective.maximize else 1.0
+    axes.set_ylim(*limits([sign * loss for _, loss in shown], 0.12))
     dots: Style = {"color": GREY, "markersize": 4} if with_front else {"color": BLUE, "markersize": 6}
-    axes.plot(*zip(*shown, strict=True), "o", markeredgecolor="white", markeredgewidth=0.4, **dots)
+    at = [(size, sign * loss) for size, loss in shown]
+    axes.plot(*zip(*at, strict=True), "o", markeredgecolor="white", markeredgewidth=0.4, **dots)
     if with_front:
-        front = [shown[index] for index in front_of(shown)]
+        front = [at[index] for index in front_of(shown)]
         x, y = zip(*front, (max(cap, front[-1][0]), front[-1][1]), strict=True)
-        every, label = list(range(len(front))), f"Pareto front, best {y[-1]:.4f} BPB"
+        every, label = list(range(len(front))), f"Pareto front, best {y[-1]:.4f} {unit_of(done)}"
         axes.plot(x, y, "o-", drawstyle="steps-post", color=BLUE, markersize=5, markevery=every, label=label)
     if far:
-        label = f"{len(far)} above, up to {max(bpb for _, bpb in far):.4g} BPB"
+        worst = sign * max(loss for _, loss in far)
+        label = f"{len(far)} {'above' if sign > 0 else 'below'}, to {worst:.4g} {unit_of(done)}"
         at_top: Style = {"clip_on": False, "transform": axes.get_xaxis_transform(), "label": label}
-        axes.plot([size for size, _ in far], [1] * len(far), "^", color=ORANGE, **at_top)
-    axes.set_ylabel("BPB (bits per byte), lower is better")
+        edge, marker = (1, "^") if sign > 0 else (0, "v")
+        axes.plot([size for size, _ in far], [edge] * len(far), marker, color=ORANGE, **at_top)
+    axes.set_ylabel(score_label(done))
 
 
 @style()
 def draw_search(trials: Sequence[TrialEntry], fields: Sequence[str]) -> Figure:
-    """Draws BPB by the value of every field, one panel a field, and beside it how trials without BPB ended.
+    """Draws scores by the value of every field, one panel a field, and beside it how trials without a score ended.
 
     Args: trials: one or more; fields: searched fields with more than one value.
     """
@@ -147,14 +161,15 @@ def draw_search(trials: Sequence[TrialEntry], fields: Sequence[str]) -> Figure:
     )
     jitter = np.random.default_rng(0).uniform(-0.3, 0.3, (2, len(trials)))
     ends = np.array([stopped.index(entry.state) for entry in trials if not entry.done]) + jitter[1][~done]
-    bpb = np.array([score_of(entry) for entry in trials if entry.done])
+    scores = np.array([score_of(entry) for entry in trials if entry.done])
+    losses = np.array([loss_of(entry) for entry in trials if entry.done])
     for row, field, (positions, choices) in zip(grid, fields, columns, strict=True):
         y = positions + jitter[0] if choices else positions
         row[-1].plot(ends, y[~done], "x", color=GREY, markersize=3, markeredgewidth=0.7)
         if done.any():
-            _draw_bpb(row[0], bpb, y[done])
+            _draw_scores(row[0], scores, losses, y[done])
             for place in np.unique(positions[done]) if choices else ():
-                alike = bpb[positions[done] == place]
+                alike = scores[positions[done] == place]
                 if len(alike) >= _LEAST_FOR_MEDIAN:
                     row[0].vlines(np.median(alike), place - 0.4, place + 0.4, color=ORANGE, linewidth=2.0)
         _name_rows(row[0], field, positions, choices)
@@ -162,7 +177,7 @@ def draw_search(trials: Sequence[TrialEntry], fields: Sequence[str]) -> Figure:
         grid[-1][-1].set_xlim(-0.5, len(stopped) - 0.5)
         grid[-1][-1].set_xticks(range(len(stopped)), [STATE_NAMES[state] for state in stopped], rotation=90)
     if done.any():
-        grid[-1][0].set_xlabel("BPB (bits per byte), lower is better")
+        grid[-1][0].set_xlabel(score_label(trials))
         grid[0][0].plot([], "o", label=f"best {_BEST_SHARE:.0%}", **_BEST)
         grid[0][0].plot([], "o", label="other finished trials", **_FINISHED)
         grid[0][0].plot([], "|", color=ORANGE, markersize=10, markeredgewidth=2.0, label="median of a choice")
@@ -194,9 +209,11 @@ def _name_rows(axes: Axes, field: str, positions: Any, choices: Sequence[str]) -
         axes.yaxis.set_major_formatter("{x:g}")
 
 
-def _draw_bpb(axes: Axes, bpb: Any, y: Any) -> None:
-    """Draws the finished trials, the best of them highlighted; far outliers are at the right edge."""
-    shown, best = np.minimum(bpb, _largest_shown(bpb)), bpb <= np.quantile(bpb, _BEST_SHARE, method="lower")
+def _draw_scores(axes: Axes, scores: Any, losses: Any, y: Any) -> None:
+    """Draws the finished trials, the best of them highlighted; far outliers are at the edge."""
+    best = losses <= np.quantile(losses, _BEST_SHARE, method="lower")
+    top = _largest_shown(losses)
+    shown = np.minimum(scores, top) if (losses == scores).all() else np.maximum(scores, -top)
     axes.plot(shown[~best], y[~best], "o", **_FINISHED)
     axes.plot(shown[best], y[best], "o", **_BEST)
     axes.set_xlim(*limits(shown))
@@ -227,8 +244,8 @@ def draw_importance(importances: Sequence[Importance]) -> Figure:
 def draw_seeds(groups: Sequence[Group], marks: Sequence[tuple[float, str]]) -> Figure:
     """Draws a dot for every seed, the mean and its interval; repeats are hollow.
 
-    Args: groups: one or more, each with one seed or more; marks: BPB of lines through all groups, with their labels; at
-        most two.
+    Args: groups: one or more, each with one seed or more; marks: scores of lines through all groups, with their
+        labels; at most two.
     """
     figure = new_figure(1.0 + 0.5 * len(groups))
     axes = figure.add_subplot()
@@ -248,7 +265,7 @@ def draw_seeds(groups: Sequence[Group], marks: Sequence[tuple[float, str]]) -> F
     axes.set_yticks(range(len(groups)), labels)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(groups) - 0.5, -0.5)
-    axes.set_xlabel("BPB (bits per byte), lower is better")
+    axes.set_xlabel(score_label([entry for group in groups for entry in (*group.seeds, *group.repeats)]))
     if marks:
         legend(figure)
     return figure
@@ -299,7 +316,7 @@ def draw_bytes(entry: TrialEntry) -> Figure:
 
 
 def bytes_figure(results: Results) -> Drawn:
-    """Draws BPB against bytes."""
+    """Draws scores against bytes."""
     sized = [entry for entry in results.trials if entry.size is not None]
     if not sized:
         return None, "no trial here has an artifact."
@@ -307,7 +324,7 @@ def bytes_figure(results: Results) -> Drawn:
     if not results.is_study and results.ranked:
         caption += " The line is the Pareto front: no other trial is both smaller and better. The table below lists it."
     if not all(entry.done for entry in sized):
-        caption += " The rows below the dots are trials that have bytes and no BPB."
+        caption += " The rows below the dots are trials that have bytes and no score."
     if len(sized) < len(results.trials):
         caption += f" Without an artifact and not shown: {len(results.trials) - len(sized)}."
     return draw_sizes(sized, results.caps, not results.is_study), caption
@@ -338,29 +355,29 @@ def seeds_figure(results: Results, baseline: Results | None) -> Drawn:
 
 
 def search_figure(results: Results) -> Drawn:
-    """Draws BPB by the value of every searched field."""
+    """Draws scores by the value of every searched field."""
     fields = varying_fields(results.trials)
     if not fields:
         return None, "no searched field has more than one value here."
     return draw_search(results.trials, fields), (
         "Each dot is a finished trial, one panel a field; blue: the best tenth. Upright bar: the median of a choice. "
-        "Crosses: trials without a BPB, by how they ended. Dots of one choice are spread in height to be seen. BPB far "
-        "above all others are drawn at the right edge."
+        "Crosses: trials without a score, by how they ended. Dots of one choice are spread in height to be seen. "
+        "Scores far worse than all others are drawn at the edge."
     )
 
 
 def importance_figure(results: Results) -> Drawn:
     """Draws how much the searched fields matter."""
     done = results.ranked
-    importances = field_importances([entry.parameters for entry in done], [score_of(entry) for entry in done])
+    importances = field_importances([entry.parameters for entry in done], [loss_of(entry) for entry in done])
     if not importances:
         few = f"{len(done)} finished trial{' is' if len(done) == 1 else 's are'} too few"
         why = few if len(done) < MIN_TRIALS else "nothing differs among the finished trials"
-        return None, f"{why}; it takes {MIN_TRIALS} finished trials of which fields and BPB differ."
+        return None, f"{why}; it takes {MIN_TRIALS} finished trials of which fields and scores differ."
     return draw_importance(importances), (
         f"PED-ANOVA: how far the best {TOP_SHARE:.0%} of {len(done)} finished trials differ from all of them in each "
-        f"field. A bar that ends before its mark can be chance: with the BPB dealt to the trials at random, "
-        f"{CHANCE_LEVEL:.0%} of the bars end before it. Trials without a BPB have no part in this."
+        f"field. A bar that ends before its mark can be chance: with the scores dealt to the trials at random, "
+        f"{CHANCE_LEVEL:.0%} of the bars end before it. Trials without a score have no part in this."
     )
 
 

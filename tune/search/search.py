@@ -249,8 +249,8 @@ class _TPE:
         """Learns what became of a point, asked for here or not; a failed trial teaches nothing."""
         ended, over, value = _ENDED[entry.state], 0.0, None
         if ended == optuna.trial.TrialState.COMPLETE:
-            value = math.inf if entry.bpb is None else entry.bpb
-            over = 0.0 if entry.size is None else entry.size.over_bytes / entry.size.artifact_bytes
+            value = math.inf if entry.loss is None else entry.loss
+            over = entry.excess
         asked = self._asked.pop(key_of({field: point[field] for field in self._space}), None)
         if asked is not None:
             asked.set_constraint("over_cap", over)

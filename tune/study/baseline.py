@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from tune.records.ledger import Ledger
 from tune.study.runs import Stream, Study, study_of
 
+TARGET = "target "
+"""Begins the name of a baseline that is a value to reach."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:

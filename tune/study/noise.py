@@ -57,6 +57,7 @@ def pooled_noise(trials: Sequence[TrialEntry], preset: str) -> Noise | None:
             and entry.preset == preset
             and entry.seed is not None
             and entry.bpb is not None
+            and entry.objective is None
         ):
             key = (same_configuration_key(entry), *sorted(facts_of(entry).items()))
             groups.setdefault(key, {}).setdefault(entry.seed, entry.bpb)

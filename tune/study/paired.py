@@ -4,6 +4,7 @@ A block bootstrap over the stream's chunks estimates the difference of two train
 side are a test of the configurations. Chunks that differ in tokens or bytes are refused.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,9 @@ from tune.study.baseline import check_same_chunks, differences
 from tune.study.bootstrap import PairedDifference, paired_bootstrap
 from tune.study.runs import Stream, Study, counted_rung, stream_of, study_of
 from tune.study.stats import holm, paired_by_seed, welch_gain
+
+_SAME_STREAM = 1e-3
+"""Relative difference of nats per BPB up to which two rounded scores may be of one stream."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,15 @@ class PairedComparison:
 
     candidate: str
     baseline: str
+    unit: str = "BPB"
+    """What the scores are: "BPB", or the name of a metric."""
+    has_chunks: bool = True
+    """Whether both kept chunk sums; where they did not, their scores alone are compared."""
     pairs: tuple[Pair, ...]
     gain_nats: Gain | None
     """Gain of the configuration, by seed; None with a single seed on a side."""
     gain_bpb: Gain | None
-    """The same in BPB."""
+    """The same in the unit of the scores."""
     test: str
     """Which test that is, and why."""
     p_holm: float | None = None
@@ -63,6 +71,7 @@ class _Side:
 
     study: Study
     runs: Mapping[int, _Run]
+    """Empty where no chunk sums were kept."""
 
 
 def compare(names: Sequence[str], ledger: Ledger, margin_nats: float = 0.0) -> list[PairedComparison]:
@@ -95,28 +104,50 @@ def _side(name: str, ledger: Ledger) -> _Side:
         stream = stream_of(entry, series) if entry.done else None
         if entry.seed is not None and rung is not None and stream is not None:
             runs[entry.seed] = _Run(rung, stream, series.chunks[rung][:, 0])
-    if not runs:
+    if not runs and not study.counted:
         states = ", ".join(f"seed {entry.seed} {entry.state}" for entry in study.entries)
-        raise ValueError(f'"{name}" has no finished run with chunk sums to compare; its runs: {states}')
+        raise ValueError(f'"{name}" has no finished run to compare; its runs: {states}')
     return _Side(study, runs)
 
 
 def _against(candidate: _Side, baseline: _Side, margin_nats: float) -> PairedComparison:
     """Compares one candidate with the baseline."""
-    stream = next(iter(candidate.runs.values())).stream
-    for side in (candidate, baseline):
-        for run in side.runs.values():
-            check_same_chunks(candidate.study.name, stream, side.study.name, run.stream)
-    gain, test = _by_seed(candidate.study, baseline.study, margin_nats / stream.nats_per_bpb)
+    has_chunks = bool(candidate.runs and baseline.runs)
+    if has_chunks:
+        stream = next(iter(candidate.runs.values())).stream
+        factor = stream.nats_per_bpb
+        for side in (candidate, baseline):
+            for run in side.runs.values():
+                check_same_chunks(candidate.study.name, stream, side.study.name, run.stream)
+    else:
+        factor = _same_factor(candidate.study, baseline.study)
+    gain, test = _by_seed(candidate.study, baseline.study, margin_nats / factor)
     return PairedComparison(
         candidate=candidate.study.name,
         baseline=baseline.study.name,
-        pairs=tuple(_pairs(candidate.runs, baseline.runs)),
-        gain_nats=None if gain is None else gain.scaled(stream.nats_per_bpb),
+        unit=candidate.study.unit,
+        has_chunks=has_chunks,
+        pairs=tuple(_pairs(candidate.runs, baseline.runs)) if has_chunks else (),
+        gain_nats=None if gain is None else gain.scaled(factor),
         gain_bpb=gain,
         test=test,
         notes=tuple(_notes(candidate, baseline)),
     )
+
+
+def _same_factor(candidate: Study, baseline: Study) -> float:
+    """Returns the nats per token that are one unit of the scores. Raises: ValueError where the two differ in it."""
+    own, other = candidate.nats_per_bpb, baseline.nats_per_bpb
+    if candidate.unit != baseline.unit:
+        raise ValueError(f'"{candidate.name}" is scored in {candidate.unit}, "{baseline.name}" in {baseline.unit}')
+    if own is None or other is None:
+        raise ValueError(f'"{candidate.name}" and "{baseline.name}" do not both say their nats per token')
+    if not math.isclose(own, other, rel_tol=_SAME_STREAM):
+        raise ValueError(
+            f'"{candidate.name}" and "{baseline.name}" are not scored on the same validation stream: 1 BPB is '
+            f"{own:.5f} nats per token against {other:.5f}"
+        )
+    return own
 
 
 def _notes(candidate: _Side, baseline: _Side) -> list[str]:
@@ -147,7 +178,7 @@ def _pairs(runs: Mapping[int, _Run], others: Mapping[int, _Run]) -> list[Pair]:
 
 def _by_seed(candidate: Study, baseline: Study, margin: float) -> tuple[Gain | None, str]:
     """Returns the test of the configurations in BPB, and which it is: paired where both ran the same seeds."""
-    values, others = candidate.values, baseline.values
+    values, others = ({s: study.sign * v for s, v in study.values.items()} for study in (candidate, baseline))
     alone = sorted(set(values) ^ set(others))
     if min(len(values), len(others)) < 2:
         return None, "none: one seed says nothing of the configurations; run several of each"

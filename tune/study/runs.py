@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from golf.config.config import nearest
-from tune.records.entries import Series, TrialEntry, latest, trials_of
+from tune.records.entries import Series, TrialEntry, latest, trials_of, unit_of
 from tune.records.ledger import Ledger
 from tune.study.conditions import check_unmixed, facts_of, same_configuration_key
 
@@ -90,12 +90,27 @@ class Study:
 
     @property
     def values(self) -> dict[int, float]:
-        """BPB of each seed that has a result."""
-        return {row.seed: row.bpb for row in self.counted if row.seed is not None and row.bpb is not None}
+        """Score of each seed that has a result, in `unit`."""
+        return {row.seed: row.score for row in self.counted if row.seed is not None and row.score is not None}
+
+    @property
+    def unit(self) -> str:
+        """What the scores are: "BPB", or the name of a metric."""
+        return unit_of(self.entries)
+
+    @property
+    def sign(self) -> float:
+        """-1 where larger scores are better, else 1: the tests take less for better."""
+        return -1.0 if any(row.objective is not None and row.objective.maximize for row in self.entries) else 1.0
 
     @property
     def nats_per_bpb(self) -> float | None:
-        """Nats per token that are 1 BPB on the validation stream; None where no run says."""
+        """Nats per token that are 1 BPB on the validation stream; None where no run says.
+
+        1 where another metric counts: margins are in its own unit then.
+        """
+        if self.unit != "BPB":
+            return 1.0
         factors = (nats_per_bpb(entry) for entry in self.entries)
         return next((factor for factor in factors if factor is not None), None)
 
@@ -196,7 +211,7 @@ def best_trial(sweep: str, trials: Sequence[TrialEntry]) -> TrialEntry:
     sweeps = {entry.sweep for entry in trials}
     if sweep not in sweeps:
         raise ValueError(f'the ledger has no sweep "{sweep}"{near(sweep, sweeps)}')
-    done = [(entry.bpb, entry) for entry in latest(trials, sweep) if entry.done and entry.bpb is not None]
+    done = [(entry.loss, entry) for entry in latest(trials, sweep) if entry.loss is not None]
     if not done:
         raise ValueError(f'sweep "{sweep}" has no finished trial under its cap; run it to an end first')
     return min(done, key=lambda pair: pair[0])[1]

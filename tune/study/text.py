@@ -6,8 +6,18 @@ from collections.abc import Mapping, Sequence
 from tabulate import tabulate
 
 from golf.config.rules import P_CLAIM, P_LOOSE, TRACK_SECONDS
-from golf.submission.study import Comparison, Decision, Gain, Interval, SequentialResult, StudyVerdict, Summary
+from golf.submission.study import (
+    NATS_UNITS,
+    Comparison,
+    Decision,
+    Gain,
+    Interval,
+    SequentialResult,
+    StudyVerdict,
+    Summary,
+)
 from tune.records.entries import TrialEntry
+from tune.study.baseline import TARGET
 from tune.study.bootstrap import MIN_CHUNKS, STREAM_CLAIM
 from tune.study.noise import LEVELS, TARGETS, Noise, SeedsNeeded
 from tune.study.paired import PairedComparison
@@ -24,7 +34,7 @@ def verdict_text(study: Study, verdict: StudyVerdict) -> str:
     """Returns a verdict as text, with a line for each run of the study."""
     blocks = [_head(study), _runs_table(study, verdict.missing), _figures(study, verdict)]
     if verdict.comparison is not None:
-        blocks.append(_comparison(verdict.comparison))
+        blocks.append(_comparison(verdict.comparison, verdict))
     if study.others:
         blocks.append(_others_table(study))
     remarks = [*_labelled_lines("fault", verdict.faults), *_labelled_lines("note", verdict.notes)]
@@ -42,7 +52,9 @@ def conclusion(verdict: StudyVerdict) -> str:
         if verdict.faults:
             return f"verdict: not complete: {first_fault}"
         return f"verdict: {len(verdict.seeds)} seeds, all under the cap; no gain is claimed (--baseline names one)"
-    gain = f"a gain of more than {comparison.gain_nats.margin:.4f} nats/token over {comparison.baseline}"
+    gain = f"a gain of more than {comparison.gain_nats.margin:.4f} {verdict.margin_unit} over {comparison.baseline}"
+    if comparison.baseline.startswith(TARGET):
+        gain = f"that the mean reaches the {comparison.baseline}"
     if comparison.sequential is not None:
         shown = {
             Decision.GAIN: f"{gain} is shown by the planned test",
@@ -126,7 +138,18 @@ def _head(study: Study) -> str:
 def _runs_table(study: Study, missing: Sequence[int]) -> str:
     """Returns a line for each seed and repeat, with or without a result."""
     rows = [
-        ["seed", "status", "BPB", "nats/token", "bytes", "to the cap", "train s", "evaluate s", "computed", "trial"]
+        [
+            "seed",
+            "status",
+            study.unit,
+            "nats/token",
+            "bytes",
+            "to the cap",
+            "train s",
+            "evaluate s",
+            "computed",
+            "trial",
+        ]
     ]
     for run in study.entries:
         size, cap = run.artifact_bytes, study.cap_bytes
@@ -134,7 +157,7 @@ def _runs_table(study: Study, missing: Sequence[int]) -> str:
             [
                 _seed(run),
                 str(run.state),
-                _figure(_bpb(run), ".5f"),
+                _figure(run.score, ".5f"),
                 _figure(run.nats_per_token if run.done else None, ".5f"),
                 _figure(size, ",d"),
                 _figure(None if size is None or cap is None else cap - size, "+,d"),
@@ -150,16 +173,17 @@ def _runs_table(study: Study, missing: Sequence[int]) -> str:
 
 def _others_table(study: Study) -> str:
     """Returns everything else that ran under this configuration."""
-    rows = [["seed", "status", "BPB", "trial", "why it is not in the study"]]
+    rows = [["seed", "status", study.unit, "trial", "why it is not in the study"]]
     for other in study.others:
         run = other.entry
-        rows.append([_seed(run), str(run.state), _figure(_bpb(run), ".5f"), run.trial, other.why])
+        rows.append([_seed(run), str(run.state), _figure(run.score, ".5f"), run.trial, other.why])
     return "also run under this configuration, all of it:\n" + _columns(rows, "llrll")
 
 
 def _figures(study: Study, verdict: StudyVerdict) -> str:
     """Returns mean, spread, cap, seconds and same-seed noise."""
-    means = [_summary(s, unit) for s, unit in ((verdict.bpb, "BPB"), (verdict.nats, "nats/token")) if s is not None]
+    nats = verdict.nats if verdict.unit == "BPB" else None
+    means = [_summary(s, unit) for s, unit in ((verdict.bpb, verdict.unit), (nats, "nats/token")) if s is not None]
     lines = _labelled_lines("mean", means)
     if verdict.cap is not None and verdict.cap_bytes is not None:
         margin = verdict.cap.margin_bytes
@@ -183,8 +207,8 @@ def _noise_lines(study: Study, verdict: StudyVerdict) -> list[str]:
     if noise is None:
         return []
     num_repeats = sum(run.done for run in study.repeats)
-    repeats = f"{noise.repeat_sd:.5f} {_span(noise.repeat_interval)} BPB over {num_repeats} runs of one seed"
-    seeds = f"{noise.seeds_sd:.5f} {_span(noise.seeds_interval)} BPB over {len(study.counted)} seeds"
+    repeats = f"{noise.repeat_sd:.5f} {_span(noise.repeat_interval)} {verdict.unit} over {num_repeats} runs of one seed"
+    seeds = f"{noise.seeds_sd:.5f} {_span(noise.seeds_interval)} {verdict.unit} over {len(study.counted)} seeds"
     return _labelled_lines(
         "noise",
         [
@@ -194,13 +218,14 @@ def _noise_lines(study: Study, verdict: StudyVerdict) -> list[str]:
     )
 
 
-def _comparison(comparison: Comparison) -> str:
+def _comparison(comparison: Comparison, verdict: StudyVerdict) -> str:
     """Returns the comparison with the baseline."""
     values, gain = comparison.values, comparison.gain_nats
     kind = "one published mean" if comparison.published else f"{len(values)} values"
-    lines = [_labelled("baseline", f"{comparison.baseline}: {kind}, {sum(values) / len(values):.5f} BPB")]
-    lines += _labelled_lines("gain", _gains(comparison.gain_bpb, gain))
-    margin = f"{gain.margin:.4f} nats/token ({comparison.gain_bpb.margin:.5f} BPB)"
+    lines = [_labelled("baseline", f"{comparison.baseline}: {kind}, {sum(values) / len(values):.5f} {verdict.unit}")]
+    lines += _labelled_lines("gain", _gains(comparison.gain_bpb, gain, verdict.unit, verdict.margin_unit))
+    in_bpb = f" ({comparison.gain_bpb.margin:.5f} BPB)" if verdict.unit == "BPB" else ""
+    margin = f"{gain.margin:.4f} {verdict.margin_unit}{in_bpb}"
     if gain.p is None or gain.degrees_of_freedom is None:
         lines.append(_labelled("test", f"none that the gain exceeds {margin}: one value or no spread"))
     else:
@@ -211,11 +236,11 @@ def _comparison(comparison: Comparison) -> str:
         text = f"one-sided {test} that the gain exceeds {margin}, {freedom}"
         lines += _labelled_lines("test", [text, "    ".join([_p(gain.p), *answers])])
     if comparison.sequential is not None:
-        lines.append(_looks(comparison.sequential))
+        lines.append(_looks(comparison.sequential, verdict.unit))
     return "\n".join(lines)
 
 
-def _looks(result: SequentialResult) -> str:
+def _looks(result: SequentialResult, unit: str) -> str:
     """Returns the looks of the planned test so far."""
     source = "(Lan and DeMets 1983; Jennison and Turnbull 1991)"
     text = f"the planned test, valid under repeated looks {source}; its levels replace those above"
@@ -224,7 +249,7 @@ def _looks(result: SequentialResult) -> str:
     rows = [["seeds", "gain", "p gain", "level", "p no gain", "level"]]
     for look in result.looks:
         p_values = [_figure(look.p_gain, ".4f"), f"{look.gain_level:.4f}", _figure(look.p_no_gain, ".4f")]
-        rows.append([str(look.num_seeds), f"{look.gain.gain:.5f} BPB", *p_values, f"{look.no_gain_level:.4f}"])
+        rows.append([str(look.num_seeds), f"{look.gain.gain:.5f} {unit}", *p_values, f"{look.no_gain_level:.4f}"])
     return "\n".join([_labelled("looks", text), textwrap.indent(_columns(rows, "rrrrrr"), " " * _LABEL)])
 
 
@@ -236,16 +261,20 @@ def _paired_block(comparison: PairedComparison, num_comparisons: int) -> str:
         figures = [f"{gain.bpb:+.5f}", _span(gain.bpb_interval), f"{gain.nats_per_token:+.5f}"]
         rows.append([pair.seeds, *figures, _span(gain.nats_interval), f"{gain.block_chunks} chunks"])
     lines = [f"{comparison.candidate} against {comparison.baseline}, on one validation stream"]
-    lines += [_columns(rows, "lrrrrr")] if comparison.pairs else [_labelled("stream", "no seed ran on both sides")]
+    nats = "nats/token" if comparison.unit in NATS_UNITS else comparison.unit
+    if comparison.has_chunks:
+        lines += [_columns(rows, "lrrrrr")] if comparison.pairs else [_labelled("stream", "no seed ran on both sides")]
+    else:
+        lines = [f"{comparison.candidate} against {comparison.baseline}, by their scores alone"]
     if comparison.pairs and comparison.pairs[0].difference.bpb_interval is None:
         lines.append(_labelled("", f"no intervals: they need {MIN_CHUNKS} chunks or more"))
     lines.append(_labelled("test", comparison.test))
     if comparison.gain_nats is not None and comparison.gain_bpb is not None:
-        lines += _labelled_lines("gain", _gains(comparison.gain_bpb, comparison.gain_nats))
+        lines += _labelled_lines("gain", _gains(comparison.gain_bpb, comparison.gain_nats, comparison.unit, nats))
         margin, p = comparison.gain_nats.margin, _p(comparison.gain_nats.p)
         holm = "" if comparison.p_holm is None else f"; {_p(comparison.p_holm)} with Holm's correction"
         holm += f" for {num_comparisons}" if holm else ""
-        lines.append(_labelled("", f"exceeds {margin:.4f} nats/token: {p}{holm}"))
+        lines.append(_labelled("", f"exceeds {margin:.4f} {nats}: {p}{holm}"))
     return "\n".join([*lines, *_labelled_lines("note", comparison.notes)])
 
 
@@ -259,11 +288,9 @@ def _labelled_lines(label: str, texts: Sequence[str]) -> list[str]:
     return [_labelled("" if number else label, text) for number, text in enumerate(texts)]
 
 
-def _gains(bpb: Gain, nats: Gain) -> list[str]:
-    return [
-        f"{nats.gain:+.5f} nats/token, 95 % interval {_span(nats.interval)}",
-        f"{bpb.gain:+.5f} BPB, 95 % interval {_span(bpb.interval)}",
-    ]
+def _gains(bpb: Gain, nats: Gain, unit: str, margin_unit: str) -> list[str]:
+    lines = [f"{nats.gain:+.5f} {margin_unit}, 95 % interval {_span(nats.interval)}"]
+    return lines + ([f"{bpb.gain:+.5f} BPB, 95 % interval {_span(bpb.interval)}"] if unit == "BPB" else [])
 
 
 def _summary(summary: Summary, unit: str) -> str:
@@ -284,10 +311,6 @@ def _p(p: float | None) -> str:
 
 def _seed(entry: TrialEntry) -> str:
     return f"{entry.seed}" + (f" repeat {entry.repeat}" if entry.repeat else "")
-
-
-def _bpb(entry: TrialEntry) -> float | None:
-    return entry.bpb if entry.done else None
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -7,7 +7,7 @@ few seeds. Notes are what a reader has to know.
 from collections.abc import Sequence
 
 from golf.config.rules import MARGIN_NATS, MIN_SEEDS, NON_RECORD, RECORD, RECORD_DEVICE, TRACK_SECONDS
-from golf.submission.study import Comparison, OtherRun, SequentialResult, StudyVerdict
+from golf.submission.study import NATS_UNITS, Comparison, OtherRun, SequentialResult, StudyVerdict
 from tune.records.entries import StudyPlan
 from tune.study.baseline import Baseline, check_same_text, differences
 from tune.study.runs import Study, evaluation_seconds, failed_points, training_seconds
@@ -42,8 +42,8 @@ def judge(
     if looks is not None and looks.next_look is None:
         missing = ()
     sizes = [row.artifact_bytes for row in study.rows if row.artifact_bytes is not None]
-    repeated = [run.bpb for run in study.repeats if run.done and run.bpb is not None]
-    notes = _notes(study, track)
+    repeated = [run.score for run in study.repeats if run.score is not None]
+    notes, in_nats = _notes(study, track), study.unit in NATS_UNITS
     if baseline is not None:
         notes += _notes_on_baseline(study, baseline) + _notes_on_looks(study, plan, baseline, looks, history)
     return StudyVerdict(
@@ -52,9 +52,10 @@ def judge(
         seeds=tuple(row.seed for row in study.rows if row.seed is not None),
         missing=missing,
         others=_other_runs(study),
-        nats_per_bpb=factor,
+        unit=study.unit,
+        nats_per_bpb=factor if study.unit == "BPB" else None,
         bpb=summarise(values) if values else None,
-        nats=summarise([value * factor for value in values]) if values and factor is not None else None,
+        nats=summarise([value * factor for value in values]) if values and in_nats and factor is not None else None,
         cap_bytes=study.cap_bytes,
         cap=cap_probability(sizes, study.cap_bytes) if sizes and study.cap_bytes is not None else None,
         noise_bpb=noise_split(values, repeated) if min(len(values), len(repeated)) > 1 else None,
@@ -86,22 +87,20 @@ def decide(study: Study, plan: StudyPlan | None, nats_per_bpb: float) -> Sequent
     for seed in plan.seeds:
         if seed not in by_seed:
             break
-        values.append(by_seed[seed])
-    baseline = test.baseline_bpb[0] if test.published else test.baseline_bpb
+        values.append(study.sign * by_seed[seed])
+    others = [study.sign * value for value in test.baseline_bpb]
+    baseline = others[0] if test.published else others
     margin = test.margin_nats / nats_per_bpb
     return sequential_decision(values, baseline, margin, test.alpha, test.looks, test.no_gain_alpha)
 
 
 def _compare(study: Study, plan: StudyPlan | None, baseline: Baseline, margin_nats: float) -> Comparison | None:
     """Returns the test against a baseline; None without a value to compare."""
-    values, factor = list(study.values.values()), study.nats_per_bpb
+    values, factor = [study.sign * value for value in study.values.values()], study.nats_per_bpb
     if not values or factor is None:
         return None
-    margin = margin_nats / factor
-    if baseline.published:
-        gain = one_sample_gain(values, baseline.bpb[0], margin)
-    else:
-        gain = welch_gain(values, baseline.bpb, margin)
+    margin, others = margin_nats / factor, [study.sign * value for value in baseline.bpb]
+    gain = one_sample_gain(values, others[0], margin) if baseline.published else welch_gain(values, others, margin)
     return Comparison(
         baseline=baseline.name,
         values=baseline.bpb,
@@ -124,7 +123,7 @@ def _other_runs(study: Study) -> tuple[OtherRun, ...]:
             seed=entry.seed or 0,
             repeat=entry.repeat,
             state=entry.state,
-            bpb=entry.bpb if entry.done else None,
+            bpb=entry.score,
             why=why,
         )
         for entry, why in others

@@ -15,7 +15,7 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from tune.records.entries import Series, TrialEntry, TrialState, VerdictEntry
+from tune.records.entries import Objective, Series, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.redaction import redact
@@ -73,6 +73,8 @@ class TrialStart:
     preset: str
     is_seed: bool = False
     """Whether `sweep` is a seed study, so that the trial is a child of the study's run."""
+    objective: Objective | None = None
+    """What counts in place of bits per byte."""
 
 
 class Experiment:
@@ -111,9 +113,11 @@ class Experiment:
         runs = self._search("tags.complete = 'true'")
         return {(run.data.tags.get("sweep", ""), run.data.tags.get("trial", "")): run for run in runs}
 
-    def show_view(self, sweep: str, searched: Iterable[str], is_study: bool) -> None:
+    def show_view(
+        self, sweep: str, searched: Iterable[str], is_study: bool, objective: Objective | None = None
+    ) -> None:
         """Keeps the view of a sweep in the experiment; an equal one is not written again."""
-        key, value = view_tag(sweep, list(searched), is_study)
+        key, value = view_tag(sweep, list(searched), is_study, objective)
         for last in (False, True):
             if self.client.get_experiment(self.experiment_id).tags.get(key) == value:
                 return
@@ -128,7 +132,7 @@ class Experiment:
         sweep, trial = start.sweep, start.trial
         if sweep not in self._viewed:
             self._viewed.add(sweep)
-            self.show_view(sweep, trial.parameters, start.is_seed)
+            self.show_view(sweep, trial.parameters, start.is_seed, start.objective)
         title = title_of(trial.name, trial.trial, sweep if start.is_seed else None)
         tags = {
             "preset": start.preset,

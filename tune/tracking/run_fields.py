@@ -101,8 +101,8 @@ def tags_of(entry: TrialEntry) -> dict[str, str]:
 def describe(entry: TrialEntry) -> str:
     """Returns a trial's result in Markdown: the score or why there is none, the size, the checks, what was varied."""
     result = f"**{entry.state}**" + (f": {entry.reason}" if entry.reason else "")
-    if entry.bpb is not None:
-        result = f"**{entry.bpb:.4f} BPB**, {entry.state}"
+    if entry.done:
+        result = f"**{entry.score:.4f} {entry.unit}**, {entry.state}"
     if entry.size is not None:
         result += f"; {describe_size(entry.size.artifact_bytes, entry.size.margin_bytes)}"
     rungs = [f"{rung.name} {rung.bpb:.4f}" for rung in entry.rungs]

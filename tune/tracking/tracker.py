@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from golf.cli.terminal import python_line
-from tune.records.entries import Record, TrialEntry, VerdictEntry
+from tune.records.entries import Objective, Record, TrialEntry, VerdictEntry
 from tune.records.layout import Storage
 from tune.records.redaction import redact
 from tune.search.space import Trial
@@ -152,13 +152,18 @@ class Tracker:
 class SweepTracker:
     """Shows one sweep's trials by a `Tracker`, as a watcher of the sweep."""
 
-    def __init__(self, tracker: Tracker, sweep: str, preset: str, *, study: bool = False) -> None:
-        """Args: study: whether the sweep is a seed study, whose trials are children of one run from the start."""
-        self.tracker, self.sweep, self.preset, self.is_study = tracker, sweep, preset, study
+    def __init__(
+        self, tracker: Tracker, sweep: str, preset: str, *, study: bool = False, objective: Objective | None = None
+    ) -> None:
+        """Args: study: whether the sweep is a seed study, whose trials are children of one run from the start;
+        objective: what counts in place of bits per byte.
+        """
+        self.tracker, self.sweep, self.preset = tracker, sweep, preset
+        self.is_study, self.objective = study, objective
 
     def started(self, trial: Trial) -> None:
         """Shows a trial that began."""
-        self.tracker.start(TrialStart(self.sweep, trial, self.preset, is_seed=self.is_study))
+        self.tracker.start(TrialStart(self.sweep, trial, self.preset, self.is_study, self.objective))
 
     def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
         """Shows a point of a curve."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from tune.records.entries import Objective
 from tune.tracking.run_fields import LADDER_CURVE, MARGIN, NOTE, POINTS_FAILED, key_of
 
 View = dict[str, Any]
@@ -50,21 +51,23 @@ def experiment_tags() -> dict[str, str]:
     return {NOTE: _HOW_TO_READ, "mlflow.experimentKind": "custom_model_development", **dict([PRIMARY_METRIC])}
 
 
-def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str]:
+def view_tag(sweep: str, searched: Sequence[str], study: bool, objective: Objective | None = None) -> tuple[str, str]:
     """Returns key and value of the experiment tag that holds the view of one sweep or seed study.
 
-    Args: sweep: its name; searched: parameters to show as columns; study: whether it is a seed study.
+    Args: sweep: its name; searched: parameters to show as columns; study: whether it is a seed study; objective: what
+        counts in place of bits per byte.
     """
+    score = "bpb" if objective is None else key_of(objective.name)
     summary = ["bpb.mean", "bpb.standard_deviation", "gain_bpb.gain", "gain_bpb.p"] if study else []
     columns = [
-        *(f"metrics.`{name}`" for name in ("bpb", *summary, "artifact_bytes", MARGIN, POINTS_FAILED)),
+        *(f"metrics.`{name}`" for name in (score, *summary, "artifact_bytes", MARGIN, POINTS_FAILED)),
         *(f"tags.`{name}`" for name in ("state", "feasible")),
         *(f"params.`{key_of(name)}`" for name in searched),
     ]
     state = {
         "searchFilter": f"tags.sweep = {quoted(sweep)}",
-        "orderByKey": "metrics.`bpb`",
-        "orderByAsc": True,
+        "orderByKey": f"metrics.`{score}`",
+        "orderByAsc": objective is None or not objective.maximize,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
@@ -75,7 +78,7 @@ def view_tag(sweep: str, searched: Sequence[str], study: bool) -> tuple[str, str
         "runsHiddenMode": "FIRST_20_RUNS",
         "isAccordionReordered": True,
         "compareRunSections": [_section(*section) for section in _SECTIONS],
-        "compareRunCharts": _charts([key_of(name) for name in searched]),
+        "compareRunCharts": _charts(score, [key_of(name) for name in searched]),
     }
     view = {"name": sweep, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
     return VIEW_TAG + key_of(sweep), json.dumps(view)
@@ -99,13 +102,13 @@ def run_url(server: str, experiment_id: str, run_id: str) -> str:
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?{_MODE}"
 
 
-def _charts(searched: Sequence[str]) -> list[View]:
+def _charts(score: str, searched: Sequence[str]) -> list[View]:
     """Returns the charts of a view, section by section."""
     axes = {
         side: {"key": name, "type": "METRIC", "dataAccessKey": name}
-        for side, name in (("xaxis", "artifact_bytes"), ("yaxis", "bpb"))
+        for side, name in (("xaxis", "artifact_bytes"), ("yaxis", score))
     }
-    fields = {"selectedParams": list(searched), "selectedMetrics": ["artifact_bytes", "bpb"], "showAllRuns": False}
+    fields = {"selectedParams": list(searched), "selectedMetrics": ["artifact_bytes", score], "showAllRuns": False}
     groups = {"compareGroups": ["Parameters", "Model metrics"], "chartName": "Runs difference view"}
     switches = {"showChangeFromBaseline": True, "showDifferencesOnly": True, "baselineColumnUuid": ""}
     return [

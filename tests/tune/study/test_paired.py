@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -92,8 +93,14 @@ def test_other_chunks_are_refused(fault: str, in_ledger: InLedger) -> None:
         compare(["a", "c"], ledger)
 
 
-def test_runs_without_chunk_sums_are_not_compared(in_ledger: InLedger) -> None:
-    """Fault: a workload that keeps no chunk sums compared on a stream that nobody knows."""
-    runs = [*made_runs("a", A), *((entry, Series()) for entry, _ in made_runs("b", B))]
-    with pytest.raises(ValueError, match="with chunk sums"):
-        compare(["a", "b"], in_ledger(runs))
+def test_runs_without_chunk_sums_are_compared_by_their_scores(in_ledger: InLedger) -> None:
+    """Fault: a comparison of chunks that nobody kept, or scores of two streams taken for those of one."""
+    b = [(entry, Series()) for entry, _ in made_runs("b", B)]
+    (comparison,) = compare(["a", "b"], in_ledger([*made_runs("a", A), *b]))
+    assert not comparison.has_chunks
+    assert comparison.pairs == ()
+    assert comparison.gain_bpb is not None
+    assert comparison.gain_bpb.gain == pytest.approx(np.mean(A) - np.mean(B))
+    other = [(msgspec.structs.replace(entry, nats_per_token=entry.nats_per_token * 1.1), Series()) for entry, _ in b]
+    with pytest.raises(ValueError, match="same validation stream"):
+        compare(["a", "b"], in_ledger([*made_runs("a", A), *other]))
