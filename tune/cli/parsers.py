@@ -35,7 +35,7 @@ examples:
 exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
 and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
 
-after a sweep: run_sweep.py report|ledger|store|mirror|cluster --help
+after a sweep: run_sweep.py report|ledger|import|store|mirror|cluster --help
 """
 _SEED_DESCRIPTION = """Runs one configuration under several seeds with Ray Tune and reports what they show.
 
@@ -76,6 +76,20 @@ examples:
   python -m tune ledger show 472a4a
   python -m tune ledger export --to trials.parquet
   python -m tune ledger export --curves --to curves.csv
+"""
+
+_IMPORT_DESCRIPTION = """Make ledger entries of runs that are finished already, from the logs that their scripts wrote.
+
+Of each run the last labelled score counts; the label is shown. A run is known by the content of its log: importing it
+again adds nothing. Nothing of the scripts is run.
+"""
+_IMPORT_EXAMPLES = """
+examples:
+  python -m tune import logs/ --name night
+  python -m tune import records/track_10min_16mb --dry-run
+  python -m tune import run.log.gz --metric 'core=CORE metric: ([0-9.]+)' --objective core:max
+
+exit status: 0; 1 when no log gave a score; 2 for wrong input
 """
 
 
@@ -274,6 +288,27 @@ def ledger_parser() -> Parser:
     return parser
 
 
+def import_parser() -> Parser:
+    """Returns the parser of the command that reads logs of finished runs into the ledger."""
+    command = "tune.cli.import_logs:import_command"
+    parser = _parser(f"{_TUNE} import", command, _IMPORT_DESCRIPTION, _IMPORT_EXAMPLES)
+    parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="a log, plain or .gz, or a folder with logs")
+    only = "print what the logs say and write nothing"
+    parser.add_argument("--dry-run", action="store_true", dest="only_shown", help=only)
+    parser.add_argument("--name", help="the study's name (the name of each record folder, or of the folder of the log)")
+    metric = "another number of the log: the first group of the last match, or a key of a line of JSON (dotted)"
+    more = {"action": "append", "default": [], "metavar": "NAME=REGEX|json:KEY"}
+    parser.add_argument("--metric", help=metric, **more)
+    counts = (
+        "the metric that counts, least is best or :max (val_bpb; val_loss of a run without; else the first --metric)"
+    )
+    parser.add_argument("--objective", metavar="NAME[:max]", help=counts)
+    parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")
+    parser.add_argument("--tracking-uri", metavar="URI", help="an MLflow server (a SQLite file in the storage)")
+    parser.add_argument("--no-mlflow", action="store_true", help="write the ledger only")
+    return parser
+
+
 def store_parser() -> Parser:
     """Returns the parser of the commands that look after the store."""
     parser = _parser(f"{_TUNE} store", "tune.cli.store:store_command", "Look after the store of stage results.")
@@ -320,6 +355,7 @@ def cluster_parser() -> Parser:
 TOOLS: Mapping[str, Callable[[], Parser]] = {
     "report": report_parser,
     "ledger": ledger_parser,
+    "import": import_parser,
     "store": store_parser,
     "mirror": mirror_parser,
     "cluster": cluster_parser,

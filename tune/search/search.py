@@ -13,11 +13,21 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from golf.config.config import nearest
 from tune.records.entries import TrialEntry, TrialState
-from tune.search.space import Point, Space, Trial, check_space, points_of, size_of
+from tune.search.space import (
+    Point,
+    Range,
+    Space,
+    Trial,
+    check_space,
+    draw_points,
+    is_continuous,
+    points_of,
+    size_of,
+)
 
 Strategy = Literal["grid", "random", "tpe"]
 STRATEGIES: tuple[Strategy, ...] = ("grid", "random", "tpe")
@@ -29,6 +39,8 @@ _REFUSED_IN_A_ROW = 20
 """Proposals of TPE that are known or invalid before the first open point is taken instead."""
 _PROPOSALS = 6
 """Proposals of TPE, each the best of its own candidates, among which the cheapest is taken."""
+_SPARE = 4
+"""Random points of a space with ranges for every trial that is wanted: some may be invalid."""
 _LARGEST_SPACE = 1_000_000
 """Combinations."""
 _ENDED = {
@@ -98,10 +110,7 @@ class Search:
             raise ValueError(f"the space has {size:,} combinations, more than {_LARGEST_SPACE:,}; give fewer choices")
         self.config, self._make_trial, self._known = config, make_trial, tuple(known)
         self._trials: dict[str, Trial | None] = {}
-        self._order = [point for space in config.spaces for point in points_of(space)]
-        if config.strategy != "grid":
-            random.Random(config.seed).shuffle(self._order)
-        self._limit = config.num_trials or (len(self._order) if config.strategy == "grid" else DEFAULT_TRIALS)
+        self._order, self._limit = _order_of(config)
         self.given: dict[str, Trial] = {}
         """The trials given so far and those finished before, by their id."""
         self._tpe = _TPE(config.spaces[0], config.seed) if config.strategy == "tpe" else None
@@ -116,11 +125,7 @@ class Search:
         if space is None:
             return
         point = {field: entry.parameters[field] for field in space}
-        if (
-            all(point[field] in space[field] for field in space)
-            and (trial := self._valid(point)) is not None
-            and trial.trial == entry.trial
-        ):
+        if _is_in(point, space) and (trial := self._valid(point)) is not None and trial.trial == entry.trial:
             self.given[trial.trial] = trial
             self.tell(entry)
 
@@ -133,7 +138,7 @@ class Search:
     def resume(self, points: Iterable[Point]) -> None:
         """Gives these points first: trials that were begun and not finished."""
         for point in points:
-            trial = self._open(point) if point in self._order else None
+            trial = self._open(point) if any(_is_in(point, space) for space in self.config.spaces) else None
             if trial is not None:
                 self._first_points.append(trial)
 
@@ -206,6 +211,27 @@ class Search:
         return None if trial is None or trial.trial in self.given else trial
 
 
+def _order_of(config: SearchConfig) -> tuple[list[Point], int]:
+    """Returns the points in the order in which they are taken, and how many trials there are at most."""
+    continuous = any(map(is_continuous, config.spaces))
+    if config.strategy == "grid":
+        if continuous:
+            ranges = [field for space in config.spaces for field in space if is_continuous({field: space[field]})]
+            raise ValueError(f"{ranges[0]} is a range, a grid takes choices: A,B,... or int:LOW..HIGH:STEP")
+        order = [point for space in config.spaces for point in points_of(space)]
+        return order, config.num_trials or len(order)
+    source, limit = random.Random(config.seed), config.num_trials or DEFAULT_TRIALS
+    if continuous:
+        return [point for space in config.spaces for point in draw_points(space, _SPARE * limit, source)], limit
+    order = [point for space in config.spaces for point in points_of(space)]
+    source.shuffle(order)
+    return order, limit
+
+
+def _is_in(point: Point, space: Space) -> bool:
+    return point.keys() == space.keys() and all(value in space[field] for field, value in point.items())
+
+
 def key_of(point: Point) -> str:
     """A point as a dictionary's key: its values may be lists."""
     return json.dumps(list(point.items()))
@@ -267,19 +293,29 @@ class _TPE:
         )
 
     def _choice(self, field: str, value: Any) -> Any:
-        return self._space[field][value] if self._is_ordinal(field) else value
+        choices = self._space[field]
+        if isinstance(choices, Range):
+            return int(value) if choices.step is not None else choices.rounded(value)
+        return choices[value] if self._is_ordinal(field, choices) else value
 
     def _position(self, field: str, choice: object) -> object:
-        return list(self._space[field]).index(choice) if self._is_ordinal(field) else choice
+        choices = self._space[field]
+        if isinstance(choices, Range) or not self._is_ordinal(field, choices):
+            return choice
+        return list(choices).index(choice)
 
-    def _is_ordinal(self, field: str) -> bool:
+    def _is_ordinal(self, field: str, choices: Sequence[Any]) -> bool:
         """Whether a choice is named by its position among the field's."""
         found = self._distributions[field]
-        return not isinstance(found, CategoricalDistribution) or list(found.choices) != list(self._space[field])
+        return not isinstance(found, CategoricalDistribution) or list(found.choices) != list(choices)
 
 
-def distribution_of(choices: Sequence[Any]) -> BaseDistribution:
-    """The place among ascending numbers, else one of unordered choices, where they are no plain values its place."""
+def distribution_of(choices: Sequence[Any] | Range) -> BaseDistribution:
+    """The numbers of a range; the place among ascending numbers; else one of unordered choices, or its place."""
+    if isinstance(choices, Range):
+        if choices.step is not None:
+            return IntDistribution(int(choices.low), int(choices.ends()[1]), step=choices.step)
+        return FloatDistribution(choices.low, choices.high, log=choices.log)
     numbers = all(isinstance(choice, (int, float)) and not isinstance(choice, bool) for choice in choices)
     if numbers and list(choices) == sorted(set(choices)):
         return IntDistribution(0, len(choices) - 1)

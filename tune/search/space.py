@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+import random
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +12,57 @@ from typing import Any
 
 from tune.records.entries import Config
 
-Space = Mapping[str, Sequence[Any]]
-"""Dotted field -> its choices, JSON values."""
+_DIGITS = 4
+"""Significant digits of a number that is drawn from a range."""
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_RANGE = re.compile(rf"(?:(log|int):)?({_NUMBER})\.\.({_NUMBER})(?::(\d+))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether equal ratios are equally likely, instead of equal differences."""
+    step: int | None = None
+    """Whole numbers this far apart, from `low` on; None: any numbers."""
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not self.low <= value <= self.high:
+            return False
+        return self.step is None or (value - self.low) % self.step == 0
+
+    def __len__(self) -> int:
+        """Numbers in it. Raises: TypeError for a range of any numbers."""
+        if self.step is None:
+            raise TypeError("a range of any numbers has no length")
+        return int((self.high - self.low) // self.step) + 1
+
+    def ends(self) -> list[float]:
+        """Returns the least and the largest number."""
+        return [self.low, self.high] if self.step is None else [self.values()[0], self.values()[-1]]
+
+    def values(self) -> list[float]:
+        """Returns all whole numbers in it."""
+        return [int(self.low) + self.step * number for number in range(len(self))] if self.step else []
+
+    def draw(self, source: random.Random) -> float:
+        """Returns a random number in it."""
+        if self.step is not None:
+            return source.choice(self.values())
+        if self.log:
+            return self.rounded(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
+        return self.rounded(source.uniform(self.low, self.high))
+
+    def rounded(self, value: float) -> float:
+        """Returns a number in it with few digits, near `value`: names are short, and what is shown is what ran."""
+        return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
+
+
+Space = Mapping[str, Sequence[Any] | Range]
+"""Dotted field -> its choices, JSON values, or a range."""
 Point = Mapping[str, Any]
 """Dotted field -> one choice."""
 Check = Callable[[Point], object]
@@ -58,15 +109,66 @@ def value_text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")) if isinstance(value, (list, dict)) else str(value)
 
 
+def parse_range(text: str, what: str) -> Range | None:
+    """Returns the range of LOW..HIGH, log:LOW..HIGH or int:LOW..HIGH[:STEP]; None for another text.
+
+    Args:
+        text: what is given for a field.
+        what: the field, named in errors.
+
+    Raises:
+        ValueError: for a range that is empty, or with ends that do not fit its kind.
+    """
+    match = _RANGE.fullmatch(text.strip())
+    if match is None:
+        return None
+    kind, low, high, step = match[1], float(match[2]), float(match[3]), match[4]
+    if not low < high:
+        raise ValueError(f"{what}={text}: the lower end comes first and is below the upper one")
+    if kind == "log" and low <= 0:
+        raise ValueError(f"{what}={text}: a log range begins above 0")
+    if kind == "int" and not (low.is_integer() and high.is_integer() and int(step or 1) > 0):
+        raise ValueError(f"{what}={text}: a range of int: has whole ends and a step of 1 or more")
+    if step is not None and kind != "int":
+        raise ValueError(f"{what}={text}: only int:LOW..HIGH:STEP has a step")
+    return Range(low=low, high=high, log=kind == "log", step=int(step or 1) if kind == "int" else None)
+
+
+def choices_of(choices: Sequence[Any] | Range) -> Sequence[Any]:
+    """Returns the choices of a field; of a range all its whole numbers, or its ends."""
+    if isinstance(choices, Range):
+        return choices.ends() if choices.step is None else choices.values()
+    return choices
+
+
 def points_of(space: Space) -> Iterator[Point]:
-    """Yields every combination, the last field changing fastest."""
-    for values in itertools.product(*space.values()):
+    """Yields every combination, the last field changing fastest; of ranges of any numbers the ends only."""
+    for values in itertools.product(*map(choices_of, space.values())):
         yield dict(zip(space, values, strict=True))
 
 
+def draw_points(space: Space, num_points: int, source: random.Random) -> list[Point]:
+    """Returns up to `num_points` different random points."""
+    drawn: dict[str, Point] = {}
+    for _ in range(4 * num_points):
+        values = {
+            name: field.draw(source) if isinstance(field, Range) else source.choice(field)
+            for name, field in space.items()
+        }
+        drawn.setdefault(json.dumps(values), values)
+        if len(drawn) == num_points:
+            break
+    return list(drawn.values())
+
+
+def is_continuous(space: Space) -> bool:
+    """Returns whether a space has a range of any numbers, so that it has no last point."""
+    return any(isinstance(field, Range) and field.step is None for field in space.values())
+
+
 def size_of(space: Space) -> int:
-    """Returns the number of combinations."""
-    return math.prod(len(choices) for choices in space.values())
+    """Returns the number of combinations; ranges of any numbers count as their ends."""
+    return math.prod(len(choices_of(choices)) for choices in space.values())
 
 
 def split_choices(text: str, what: str) -> list[str]:
@@ -111,17 +213,16 @@ def check_space(space: Space, check: Check) -> None:
         check: raises ValueError for a point that is no trial.
     """
     for field, choices in space.items():
-        if not choices:
+        if not choices_of(choices):
             raise ValueError(f"{field} has no choices; give at least one, e.g. --space {field}=VALUE")
-    single: list[Space] = [{field: [choice]} for field, choices in space.items() for choice in choices]
-    for one in single:
-        (field,) = one
+    single = [(field, choice) for field, choices in space.items() for choice in choices_of(choices)]
+    for field, choice in single:
+        one: Space = {field: [choice]}
         others = [{name: space[name]} for name in space if name != field]
         if not any(_problem(check, {**one, **other}) is None for other in ({}, *others)):
-            _check_choice(check, space, field, one[field][0], _problem(check, one))
-    for one in single:
-        (field,) = one
-        _check_choice(check, space, field, one[field][0])
+            _check_choice(check, space, field, choice, _problem(check, one))
+    for field, choice in single:
+        _check_choice(check, space, field, choice)
 
 
 def _problem(check: Check, space: Space) -> ValueError | None:

@@ -1,5 +1,6 @@
 """Asking and telling: every point once, resumption, and a TPE that keeps below the cap."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -10,7 +11,7 @@ from golf.config.presets import PRESETS
 from tests.tune.entries import entry_of, over_cap, scored
 from tune.records.entries import TrialEntry
 from tune.search.search import STRATEGIES, Search, SearchConfig
-from tune.search.space import Point, Space, Trial
+from tune.search.space import Point, Range, Space, Trial
 from tune.workloads.gepa.space import make_trial, space_of
 
 BASE = PRESETS["demo"]
@@ -141,3 +142,42 @@ def test_several_spaces_are_one_search() -> None:
     assert [trial.trial for trial in again.planned()] == [given[0].trial, given[2].trial]
     with pytest.raises(ValueError, match="one space"):
         search_of(spaces, "tpe")
+
+
+RANGES: Space = {"ttt.lr": Range(low=1e-4, high=1e-1, log=True), "ttt.epochs": Range(low=1, high=9, step=2)}
+
+
+@pytest.mark.parametrize("strategy", ["random", "tpe"])
+def test_ranges_are_searched_and_gone_on_with(strategy: str) -> None:
+    """Fault: a point outside its range, one given twice, or a point of an earlier start not known again."""
+    first = search_of(RANGES, strategy, 12, 3)
+    begun = [trial for _ in range(8) if (trial := first.ask())]
+    finished = [scored(trial, 2.0) for trial in begun[:6]]
+    second = search_of(RANGES, strategy, 12, 3, finished)
+    second.resume([trial.parameters for trial in begun[6:]])
+    rest = list(iter(second.ask, None))
+    assert [trial.trial for trial in rest[:2]] == [trial.trial for trial in begun[6:]]
+    every = [*begun[:6], *rest]
+    assert len({trial.trial for trial in every}) == len(every) == second.num_trials == 12
+    assert all(trial.parameters[field] in RANGES[field] for trial in every for field in RANGES)
+
+
+def test_tpe_finds_the_bottom_of_a_range() -> None:
+    """Fault: numbers of a range proposed or told as something else, so that nothing is learned of them."""
+
+    def best(strategy: str, seed: int) -> float:
+        search = search_of({"ttt.lr": Range(low=1e-4, high=1e-1, log=True)}, strategy, 30, seed)
+        losses = []
+        while (trial := search.ask()) is not None:
+            losses.append(abs(math.log10(trial.parameters["ttt.lr"]) + 2.3))
+            search.tell(scored(trial, 2.0 + losses[-1]))
+        return sum(losses[15:]) / len(losses[15:])
+
+    assert sum(best("tpe", seed) for seed in range(5)) < 0.6 * sum(best("random", seed) for seed in range(5))
+
+
+def test_a_grid_takes_no_range_of_any_numbers() -> None:
+    """Fault: a grid of the two ends passes for a search of the range."""
+    with pytest.raises(ValueError, match=r"ttt\.lr is a range, a grid takes choices"):
+        search_of(RANGES)
+    assert search_of({"ttt.epochs": RANGES["ttt.epochs"]}).num_trials == 5

@@ -1,5 +1,7 @@
 """Points of a space and their trials."""
 
+import math
+import random
 from functools import partial
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from golf.config.presets import PRESETS
 from tests.tune.entries import entry_of
 from tune.search.search import STRATEGIES, Search, SearchConfig
-from tune.search.space import Space, check_space, points_of, split_choices
+from tune.search.space import Range, Space, check_space, parse_range, points_of, split_choices
 from tune.workloads.gepa.settings import config_of
 from tune.workloads.gepa.space import make_trial, read_choices, space_of
 
@@ -119,7 +121,11 @@ def test_names_tell_fields_of_one_last_name_apart() -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["ttt.lr=0.1..0.5"], r"--space ttt\.lr=0\.1\.\.0\.5: .*float.*a range is no choice"),
+        (["ttt.lr=0.1..half"], r"--space ttt\.lr=0\.1\.\.half: .*float.*ranges are LOW\.\.HIGH"),
+        (["ttt.lr=0.5..0.1"], r"--space ttt\.lr=0\.5\.\.0\.1: the lower end comes first"),
+        (["ttt.lr=log:0..0.1"], r"--space ttt\.lr=log:0\.\.0\.1: a log range begins above 0"),
+        (["ttt.epochs=int:1..2.5"], r"--space ttt\.epochs=int:1\.\.2\.5: a range of int: has whole ends"),
+        (["ttt.lr=0.1..0.5:2"], r"only int:LOW\.\.HIGH:STEP has a step"),
         (["schedule.steps=130", "ttt.lr=fast"], r"--space ttt\.lr=fast"),
         (["split=int9"], r'--space split=int9: unknown split "int9"; did you mean'),
         (["ttt.lr=0.1", "ttt.lr=0.2"], r"--space ttt\.lr is given twice"),
@@ -163,3 +169,36 @@ def test_a_file_has_no_space_of_its_own() -> None:
     assert space_of(None, {"ttt.epochs": [1, 2]}) == {"ttt.epochs": [1, 2]}
     with pytest.raises(ValueError, match="no space of its own"):
         space_of(None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.02..0.3", Range(low=0.02, high=0.3)),
+        ("log:1e-3..1e-1", Range(low=1e-3, high=1e-1, log=True)),
+        ("int:1..20:3", Range(low=1, high=20, step=3)),
+        ("int:-2..2", Range(low=-2, high=2, step=1)),
+        ("1,2", None),
+        ("../data", None),
+        ("a..b", None),
+    ],
+)
+def test_ranges_are_told_from_choices(text: str, expected: Range | None) -> None:
+    """Fault: a path taken for a range, or an end lost."""
+    assert parse_range(text, "x") == expected
+
+
+@pytest.mark.parametrize("text", ["0.02..0.3", "log:1e-4..1e-1", "int:1..20:3"])
+def test_what_is_drawn_lies_in_the_range(text: str) -> None:
+    """Fault: a number beyond an end by rounding, a log range drawn evenly, whole numbers off their steps."""
+    found = parse_range(text, "x")
+    assert found is not None
+    drawn = [found.draw(random.Random(seed)) for seed in range(400)]
+    assert all(value in found for value in drawn)
+    assert all(found.low <= value <= found.high for value in drawn)
+    if found.step:
+        assert set(drawn) == {1, 4, 7, 10, 13, 16, 19}
+        assert all(isinstance(value, int) for value in drawn)
+    else:
+        middle = math.sqrt(found.low * found.high) if found.log else (found.low + found.high) / 2
+        assert 0.4 < sum(value < middle for value in drawn) / len(drawn) < 0.6

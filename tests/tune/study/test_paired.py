@@ -101,6 +101,8 @@ def test_runs_without_chunk_sums_are_compared_by_their_scores(in_ledger: InLedge
     assert comparison.pairs == ()
     assert comparison.gain_bpb is not None
     assert comparison.gain_bpb.gain == pytest.approx(np.mean(A) - np.mean(B))
-    other = [(msgspec.structs.replace(entry, nats_per_token=entry.nats_per_token * 1.1), Series()) for entry, _ in b]
+    other = [
+        (msgspec.structs.replace(entry, nats_per_token=(entry.nats_per_token or 0) * 1.1), Series()) for entry, _ in b
+    ]
     with pytest.raises(ValueError, match="same validation stream"):
         compare(["a", "b"], in_ledger([*made_runs("a", A), *other]))

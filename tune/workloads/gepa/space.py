@@ -15,7 +15,7 @@ from golf.config.config import RunConfig, override_all, to_plain, typed_value
 from golf.config.presets import PRESETS, find_split, with_split
 from golf.runtime.results import digest
 from tune.records.entries import REPEAT
-from tune.search.space import Point, Space, Trial, point_name, split_choices, value_text
+from tune.search.space import Point, Range, Space, Trial, parse_range, point_name, split_choices, value_text
 
 SPLIT = "split"
 GRIDS = ("quant.attention", "quant.mlp", "quant.token_embedding", "quant.tables")
@@ -91,17 +91,21 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def read_choices(words: Sequence[str], say: Callable[[str], object] = print) -> Space:
-    """Returns the fields and choices of --space FIELD=A,B,...; equal choices become one, which `say` prints.
+    """Returns the fields of --space with their choices A,B,... or ranges; equal choices become one, `say` prints that.
 
     Raises: ValueError naming a field that is given twice or has no choices, or a choice of another type.
     """
-    found: dict[str, list[Any]] = {}
+    found: dict[str, Sequence[Any] | Range] = {}
     for word in words:
         field, _ = assignment_of(word, "--space")
         if field in found:
             raise ValueError(f"--space {field} is given twice; put all its choices behind one: {field}=A,B,...")
+        given = parse_range(word.partition("=")[2], f"--space {field}")
+        if given is not None:
+            found[field] = given
+            continue
         seen: dict[str, str] = {}
-        found[field] = []
+        choices = []
         for text in split_choices(word.partition("=")[2], f"--space {field}"):
             value = assignment_of(f"{field}={text}", "--space")[1]
             key = canonical_choice(field, value)
@@ -109,7 +113,8 @@ def read_choices(words: Sequence[str], say: Callable[[str], object] = print) -> 
                 say(f"--space {field}: {text} is the same as {seen[key]}, one choice")
             else:
                 seen[key] = text
-                found[field].append(value)
+                choices.append(value)
+        found[field] = choices
     return found
 
 
@@ -123,7 +128,7 @@ def canonical_choice(field: str, value: Any) -> str:
     try:
         typed = str(find_split(str(value))) if field == SPLIT else typed_value(field, value)
     except ValueError as error:
-        remedy = "; a range is no choice, list its values: A,B,..." if isinstance(value, str) and ".." in value else ""
+        remedy = "; ranges are LOW..HIGH, log:LOW..HIGH, int:LOW..HIGH:STEP" if ".." in str(value) else ""
         raise ValueError(f"--space {field}={value_text(value)}: {error}{remedy}") from error
     return json.dumps(to_plain(typed) if is_dataclass(typed) else typed, sort_keys=True)
 
