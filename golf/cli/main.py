@@ -50,6 +50,9 @@ IMPORTING = """A quantised
 file becomes an artifact with the same codes and scales; float weights become the folder of a run, to be scored or
 packed. Every value stays as it is, bit for bit. Nothing in the file is executed."""
 
+INSPECTING = """The source is
+read, also where it is packed into the file; nothing of it is run."""
+
 
 def make_parser() -> Parser:
     """Returns the parser of all commands; `command` in what it parses is the function to call: "module:function"."""
@@ -64,6 +67,7 @@ def make_parser() -> Parser:
     _add_packing(commands)
     _add_evaluating(commands)
     _add_import(commands)
+    _add_script(commands)
     add_submit_options(_add(commands, "submit", "golf.cli.submit:submit_command", SUMMARY, *EXAMPLES, more=MORE))
     data = commands.add_parser("data", help="make or download a dataset")
     _add_data(data.add_subparsers(required=True, metavar="SOURCE", title="sources"))
@@ -283,6 +287,24 @@ def _add_import(commands: Any) -> None:
     _path(
         published, "--out", "the artifact (FILE with .golf), or for float weights the run's folder (runs/FILE)", "PATH"
     )
+
+
+def _add_script(commands: Any) -> None:
+    script = commands.add_parser("script", help="somebody's training script: what it reads, needs and prints")
+    actions = script.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    inspect = _add(
+        actions,
+        "inspect",
+        "golf.cli.script:inspect_command",
+        "the settings of a training script, what it needs and what will not work",
+        "script inspect train_gpt.py",
+        "script inspect train_gpt.py --nproc 8 --json",
+        more=INSPECTING,
+    )
+    _path(inspect, "file", "the script", "FILE")
+    processes = "whether it runs with so many processes; an error where it does not"
+    inspect.add_argument("--nproc", type=whole(least=1), metavar="N", help=processes)
+    _add_json(inspect)
 
 
 def _add_data(sources: Any) -> None:

@@ -62,7 +62,8 @@ def read_inputs(data: bytes) -> ScriptInputs:
     texts, computed = list[str](), list[int]()
     for layer in (data, *source.layers):
         if syntax_error(layer):
-            variables = {**{found.name: found for found in variables_by_line(layer)}, **variables}
+            by_line = (found if layer is data else _unpacked(found) for found in variables_by_line(layer))
+            variables = {**{found.name: found for found in by_line}, **variables}
             texts.append(layer.decode("utf-8", "replace"))
             continue
         tree, outer = _parsed(layer), layer is data

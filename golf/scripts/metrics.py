@@ -38,12 +38,12 @@ def parse_metric(text: str) -> Metric:
     if not equals or not re.fullmatch(r"[A-Za-z_][\w./-]*", name) or not place:
         raise ValueError(f"a metric is NAME=REGEX, NAME=json:KEY or NAME=file:PATH:KEY, got {text!r}")
     if place.startswith(_JSON):
-        return Metric(name, key=place.removeprefix(_JSON))
+        return Metric(name, key=_key(name, place.removeprefix(_JSON)))
     if place.startswith(_FILE):
         path, colon, key = place.removeprefix(_FILE).rpartition(":")
         if not colon or not path or Path(path).is_absolute() or ".." in Path(path).parts:
             raise ValueError(f"the metric {name} needs file:PATH:KEY with a path below the working directory")
-        return Metric(name, key=key, file=path)
+        return Metric(name, key=_key(name, key), file=path)
     try:
         pattern = re.compile(place)
     except re.error as error:
@@ -53,13 +53,19 @@ def parse_metric(text: str) -> Metric:
     return Metric(name, pattern)
 
 
+def _key(name: str, key: str) -> str:
+    if not all(key.split(".")):
+        raise ValueError(f"the metric {name} needs a key such as eval.val_loss, got {key!r}")
+    return key
+
+
 def in_line(metric: Metric, line: str) -> float | None:
     """Returns the metric's value in one line of the output; None where it is not there."""
     if len(line) > LONGEST_LINE or metric.file is not None:
         return None
     if metric.pattern is not None:
-        match = metric.pattern.search(line)
-        return None if match is None else _number(next((part for part in match.groups() if part is not None), None))
+        numbers = [_number(next(filter(None, match.groups()), None)) for match in metric.pattern.finditer(line)]
+        return next((number for number in reversed(numbers) if number is not None), None)
     begin = line.find("{")
     return None if begin < 0 or metric.key is None else _in_json(line[begin:], metric.key)
 
