@@ -331,10 +331,8 @@ def _record(runs: Sequence[ImportedRun], storage: Storage, parsed: argparse.Name
     ledger = Ledger(storage.ledger)
     known = {entry.identity: entry for entry in ledger.latest()}
     entries = [run.entry for run in runs if run.entry is not None]
-    foreign = {entry.sweep for entry in known.values() if IMPORTED not in entry.tags} & {
-        entry.sweep for entry in entries
-    }
-    for name in sorted(foreign):
+    names = sorted({entry.sweep for entry in entries})
+    for name in sorted({entry.sweep for entry in known.values() if IMPORTED not in entry.tags}.intersection(names)):
         raise ValueError(f'"{name}" is a sweep or study of the ledger that was run here; give another --name')
     added = [run for run in runs if run.entry and not _is_known(run.entry, known.get(run.entry.identity))]
     for run in added:
@@ -342,7 +340,7 @@ def _record(runs: Sequence[ImportedRun], storage: Storage, parsed: argparse.Name
         ledger.append(run.entry, run.series)
     there = f"; {len(entries) - len(added)} were there" if len(added) < len(entries) else ""
     yield f"{len(added)} runs imported into {storage.ledger}{there}"
-    if added and not parsed.no_mlflow:
+    if not parsed.no_mlflow:
         uri = default_uri(storage.root) if parsed.tracking_uri is None else absolute_uri(parsed.tracking_uri)
         imported = [entry for entry in ledger.latest() if entry.preset == PRESET and entry.sweep in names]
         problem = sync(imported, uri, PRESET, storage).problem

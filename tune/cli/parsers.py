@@ -297,11 +297,8 @@ def import_parser() -> Parser:
     parser.add_argument("--dry-run", action="store_true", dest="only_shown", help=only)
     parser.add_argument("--name", help="the study's name (the name of each record folder, or of the folder of the log)")
     metric = "another number of the log: the first group of the last match, or a key of a line of JSON (dotted)"
-    more = {"action": "append", "default": [], "metavar": "NAME=REGEX|json:KEY"}
-    parser.add_argument("--metric", help=metric, **more)
-    counts = (
-        "the metric that counts, least is best or :max (val_bpb; val_loss of a run without; else the first --metric)"
-    )
+    parser.add_argument("--metric", action="append", default=[], metavar="NAME=REGEX|json:KEY", help=metric)
+    counts = "the metric that counts, :max where larger is better (val_bpb; without one val_loss, then --metric)"
     parser.add_argument("--objective", metavar="NAME[:max]", help=counts)
     parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")
     parser.add_argument("--tracking-uri", metavar="URI", help="an MLflow server (a SQLite file in the storage)")
