@@ -95,7 +95,7 @@ def _table(title: str, settings: Sequence[Setting]) -> Iterator[str]:
         return
     yield f"\n{title} ({len(settings)})"
     width = min(max(len(_shown(setting.name)) for setting in settings), _LONGEST_NAME)
-    rest = _WIDTH - width - 18
+    rest = _WIDTH - width - 19
     yield f"  {'name':{width}s}  {'type':5s}  {'line':>6s}  default"
     for setting in settings:
         line = str(setting.line) if setting.line else "packed"

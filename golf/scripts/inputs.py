@@ -85,7 +85,7 @@ def _parsed(layer: bytes) -> ast.Module:
 def _without_comments(tree: ast.Module, layer: bytes) -> str:
     try:
         return ast.unparse(tree)
-    except RecursionError:
+    except (RecursionError, ValueError):  # too deep; an integer with too many digits
         return layer.decode("utf-8", "replace")
 
 
