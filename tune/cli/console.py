@@ -90,6 +90,7 @@ class Console:
         remarks += [f"nodes were lost, its ranks: {entry.world_history}"] if entry.world_history else []
         if entry.checkpoints is not None and entry.checkpoints.saves and "train" in entry.computed:
             remarks.append(save_line(entry.checkpoints))
+        remarks += entry.notes
         remarks += [f"first chunks of {score.name}: {score.rank}" for score in entry.screening]
         for remark in remarks:
             say(f"{'':11s} {remark}")
@@ -143,7 +144,7 @@ def best_of(entries: Sequence[TrialEntry]) -> TrialEntry | None:
 
 def score_text(entry: TrialEntry) -> str:
     """Returns the score of a finished trial with its unit."""
-    return f"{entry.score:.4f} {entry.unit}"
+    return f"{entry.score:.4f} {entry.unit}" + (f" ({entry.label})" if entry.label else "")
 
 
 def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None = None) -> str:

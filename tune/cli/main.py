@@ -8,6 +8,7 @@ from pathlib import Path
 from golf.cli.start import announce, function_of, parse
 from golf.cli.terminal import quiet_when_closed
 from tune.cli.parsers import TOOLS, seeds_parser, sweep_parser
+from tune.cli.script_parsers import names_script, script_seeds_parser, script_sweep_parser, with_file
 from tune.records.redaction import redact
 
 
@@ -19,7 +20,7 @@ def sweep(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in TOOLS:
         return command(TOOLS[words[0]], words[1:])
-    return command(sweep_parser, words)
+    return command(script_sweep_parser if names_script(words) else sweep_parser, words)
 
 
 def seeds(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +28,8 @@ def seeds(arguments: Sequence[str] | None = None) -> int:
 
     Args: arguments: of the command line (those of this process).
     """
-    return command(seeds_parser, list(sys.argv[1:] if arguments is None else arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return command(script_seeds_parser if names_script(words) else seeds_parser, words)
 
 
 @quiet_when_closed
@@ -37,6 +39,11 @@ def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str]
     Returns: its exit status; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C outside the
     trials, which answer it themselves.
     """
+    try:
+        words = with_file(words) if names_script(words) else words
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     parsed = parse(make_parser(), words)
     try:
         target = parsed.name or parsed.preset or parsed.from_sweep if _runs_trials(parsed) else None

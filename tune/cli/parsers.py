@@ -31,6 +31,7 @@ examples:
   run_sweep.py demo --search grid --space split=pure-int6,int8 --space ttt.epochs=1,3
   run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
   run_sweep.py demo --address job --storage /mnt/golf on a cluster, see docs/cluster.md
+  run_sweep.py train_gpt.py --help                    any training script of your own, see docs/scripts.md
 
 exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
 and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
@@ -58,6 +59,9 @@ _ADDRESS = (
     "where trials run: auto, the cluster that this machine belongs to; job or job:http://HOST:8265, submit this "
     "command to a cluster as a job, where all paths are paths on the cluster. By default Ray is started here"
 )
+SPACE = "FIELD=A,B,..."
+RANGES = "choices A,B,..., or a range LOW..HIGH, log:LOW..HIGH, int:LOW..HIGH:STEP"
+_DATA = "a prepared dataset (the built-in corpus, made when missing)"
 DEMO_TRIALS = 6
 """Trials of the demo without a number."""
 _MAX_SEEDS = 10
@@ -93,7 +97,7 @@ exit status: 0; 1 when no log gave a score; 2 for wrong input
 """
 
 
-def _parser(name: str, command: str, description: str, epilog: str = "") -> Parser:
+def command_parser(name: str, command: str, description: str, epilog: str = "") -> Parser:
     """Returns a parser whose command line is run by `command`, "module:function"."""
     form = argparse.RawDescriptionHelpFormatter
     parser = Parser(name, description=description, epilog=epilog, formatter_class=form)
@@ -105,13 +109,16 @@ def _parser(name: str, command: str, description: str, epilog: str = "") -> Pars
 def sweep_parser() -> Parser:
     """Returns the parser of a sweep."""
     name = program("run_sweep.py", "golf-sweep")
-    parser = _parser(name, "tune.cli.run_sweep:run", _SWEEP_DESCRIPTION, _SWEEP_EXAMPLES.replace("run_sweep.py", name))
+    parser = command_parser(
+        name, "tune.cli.run_sweep:run", _SWEEP_DESCRIPTION, _SWEEP_EXAMPLES.replace("run_sweep.py", name)
+    )
     parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
     _add_plan(parser)
-    _add_search(parser)
+    add_search(parser)
     places = add_places(parser, "the sweep's name (the preset's); the same name continues")
+    places.add_argument("--data", type=Path, help=_DATA)
     places.add_argument("--no-reuse", action="store_true", help="compute every trial alone, share nothing")
     add_machines(parser)
     return parser
@@ -136,25 +143,29 @@ def _add_plan(parser: Parser) -> None:
     )
 
 
-def _add_search(parser: Parser) -> None:
-    """Adds the options of the search and its screening."""
-    search = parser.add_argument_group("search")
-    search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
-    trials = f"at most so many trials ({DEMO_TRIALS} for demo, all of a grid, else {DEFAULT_TRIALS})"
-    search.add_argument("--trials", type=int, help=trials)
-    choices = 'choices of fields; "split" is a quantisation split; python -m golf fields lists all'
-    for option, metavar, text in (
-        ("--space", "FIELD=A,B,...", choices),
-        ("--set", "FIELD=VALUE", "fields of every trial"),
-    ):
+def add_search(parser: Parser) -> None:
+    """Adds the options of a preset's search and its screening."""
+    search = add_strategy(
+        parser, f"at most so many trials ({DEMO_TRIALS} for demo, all of a grid, else {DEFAULT_TRIALS})"
+    )
+    space = f'{RANGES}; "split" is a quantisation split; python -m golf fields lists all'
+    for option, metavar, text in (("--space", SPACE, space), ("--set", "FIELD=VALUE", "fields of every trial")):
         search.add_argument(option, action="extend", nargs="+", default=[], metavar=metavar, help=text)
-    seed = "seed of the search; seed=N in --set is the model's"
-    search.add_argument("--seed", type=whole(most=2**32 - 1), default=0, help=seed)
     search.add_argument("--no-screening", action="store_true", help="evaluate every trial that fits in full")
     fraction = "share of the stream to screen on (%(default)s)"
     search.add_argument("--screen-fraction", type=real(most=0.5, open_below=True), default=0.1, help=fraction)
     top = "share of the trials that go on from it (%(default)s)"
     search.add_argument("--top", type=real(most=1.0, open_below=True), default=0.5, help=top)
+
+
+def add_strategy(parser: Parser, trials: str) -> Any:
+    """Adds the options of how a space is searched. Returns: their group. Args: trials: help of --trials."""
+    search = parser.add_argument_group("search")
+    search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
+    search.add_argument("--trials", type=int, help=trials)
+    seed = "seed of the search; the model's is a field"
+    search.add_argument("--seed", type=whole(most=2**32 - 1), default=0, help=seed)
+    return search
 
 
 def _seconds_of(text: str) -> tuple[str, float]:
@@ -170,7 +181,9 @@ def _seconds_of(text: str) -> tuple[str, float]:
 def seeds_parser() -> Parser:
     """Returns the parser of a seed study."""
     name = program("run_seeds.py", "golf-seeds")
-    parser = _parser(name, "tune.cli.run_seeds:run", _SEED_DESCRIPTION, SEED_EXAMPLES.replace("run_seeds.py", name))
+    parser = command_parser(
+        name, "tune.cli.run_seeds:run", _SEED_DESCRIPTION, SEED_EXAMPLES.replace("run_seeds.py", name)
+    )
     target = f"one of {', '.join(PRESETS)}, the path of a config.json, or a trial's id in the ledger (or its beginning)"
     parser.add_argument("preset", nargs="?", help=target)
     parser.add_argument("--from-sweep", metavar="NAME", help="a configuration of this sweep, with --best")
@@ -182,19 +195,20 @@ def seeds_parser() -> Parser:
     runs.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE", help="fields to change")
     runs.add_argument("--repeat", type=whole(), default=0, metavar="K", help="run the first seed K more times")
     runs.add_argument("--cold", action="store_true", help="compute all anew, share nothing: what a record claims")
-    _add_test(parser)
+    add_test(parser)
     others = parser.add_argument_group("without running anything")
     others.add_argument("--compare", nargs="+", metavar="NAME", help="compare with the first, on one stream")
     others.add_argument("--power", action="store_true", help="how many seeds a gain needs")
     others.add_argument("--gain-bpb", type=above("BPB"), nargs="+", default=[], help="true gains, for --power")
     others.add_argument("--gain-nats", type=above("nats"), nargs="+", default=[], help="the same in nats per token")
     others.add_argument("--noise-bpb", type=float, help="deviation from seed to seed, for --power (the ledger's)")
-    add_places(parser, "the study's name (made of preset or trial and changes); the same name continues")
+    places = add_places(parser, "the study's name (made of preset or trial and changes); the same name continues")
+    places.add_argument("--data", type=Path, help=_DATA)
     add_machines(parser)
     return parser
 
 
-def _add_test(parser: Parser) -> None:
+def add_test(parser: Parser) -> None:
     """Adds the options of the test against a baseline."""
     test = parser.add_argument_group("test")
     baseline = "a study, SWEEP:TRIAL or trial in the ledger, the values of its seeds, or one published mean, in BPB"
@@ -216,7 +230,6 @@ def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
     """
     places = parser.add_argument_group("places")
     places.add_argument("--name", help=name)
-    places.add_argument("--data", type=Path, help="a prepared dataset (the built-in corpus, made when missing)")
     places.add_argument("--storage", type=Path, default=Path("storage"), help="folder for all results (%(default)s)")
     places.add_argument("--tracking-uri", help="an MLflow server (a SQLite file in the storage)")
     places.add_argument(
@@ -231,13 +244,9 @@ def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
 
 
 def add_machines(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say what a trial runs on."""
-    work = parser.add_argument_group("machines")
-    work.add_argument("--address", help=_ADDRESS)
+    """Adds the options that say what a preset's trial runs on."""
+    work = add_places_of_work(parser)
     work.add_argument("--workers", type=ranks, default=1, help="processes of a trial: 1, 2, 4 or 8 (%(default)s)")
-    work.add_argument("--cpus-per-worker", type=cpus, default=1.0, help="whole ones, a thread each (%(default)g)")
-    work.add_argument("--gpus-per-worker", type=gpus, help="(1 where there are GPUs)")
-    work.add_argument("--concurrent", type=whole(least=1), help="trials at a time (as many as fit)")
     work.add_argument(
         "--save-seconds", type=real(unit="seconds"), help="between saved states (chosen from what a save costs)"
     )
@@ -249,10 +258,20 @@ def add_machines(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--timeout-seconds", type=above("seconds"), default=RetryPolicy.timeout_seconds, help=hung)
 
 
+def add_places_of_work(parser: argparse.ArgumentParser) -> Any:
+    """Adds the options of where trials run and with what. Returns: their group."""
+    work = parser.add_argument_group("machines")
+    work.add_argument("--address", help=_ADDRESS)
+    work.add_argument("--cpus-per-worker", type=cpus, default=1.0, help="whole ones, a thread each (%(default)g)")
+    work.add_argument("--gpus-per-worker", type=gpus, help="(1 where there are GPUs)")
+    work.add_argument("--concurrent", type=whole(least=1), help="trials at a time (as many as fit)")
+    return work
+
+
 def report_parser() -> Parser:
     """Returns the parser of the command that writes reports."""
     about = "Write the report of a sweep or a seed study from the ledger, and attach it in MLflow."
-    parser = _parser(f"{_TUNE} report", "tune.cli.report:report_command", about)
+    parser = command_parser(f"{_TUNE} report", "tune.cli.report:report_command", about)
     parser.add_argument("name", help="the sweep's or study's name")
     parser.add_argument("--format", choices=REPORT_FORMATS, help="one of the two files (both)")
     parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")
@@ -267,7 +286,7 @@ def report_parser() -> Parser:
 def ledger_parser() -> Parser:
     """Returns the parser of the commands that read the ledger."""
     about = "Show or export the ledger, the record of every trial and seed study."
-    parser = _parser(f"{_TUNE} ledger", "tune.cli.ledger:ledger_command", about, _LEDGER_EXAMPLES)
+    parser = command_parser(f"{_TUNE} ledger", "tune.cli.ledger:ledger_command", about, _LEDGER_EXAMPLES)
     shared = Parser(add_help=False)
     path = Path("storage/ledger.jsonl")
     shared.add_argument("--ledger", type=Path, default=path, metavar="PATH", help="(%(default)s)")
@@ -291,7 +310,7 @@ def ledger_parser() -> Parser:
 def import_parser() -> Parser:
     """Returns the parser of the command that reads logs of finished runs into the ledger."""
     command = "tune.cli.import_logs:import_command"
-    parser = _parser(f"{_TUNE} import", command, _IMPORT_DESCRIPTION, _IMPORT_EXAMPLES)
+    parser = command_parser(f"{_TUNE} import", command, _IMPORT_DESCRIPTION, _IMPORT_EXAMPLES)
     parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="a log, plain or .gz, or a folder with logs")
     only = "print what the logs say and write nothing"
     parser.add_argument("--dry-run", action="store_true", dest="only_shown", help=only)
@@ -308,7 +327,7 @@ def import_parser() -> Parser:
 
 def store_parser() -> Parser:
     """Returns the parser of the commands that look after the store."""
-    parser = _parser(f"{_TUNE} store", "tune.cli.store:store_command", "Look after the store of stage results.")
+    parser = command_parser(f"{_TUNE} store", "tune.cli.store:store_command", "Look after the store of stage results.")
     shared = Parser(add_help=False)
     storage = "storage directory of the sweeps, or URI of a store (%(default)s)"
     shared.add_argument("--storage", default="storage", metavar="PATH", help=storage)
@@ -330,7 +349,7 @@ def store_parser() -> Parser:
 def mirror_parser() -> Parser:
     """Returns the parser of the commands that copy a storage folder."""
     about = "Copies of a storage folder in a bucket or another folder, and their way back."
-    parser = _parser(f"{_TUNE} mirror", "tune.cli.mirror:mirror_command", about)
+    parser = command_parser(f"{_TUNE} mirror", "tune.cli.mirror:mirror_command", about)
     commands = parser.add_subparsers(dest="action", metavar="COMMAND", required=True)
     fetching = commands.add_parser("fetch", help="bring a copy to this machine")
     fetching.add_argument("address", metavar="URI", help="what --mirror named: s3://, gs:// or a folder")
@@ -344,7 +363,7 @@ def mirror_parser() -> Parser:
 def cluster_parser() -> Parser:
     """Returns the parser of the command that writes the cluster files."""
     about = "Write a folder with cluster.yaml and all that it sends to a cluster."
-    parser = _parser(f"{_TUNE} cluster", "tune.cli.cluster_files:cluster_command", about)
+    parser = command_parser(f"{_TUNE} cluster", "tune.cli.cluster_files:cluster_command", about)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
     return parser
 

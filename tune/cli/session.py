@@ -87,7 +87,8 @@ class Session:
             with explained(address) if address else contextlib.nullcontext():
                 start_ray(address, MAX_SLOTS)
         workers = self._workers = self._workers or self.machines.available_workers()
-        slots = trials_at_once(workers, address is not None)
+        workload = runs.make_workload(workers.world)
+        slots = trials_at_once(workers, address is not None, workload.starts_processes)
         concurrent = min(self.machines.concurrent or MAX_SLOTS, slots, search.num_trials)
         cache = CacheConfig(store=self.places.store, budget_bytes=self.places.budget_bytes)
         config = SweepConfig(
@@ -100,7 +101,6 @@ class Session:
             keep_screened=runs.keep_screened,
             tags=runs.tags,
         )
-        workload = runs.make_workload(workers.world)
         say(f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}")
         known = [entry for entry in runs.known if entry.trial in search.given]
         if self._tracker is None:
@@ -108,7 +108,9 @@ class Session:
             self._tracker = Tracker(self.uri, self.preset, self.storage)
         console = Console(search.num_trials, concurrent, known, workload.describe_progress, self.storage.root)
         try:
-            tracked = SweepTracker(self._tracker, name, self.preset, study="study" in config.tags)
+            tracked = SweepTracker(
+                self._tracker, name, self.preset, study="study" in config.tags, objective=workload.objective
+            )
             watchers: list[Watcher] = [console, tracked]
             run_sweep(config, workload, search, self.storage, watchers + ([self._mirror] if self._mirror else []))
         except KeyboardInterrupt:

@@ -171,10 +171,10 @@ def has_gpus(grows: bool = False) -> bool:
     return bool(resources(grows).get("GPU", 0.0))
 
 
-def trials_at_once(workers: Workers, grows: bool = False) -> int:
+def trials_at_once(workers: Workers, grows: bool = False, one_node: bool = False) -> int:
     """Returns how many trials the cluster holds at a time.
 
-    Args: grows: see `resources`.
+    Args: grows: see `resources`; one_node: whether all workers of a trial are on one node.
     Raises: ValueError naming the resource when not one fits.
     """
     have = resources(grows)
@@ -188,6 +188,12 @@ def trials_at_once(workers: Workers, grows: bool = False) -> int:
                 f"one trial needs {amount:g} {resource} ({workers.num_workers} workers), the cluster has "
                 f"{have.get(resource, 0.0):g}; {remedy}"
             )
+    if one_node and not grows:
+        nodes = total_resources_per_node().values()
+        fit = sum(int(min(node.get(name, 0.0) // amount for name, amount in wants.items() if amount)) for node in nodes)
+        if not fit:
+            raise ValueError(f"no node alone has what one trial needs: {wants}; lower --nproc, or add larger nodes")
+        return fit
     return int(min(have[resource] // amount for resource, amount in wants.items() if amount))
 
 

@@ -96,6 +96,10 @@ def run_sweep(
         recorder = ResultRecorder(config, workload, storage, [source, *watchers])
         ray_directory = storage.ray(config.name)
 
+        places = {"CPU": 0.0, TRIAL_SLOT: 1.0}
+        if workload.starts_processes:
+            places |= {name: number * config.workers.num_workers for name, number in config.workers.resources.items()}
+
         def trainable(trial_config: dict[str, TrialSpec]) -> None:
             spec = trial_config["spec"]
             tune.report({"trial": spec.trial.trial})  # Ray Tune prints a line for a trial that never reports
@@ -105,12 +109,13 @@ def run_sweep(
             one_cpu = config.workers.num_workers == 1 and not config.workers.gpus
 
             def execute(request: StageRequest) -> None:
-                (here if one_cpu and not request.distributed else on_group)(request)
+                is_here = workload.starts_processes or (one_cpu and not request.distributed)
+                (here if is_here else on_group)(request)
 
             run_trial(workload, spec, execute)
 
         tune.Tuner(
-            tune.with_resources(trainable, {"CPU": 0, TRIAL_SLOT: 1}),
+            tune.with_resources(trainable, places),
             tune_config=tune.TuneConfig(
                 search_alg=RaySearcher(source, recorder),
                 num_samples=-1,

@@ -160,6 +160,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The same score in nats per token."""
     objective: Objective | None = None
     """The metric that counts instead; its value is in `metrics`."""
+    label: str | None = None
+    """Words before the score in the output of a script; they are shown, never interpreted."""
+    notes: tuple[str, ...] = ()
+    """What a reader has to know, such as where a run's output and its files disagree."""
     rungs: tuple[RungScore, ...] = ()
     """The ladder of evaluations from below; the last one is the score that counts."""
     screening: tuple[ScreeningScore, ...] = ()

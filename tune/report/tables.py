@@ -179,7 +179,7 @@ def trials_table(results: Results) -> Table:
     columns += [
         Column("alone s", lambda entry: _number(entry.total_seconds if entry.seconds else None, ",.0f")),
         Column("computed s", lambda entry: _number(entry.computed_seconds if entry.seconds else None, ",.0f")),
-        Column("why not", lambda entry: entry.reason or ""),
+        Column("why not, and notes", lambda entry: entry.reason or "; ".join(entry.notes)),
     ]
     note = (
         f"Best first. {results.unit} is the score that counts. Seconds alone: what the trial costs by itself; "

@@ -239,7 +239,7 @@ def stream_of(entry: TrialEntry, series: Series) -> Stream | None:
 
 def training_seconds(entry: TrialEntry) -> float | None:
     """Returns the seconds of training; by the competition's rules with packing where that reads training data."""
-    seconds = entry.seconds.get("train")
+    seconds = entry.seconds.get("train", entry.metrics.get("train_seconds"))
     groups = (entry.config.get("quant") or {}).values()
     calibrated = any(isinstance(group, Mapping) and group.get("method") == "gptq" for group in groups)
     return seconds + entry.seconds.get("pack", 0.0) if calibrated and seconds is not None else seconds
@@ -247,7 +247,7 @@ def training_seconds(entry: TrialEntry) -> float | None:
 
 def evaluation_seconds(entry: TrialEntry) -> float | None:
     """Returns the seconds of the rung whose score counts; the rungs below are for information."""
-    return entry.rungs[-1].seconds if entry.rungs else None
+    return entry.rungs[-1].seconds if entry.rungs else entry.metrics.get("eval_seconds")
 
 
 def failed_points(entry: TrialEntry) -> tuple[int, ...] | None:

@@ -16,7 +16,7 @@ from golf.train.loop import PreemptionCheck, never
 from tune.cache.lease import LeaseConfig
 from tune.cache.stage_graph import StageGraph
 from tune.cache.store import Store
-from tune.records.entries import Config, Failure, Outcome, Series, WorldShape
+from tune.records.entries import Config, Failure, Objective, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
 
 Report = Callable[[str, int, float], None]
@@ -153,6 +153,14 @@ class Workload(Protocol):
     @property
     def world_sizes(self) -> tuple[int, ...]:
         """Numbers of ranks with which results are the same up to rounding, the largest first."""
+
+    @property
+    def starts_processes(self) -> bool:
+        """Whether a trial starts the processes of all its ranks itself, on one machine whose places it holds."""
+
+    @property
+    def objective(self) -> Objective | None:
+        """The metric that counts; None: bits per byte."""
 
     @property
     def code(self) -> str:

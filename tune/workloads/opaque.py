@@ -14,7 +14,7 @@ from golf.runtime.results import digest
 from tune.cache.cached_runner import stage_runner
 from tune.cache.fingerprint import stage_key
 from tune.cache.stage_graph import StageGraph, StageName, StageOutput
-from tune.records.entries import Config, Outcome, Series, WorldShape
+from tune.records.entries import Config, Objective, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
 from tune.workloads.base import (
     RankContext,
@@ -45,6 +45,10 @@ class OpaqueWorkload(ABC):
     dataset: str
     world: WorldShape
     world_sizes: tuple[int, ...] = ()
+    starts_processes = False
+    objective: Objective | None = None
+    kept_files: tuple[str, ...] = ()
+    """Further files of a trial's directory that are kept with its result."""
 
     @property
     @abstractmethod
@@ -72,7 +76,7 @@ class OpaqueWorkload(ABC):
         world = msgspec.to_builtins(self.world)
         arguments = {"workload": self.name, "config": dict(trial.config), "data": self.data, "world": world}
         key = stage_key(RUN, arguments, [], self.code)
-        return StageGraph((StageOutput(StageName(RUN), key, (_SERIES, _OUTCOME)),))
+        return StageGraph((StageOutput(StageName(RUN), key, (_SERIES, _OUTCOME, *self.kept_files)),))
 
     def stage_work(self, config: Config, stage: str) -> StageWork:
         """Returns a run as one unit of work, alike for runs that differ in their seed only."""

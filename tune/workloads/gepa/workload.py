@@ -39,6 +39,8 @@ class GepaWorkload(GepaSettings):
     name: str = "gepa"
     world_sizes: tuple[int, ...] = tuple(n for n in range(MICRO_BATCHES, 0, -1) if MICRO_BATCHES % n == 0)
     """Divisors of a step's micro-batches: the batches are the same with each."""
+    starts_processes: bool = False
+    objective: None = None
 
     @classmethod
     def of(cls, base: RunConfig, preset: str, dataset: Dataset, world: WorldShape) -> "GepaWorkload":

@@ -7,6 +7,7 @@ and left out where a run writes into them.
 import hashlib
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ _LEFT_OUT = frozenset(
 """Folders that runs write into, or that hold other work."""
 _MADE_BY_RUNNING = (".pt", ".pth", ".ptz", ".ckpt", ".log", ".tmp", ".golf")
 """Endings of files that a run writes."""
+_HEAD_BYTES = 1 << 16
+"""Of a data file that are looked at: shards of gigabytes are told apart by their sizes and beginnings."""
 _LARGEST_FILE = 64 << 20
 _MOST_BYTES = 512 << 20
 _MOST_FILES = 5000
@@ -44,6 +47,11 @@ class ScriptFiles(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self) -> str:
         """Digest of the names and contents of the copied files."""
         return digest(self.files)
+
+    @property
+    def script_bytes(self) -> int:
+        """Size of the script."""
+        return (Path(self.folder) / self.script).stat().st_size
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -113,6 +121,18 @@ def keep_copy(files: ScriptFiles, folder: Path) -> ScriptFiles:
         except OSError:  # another driver was first
             shutil.rmtree(new)
     return msgspec.structs.replace(files, folder=str(folder))
+
+
+def data_manifest(paths: Iterable[Path]) -> str:
+    """Returns a digest of what lies at paths: the names, sizes and first bytes of all files below them."""
+    files: dict[str, list[object]] = {}
+    for path in paths:
+        below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in below:
+            with file.open("rb") as content:
+                head = hashlib.sha256(content.read(_HEAD_BYTES)).hexdigest()
+            files[f"{path.name}/{file.relative_to(path)}"] = [file.stat().st_size, head]
+    return digest(files)
 
 
 def place(files: ScriptFiles, directory: Path, script: bytes | None = None) -> None:

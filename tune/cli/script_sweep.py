@@ -1,0 +1,131 @@
+"""The command run_sweep.py SCRIPT: a sweep of anybody's training script."""
+
+import argparse
+from dataclasses import replace
+
+import msgspec
+
+from golf.cli.terminal import python_line
+from tune.cli.console import best_of, ending_of, score_text, table
+from tune.cli.options import machines_of, places_of, run_anywhere
+from tune.cli.script_target import ask_trust, check_here, read_space, read_target
+from tune.cli.session import Runs, Session
+from tune.cli.tables import Column, format_table, terminal_width
+from tune.cluster.sweep import finished
+from tune.records.entries import TrialEntry, WorldShape
+from tune.records.ledger import Ledger
+from tune.search.search import Search, SearchConfig
+from tune.search.space import Trial
+from tune.tracking.tracker import runs_page, sync
+from tune.workloads.script.early_stopping import Halving
+from tune.workloads.script.outcome import FROM_THE_START
+from tune.workloads.script.workload import ScriptWorkload
+
+_COMPARED_AT = (4, 2)
+"""Trials are compared from these fractions of the steps on: a quarter and a half."""
+
+
+class ScriptSweepCommand:
+    """A sweep of a script from the command line: shown, or run and reported."""
+
+    def __init__(self, parsed: argparse.Namespace) -> None:
+        """Reads script, space and ledger. Raises: ValueError, OSError for what cannot be run."""
+        self.parsed, self.places, self.machines = parsed, places_of(parsed), machines_of(parsed)
+        self.storage, target = self.places.storage, read_target(parsed)
+        self.name = parsed.name or target.preset
+        space, places = read_space(target, parsed.space, parsed.allow_unknown_env)
+        if not space:
+            raise ValueError(f"give what is searched: --space NAME=A,B,...; {_inspect(parsed.preset)} lists the names")
+        settings = msgspec.structs.replace(target.settings, places={**target.settings.places, **places})
+        self.target, self.halving = replace(target, settings=settings), self._halving()
+        config = SearchConfig(spaces=(space,), strategy=parsed.search, num_trials=parsed.trials, seed=parsed.seed)
+        planned = self.machines.planned_workers()
+        keeps_screened = self.halving is not None
+        self.known = finished(self.name, self.storage, settings.files.digest, keeps_screened)
+        self.search = Search(config, self.workload(planned.world).trial, self.known)
+
+    def _halving(self) -> Halving | None:
+        steps = self.parsed.fixed_steps
+        if steps is None or self.parsed.no_early_stopping:
+            return None
+        at = tuple(max(1, steps // part) for part in _COMPARED_AT)
+        return Halving(file=self.storage.screened(self.name), steps=at, top=min(self.parsed.top, 1.0))
+
+    def workload(self, world: WorldShape) -> ScriptWorkload:
+        """Returns what the trials run, on the machines of one trial."""
+        return self.target.workload(world, self.halving)
+
+    def run(self) -> int:
+        """Shows or runs the sweep. Returns: the exit status."""
+        if self.parsed.dry_run:
+            print(plan_text(self.search.planned(), len(self.known)))
+            return 0
+        if self.machines.address is None:
+            check_here(self.target, self.machines.gpus_per_worker)
+        ask_trust(self.target, self.storage, self.parsed.trust)
+        self.target = self.target.kept(self.storage, self.name)
+        with Session(self.places, self.machines, self.target.preset) as session:
+            session.run(
+                Runs(
+                    name=self.name,
+                    search=self.search,
+                    make_workload=self.workload,
+                    known=self.known,
+                    headline=f"; {self._stopping()}",
+                    share=not self.parsed.no_reuse,
+                    keep_screened=self.halving is not None,
+                )
+            )
+        status = self.show(session)
+        session.finish_mirror()
+        return status
+
+    def _stopping(self) -> str:
+        """Returns in words whether trials are stopped early, and why not."""
+        if self.halving is not None:
+            return f"trials behind at step {' or '.join(map(str, self.halving.steps))} are stopped early"
+        if self.parsed.no_early_stopping:
+            return "no trial is stopped early"
+        return "no trial is stopped early: losses compare at equal steps only (--fixed-steps N)"
+
+    def entries(self) -> list[TrialEntry]:
+        """Returns the last entries of this search's trials."""
+        return [entry for entry in Ledger(self.storage.ledger).latest(self.name) if entry.trial in self.search.given]
+
+    def show(self, session: Session) -> int:
+        """Prints the table of trials and where to look further. Returns: the exit status."""
+        entries, root = self.entries(), self.storage.root
+        print(f"\n{table(entries, root)}\n")
+        best = best_of(entries)
+        if best is not None:
+            print(f"best: {score_text(best)}, {best.name}; its folder {self.storage.trial(self.name, best.trial)}")
+        ending = ending_of(entries, root)
+        if ending.text:
+            print(ending.text)
+        sent = sync(Ledger(self.storage.ledger).latest(self.name), session.uri, self.target.preset, self.storage)
+        print(f"every number: {self.storage.ledger}")
+        print(sent.problem or runs_page(session.uri, self.target.preset, self.name))
+        if session.stopped:
+            print(f"stopped: what was finished is kept, and the same command continues; {FROM_THE_START}")
+            return 130
+        return ending.status
+
+
+def plan_text(trials: list[Trial], num_known: int) -> str:
+    """Returns the trials that would run as a table."""
+    columns = [
+        Column("trial", [trial.trial for trial in trials], align="left"),
+        Column("settings", [trial.name for trial in trials], align="left"),
+    ]
+    lines = format_table(columns, terminal_width()) if trials else []
+    known = f"; {num_known} are finished and not run again" if num_known else ""
+    return "\n".join([*lines, f"{len(trials)} trials{known}; an interrupted trial begins anew: {FROM_THE_START}"])
+
+
+def _inspect(script: str) -> str:
+    return python_line("golf", "script", "inspect", script)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Runs or continues a sweep of a script, here or on a cluster. Returns: the exit status."""
+    return run_anywhere("sweep", parsed, lambda local: ScriptSweepCommand(local).run())

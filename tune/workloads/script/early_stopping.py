@@ -1,0 +1,54 @@
+"""Whether a run of a script goes on: its validation curve is compared with the other trials' at the same step.
+
+Asynchronous successive halving (Li et al. 2020): a trial is ranked among those that came so far, and the first ones go
+on. Losses at equal steps compare only where the schedules are the same: where trials have the same number of steps and
+no clock decides.
+"""
+
+import math
+from pathlib import Path
+
+import msgspec
+
+from tune.records.entries import ScreeningEntry
+from tune.records.ledger import Ledger
+
+LEAST_TRIALS = 4
+"""Trials at a step, itself included, before one is stopped."""
+
+
+class Halving(msgspec.Struct, frozen=True, kw_only=True):
+    """How trials are stopped early."""
+
+    file: Path
+    """Ledger with the losses of all trials at the steps."""
+    steps: tuple[int, ...]
+    """Steps from which on the next point of the curve is compared, ascending."""
+    top: float = 0.5
+    """Share of the trials that go on from each step; above 0, at most 1."""
+
+
+class Rank(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial's rank at a step."""
+
+    step: int
+    rank: int
+    """1 is the best."""
+    num_trials: int
+    """Itself included."""
+    goes_on: bool
+
+    def __str__(self) -> str:
+        return f"{self.rank} of {self.num_trials} at step {self.step}"
+
+
+def rank_at(halving: Halving, trial: str, step: int, loss: float) -> Rank:
+    """Returns the rank of a trial's loss among all that came to the same step, and keeps it for those to come."""
+    ledger, rung = Ledger(halving.file), f"step {step}"
+    losses = {entry.trial: entry.chunks[0][0] for entry in ledger.screening() if entry.rung == rung}
+    if losses.get(trial) != loss:
+        ledger.append(ScreeningEntry(trial=trial, rung=rung, chunks=((loss, 1, 1),)))
+    losses[trial] = loss
+    rank = 1 + sum(other < loss for other in losses.values())
+    goes_on = len(losses) < LEAST_TRIALS or rank <= math.ceil(halving.top * len(losses))
+    return Rank(step=step, rank=rank, num_trials=len(losses), goes_on=goes_on)

@@ -1,0 +1,235 @@
+"""Trials of somebody's training script: each runs the script in a directory of its own, and reads what it printed."""
+
+import math
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import torch
+
+from golf.runtime.files import write_bytes
+from golf.runtime.process_group import device_name
+from golf.runtime.results import digest
+from golf.scripts.curves import points_in
+from golf.scripts.metrics import Metric, in_line, parse_metric
+from golf.scripts.results import ScriptResults, results_of
+from golf.train.loop import Preempted
+from tune.records.entries import Device, Objective, Outcome, ScreeningScore, Series, TrialState, WorldShape
+from tune.search.space import Point, Trial, point_name
+from tune.workloads.base import RankContext, StageExecutor, StageFailed, TrialSpec
+from tune.workloads.opaque import RUN, OpaqueWorkload
+from tune.workloads.script.early_stopping import Halving, Rank, rank_at
+from tune.workloads.script.launch import command_of, environment_of, make_directory
+from tune.workloads.script.outcome import FROM_THE_START, failure_of, outcome_of
+from tune.workloads.script.process import Ended, run_process
+from tune.workloads.script.settings import ARG, BPB, CONSTANT, ENV, ScriptSettings, config_of, given_settings
+from tune.workloads.trial_process import write_failure_log
+
+SCRIPT = "script"
+"""Name of the workload."""
+OUTPUT = "output.log"
+"""File of a trial's directory with all that its processes wrote."""
+RUN_DIRECTORY = "run"
+"""The working directory of the script, in the trial's."""
+_REPORT_SECONDS = 1.0
+"""Between two points of a training curve that are passed on while the script runs."""
+_TEMPORARY = "golf-run-"
+
+
+class StoppedEarly(Exception):
+    """A run was stopped because others are ahead at the same step; its result stands for no other trial's."""
+
+    def __init__(self, outcome: Outcome, series: Series) -> None:
+        super().__init__(outcome.reason)
+        self.outcome, self.series = outcome, series
+
+
+@dataclass(frozen=True)
+class ScriptWorkload(OpaqueWorkload):
+    """Trials of one script on one shape of machines; see `tune.workloads.base.Workload`."""
+
+    settings: ScriptSettings
+    preset: str
+    world: WorldShape
+    data: str
+    dataset: str
+    halving: Halving | None = None
+    """How trials are stopped early; None: all run to their end."""
+    name = SCRIPT
+    starts_processes = True
+
+    @property
+    def objective(self) -> Objective | None:  # type: ignore[override]
+        """The metric that counts; None: bits per byte."""
+        return None if self.settings.objective.name == BPB else self.settings.objective
+
+    @property
+    def kept_files(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The output and the script as it ran."""
+        return OUTPUT, self.settings.files.script
+
+    @property
+    def code(self) -> str:
+        """Digest of the script and the files beside it."""
+        return self.settings.files.digest
+
+    def trial(self, point: Point) -> Trial:
+        """Returns the trial of a point. Raises: ValueError naming the field for a point that is none."""
+        config = config_of(self.settings, point)
+        identity = digest({"config": config, "data": self.data})[:12]
+        return Trial(trial=identity, parameters=dict(point), name=point_name(point) or self.preset, config=config)
+
+    def run_trial(self, spec: TrialSpec, execute: StageExecutor) -> tuple[Outcome, Series]:
+        """Runs the script, or takes its result from the store."""
+        try:
+            outcome, series = super().run_trial(spec, execute)
+        except StoppedEarly as stopped:
+            outcome, series = stopped.outcome, stopped.series
+        found = {"log": spec.directory / OUTPUT, "script": spec.directory / self.settings.files.script}
+        files = {use: str(path) for use, path in found.items() if path.exists()}
+        return msgspec.structs.replace(outcome, files=files), series
+
+    def compute(self, trial: Trial, directory: Path, context: RankContext) -> tuple[Outcome, Series]:
+        """Runs the script to its end. Raises: StageFailed for a run that does not count; StoppedEarly; Preempted."""
+        began, settings = time.time(), self.settings
+        given, own = given_settings(settings, trial.config), directory / RUN_DIRECTORY
+        resumes = own.exists() and settings.resume_argument is not None
+        if not resumes:
+            shutil.rmtree(own, ignore_errors=True)
+            write_bytes(directory / settings.files.script, make_directory(settings, given[CONSTANT], own))
+        watcher = _Watcher(self, trial, context)
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, ignore_cleanup_errors=True) as temporary:
+            variables = environment_of(settings, given[ENV], trial.trial, Path(temporary), self.world.threads)
+            command = command_of(settings, given[ARG], resumes)
+            ended = run_process(
+                command, own, variables, directory / OUTPUT, settings.limits, watcher.line, watcher.should_stop
+            )
+        if watcher.preempted:
+            raise Preempted(f"its machine is being taken away; {FROM_THE_START}")
+        results = self._results(ended, trial, own)
+        if watcher.rank is not None and not watcher.rank.goes_on:
+            raise self._stopped_early(watcher, watcher.rank, began)
+        failure = failure_of(settings, trial.config, ended, results)
+        if failure is not None:
+            write_failure_log(directory, failure, {"the end of its output": "\n".join(ended.lines[-200:])})
+            raise StageFailed(failure)
+        outcome = msgspec.structs.replace(outcome_of(settings, results), device=self._device())
+        if ended.left_behind:
+            notes = (*outcome.notes, f"{ended.left_behind} processes that it left behind were ended")
+            outcome = msgspec.structs.replace(outcome, notes=notes)
+        return outcome, watcher.series()
+
+    def describe_progress(self, trial: Trial, curve: str, step: int) -> tuple[str, float]:
+        """Returns the step in words, and the fraction of the steps that is done; 0 where a clock decides."""
+        total = self.settings.total_steps(trial.config)
+        if total is None:
+            return f"step {step:,}", 0.0
+        return f"step {step:,} of {total:,}", min(step / total, 1.0)
+
+    def _results(self, ended: Ended, trial: Trial, own: Path) -> ScriptResults:
+        """Returns what the output says, completed by the log that the script wrote of itself."""
+        metrics = [parse_metric(text) for text in self.settings.metrics]
+        code_bytes = (own / self.settings.files.script).stat().st_size
+        results = results_of(ended.lines, own, code_bytes, metrics)
+        logs = [path for path in (own / "logs").glob(f"*{trial.trial}*") if path.is_file()]
+        if not logs:
+            return results
+        newest = max(logs, key=lambda path: path.stat().st_mtime)
+        with newest.open(errors="replace") as lines:
+            written = results_of(list(lines), own, code_bytes, metrics)
+        return replace(
+            results,
+            metrics={**written.metrics, **results.metrics},
+            label=results.label or written.label,
+            seed=written.seed if results.seed is None else results.seed,
+            settings={**written.settings, **results.settings},
+            notes=tuple(dict.fromkeys((*results.notes, *written.notes))),
+            unfinished=None if written.unfinished is None else results.unfinished,
+        )
+
+    def _stopped_early(self, watcher: "_Watcher", rank: Rank, began: float) -> StoppedEarly:
+        seconds = {RUN: time.time() - began}
+        name, points = watcher.score_curve()
+        value = points[-1][2]
+        score = ScreeningScore(name=f"step {rank.step}", bpb=value, seconds=seconds[RUN], rank=str(rank))
+        outcome = Outcome(
+            state=TrialState.SCREENED,
+            reason=f"stopped early: {rank}, {name} {value:.4f}",
+            screening=(score,) if name == BPB else (),
+            metrics={name: value},
+            seconds=seconds,
+            computed=seconds,
+            cold=True,
+            device=self._device(),
+        )
+        return StoppedEarly(outcome, watcher.series())
+
+    def _device(self) -> Device:
+        kind = self.world.device
+        device = torch.device(kind, 0) if kind == "cuda" and torch.cuda.is_available() else torch.device("cpu")
+        return Device(count=self.world.ranks, name=device_name(device), kind=device.type)  # type: ignore[arg-type]
+
+
+@dataclass
+class _Watcher:
+    """Follows a script's output: its curves, and whether it has to stop."""
+
+    workload: ScriptWorkload
+    trial: Trial
+    context: RankContext
+    rank: Rank | None = None
+    """At the last step at which it was compared."""
+    preempted: bool = False
+    curves: dict[str, list[tuple[int, float, float]]] = field(default_factory=lambda: defaultdict(list))
+    reported: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self.metrics: list[Metric] = [parse_metric(text) for text in self.workload.settings.metrics]
+        self.due = list(() if self.workload.halving is None else self.workload.halving.steps)
+
+    def line(self, line: str) -> str | bool:
+        """Takes a line of the output. Returns: why the script has to stop, or whether the line is progress."""
+        points = points_in(line)
+        if points is None:
+            return any(in_line(metric, line) is not None for metric in self.metrics) or BPB in line
+        now, reason = time.time(), None
+        for name, value in points.values.items():
+            if not math.isfinite(value):
+                return f"it diverged: {name} is {value} at step {points.step}"
+            self.curves[name].append((points.step, now, value))
+            validates = name.startswith("val_")
+            if validates or time.monotonic() - self.reported > _REPORT_SECONDS:
+                self.reported = time.monotonic() if not validates else self.reported
+                self.context.report(name, points.step, value)
+        if self.due and points.step >= self.due[0] and any(name.startswith("val_") for name in points.values):
+            reason = self._compare(points.step, points.values)
+        return reason or True
+
+    def _compare(self, step: int, values: Mapping[str, float]) -> str | None:
+        while self.due and self.due[0] <= step:
+            self.due.pop(0)
+        assert self.workload.halving is not None
+        name = BPB if BPB in values else "val_loss"
+        self.rank = rank_at(self.workload.halving, self.trial.trial, step, values[name])
+        return None if self.rank.goes_on else f"stopped early: {self.rank}"
+
+    def should_stop(self) -> str | None:
+        """Returns why the script has to stop although it runs well: its machine is being taken away."""
+        if self.context.preemption():
+            self.preempted = True
+            return "its machine is being taken away"
+        return None
+
+    def score_curve(self) -> tuple[str, list[tuple[int, float, float]]]:
+        """Returns the name and the points of the validation curve."""
+        name = BPB if self.curves.get(BPB) else "val_loss"
+        return name, self.curves[name]
+
+    def series(self) -> Series:
+        """Returns all curves."""
+        return Series({name: points for name, points in self.curves.items() if points})
