@@ -147,7 +147,7 @@ def test_every_trial_is_listed_with_its_own_numbers(tmp_path: Path) -> None:
         assert row["quantised"] == ("\u2013" if rung is None else f"{rung.bpb:.4f}")
         assert row["bytes"] == ("\u2013" if entry.artifact_bytes is None else f"{entry.artifact_bytes:,}")
         assert row["ended"] == STATE_NAMES[entry.state]
-        assert row["why not"] == (entry.reason or "")
+        assert row["why not, and notes"] == (entry.reason or "")
         assert entry.trial in markdown
     assert list(rows)[1] == min(entries, key=lambda entry: entry.bpb or 9.0).trial
     assert "41 of its 41 entries" in " ".join(page.text)
