@@ -2,12 +2,16 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from unicodedata import category
 
+from golf.config.rules import RECIPE_PR
 from golf.submission.entry import Submitter, largest_seed
 from golf.submission.folder import make_submission, write_folder
+from golf.submission.script_folder import script_faults, write_script_folder
+from golf.submission.script_study import SCRIPT_STUDY_FILE, read_script_study
 from golf.submission.study import STUDY_FILE
 from golf.submission.study_file import read_study
 
@@ -26,6 +30,9 @@ def submit_command(arguments: argparse.Namespace) -> None:
         notes=read_notes(arguments.notes),
         based_on=tuple(arguments.based_on),
     )
+    if (Path(arguments.study) / SCRIPT_STUDY_FILE).is_file():
+        submit_script(arguments, submitter)
+        return
     study, path = read_study(arguments.study), Path(arguments.study)
     study_folder = path.parent if path.name == STUDY_FILE else path
     submission = make_submission(study, study_folder, submitter, arguments.draft)
@@ -47,6 +54,24 @@ def submit_command(arguments: argparse.Namespace) -> None:
             "note: the README lists settings that differ, not why; say what is new with --notes FILE", file=sys.stderr
         )
     print(f"{'DRAFT' if submission.faults else 'folder'}     {folder}")
+
+
+def submit_script(arguments: argparse.Namespace, submitter: Submitter) -> None:
+    """Writes the folder of a study of somebody's script and prints what is in it."""
+    if arguments.with_artifacts:
+        raise ValueError("--with-artifacts: a study of a script keeps no artifacts in its folder")
+    if submitter.based_on == (RECIPE_PR,):  # the recipe of this program's own model
+        submitter = replace(submitter, based_on=())
+    study = read_script_study(arguments.study)
+    folder = write_script_folder(study, arguments.study, submitter, arguments.out, arguments.draft, arguments.force)
+    faults = script_faults(study, submitter.track)
+    for fault in faults:
+        print(f"fault      {fault}")
+    if study.verdict.bpb is not None:
+        print(
+            f"{'val_bpb' if study.unit == 'BPB' else study.unit}    {study.verdict.bpb.mean:.5f}, {len(study.done)} seeds"
+        )
+    print(f"{'DRAFT' if faults else 'folder'}     {folder}")
 
 
 def read_notes(path: Path | None) -> str:

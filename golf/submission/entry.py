@@ -14,7 +14,7 @@ from golf.config.rules import RECIPE_PR, TRACK_FOLDERS
 from golf.runtime.results import digest
 from golf.submission.code import ShippedCode, versions_of
 from golf.submission.markdown import one_line
-from golf.submission.study import SeedRecord, StudyRecord
+from golf.submission.study import Comparison, SeedRecord, StudyRecord
 
 _LONGEST = 100
 """Most characters of a name."""
@@ -120,7 +120,7 @@ def submission_json(submission: Submission, blurb: str) -> JsonObject:
             "val_bytes": study.data.validation_bytes,
         },
         "config_sha256": digest({name: value for name, value in to_plain(study.config).items() if name != "seed"}),
-        "test": _test(study),
+        "test": test_values(study.verdict.comparison),
         "other_runs": [
             {"seed": run.seed, "repeat": run.repeat, "status": run.state, "val_bpb": run.bpb, "why": run.why}
             for run in study.verdict.others
@@ -145,9 +145,8 @@ def _seed_result(run: SeedRecord) -> JsonObject:
     }
 
 
-def _test(study: StudyRecord) -> JsonObject | None:
-    """Returns the test against the baseline; None where there is none."""
-    test = study.verdict.comparison
+def test_values(test: Comparison | None) -> JsonObject | None:
+    """Returns the test against a baseline as values; None where there is none."""
     if test is None:
         return None
     return {

@@ -7,6 +7,7 @@ caller says otherwise.
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from golf.runtime.files import write_bytes
@@ -93,21 +94,37 @@ def write_folder(submission: Submission, records: Path, force: bool = False, art
     Raises: FileExistsError; ValueError when an artifact is asked for that the study does not have; OSError naming what
         cannot be written, and then nothing of it is there.
     """
-    folder = records / submission.submitter.folder
-    if folder.exists() and not force:
-        raise FileExistsError(f"{folder} is there already: give another --name or --date, or --force to replace it")
     lost = [f"seed {run.seed}: {run.artifact_note}" for run in submission.study.done if run.artifact is None]
     if artifacts and lost:
         raise ValueError(f"{submission.study_folder} lacks artifacts ({'; '.join(lost)}): leave --with-artifacts out")
     files = files_of(submission)
+
+    def fill(folder: Path) -> None:
+        for name, data in files.items():
+            write_bytes(folder / name, data)
+        for run in submission.study.done if artifacts else ():
+            assert run.artifact is not None
+            shutil.copyfile(submission.study_folder / run.artifact.name, folder / run.artifact.name)
+
+    return place_folder(records / submission.submitter.folder, fill, force)
+
+
+def place_folder(folder: Path, fill: Callable[[Path], None], force: bool = False) -> Path:
+    """Fills a new folder and puts it in its place, whole; returns it.
+
+    Args:
+        folder: its place.
+        fill: writes the files into the folder that it is given.
+        force: whether a folder that is there is replaced.
+
+    Raises: FileExistsError; what `fill` raises, and then nothing is there.
+    """
+    if folder.exists() and not force:
+        raise FileExistsError(f"{folder} is there already: give another --name or --date, or --force to replace it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        for name, data in files.items():
-            write_bytes(temporary / name, data)
-        for run in submission.study.done if artifacts else ():
-            assert run.artifact is not None
-            shutil.copyfile(submission.study_folder / run.artifact.name, temporary / run.artifact.name)
+        fill(temporary)
         temporary.chmod(0o755)
         _move(temporary, folder)
     finally:

@@ -81,12 +81,13 @@ class Console:
         if running is not None:
             self.trial_seconds.append(time.monotonic() - running.started)
         self.entries[entry.trial] = entry
-        result = score_text(entry) if entry.done else entry.reason or ""
+        label = f" ({entry.label})" if entry.label else ""
+        result = score_text(entry) + label if entry.done else entry.reason or ""
         if entry.done and entry.artifact_bytes is not None:
             result += f", {entry.artifact_bytes:,} bytes"
         say(f"{entry.state:11s} {entry.name}: {result}")
         log = self.storage.files(entry).get("log")
-        remarks = [f"its log: {log}"] if log else []
+        remarks = [f"its log: {log}"] if log and not entry.done else []
         remarks += [f"nodes were lost, its ranks: {entry.world_history}"] if entry.world_history else []
         if entry.checkpoints is not None and entry.checkpoints.saves and "train" in entry.computed:
             remarks.append(save_line(entry.checkpoints))
@@ -144,7 +145,7 @@ def best_of(entries: Sequence[TrialEntry]) -> TrialEntry | None:
 
 def score_text(entry: TrialEntry) -> str:
     """Returns the score of a finished trial with its unit."""
-    return f"{entry.score:.4f} {entry.unit}" + (f" ({entry.label})" if entry.label else "")
+    return f"{entry.score:.4f} {entry.unit}"
 
 
 def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None = None) -> str:

@@ -8,23 +8,18 @@ from msgspec.structs import replace
 
 from golf.cli.terminal import python_line
 from golf.compliance.points import brief
-from golf.config.config import to_plain
 from golf.config.rules import MIN_SEEDS, P_CLAIM
 from golf.runtime.results import digest
 from golf.submission.study import StudyVerdict
-from golf.submission.study_check import saved_check
 from tune.cache.store import Store
 from tune.cli.console import ending_of
 from tune.cli.options import run_anywhere
+from tune.cli.script_subject import ScriptSubject
+from tune.cli.script_target import target_of_trial
 from tune.cli.seed_options import SeedStudyOptions, options_of
 from tune.cli.session import Runs, Session
-from tune.cli.study_target import (
-    dataset_nats_per_bpb,
-    find_data,
-    find_target,
-    likely_nats_per_bpb,
-    stream_size,
-)
+from tune.cli.study_subject import GepaSubject, StudySubject
+from tune.cli.study_target import find_data, find_target, likely_nats_per_bpb, trial_of
 from tune.cluster.sweep import finished
 from tune.records.entries import (
     REPEAT,
@@ -34,15 +29,13 @@ from tune.records.entries import (
     StudyPlan,
     TrialEntry,
     VerdictEntry,
-    WorldShape,
 )
 from tune.records.ledger import Ledger
 from tune.records.provenance import versions
 from tune.search.search import Search, SearchConfig
 from tune.search.space import Space
-from tune.study.baseline import Baseline, baseline_of, check_same_text
-from tune.study.conditions import GEPA, check_unmixed, configuration_key
-from tune.study.export import export_study
+from tune.study.baseline import Baseline, baseline_of, check_same_text, target_of
+from tune.study.conditions import check_unmixed, configuration_key
 from tune.study.noise import PUBLISHED, Noise, pooled_noise, seeds_table
 from tune.study.paired import compare
 from tune.study.preregistration import SEEDS, agreed_plan, fixed_seeds, fresh_seeds, known_seeds
@@ -51,39 +44,39 @@ from tune.study.sequential_test import NO_GAIN_ALPHA, nominal_levels
 from tune.study.text import comparison_text, power_text, verdict_text
 from tune.study.verdict import due_seeds, judge
 from tune.tracking.tracker import runs_page
-from tune.workloads.gepa.describe import describe_text_passes, dry_run_table
-from tune.workloads.gepa.settings import config_of
-from tune.workloads.gepa.workload import GepaWorkload
+from tune.workloads.script.workload import SCRIPT
 
 
 class SeedStudyCommand:
     """A seed study from the command line: shown, or run and judged."""
 
-    def __init__(self, options: SeedStudyOptions) -> None:
-        """Reads configuration, data, baseline and ledger. Raises: ValueError, OSError for what cannot be run."""
-        self.options, self.storage = options, options.places.storage
+    def __init__(self, options: SeedStudyOptions, subject: StudySubject) -> None:
+        """Reads baseline and ledger. Raises: ValueError, OSError for what cannot be run.
+
+        Args:
+            options: of the command line.
+            subject: what is run.
+        """
+        self.options, self.storage, self.subject = options, options.places.storage, subject
         self.ledger = Ledger(self.storage.ledger)
-        self.target = find_target(options.target, self.ledger.trials())
-        self.name = options.name or self.target.name
+        self.name = options.name or subject.study_name
         if not re.fullmatch(r"[\w.\-+=]+", self.name):
             raise ValueError(f'a study\'s name has letters, digits and . - + = _ only, got "{self.name}"')
-        self.dataset = find_data(options.target, self.target, self.storage)
-        self.configuration = configuration_key(to_plain(self.target.config), GEPA)
-        self.code = self.workload(options.machines.planned_workers().world).code
+        self.configuration = configuration_key(subject.config, subject.kind)
+        self.code = subject.workload(options.machines.planned_workers().world).code
         self.baseline = self.find_baseline()
-
-    def workload(self, world: WorldShape) -> GepaWorkload:
-        """Returns what the runs are, on the machines of one run."""
-        return GepaWorkload.of(self.target.config, self.target.preset, self.dataset, world)
 
     def find_baseline(self) -> Baseline | None:
         """Returns the baseline, None where none is asked for. Raises: ValueError for one on another stream."""
         names, in_nats = self.options.baseline, self.options.baseline_in_nats
+        if self.options.target_value is not None:
+            return target_of(self.subject.unit, self.options.target_value)
         if not names:
             return None
-        baseline = baseline_of(names, self.ledger, dataset_nats_per_bpb(self.dataset), in_nats)
-        if baseline.study is not None and baseline.study.stream is not None:
-            check_same_text(self.name, stream_size(self.dataset), baseline.name, baseline.study.stream.size)
+        baseline = baseline_of(names, self.ledger, self.subject.nats_per_bpb, in_nats, self.subject.unit)
+        own, other = self.subject.stream, None if baseline.study is None else baseline.study.stream
+        if own is not None and other is not None:
+            check_same_text(self.name, own, baseline.name, other.size)
         return baseline
 
     def run(self) -> int:
@@ -94,11 +87,12 @@ class SeedStudyCommand:
         if self.options.dry_run:
             search = self.search(plan, plan.seeds, known)
             print(f"study {self.name}: seeds {' '.join(map(str, plan.seeds))}")
-            print(dry_run_table(search.planned(), self.dataset, len(known)))
+            print(self.subject.plan_text(search.planned(), len(known)))
             return 0
+        self.subject.prepare(self.storage, self.name)
         if plan != self.earlier_plan():
             self.ledger.append(PlanEntry(study=self.name, plan=plan))
-        with Session(self.options.places, self.options.machines, self.target.preset) as session:
+        with Session(self.options.places, self.options.machines, self.subject.preset) as session:
             self.run_due(plan, session)
         status = self.conclude(plan, session)
         session.finish_mirror()
@@ -130,7 +124,7 @@ class SeedStudyCommand:
             )
         return StudyPlan(
             configuration=digest(self.configuration),
-            data=self.dataset.digest,
+            data=self.subject.data,
             seeds=seeds,
             repeats=options.repeats,
             cold=options.cold,
@@ -143,7 +137,7 @@ class SeedStudyCommand:
         Args: will_run: whether anything is run: only then other code and versions matter.
         """
         if known:
-            coming = replace(known[-1], config=to_plain(self.target.config), data=self.dataset.digest, device=None)
+            coming = replace(known[-1], config=dict(self.subject.config), data=self.subject.data, device=None)
             coming = replace(coming, code=self.code, environment=versions()) if will_run else coming
             check_unmixed(self.name, known, coming)
 
@@ -156,7 +150,7 @@ class SeedStudyCommand:
         spaces: list[Space] = [{SEED: list(seeds)}]
         if plan.repeats:
             spaces.append({SEED: [plan.seeds[0]], REPEAT: list(range(1, plan.repeats + 1))})
-        workload = self.workload(self.options.machines.planned_workers().world)
+        workload = self.subject.workload(self.options.machines.planned_workers().world)
         return Search(SearchConfig(spaces=tuple(spaces), strategy="grid"), workload.trial, known)
 
     def current(self) -> Study | None:
@@ -171,15 +165,14 @@ class SeedStudyCommand:
             search = self.search(plan, seeds, known)
             if search.num_trials > len(search.given):
                 self.check_known(known, will_run=True)
-                passes = describe_text_passes(list(map(config_of, search.candidates())), self.dataset)
                 session.run(
                     Runs(
                         name=self.name,
                         search=search,
-                        make_workload=self.workload,
+                        make_workload=self.subject.workload,
                         known=known,
                         what="study",
-                        headline=f", cap {self.target.config.cap_bytes:,} bytes; {passes}",
+                        headline=self.subject.headline(search.candidates()),
                         share=not plan.cold,
                         keep_screened=False,
                         tags={"study": self.name},
@@ -209,14 +202,25 @@ class SeedStudyCommand:
 
     def keep(self, verdict: StudyVerdict, history: Sequence[StudyVerdict]) -> None:
         """Exports the study, checks what was exported, and writes a verdict that is new into the ledger."""
-        folder = export_study(self.storage, self.name, verdict, self.dataset, Store(self.options.places.store))
-        verdict = replace(verdict, check=saved_check(folder))
+        folder, checked = self.subject.export(self.storage, self.name, verdict, Store(self.options.places.store))
+        verdict = replace(verdict, check=checked)
         if not history or verdict != history[-1]:
             self.ledger.append(VerdictEntry(study=self.name, verdict=verdict))
-        check = python_line("golf", "check", str(folder))
-        print(f"checks: {'none' if verdict.check is None else brief(verdict.check)} (all of it: {check})")
+        if verdict.check is not None:
+            print(f"checks: {brief(verdict.check)} (all of it: {python_line('golf', 'check', str(folder))})")
         submit = python_line("golf", "submit", str(folder))
         print(f"a record folder: {submit} --author NAME --github-id ID --name TITLE")
+
+
+def subject_of(options: SeedStudyOptions) -> StudySubject:
+    """Returns what the command line names: a preset, a file, or a trial of the ledger, which may be a script's."""
+    storage = options.places.storage
+    trials = Ledger(storage.ledger).trials()
+    entry = trial_of(options.target, trials)
+    if entry is not None and entry.workload == SCRIPT:
+        return ScriptSubject(target_of_trial(entry, storage), options.machines, entry.trial[:8])
+    target = find_target(options.target, trials)
+    return GepaSubject(target, find_data(options.target, target, storage))
 
 
 def show_comparison(options: SeedStudyOptions) -> int:
@@ -259,6 +263,6 @@ def run(parsed: argparse.Namespace) -> int:
         options = options_of(local)
         if options.compare:
             return show_comparison(options)
-        return show_power(options) if options.power else SeedStudyCommand(options).run()
+        return show_power(options) if options.power else SeedStudyCommand(options, subject_of(options)).run()
 
     return run_anywhere("seeds", parsed, act)

@@ -1,6 +1,7 @@
 """The command run_sweep.py SCRIPT: a sweep of anybody's training script."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -111,7 +112,7 @@ class ScriptSweepCommand:
         return ending.status
 
 
-def plan_text(trials: list[Trial], num_known: int) -> str:
+def plan_text(trials: Sequence[Trial], num_known: int) -> str:
     """Returns the trials that would run as a table."""
     columns = [
         Column("trial", [trial.trial for trial in trials], align="left"),

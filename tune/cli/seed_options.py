@@ -30,7 +30,9 @@ class SeedStudyOptions:
     baseline_in_nats: bool
     """Whether such values are in nats per token."""
     margin_nats: float
-    """Nats per token that a gain has to exceed."""
+    """Nats per token that a gain has to exceed; of another metric than BPB in its own unit."""
+    target_value: float | None = None
+    """Value that the mean has to reach, instead of a gain."""
     track: str
     """The track whose seconds count."""
     dry_run: bool

@@ -64,21 +64,39 @@ def find_target(options: TargetOptions, trials: Sequence[TrialEntry]) -> Target:
     Raises: ValueError for one that is not there, or that is not GEPA's.
     """
     name = options.target
-    if name is not None and (name in PRESETS or names_file(name)):
+    if name is not None and _names_configuration(name):
         base = config_from(expanded(name)) if names_file(name) else find_preset(name)
         config, stem = _changed(base, options), Path(name).stem
         return Target(config, stem, study_name([stem], options, config), None)
-    if name is not None and not re.fullmatch("[0-9a-f]{4,12}", name):
-        raise ValueError(
-            f'"{name}" is no preset{nearest(name, PRESETS)}, no file there, and no id of a trial (4 to 12 hex digits; '
-            "`python -m tune ledger show` lists them)"
-        )
-    entry = best_trial(options.best_of or "", trials) if name is None else find_trial(name, trials)
+    entry = trial_of(options, trials)
+    assert entry is not None
     if entry.workload != GEPA:
         raise ValueError(f"trial {entry.trial} is of workload {entry.workload}: only {GEPA} is run under several seeds")
     config = _changed(from_plain(RunConfig, entry.config), options)
     preset = entry.preset or "trial"
     return Target(config, preset, study_name([preset, entry.trial[:8]], options, config), entry.data)
+
+
+def trial_of(options: TargetOptions, trials: Sequence[TrialEntry]) -> TrialEntry | None:
+    """Returns the trial that the command line names; None where it names a preset or a file.
+
+    Raises: ValueError for one that is not there.
+    """
+    name = options.target
+    if name is None:
+        return best_trial(options.best_of or "", trials)
+    if _names_configuration(name):
+        return None
+    if not re.fullmatch("[0-9a-f]{4,12}", name):
+        raise ValueError(
+            f'"{name}" is no preset{nearest(name, PRESETS)}, no file there, and no id of a trial (4 to 12 hex digits; '
+            "`python -m tune ledger show` lists them)"
+        )
+    return find_trial(name, trials)
+
+
+def _names_configuration(name: str) -> bool:
+    return name in PRESETS or names_file(name)
 
 
 def _changed(config: RunConfig, options: TargetOptions) -> RunConfig:

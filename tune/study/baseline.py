@@ -27,25 +27,37 @@ class Baseline:
     """All its runs, where they come from the ledger."""
 
 
-def baseline_of(names: Sequence[str], ledger: Ledger, nats_per_bpb: float, in_nats: bool = False) -> Baseline:
+def target_of(unit: str, value: float) -> Baseline:
+    """Returns a value to reach as a baseline: the one-sided test is that the mean is better than it."""
+    return Baseline(name=f"{TARGET}{value:g} {unit}", bpb=(value,), published=True)
+
+
+def baseline_of(
+    names: Sequence[str], ledger: Ledger, nats_per_bpb: float | None, in_nats: bool = False, unit: str = "BPB"
+) -> Baseline:
     """Returns the baseline that a command line names.
 
     Args: names: one name (as for `tune.study.runs.named`), several values, or one published mean; ledger: where a name
-    is looked up; nats_per_bpb: of the validation stream; in_nats: whether values are in nats per token instead of BPB.
+    is looked up; nats_per_bpb: of the validation stream, None where nobody knows; in_nats: whether values are in nats
+    per token instead of BPB; unit: of the scores.
     Raises: ValueError for a mixture of names and values, a name that nothing has, or a baseline without a result.
     """
     values = [_number(name) for name in names]
     if all(value is not None for value in values):
-        bpb = tuple(value / (nats_per_bpb if in_nats else 1.0) for value in values if value is not None)
-        if not all(0.0 < value < 100.0 for value in bpb):
+        if in_nats and nats_per_bpb is None:
+            raise ValueError("--baseline-nats: nats per token of 1 BPB are not known before the runs; give BPB")
+        bpb = tuple(value / ((nats_per_bpb or 1.0) if in_nats else 1.0) for value in values if value is not None)
+        if unit == "BPB" and not all(0.0 < value < 100.0 for value in bpb):
             raise ValueError(f"a baseline's values must be above 0 and below 100 BPB, got {' '.join(names)}")
-        unit = "nats/token" if in_nats else "BPB"
-        return Baseline(name=f"{' '.join(names)} {unit}", bpb=bpb, published=len(bpb) == 1)
+        said = "nats/token" if in_nats else unit
+        return Baseline(name=f"{' '.join(names)} {said}", bpb=bpb, published=len(bpb) == 1)
     if len(names) != 1:
         raise ValueError(f"a baseline is one name or some values, got {' '.join(names)}")
     study = study_of(names[0], ledger)
     if not study.counted:
         raise ValueError(f'baseline "{names[0]}" has no finished run; run it first')
+    if study.unit != unit:
+        raise ValueError(f'baseline "{names[0]}" is scored in {study.unit}, this study in {unit}')
     return Baseline(name=names[0], bpb=tuple(study.values.values()), study=study)
 
 

@@ -1,0 +1,55 @@
+"""The command run_seeds.py SCRIPT: a seed study of anybody's training script."""
+
+import argparse
+
+from golf.config.rules import MARGIN_NATS
+from golf.submission.study import NATS_UNITS
+from tune.cli.options import machines_of, places_of, run_anywhere
+from tune.cli.run_seeds import SeedStudyCommand
+from tune.cli.script_subject import ScriptSubject
+from tune.cli.script_target import read_target
+from tune.cli.seed_options import SeedStudyOptions
+from tune.cli.study_target import TargetOptions
+from tune.workloads.script.settings import parse_constraint
+
+
+def options_of(parsed: argparse.Namespace, unit: str) -> SeedStudyOptions:
+    """Returns a resolved command line as values. Raises: ValueError for options that do not fit each other."""
+    value = None if parsed.target is None else parse_constraint(parsed.target).bound
+    if value is not None and parsed.baseline:
+        raise ValueError("--target and --baseline are two questions: give one of them")
+    default = MARGIN_NATS if value is None and unit in NATS_UNITS else 0.0
+    return SeedStudyOptions(
+        target=TargetOptions(parsed.preset),
+        name=parsed.name,
+        seeds=None if parsed.seeds is None else tuple(parsed.seeds),
+        repeats=parsed.repeat,
+        cold=parsed.cold,
+        max_seeds=parsed.max_seeds if parsed.until_decided else None,
+        baseline=tuple(parsed.baseline or ()),
+        baseline_in_nats=parsed.baseline_nats,
+        margin_nats=default if parsed.margin_nats is None else parsed.margin_nats,
+        target_value=value,
+        track=parsed.track,
+        dry_run=parsed.dry_run,
+        compare=(),
+        power=False,
+        gains_bpb=(),
+        gains_nats=(),
+        noise_bpb=None,
+        places=places_of(parsed),
+        machines=machines_of(parsed),
+    )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Runs or continues a seed study of a script, here or on a cluster. Returns: the exit status."""
+
+    def act(local: argparse.Namespace) -> int:
+        if local.target is not None and local.objective is None:
+            bound = parse_constraint(local.target)
+            local.objective = f"{bound.name}:max" if bound.at_least else bound.name
+        subject = ScriptSubject(read_target(local), machines_of(local), trusted=local.trust)
+        return SeedStudyCommand(options_of(local, subject.unit), subject).run()
+
+    return run_anywhere("seeds", parsed, act)
