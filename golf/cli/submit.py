@@ -68,9 +68,8 @@ def submit_script(arguments: argparse.Namespace, submitter: Submitter) -> None:
     for fault in faults:
         print(f"fault      {fault}")
     if study.verdict.bpb is not None:
-        print(
-            f"{'val_bpb' if study.unit == 'BPB' else study.unit}    {study.verdict.bpb.mean:.5f}, {len(study.done)} seeds"
-        )
+        name = "val_bpb" if study.unit == "BPB" else study.unit
+        print(f"{name:10s} {study.verdict.bpb.mean:.5f}, {len(study.done)} seeds")
     print(f"{'DRAFT' if faults else 'folder'}     {folder}")
 
 

@@ -1,4 +1,4 @@
-"""The record folder of a seed study of somebody's script: the script as it ran, the logs, submission.json and README."""
+"""The record folder of a seed study of a script: the script as it ran, the logs, submission.json and README."""
 
 import json
 import shutil

@@ -50,7 +50,7 @@ class ScriptStudy(Record, frozen=True, kw_only=True):
 
     format: Literal[1] = SCRIPT_STUDY_FORMAT
     name: str
-    script: str
+    script: Annotated[str, msgspec.Meta(pattern=r"^[^/`\s]+$")]
     """The script as it ran, a file of the folder."""
     script_sha256: Sha256
     command: str

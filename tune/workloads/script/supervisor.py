@@ -1,11 +1,13 @@
 """Runs a command so that no process of it outlives its trial: `python -I -S supervisor.py STATUS GRACE COMMAND...`.
 
 The standard library alone, for it starts with every trial. It ends all descendants of the command, those that detached
-themselves included, when the command ends, or when its own standard input is closed: by whoever started it, or by the
-kernel because that one died. STATUS becomes a JSON file with the exit status of the command (negative: the signal that
-ended it), and the number of processes that the command left behind.
+themselves included, when the command ends, when its own standard input is closed, or when the process that started it
+is gone: that one may have forked children which hold the input open. STATUS becomes a JSON file with the exit status of
+the command (negative: the signal that ended it; 127: it could not be started), and the number of processes that the
+command left behind.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -19,6 +21,12 @@ from pathlib import Path
 _SUBREAPER, _PARENT_DEATH = 36, 1
 """Operations of prctl(2)."""
 _LOOK_SECONDS = 0.02
+_LEAVE_SECONDS = 1.0
+"""Time in which what the command started may end by itself after it, as helpers of multiprocessing do."""
+_KILL_SECONDS = 10.0
+"""Time after SIGKILL; a process that a device holds in the kernel then stays."""
+NOT_STARTED = 127
+"""Exit status of a command that could not be started, as in a shell."""
 
 
 def descendants() -> list[int]:
@@ -65,21 +73,28 @@ def reap(main: int) -> int | None:
 
 def end_all(grace_seconds: float, main: int) -> int | None:
     """Ends all descendants: by SIGTERM, then by SIGKILL. Returns: the wait status of `main` if it ended here."""
-    status, deadline = None, time.monotonic() + grace_seconds
     send(descendants(), signal.SIGTERM)
-    while descendants() and time.monotonic() < deadline:
-        status = reap(main) or status
-        time.sleep(_LOOK_SECONDS)
-    while left := descendants():
+    status, deadline = await_end(grace_seconds, main), time.monotonic() + _KILL_SECONDS
+    while (left := descendants()) and time.monotonic() < deadline:
         send(left, signal.SIGKILL)
-        time.sleep(_LOOK_SECONDS)
+        found = await_end(_LOOK_SECONDS, main)
+        status = found if status is None else status
+    found = reap(main)
+    return found if status is None else status
+
+
+def await_end(seconds: float, main: int) -> int | None:
+    """Waits until all descendants ended, so many seconds at most. Returns: the wait status of `main` if it did."""
+    status, deadline = None, time.monotonic() + seconds
+    while descendants() and time.monotonic() < deadline:
         found = reap(main)
-        status = found if found is not None else status
+        status = found if status is None else status
+        time.sleep(_LOOK_SECONDS)
     return status
 
 
 def main(status_path: str, grace_seconds: float, command: list[str]) -> None:
-    """Runs the command to its end, or ends it when the standard input closes."""
+    """Runs the command to its end, or ends it when the standard input closes or the starter dies."""
     libc = ctypes.CDLL(None)
     libc.prctl(_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -90,20 +105,35 @@ def main(status_path: str, grace_seconds: float, command: list[str]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
 
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
-    )
+    starter = os.getppid()
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"{type(error).__name__}: {error}; the command is {command[0]}", flush=True)
+        return write_status(status_path, NOT_STARTED, 0)
     ended = os.pidfd_open(child.pid)
-    ready, _, _ = select.select([0, ended], [], [])
-    status = reap(child.pid) if ended in ready else None
-    left_behind = len(descendants()) if ended in ready else 0
-    status = end_all(grace_seconds if ended not in ready else 0.0, child.pid) if status is None else status
-    if left_behind:
+    waited = [sys.stdin.fileno(), ended]
+    with contextlib.suppress(ProcessLookupError):
+        waited.append(os.pidfd_open(starter))
+    ready = select.select(waited, [], [])[0] if os.getppid() == starter else []
+    status, left_behind = None, 0
+    if ended in ready:
+        status = reap(child.pid)
+        await_end(_LEAVE_SECONDS, child.pid)
+        left_behind = len(descendants())
         end_all(0.0, child.pid)
-    code = None if status is None else os.waitstatus_to_exitcode(status)
+    else:
+        status = end_all(grace_seconds, child.pid)
+    write_status(status_path, None if status is None else os.waitstatus_to_exitcode(status), left_behind)
+
+
+def write_status(status_path: str, code: int | None, left_behind: int) -> None:
+    """Writes how the command ended."""
     path = Path(status_path)
     path.with_suffix(".new").write_text(json.dumps({"code": code, "left_behind": left_behind}))
     path.with_suffix(".new").replace(path)
