@@ -1,5 +1,7 @@
 """A script's process: started under a supervisor, its output followed line by line and kept within bounds."""
 
+import io
+import itertools
 import json
 import os
 import re
@@ -22,8 +24,12 @@ _READ_BYTES = 1 << 16
 _LONGEST_LINE = 1 << 16
 """Bytes after which a line is cut where no line end comes."""
 _LOOK_SECONDS = 0.5
+_DRAINED_READS = 64
+"""Reads of what an ended command left in its pipe; a process that outlived its supervisor may write for ever."""
 _TAIL_SHARE = 4
 """The end of an output that is too large gets this fraction of its bytes."""
+_MOST_LINES = 200_000
+"""Lines of an output that are looked at when it has ended: as many first as last ones."""
 _ENDS = re.compile(rb"\r\n|\r|\n")
 
 
@@ -49,16 +55,16 @@ class Ended:
     left_behind: int
     """Processes that it left; they were ended."""
     lines: tuple[str, ...]
-    """Its output, without what was left out."""
+    """Its output, without what was left out: the first and the last lines where there are very many."""
 
 
 class BoundedLog:
-    """A file that takes the beginning and the end of an output of any size."""
+    """A file that takes the beginning and the end of an output of any size; both end and begin with a whole line."""
 
     def __init__(self, path: Path, most_bytes: int) -> None:
         self._file, self._tail_bytes = path.open("wb"), most_bytes // _TAIL_SHARE
         self._head_left = most_bytes - self._tail_bytes
-        self._tail: deque[bytes] = deque()
+        self._tail = deque[bytearray]()
         self._kept, self._left_out = 0, 0
 
     def __enter__(self) -> Self:
@@ -67,25 +73,60 @@ class BoundedLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._left_out:
-            self._file.write(f"\n[{self._left_out:,} bytes of output are left out here]\n".encode())
-        for part in self._tail:
-            self._file.write(part)
-        self._file.close()
+        with self._file as file:
+            if self._left_out:
+                tail = b"".join(self._tail)
+                begin = tail.find(b"\n") + 1
+                self._left_out += begin
+                file.write(f"\n[{self._left_out:,} bytes of output are left out here]\n".encode())
+                file.write(memoryview(tail)[begin:])
+            else:
+                file.writelines(self._tail)
 
     def write(self, data: bytes) -> None:
         """Adds to the output."""
-        if self._head_left >= len(data) and not self._tail:
+        if self._head_left >= len(data):
             self._file.write(data)
             self._file.flush()
             self._head_left -= len(data)
             return
-        self._tail.append(data)
+        if self._head_left:  # the last part of the beginning
+            last = (data.rfind(b"\n", 0, self._head_left) + 1) or (data.find(b"\n") + 1)
+            self._file.write(data[:last])
+            self._head_left, data = 0, data[last:]
+        if not self._tail or len(self._tail[-1]) >= _READ_BYTES:
+            self._tail.append(bytearray())
+        self._tail[-1] += data
         self._kept += len(data)
-        while self._kept > self._tail_bytes and len(self._tail) > 1:
-            dropped = len(self._tail.popleft())
+        while (excess := self._kept - self._tail_bytes) > 0:
+            first = self._tail[0]
+            dropped = min(excess, len(first))
+            del first[:dropped]
+            if not first:
+                self._tail.popleft()
             self._kept -= dropped
             self._left_out += dropped
+
+
+def lines_of(log: Path, most_bytes: int) -> tuple[str, ...]:
+    """Returns the lines of a file, without their ends: the first and the last ones where it is larger.
+
+    Args:
+        log: the file.
+        most_bytes: that are read of it.
+    """
+    tail_bytes = most_bytes // _TAIL_SHARE
+    with log.open("rb") as file:
+        data = file.read(most_bytes - tail_bytes)
+        rest = os.fstat(file.fileno()).st_size - len(data)
+        file.seek(max(0, rest - tail_bytes), os.SEEK_CUR)
+        end = file.read(tail_bytes)
+    if rest > tail_bytes:  # no parts of lines
+        data, end = data[: data.rfind(b"\n") + 1], end[end.find(b"\n") + 1 :]
+    lines = io.TextIOWrapper(io.BytesIO(data + end), "utf-8", "replace")
+    half = _MOST_LINES // 2
+    first = [line.rstrip("\n") for line in itertools.islice(lines, half)]
+    return (*first, *(line.rstrip("\n") for line in deque(lines, maxlen=half)))
 
 
 def run_process(
@@ -111,7 +152,7 @@ def run_process(
     Raises:
         OSError: when the command or its files cannot be started.
     """
-    status = log.with_name(STATUS_FILE)
+    status = log.absolute().with_name(STATUS_FILE)  # another directory is the command's
     status.unlink(missing_ok=True)
     supervised = [sys.executable, "-I", "-S", str(SUPERVISOR), str(status), str(limits.grace_seconds), *command]
     process = subprocess.Popen(
@@ -128,44 +169,43 @@ def run_process(
     stopped: str | None = None
     try:
         with BoundedLog(log, limits.output_bytes) as output:
-            stopped = _follow(process.stdout.fileno(), output, limits, watch, should_stop)
+            stopped = _follow(process, output, limits, watch, should_stop)
             process.stdin.close()  # the supervisor then ends what is left
-            _drain(process, output, limits.grace_seconds)
+            _drain(process, output)
     finally:
         process.stdin.close()
         process.stdout.close()
         process.wait()
     left = json.loads(status.read_text()) if status.exists() else {}
-    lines = tuple(log.read_text(errors="replace").splitlines())
-    return Ended(left.get("code"), stopped, left.get("left_behind", 0), lines)
+    return Ended(left.get("code"), stopped, left.get("left_behind", 0), lines_of(log, 2 * limits.output_bytes))
 
 
 def _follow(
-    descriptor: int,
+    process: "subprocess.Popen[bytes]",
     output: BoundedLog,
     limits: Limits,
     watch: Callable[[str], str | bool],
     should_stop: Callable[[], str | None],
 ) -> str | None:
     """Reads the output to its end. Returns: why the command has to stop; None where the output ended by itself."""
-    pending, progress, looked = b"", time.monotonic(), time.monotonic()
+    assert process.stdout is not None
+    descriptor, pending, progress, looked = process.stdout.fileno(), b"", time.monotonic(), time.monotonic()
     while True:
         ready, _, _ = select.select([descriptor], [], [], _LOOK_SECONDS)
-        if ready:
-            data = os.read(descriptor, _READ_BYTES)
-            if not data:
-                if pending:
-                    watch(pending.decode("utf-8", "replace"))
-                return None
-            output.write(data)
-            *lines, pending = _ENDS.split(pending + data)
-            if len(pending) > _LONGEST_LINE:
-                lines, pending = [*lines, pending], b""
-            for line in lines:
-                heard = watch(line.decode("utf-8", "replace"))
-                if isinstance(heard, str):
-                    return heard
-                progress = time.monotonic() if heard else progress
+        data = os.read(descriptor, _READ_BYTES) if ready else b""
+        output.write(data)
+        *lines, pending = _ENDS.split(pending + data)
+        # Without its supervisor, which somebody killed, what it left may hold the output open.
+        ended = not data and (bool(ready) or process.poll() is not None)
+        if ended or len(pending) > _LONGEST_LINE:
+            lines, pending = [*lines, pending], b""
+        for line in filter(None, lines):
+            heard = watch(line.decode("utf-8", "replace"))
+            if isinstance(heard, str):
+                return heard
+            progress = time.monotonic() if heard else progress
+        if ended:
+            return None
         now = time.monotonic()
         if now - looked > _LOOK_SECONDS:
             looked, reason = now, should_stop()
@@ -175,15 +215,16 @@ def _follow(
             return f"no progress in its output for {limits.no_progress_seconds:g} s"
 
 
-def _drain(process: "subprocess.Popen[bytes]", output: BoundedLog, grace_seconds: float) -> None:
-    """Takes what a stopped command still writes, so that it does not hang on a full pipe."""
+def _drain(process: "subprocess.Popen[bytes]", output: BoundedLog) -> None:
+    """Takes what a stopped command still writes, so that it does not hang on a full pipe, until its supervisor ends."""
     assert process.stdout is not None
-    deadline = time.monotonic() + grace_seconds + 60.0
-    while process.poll() is None and time.monotonic() < deadline:
-        ready, _, _ = select.select([process.stdout], [], [], 0.02)
-        if ready:
-            data = os.read(process.stdout.fileno(), _READ_BYTES)
-            if not data:
-                process.wait(timeout=max(1.0, deadline - time.monotonic()))
-                return
-            output.write(data)
+    left = _DRAINED_READS
+    while left:
+        ended = process.poll() is not None
+        ready, _, _ = select.select([process.stdout], [], [], 0.0 if ended else 0.02)
+        data = os.read(process.stdout.fileno(), _READ_BYTES) if ready else b""
+        output.write(data)
+        if ready and not data:
+            process.wait()
+        if ended:
+            left = left - 1 if data else 0

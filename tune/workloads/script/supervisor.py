@@ -115,20 +115,21 @@ def main(status_path: str, grace_seconds: float, command: list[str]) -> None:
         )
     except (OSError, subprocess.SubprocessError) as error:
         print(f"{type(error).__name__}: {error}; the command is {command[0]}", flush=True)
-        return write_status(status_path, NOT_STARTED, 0)
+        write_status(status_path, NOT_STARTED, 0)
+        return
     ended = os.pidfd_open(child.pid)
     waited = [sys.stdin.fileno(), ended]
     with contextlib.suppress(ProcessLookupError):
         waited.append(os.pidfd_open(starter))
     ready = select.select(waited, [], [])[0] if os.getppid() == starter else []
-    status, left_behind = None, 0
-    if ended in ready:
-        status = reap(child.pid)
+    status = reap(child.pid) if ended in ready else None
+    left_behind = 0
+    if status is None:
+        status = end_all(grace_seconds, child.pid)
+    else:
         await_end(_LEAVE_SECONDS, child.pid)
         left_behind = len(descendants())
         end_all(0.0, child.pid)
-    else:
-        status = end_all(grace_seconds, child.pid)
     write_status(status_path, None if status is None else os.waitstatus_to_exitcode(status), left_behind)
 
 
