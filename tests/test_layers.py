@@ -34,6 +34,7 @@ HOMES = {
 ENVIRONMENT = {
     *("golf.runtime.process_group", "golf.pipeline.standalone", "golf.cli.main"),
     *("tune.cache.backend", "tune.cluster.ray_cluster", "tune.cluster.reaper", "tune.records.redaction"),
+    "tune.workloads.script.launch",
 }
 """Modules that may touch os.environ."""
 

@@ -5,13 +5,15 @@ of this process's environment, which may hold secrets, reaches the script.
 """
 
 import os
-import re
 import shlex
+import shutil
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from golf.scripts.inputs import read_inputs, with_constants
+from tune.records.redaction import redact
 from tune.workloads.script.files import place
 from tune.workloads.script.settings import ScriptSettings
 
@@ -27,8 +29,10 @@ _PASSED = frozenset(
     }
 )
 """Variables that a script gets as this process has them."""
-_PASSED_PREFIXES = re.compile(r"^(?:LC|NCCL|GLOO|UCX|FI)_(?!.*(?:TOKEN|SECRET|KEY|PASSWORD))")
-"""Variables of the language and of the networks between GPUs."""
+_PASSED_PREFIXES = ("LC_", "NCCL_", "GLOO_", "UCX_", "FI_")
+"""Variables of the language and of the networks between GPUs, without those that hold secrets."""
+_PORTS = ("MASTER_PORT", "PET_MASTER_PORT")
+"""Variables with the port at which processes meet, torchrun's own the last."""
 
 
 def command_of(settings: ScriptSettings, arguments: Mapping[str, str], resumes: bool = False) -> list[str]:
@@ -42,7 +46,7 @@ def command_of(settings: ScriptSettings, arguments: Mapping[str, str], resumes: 
     words: list[str] = []
     for name, value in arguments.items():
         if name not in settings.switches:
-            words += [f"--{name}", value]
+            words += [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
         elif value.lower() in ("1", "true"):
             words.append(f"--{name}")
     if resumes and settings.resume_argument is not None:
@@ -55,7 +59,8 @@ def command_of(settings: ScriptSettings, arguments: Mapping[str, str], resumes: 
         return [sys.executable, *launch, script, *words]
     parts: list[str] = []
     for part in shlex.split(settings.launcher):
-        parts += words if part == "{args}" else [part.replace("{script}", script).replace("{nproc}", processes)]
+        filled = part.replace("{script}", script).replace("{nproc}", processes)
+        parts += words if part == "{args}" else [filled.replace("{args}", shlex.join(words))]
     return parts if "{args}" in settings.launcher else [*parts, *words]
 
 
@@ -72,20 +77,31 @@ def environment_of(
         threads: of each process.
     """
     own = os.environ
-    passed = {name: own[name] for name in own if name in _PASSED or _PASSED_PREFIXES.search(name)}
+    passed = {name: own[name] for name in own if name in _PASSED}
+    networks = {name: value for name, value in own.items() if name.startswith(_PASSED_PREFIXES)}
+    passed |= {name: value for name, value in networks.items() if redact(f"{name}={value}") == f"{name}={value}"}
     passed |= {name: own[name] for name in settings.passed if name in own}
     made = {RUN_ID: run_id, "TMPDIR": str(temporary), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    made |= {"PYTHONDONTWRITEBYTECODE": "1", "MASTER_ADDR": "127.0.0.1"}
+    made |= {"PYTHONDONTWRITEBYTECODE": "1", "MASTER_ADDR": "127.0.0.1"} | dict.fromkeys(_PORTS, _free_port())
     return {**passed, **made, **variables}
 
 
+def _free_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
 def make_directory(settings: ScriptSettings, constants: Mapping[str, str], directory: Path) -> bytes:
-    """Makes a trial's working directory of the script, its constants changed, and the files beside it.
+    """Makes a trial's working directory, whole, of the script, its constants changed, and the files beside it.
 
     Returns: the script as it runs.
     """
     script = (Path(settings.files.folder) / settings.files.script).read_bytes()
     if constants:
         script = with_constants(script, read_inputs(script).constants, constants)
-    place(settings.files, directory, script)
+    new = directory.with_name(f"{directory.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    place(settings.files, new, script)
+    new.rename(directory)
     return script
