@@ -57,7 +57,7 @@ def script_faults(study: ScriptStudy, track: str) -> tuple[str, ...]:
 
 def script_submission_json(study: ScriptStudy, submitter: Submitter, faults: Sequence[str]) -> JsonObject:
     """Returns the values of submission.json; sizes are those of the largest seed."""
-    bpb, nats = study.verdict.bpb, study.verdict.nats
+    bpb = study.verdict.bpb
     largest = max(study.done, key=lambda run: run.metrics.get(BYTES, 0.0), default=None)
     sizes = {} if largest is None else largest.metrics
     return {
@@ -70,8 +70,8 @@ def script_submission_json(study: ScriptStudy, submitter: Submitter, faults: Seq
         "faults": list(faults),
         "val_bpb": None if bpb is None else bpb.mean,
         "val_bpb_std": None if bpb is None else bpb.standard_deviation,
-        "val_loss": None if nats is None else nats.mean,
-        "val_loss_std": None if nats is None else nats.standard_deviation,
+        "val_loss": study.mean("val_loss"),
+        "val_loss_std": study.deviation("val_loss"),
         "bytes_total": _whole(sizes.get(BYTES)),
         "bytes_code": _whole(sizes.get(CODE_BYTES)),
         "seeds": [run.seed for run in study.seeds],

@@ -69,10 +69,20 @@ class ScriptStudy(Record, frozen=True, kw_only=True):
         """The seeds that have a result."""
         return tuple(run for run in self.seeds if run.done)
 
-    def mean(self, metric: str) -> float | None:
-        """Returns the mean of a metric over the seeds that have a result; None where one lacks it."""
+    def values(self, metric: str) -> list[float]:
+        """Returns a metric of all seeds that have a result; nothing where one of them lacks it."""
         values = [run.metrics[metric] for run in self.done if metric in run.metrics]
-        return statistics.fmean(values) if values and len(values) == len(self.done) else None
+        return values if len(values) == len(self.done) else []
+
+    def mean(self, metric: str) -> float | None:
+        """Returns the mean of a metric over the seeds; None where one lacks it."""
+        values = self.values(metric)
+        return statistics.fmean(values) if values else None
+
+    def deviation(self, metric: str) -> float | None:
+        """Returns the standard deviation (n - 1) of a metric over the seeds; None for fewer than two."""
+        values = self.values(metric)
+        return statistics.stdev(values) if len(values) > 1 else None
 
 
 def write_script_study(folder: Path, study: ScriptStudy) -> Path:

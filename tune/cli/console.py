@@ -223,6 +223,8 @@ def _counted(entries: Sequence[TrialEntry], caps: bool = False) -> list[str]:
     counts = Counter(entry.state for entry in entries)
     sizes = {entry.size.cap_bytes for entry in entries if entry.state == TrialState.INFEASIBLE and entry.size}
     over = "over the cap" + (f" of {', '.join(f'{size:,}' for size in sorted(sizes))} bytes" if caps and sizes else "")
+    if any(entry.violations for entry in entries):
+        over = "out of bounds"
     named = {TrialState.INFEASIBLE: over, TrialState.SCREENED: "screened out", TrialState.FAILED: "failed"}
     return [f"{counts[state]} {text}" for state, text in named.items() if counts[state]]
 

@@ -164,9 +164,9 @@ def _add_script(parser: Parser) -> None:
     ):
         script.add_argument(option, action="extend", nargs="+", default=[], metavar="NAME=VALUE", help=text)
     passed = "a variable of this environment that the script gets too, beside PATH, HOME and the like"
-    script.add_argument("--pass-env", action="append", default=[], metavar="NAME", help=passed)
+    script.add_argument("--pass-env", action="extend", nargs="+", default=[], metavar="NAME", help=passed)
     unknown = "take a variable although the source does not read it"
-    script.add_argument("--allow-unknown-env", action="append", default=[], metavar="NAME", help=unknown)
+    script.add_argument("--allow-unknown-env", action="extend", nargs="+", default=[], metavar="NAME", help=unknown)
     launcher = "torchrun, python, or a command with {script}, {nproc} and {args} (torchrun where the script reads RANK)"
     script.add_argument("--launcher", help=launcher)
     resume = "words by which an interrupted run goes on in its directory (such runs begin anew)"
@@ -178,12 +178,12 @@ def _add_script(parser: Parser) -> None:
     result = parser.add_argument_group("result")
     metric = "another number: the first group of the last match, a key of JSON lines, or of a file that is written"
     result.add_argument(
-        "--metric", action="append", default=[], metavar="NAME=REGEX|json:KEY|file:PATH:KEY", help=metric
+        "--metric", action="extend", nargs="+", default=[], metavar="NAME=REGEX|json:KEY|file:PATH:KEY", help=metric
     )
     counts = "the metric that counts, :max where larger is better (val_bpb)"
     result.add_argument("--objective", metavar="NAME[:max]", help=counts)
     bound = "a bound on a metric; none removes the cap (artifact_bytes<=16000000, where the bytes are known)"
-    result.add_argument("--constraint", action="append", default=[], metavar="NAME<=X", help=bound)
+    result.add_argument("--constraint", action="extend", nargs="+", default=[], metavar="NAME<=X", help=bound)
 
 
 def _add_machines(parser: Parser) -> None:

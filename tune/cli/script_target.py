@@ -2,6 +2,8 @@
 
 import argparse
 import getpass
+import math
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -40,6 +42,8 @@ from tune.workloads.script.workload import ScriptWorkload
 
 _SEED_FIELDS = ("SEED", "arg.seed", f"{CONSTANT}.SEED", f"{CONSTANT}.seed")
 _NO_CONSTRAINT = "none"
+_DATA_NAMES = re.compile(r"DATA|TOKENIZER|VOCAB|CORPUS|SHARD|TRAIN|VAL|INPUT", re.IGNORECASE)
+"""Names of variables whose files are read; others may be written."""
 SAVED = "script.json"
 """File of a sweep's folder with the settings of its script."""
 
@@ -254,9 +258,10 @@ def _absolute(value: str) -> str:
 
 
 def _path_values(variables: Mapping[str, str], inputs: ScriptInputs, files: ScriptFiles) -> list[str]:
-    """Returns the files and folders that the variables name, those of defaults beside the script among them."""
+    """Returns the data files and folders that variables name, those of defaults beside the script among them."""
     defaults = {name: found.default for name, found in inputs.variables.items() if found.default}
-    values = [*variables.values(), *(str(Path(files.folder) / d) for n, d in defaults.items() if n not in variables)]
+    named = {name: str(Path(files.folder) / default) for name, default in defaults.items()} | dict(variables)
+    values = [value for name, value in named.items() if _DATA_NAMES.search(name)]
     found = [value for value in values if value.startswith("/") and "\0" not in value and len(value) < 4096]
     return [value for value in dict.fromkeys(found) if Path(value).exists() and Path(value) != Path(files.folder)]
 
@@ -328,6 +333,6 @@ def _typed(text: str) -> str | int | float:
             value = kind(text)
         except ValueError:
             continue
-        if str(value) == text:
+        if str(value) == text and math.isfinite(value):
             return value
     return text

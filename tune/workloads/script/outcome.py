@@ -52,7 +52,7 @@ def failure_of(settings: ScriptSettings, config: Config, ended: Ended, results: 
             remedy=f"say where it stands: --metric '{name}=REGEX' or {name}=json:KEY; or name another --objective",
         )
     if results.unfinished is not None and name in ("val_bpb", "val_loss"):
-        return Failure(kind=FailureKind.ERROR, message=f"its output ends early: {results.unfinished}")
+        return Failure(kind=FailureKind.ERROR, message=f"its last {name} is of {results.unfinished}, none is of the end")
     if not math.isfinite(score):
         return Failure(kind=FailureKind.DIVERGED, message=f"its {name} is {score}")
     for constraint in settings.constraints:

@@ -19,7 +19,7 @@ from golf.scripts.curves import points_in
 from golf.scripts.metrics import Metric, in_line, parse_metric
 from golf.scripts.results import ScriptResults, results_of
 from golf.train.loop import Preempted
-from tune.records.entries import Device, Objective, Outcome, ScreeningScore, Series, TrialState, WorldShape
+from tune.records.entries import Device, Objective, Outcome, Series, TrialState, WorldShape
 from tune.search.space import Point, Trial, point_name
 from tune.workloads.base import RankContext, StageExecutor, StageFailed, TrialSpec
 from tune.workloads.opaque import RUN, OpaqueWorkload
@@ -156,11 +156,9 @@ class ScriptWorkload(OpaqueWorkload):
         seconds = {RUN: time.time() - began}
         name, points = watcher.score_curve()
         value = points[-1][2]
-        score = ScreeningScore(name=f"step {rank.step}", bpb=value, seconds=seconds[RUN], rank=str(rank))
         outcome = Outcome(
             state=TrialState.SCREENED,
             reason=f"stopped early: {rank}, {name} {value:.4f}",
-            screening=(score,) if name == BPB else (),
             metrics={name: value},
             seconds=seconds,
             computed=seconds,
