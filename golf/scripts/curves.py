@@ -56,6 +56,11 @@ def points_in(line: str) -> CurvePoints | None:
     return CurvePoints(int(step[1]), total, values, None if time is None else parse_seconds(time).value)
 
 
+def series_name(curve: str) -> str:
+    """Returns the name under which a curve is kept, which is that of our own runs."""
+    return curve.replace("val_", "validation_", 1) if curve.startswith("val_") else curve
+
+
 def curves_of(lines: Iterable[str]) -> dict[str, dict[int, tuple[float | None, float]]]:
     """Returns the curves of a run: curve -> step -> (seconds of training, value), finite values only."""
     curves: dict[str, dict[int, tuple[float | None, float]]] = {}

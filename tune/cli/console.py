@@ -23,6 +23,7 @@ _STATUS_SECONDS = 15.0
 """Between status lines."""
 _LEAST_FRACTION = 0.1
 """Fraction of a trial from which on its own pace says more than the mean of others."""
+_LARGE_SCORE = 1000.0
 _ORDER = {TrialState.DONE: 0, TrialState.SCREENED: 1, TrialState.INFEASIBLE: 2, TrialState.FAILED: 3}
 
 
@@ -81,7 +82,7 @@ class Console:
         if running is not None:
             self.trial_seconds.append(time.monotonic() - running.started)
         self.entries[entry.trial] = entry
-        label = f" ({entry.label})" if entry.label else ""
+        label = f" ({entry.label})" if entry.label and entry.objective is None else ""
         result = score_text(entry) + label if entry.done else entry.reason or ""
         if entry.done and entry.artifact_bytes is not None:
             result += f", {entry.artifact_bytes:,} bytes"
@@ -145,7 +146,7 @@ def best_of(entries: Sequence[TrialEntry]) -> TrialEntry | None:
 
 def score_text(entry: TrialEntry) -> str:
     """Returns the score of a finished trial with its unit."""
-    return f"{entry.score:.4f} {entry.unit}"
+    return f"{_score_cell(entry)} {entry.unit}"
 
 
 def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None = None) -> str:
@@ -160,7 +161,7 @@ def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None 
     rungs = list(dict.fromkeys(rung.name for entry in ordered for rung in entry.rungs))[:-1]
     columns = [
         Column("state", [str(entry.state) for entry in ordered], align="left"),
-        Column(unit_of(entries), [_text(entry.score, ".4f") for entry in ordered]),
+        Column(unit_of(entries), [_score_cell(entry) for entry in ordered]),
         *(Column(name, [_rung_text(entry, name) for entry in ordered], 3 + n) for n, name in enumerate(rungs)),
         Column("bytes", [_text(entry.artifact_bytes, ",d") for entry in ordered], 50),
         Column("to the cap", [_margin_text(entry) for entry in ordered], 60),
@@ -249,6 +250,11 @@ def _where_to_read(failed: Sequence[TrialEntry], storage: Storage) -> str:
     show = python_line("tune", "ledger", "show", "--ledger", ledger, "--sweep", sweep, "--state", TrialState.FAILED)
     logs = [path for entry in failed if (path := storage.files(entry).get("log"))]
     return f"{logs[0]} and {show}" if logs else show
+
+
+def _score_cell(entry: TrialEntry) -> str:
+    """Returns a score with the decimals that differ between trials; a large one of another metric with six digits."""
+    return _text(entry.score, ".4f" if abs(entry.score or 0.0) < _LARGE_SCORE else ",.6g")
 
 
 def _loss(entry: TrialEntry) -> float:

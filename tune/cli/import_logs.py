@@ -16,7 +16,7 @@ import msgspec
 
 from golf.cli.terminal import need_path, python_line
 from golf.config.rules import CAP_BYTES
-from golf.scripts.curves import curves_of
+from golf.scripts.curves import curves_of, series_name
 from golf.scripts.metrics import Metric, parse_metric
 from golf.scripts.results import SCORES, ScriptResults, runs_of
 from golf.submission.record_folder.claims import FILE as CLAIMS
@@ -228,7 +228,7 @@ def _series(lines: Sequence[str], entry: TrialEntry) -> Series:
     """Returns the curves of a run; points without a time are at its end."""
     return Series(
         {
-            name: [
+            series_name(name): [
                 [step, entry.ended if seconds is None else entry.started + seconds, value]
                 for step, (seconds, value) in sorted(curve.items())
             ]

@@ -196,16 +196,22 @@ def seeds_parser() -> Parser:
     runs.add_argument("--repeat", type=whole(), default=0, metavar="K", help="run the first seed K more times")
     runs.add_argument("--cold", action="store_true", help="compute all anew, share nothing: what a record claims")
     add_test(parser)
-    others = parser.add_argument_group("without running anything")
+    others = add_power(parser)
     others.add_argument("--compare", nargs="+", metavar="NAME", help="compare with the first, on one stream")
-    others.add_argument("--power", action="store_true", help="how many seeds a gain needs")
-    others.add_argument("--gain-bpb", type=above("BPB"), nargs="+", default=[], help="true gains, for --power")
-    others.add_argument("--gain-nats", type=above("nats"), nargs="+", default=[], help="the same in nats per token")
-    others.add_argument("--noise-bpb", type=float, help="deviation from seed to seed, for --power (the ledger's)")
     places = add_places(parser, "the study's name (made of preset or trial and changes); the same name continues")
     places.add_argument("--data", type=Path, help=_DATA)
     add_machines(parser)
     return parser
+
+
+def add_power(parser: Parser) -> Any:
+    """Adds the options of what is computed without running anything. Returns: their group."""
+    others = parser.add_argument_group("without running anything")
+    others.add_argument("--power", action="store_true", help="how many seeds a gain needs")
+    others.add_argument("--gain-bpb", type=above("BPB"), nargs="+", default=[], help="true gains, for --power")
+    others.add_argument("--gain-nats", type=above("nats"), nargs="+", default=[], help="the same in nats per token")
+    others.add_argument("--noise-bpb", type=float, help="deviation from seed to seed, for --power (the ledger's)")
+    return others
 
 
 def add_test(parser: Parser) -> None:

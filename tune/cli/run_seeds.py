@@ -232,11 +232,24 @@ def show_comparison(options: SeedStudyOptions) -> int:
 
 def show_power(options: SeedStudyOptions) -> int:
     """Prints how many seeds a gain needs, by the noise given, the ledger's, and the published one."""
-    storage = options.places.storage
-    ledger = Ledger(storage.ledger)
-    trials = ledger.trials()
+    trials = Ledger(options.places.storage.ledger).trials()
     preset = find_target(options.target, trials).preset
-    factor, stream = likely_nats_per_bpb(options.target.data, trials, preset, storage)
+    factor, stream = likely_nats_per_bpb(options.target.data, trials, preset, options.places.storage)
+    print_power(options, preset, factor, stream)
+    return 0
+
+
+def print_power(options: SeedStudyOptions, preset: str, factor: float, stream: str) -> None:
+    """Prints how many seeds a gain needs.
+
+    Args:
+        options: of the command line.
+        preset: whose noise in the ledger counts.
+        factor: nats per token that are 1 BPB.
+        stream: of which validation stream that is.
+    """
+    ledger = Ledger(options.places.storage.ledger)
+    trials = ledger.trials()
     margin = options.margin_nats / factor
     gains = [*options.gains_bpb, *(gain / factor for gain in options.gains_nats)]
     num_baseline = None
@@ -253,7 +266,6 @@ def show_power(options: SeedStudyOptions) -> int:
         table = seeds_table(noise.sd_bpb, margin, gains, num_baseline)
         texts.append(power_text(noise, table, margin * factor, factor, stream, num_baseline))
     print("\n\n".join(texts))
-    return 0
 
 
 def run(parsed: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from tune.cli.parsers import (
     SPACE,
     add_places,
     add_places_of_work,
+    add_power,
     add_strategy,
     add_test,
     command_parser,
@@ -146,6 +147,7 @@ def script_seeds_parser() -> Parser:
     runs.add_argument("--cold", action="store_true", help="take no earlier result: what a record claims")
     runs.add_argument("--fixed-steps", type=whole(least=1), metavar="N", help="steps, whatever the clock says")
     add_test(parser)
+    add_power(parser)
     parser.add_argument(
         "--target", metavar="NAME<=X", help="whether the mean of a metric is below X, instead of a gain"
     )

@@ -16,8 +16,10 @@ from golf.runtime.files import read_json, write_bytes, write_json
 from golf.scripts.inputs import ScriptInputs, read_inputs
 from golf.scripts.metrics import parse_metric
 from golf.scripts.needs import ScriptNeeds, needs_of
+from tune.cluster.ray_cluster import accelerators
 from tune.records.entries import SEED, TrialEntry, WorldShape
 from tune.records.layout import Storage
+from tune.records.provenance import versions
 from tune.search.space import Range, Space, parse_range, split_choices
 from tune.workloads.script.early_stopping import Halving
 from tune.workloads.script.files import ScriptFiles, data_manifest, find_files, keep_copy
@@ -71,7 +73,9 @@ class ScriptTarget:
 
     def workload(self, world: WorldShape, halving: Halving | None = None) -> ScriptWorkload:
         """Returns what the trials run, on the machines of one trial."""
-        return ScriptWorkload(self.settings, self.preset, world, self.data, self.dataset, halving)
+        packages = {name: versions()[name] for name in ("python", "torch")}
+        machine = packages | {"accelerator": accelerators()}
+        return ScriptWorkload(self.settings, self.preset, world, self.data, self.dataset, halving, machine)
 
     def kept(self, storage: Storage, name: str) -> "ScriptTarget":
         """Returns the target with its files copied into the storage, which every machine of a cluster sees."""

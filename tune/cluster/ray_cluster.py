@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+import torch
 from ray._private import ray_constants
 from ray._private.state import available_resources_per_node, state, total_resources_per_node
 
@@ -227,6 +228,14 @@ def set_train_limits(patience_seconds: float, timeout_seconds: float) -> None:
     """
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(patience_seconds)
     os.environ.setdefault("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", str(timeout_seconds))
+
+
+def accelerators() -> str:
+    """Returns the kinds of GPUs that trials may run on, such as "H100": the cluster's, else this machine's."""
+    kind = "accelerator_type:"
+    if ray.is_initialized():
+        return ", ".join(sorted(name.removeprefix(kind) for name in ray.cluster_resources() if name.startswith(kind)))
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
 def leaving(node: str) -> bool:

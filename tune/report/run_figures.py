@@ -100,7 +100,7 @@ def draw_trainings(trainings: Sequence[Training]) -> Figure:
     panels[0].set_ylabel("training loss (nats per token)")
     panels[0].set_ylim(*_loss_limits(trainings))
     if len(validation):
-        panels[1].set_ylabel("validation BPB\n(plain windows)")
+        panels[1].set_ylabel("validation BPB\n(during training)")
         settled = validation[:, 0] >= SETTLED_SHARE * validation[:, 0].max()
         panels[1].set_ylim(*limits(validation[settled, 1]))
     panels[-1].set_xlabel("optimiser step")

@@ -47,6 +47,8 @@ class OpaqueWorkload(ABC):
     world_sizes: tuple[int, ...] = ()
     starts_processes = False
     objective: Objective | None = None
+    machine: Mapping[str, str] = {}
+    """What else of machines and versions another result may come from: none of it is shared across."""
     kept_files: tuple[str, ...] = ()
     """Further files of a trial's directory that are kept with its result."""
 
@@ -73,7 +75,7 @@ class OpaqueWorkload(ABC):
 
     def stages(self, trial: Trial) -> StageGraph:
         """Returns the one stage."""
-        world = msgspec.to_builtins(self.world)
+        world = msgspec.to_builtins(self.world) | dict(self.machine)
         arguments = {"workload": self.name, "config": dict(trial.config), "data": self.data, "world": world}
         key = stage_key(RUN, arguments, [], self.code)
         return StageGraph((StageOutput(StageName(RUN), key, (_SERIES, _OUTCOME, *self.kept_files)),))

@@ -1,5 +1,6 @@
 """Trials of somebody's training script: each runs the script in a directory of its own, and reads what it printed."""
 
+import glob
 import math
 import shutil
 import tempfile
@@ -15,18 +16,18 @@ import torch
 from golf.runtime.files import write_bytes
 from golf.runtime.process_group import device_name
 from golf.runtime.results import digest
-from golf.scripts.curves import points_in
+from golf.scripts.curves import points_in, series_name
 from golf.scripts.metrics import Metric, in_line, parse_metric
 from golf.scripts.results import ScriptResults, results_of
 from golf.train.loop import Preempted
-from tune.records.entries import Device, Objective, Outcome, Series, TrialState, WorldShape
+from tune.records.entries import Device, Failure, Objective, Outcome, Series, TrialState, WorldShape
 from tune.search.space import Point, Trial, point_name
 from tune.workloads.base import RankContext, StageExecutor, StageFailed, TrialSpec
 from tune.workloads.opaque import RUN, OpaqueWorkload
 from tune.workloads.script.early_stopping import Halving, Rank, rank_at
-from tune.workloads.script.launch import command_of, environment_of, make_directory
-from tune.workloads.script.outcome import FROM_THE_START, failure_of, outcome_of
-from tune.workloads.script.process import Ended, run_process
+from tune.workloads.script.launch import RUN_ID, command_of, environment_of, make_directory
+from tune.workloads.script.outcome import FROM_THE_START, failure_of, judged_again, outcome_of
+from tune.workloads.script.process import Ended, lines_of, run_process
 from tune.workloads.script.settings import ARG, BPB, CONSTANT, ENV, ScriptSettings, config_of, given_settings
 from tune.workloads.trial_process import write_failure_log
 
@@ -39,6 +40,8 @@ RUN_DIRECTORY = "run"
 _REPORT_SECONDS = 1.0
 """Between two points of a training curve that are passed on while the script runs."""
 _TEMPORARY = "golf-run-"
+_MOST_POINTS = 50_000
+"""Points of a curve; of more, every other one is left out."""
 
 
 class StoppedEarly(Exception):
@@ -60,6 +63,8 @@ class ScriptWorkload(OpaqueWorkload):
     dataset: str
     halving: Halving | None = None
     """How trials are stopped early; None: all run to their end."""
+    machine: Mapping[str, str] = field(default_factory=dict)
+    """Versions and the kind of device: under a clock another one is another experiment."""
     name = SCRIPT
     starts_processes = True
 
@@ -84,6 +89,13 @@ class ScriptWorkload(OpaqueWorkload):
         identity = digest({"config": config, "data": self.data})[:12]
         return Trial(trial=identity, parameters=dict(point), name=point_name(point) or self.preset, config=config)
 
+    def load_from_cache(self, spec: TrialSpec) -> tuple[Outcome, Series] | None:
+        """Returns the outcome of a trial whose result is stored; None where there is none or it does not count."""
+        try:
+            return super().load_from_cache(spec)
+        except StageFailed:  # the trial, when it is run, says why
+            return None
+
     def run_trial(self, spec: TrialSpec, execute: StageExecutor) -> tuple[Outcome, Series]:
         """Runs the script, or takes its result from the store."""
         try:
@@ -92,6 +104,11 @@ class ScriptWorkload(OpaqueWorkload):
             outcome, series = stopped.outcome, stopped.series
         found = {"log": spec.directory / OUTPUT, "script": spec.directory / self.settings.files.script}
         files = {use: str(path) for use, path in found.items() if path.exists()}
+        if not outcome.computed:
+            judged = judged_again(self.settings, spec.trial.config, outcome)
+            if isinstance(judged, Failure):
+                raise StageFailed(judged)
+            outcome = judged
         return msgspec.structs.replace(outcome, files=files), series
 
     def compute(self, trial: Trial, directory: Path, context: RankContext) -> tuple[Outcome, Series]:
@@ -104,14 +121,15 @@ class ScriptWorkload(OpaqueWorkload):
             write_bytes(directory / settings.files.script, make_directory(settings, given[CONSTANT], own))
         watcher = _Watcher(self, trial, context)
         with tempfile.TemporaryDirectory(prefix=_TEMPORARY, ignore_cleanup_errors=True) as temporary:
-            variables = environment_of(settings, given[ENV], trial.trial, Path(temporary), self.world.threads)
+            threads = self.world.threads
+            variables = environment_of(settings, given[ENV], trial.trial, Path(temporary), threads)
             command = command_of(settings, given[ARG], resumes)
             ended = run_process(
                 command, own, variables, directory / OUTPUT, settings.limits, watcher.line, watcher.should_stop
             )
         if watcher.preempted:
             raise Preempted(f"its machine is being taken away; {FROM_THE_START}")
-        results = self._results(ended, trial, own)
+        results = self._results(ended, variables[RUN_ID], own)
         if watcher.rank is not None and not watcher.rank.goes_on:
             raise self._stopped_early(watcher, watcher.rank, began)
         failure = failure_of(settings, trial.config, ended, results)
@@ -127,29 +145,37 @@ class ScriptWorkload(OpaqueWorkload):
     def describe_progress(self, trial: Trial, curve: str, step: int) -> tuple[str, float]:
         """Returns the step in words, and the fraction of the steps that is done; 0 where a clock decides."""
         total = self.settings.total_steps(trial.config)
-        if total is None:
+        if not total:
             return f"step {step:,}", 0.0
         return f"step {step:,} of {total:,}", min(step / total, 1.0)
 
-    def _results(self, ended: Ended, trial: Trial, own: Path) -> ScriptResults:
-        """Returns what the output says, completed by the log that the script wrote of itself."""
+    def _results(self, ended: Ended, run_id: str, own: Path) -> ScriptResults:
+        """Returns what the output says, completed by the log that the script wrote of itself.
+
+        The log comes first where only it has the final score, and the output has points of a curve or nothing.
+        """
         metrics = [parse_metric(text) for text in self.settings.metrics]
         code_bytes = (own / self.settings.files.script).stat().st_size
-        results = results_of(ended.lines, own, code_bytes, metrics)
-        logs = [path for path in (own / "logs").glob(f"*{trial.trial}*") if path.is_file()]
+        output = results_of(ended.lines, own, code_bytes, metrics)
+        logs = [path for path in (own / "logs").glob(f"*{glob.escape(run_id)}*") if path.is_file()]
         if not logs:
-            return results
+            return output
         newest = max(logs, key=lambda path: path.stat().st_mtime)
-        with newest.open(errors="replace") as lines:
-            written = results_of(list(lines), own, code_bytes, metrics)
+        written = results_of(lines_of(newest, self.settings.limits.output_bytes), own, code_bytes, metrics)
+        named = {metric.name for metric in metrics}
+
+        def rank(results: ScriptResults) -> tuple[bool, bool, bool, bool]:
+            has_named = not named.isdisjoint(results.metrics)
+            return has_named, bool(results.log.scores), results.label is not None, results.unfinished is None
+
+        first, second = (written, output) if rank(written) > rank(output) else (output, written)
         return replace(
-            results,
-            metrics={**written.metrics, **results.metrics},
-            label=results.label or written.label,
-            seed=written.seed if results.seed is None else results.seed,
-            settings={**written.settings, **results.settings},
-            notes=tuple(dict.fromkeys((*results.notes, *written.notes))),
-            unfinished=None if written.unfinished is None else results.unfinished,
+            first,
+            metrics={**second.metrics, **first.metrics},
+            label=first.label or second.label,
+            seed=second.seed if first.seed is None else first.seed,
+            settings={**second.settings, **first.settings},
+            notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
         )
 
     def _stopped_early(self, watcher: "_Watcher", rank: Rank, began: float) -> StoppedEarly:
@@ -173,6 +199,10 @@ class ScriptWorkload(OpaqueWorkload):
         return Device(count=self.world.ranks, name=device_name(device), kind=device.type)  # type: ignore[arg-type]
 
 
+def _validates(curve: str) -> bool:
+    return curve.startswith("val_")
+
+
 @dataclass
 class _Watcher:
     """Follows a script's output: its curves, and whether it has to stop."""
@@ -194,17 +224,23 @@ class _Watcher:
         """Takes a line of the output. Returns: why the script has to stop, or whether the line is progress."""
         points = points_in(line)
         if points is None:
-            return any(in_line(metric, line) is not None for metric in self.metrics) or BPB in line
+            said = any(metric.file is not None or in_line(metric, line) is not None for metric in self.metrics)
+            return said or BPB in line
         now, reason = time.time(), None
         for name, value in points.values.items():
             if not math.isfinite(value):
                 return f"it diverged: {name} is {value} at step {points.step}"
-            self.curves[name].append((points.step, now, value))
-            validates = name.startswith("val_")
+            curve = self.curves[name]
+            curve.append((points.step, now, value))
+            if len(curve) > _MOST_POINTS:
+                del curve[:-1:2]
+            validates = _validates(name)
             if validates or time.monotonic() - self.reported > _REPORT_SECONDS:
                 self.reported = time.monotonic() if not validates else self.reported
-                self.context.report(name, points.step, value)
-        if self.due and points.step >= self.due[0] and any(name.startswith("val_") for name in points.values):
+                self.context.report(series_name(name), points.step, value)
+        total = points.total_steps or self.workload.settings.total_steps(self.trial.config)
+        goes_on = total is None or points.step < total  # at the end nothing is saved
+        if self.due and self.due[0] <= points.step and goes_on and any(map(_validates, points.values)):
             reason = self._compare(points.step, points.values)
         return reason or True
 
@@ -213,7 +249,8 @@ class _Watcher:
             self.due.pop(0)
         assert self.workload.halving is not None
         name = BPB if BPB in values else "val_loss"
-        self.rank = rank_at(self.workload.halving, self.trial.trial, step, values[name])
+        likeness = digest(self.workload.settings.likeness, self.workload.data)[:12]
+        self.rank = rank_at(self.workload.halving, likeness, self.trial.trial, step, values[name])
         return None if self.rank.goes_on else f"stopped early: {self.rank}"
 
     def should_stop(self) -> str | None:
@@ -230,4 +267,4 @@ class _Watcher:
 
     def series(self) -> Series:
         """Returns all curves."""
-        return Series({name: points for name, points in self.curves.items() if points})
+        return Series({series_name(name): points for name, points in self.curves.items() if points})
