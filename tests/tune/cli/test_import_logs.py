@@ -81,7 +81,7 @@ def test_an_entry_has_all_that_the_log_says(place: Place) -> None:
     curves = place.ledger.series(entry).curves
     assert curves["validation_bpb"][:, 0].tolist() == [0, 7101]
     assert curves["train_loss"][:, 2].tolist() == [2.3]
-    assert curves["validation_bpb"][1, 1] - curves["val_bpb"][0, 1] == pytest.approx(600.038)
+    assert curves["validation_bpb"][1, 1] - curves["validation_bpb"][0, 1] == pytest.approx(600.038)
 
 
 def test_importing_twice_adds_nothing(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
