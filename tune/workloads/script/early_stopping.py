@@ -42,13 +42,21 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.rank} of {self.num_trials} at step {self.step}"
 
 
-def rank_at(halving: Halving, trial: str, step: int, loss: float) -> Rank:
-    """Returns the rank of a trial's loss among all that came to the same step, and keeps it for those to come."""
-    ledger, rung = Ledger(halving.file), f"step {step}"
+def rank_at(halving: Halving, likeness: str, trial: str, step: int, loss: float) -> Rank:
+    """Returns the rank of a trial's loss among all that came to the same step, and keeps it for those to come.
+
+    Args:
+        halving: how trials are stopped.
+        likeness: digest of what the trials have in common; those of another script or schedule do not compare.
+        trial: the trial.
+        step: optimiser steps that it has done.
+        loss: of it at this step; less is better.
+    """
+    ledger, rung = Ledger(halving.file), f"step {step} of {likeness}"
     losses = {entry.trial: entry.chunks[0][0] for entry in ledger.screening() if entry.rung == rung}
     if losses.get(trial) != loss:
         ledger.append(ScreeningEntry(trial=trial, rung=rung, chunks=((loss, 1, 1),)))
     losses[trial] = loss
     rank = 1 + sum(other < loss for other in losses.values())
-    goes_on = len(losses) < LEAST_TRIALS or rank <= math.ceil(halving.top * len(losses))
+    goes_on = len(losses) < LEAST_TRIALS or rank <= math.ceil(halving.top * len(losses) - 1e-9)
     return Rank(step=step, rank=rank, num_trials=len(losses), goes_on=goes_on)

@@ -12,6 +12,7 @@ import msgspec
 
 from golf.config.config import nearest
 from golf.config.rules import CAP_BYTES
+from golf.runtime.results import digest
 from golf.scripts.inputs import ScriptInputs, check_value
 from golf.scripts.settings import Setting
 from tune.records.entries import REPEAT, SEED, Config, Objective
@@ -27,7 +28,7 @@ STEPS_VARIABLES = ("ITERATIONS", "NUM_ITERATIONS", "MAX_STEPS", "TRAIN_STEPS")
 CLOCK_VARIABLE = "MAX_WALLCLOCK_SECONDS"
 """Variable with the seconds that a schedule follows; 0 for a schedule by steps."""
 BPB, ARTIFACT_BYTES = "val_bpb", "artifact_bytes"
-_CONSTRAINT = re.compile(r"([A-Za-z_][\w./-]*)\s*(<=|>=)\s*([+-]?[\d._]+(?:e[+-]?\d+)?)")
+_CONSTRAINT = re.compile(r"([A-Za-z_][\w./-]*)\s*(<=|>=)\s*([+-]?[\d._]+(?:[eE][+-]?\d+)?)")
 
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +109,11 @@ class ScriptSettings(msgspec.Struct, frozen=True, kw_only=True):
     passed: tuple[str, ...] = ()
     """Variables of this process's environment that are passed on."""
     limits: Limits = Limits()
+
+    @property
+    def likeness(self) -> str:
+        """Digest of what its trials have in common but the data: script, fixed settings, processes and steps."""
+        return digest(self.files.digest, self.fixed, self.nproc, self.launcher, self.fixed_steps)[:12]
 
     @property
     def cap(self) -> Constraint | None:
@@ -196,6 +202,7 @@ def config_of(settings: ScriptSettings, point: Point) -> dict[str, object]:
     }
     config |= {} if settings.fixed_steps is None else {"fixed_steps": settings.fixed_steps}
     config |= {} if seed is None else {SEED: seed}
+    config |= {"metrics": list(settings.metrics)} if settings.metrics else {}
     return config | ({REPEAT: repeat} if repeat else {})
 
 

@@ -121,8 +121,7 @@ class ScriptWorkload(OpaqueWorkload):
             write_bytes(directory / settings.files.script, make_directory(settings, given[CONSTANT], own))
         watcher = _Watcher(self, trial, context)
         with tempfile.TemporaryDirectory(prefix=_TEMPORARY, ignore_cleanup_errors=True) as temporary:
-            threads = self.world.threads
-            variables = environment_of(settings, given[ENV], trial.trial, Path(temporary), threads)
+            variables = environment_of(settings, given[ENV], trial.trial, Path(temporary), self.world.threads)
             command = command_of(settings, given[ARG], resumes)
             ended = run_process(
                 command, own, variables, directory / OUTPUT, settings.limits, watcher.line, watcher.should_stop

@@ -206,16 +206,16 @@ def test_the_manifest_of_data(tmp_path: Path) -> None:
     for path in (one / "a.bin", two / "a.bin", tmp_path / "far/b.bin"):  # of equal names, and behind a link
         path.write_text(path.read_text().upper())
         changed()
-    with (one / "shard.bin").open("r+b") as file:
-        file.truncate((40 << 30) + 1)
+    with (one / "shard.bin").open("r+b") as shard:
+        shard.truncate((40 << 30) + 1)
     changed()
-    with (one / "shard.bin").open("r+b") as file:
-        file.write(b"HEAD")
+    with (one / "shard.bin").open("r+b") as shard:
+        shard.write(b"HEAD")
     changed()
     (two / "a.bin").rename(two / "b.bin")
     changed()
     assert len(set(seen)) == len(seen)
-    with (one / "shard.bin").open("r+b") as file:
-        file.seek(20 << 30)
-        file.write(b"far behind")
+    with (one / "shard.bin").open("r+b") as shard:
+        shard.seek(20 << 30)
+        shard.write(b"far behind")
     assert data_manifest([one, two]) == seen[-1], "sizes and heads only"
