@@ -56,7 +56,7 @@ TINY = RunConfig(
 
 WITH_RAY = (
     *("test_run_sweep.py", "test_run_seeds.py", "test_run_script.py", "test_toy.py", "test_failures.py"),
-    *("test_sweep.py", "test_train_workers.py", "test_remote_job.py"),
+    *("test_sweep.py", "test_train_workers.py", "test_script_nodes.py", "test_remote_job.py"),
 )
 """Files with tests that use the fixture `cluster`."""
 
