@@ -5,6 +5,9 @@ themselves included, when the command ends, when its own standard input is close
 is gone: that one may have forked children which hold the input open. STATUS becomes a JSON file with the exit status of
 the command (negative: the signal that ended it; 127: it could not be started), and the number of processes that the
 command left behind.
+
+It is two processes, each of which ends what is left when the other is killed: Ray kills the direct children of a worker
+that exits, and the ranks of a torchrun would go on without anybody.
 """
 
 import contextlib
@@ -20,6 +23,8 @@ from pathlib import Path
 
 _SUBREAPER, _PARENT_DEATH = 36, 1
 """Operations of prctl(2)."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that reach the command only by way of its end."""
 _LOOK_SECONDS = 0.02
 _LEAVE_SECONDS = 1.0
 """Time in which what the command started may end by itself after it, as helpers of multiprocessing do."""
@@ -95,17 +100,40 @@ def await_end(seconds: float, main: int) -> int | None:
 
 def main(status_path: str, grace_seconds: float, command: list[str]) -> None:
     """Runs the command to its end, or ends it when the standard input closes or the starter dies."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(_SUBREAPER, 1, 0, 0, 0)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    watched = [sys.stdin.fileno(), *parent()]
+    adopt_orphans()
+    supervisor = os.fork()
+    if supervisor:
+        os.waitpid(supervisor, 0)
+        end_all(0.0, supervisor)
+    else:
+        adopt_orphans()
+        supervise(status_path, grace_seconds, command, [*watched, *parent()])
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of descendants whose parent ends."""
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+
+
+def parent() -> list[int]:
+    """Returns a descriptor that is ready when this process's parent is gone; none for one that cannot be seen."""
+    with contextlib.suppress(OSError):
+        return [os.pidfd_open(os.getppid())]
+    return []
+
+
+def supervise(status_path: str, grace_seconds: float, command: list[str], watched: list[int]) -> None:
+    """Runs the command to its end, or ends it when one of the descriptors is ready."""
+    libc = ctypes.CDLL(None)
 
     def die_with_parent() -> None:
         libc.prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 
-    starter = os.getppid()
     try:
         child = subprocess.Popen(
             command,
@@ -118,10 +146,7 @@ def main(status_path: str, grace_seconds: float, command: list[str]) -> None:
         write_status(status_path, NOT_STARTED, 0)
         return
     ended = os.pidfd_open(child.pid)
-    waited = [sys.stdin.fileno(), ended]
-    with contextlib.suppress(ProcessLookupError):
-        waited.append(os.pidfd_open(starter))
-    ready = select.select(waited, [], [])[0] if os.getppid() == starter else []
+    ready, _, _ = select.select([*watched, ended], [], [])
     status = reap(child.pid) if ended in ready else None
     left_behind = 0
     if status is None:

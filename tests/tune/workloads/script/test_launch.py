@@ -4,12 +4,15 @@ import os
 import shlex
 import sys
 import threading
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from golf.train.loop import Preempted
 from tests.planted_secrets import SECRETS
+from tests.tune.workloads.script.running import marked
 from tests.tune.workloads.script.trials import copied, run, settings_of, workload_of
 from tune.workloads.script.launch import command_of, environment_of, make_directory
 from tune.workloads.script.settings import ScriptSettings
@@ -160,3 +163,23 @@ def test_two_launchers_of_ones_own_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(score or 0.0 for score in scores) == [1.2, 1.3]
+
+
+@pytest.mark.long
+def test_a_stopped_torchrun_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: torchrun takes the ranks' grace of half a minute to end, or leaves ranks on their GPUs."""
+    monkeypatch.setenv("MARK", mark := f"torchrun-{time.time()}")
+    script = copied("train_ranks.py", tmp_path / "work")
+    settings = settings_of(script, launcher="torchrun", nproc=2, passed=("MARK",))
+    own, seen = tmp_path / "trial" / RUN_DIRECTORY, list[float]()
+
+    def both_began() -> bool:
+        if (own / "rank0").exists() and (own / "rank1").exists():
+            assert len(marked(mark)) >= 4
+            seen.append(time.monotonic())
+        return bool(seen)
+
+    with pytest.raises(Preempted):
+        run(workload_of(settings), {"MODE": "hang"}, tmp_path / "trial", preemption=both_began)
+    assert not marked(mark)
+    assert time.monotonic() - seen[0] < 4

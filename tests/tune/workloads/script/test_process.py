@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.tune.workloads.script.running import SECONDS, Run, always_progress, marked, wait_for
-from tune.workloads.script.process import BoundedLog, Limits, lines_of
+from tune.workloads.script.process import BoundedLog, Limits, lines_of, run_process
 
 ROOT = Path(__file__).resolve().parents[4]
 SLEEP = "import time; print('begun', flush=True); time.sleep(60)"
@@ -325,17 +325,37 @@ run(sys.argv[3])
     assert seconds < 4
 
 
-def test_a_killed_supervisor_does_not_hang_the_run(run: Run) -> None:
-    """Fault: somebody kills the supervisor, and the trial waits for what the script left, or calls it a success."""
+@pytest.mark.parametrize("which", ["outer", "inner"])
+def test_nothing_outlives_a_killed_supervisor(run: Run, which: str) -> None:
+    """Fault: Ray kills the child of a worker that exits, and the ranks of a torchrun go on; or the trial hangs."""
 
     def kill_supervisor() -> None:
-        wait_for(lambda: len(marked(run.mark)) == 3)
-        (supervisor,) = [one for one in marked(run.mark) if "supervisor.py" in " ".join(one.cmdline())]
-        supervisor.kill()
+        wait_for(lambda: len(marked(run.mark)) == 4)
+        outer, inner = sorted(
+            (one for one in marked(run.mark) if "supervisor.py" in " ".join(one.cmdline())),
+            key=lambda one: one.ppid() != os.getpid(),
+        )
+        (outer if which == "outer" else inner).kill()
 
     thread = threading.Thread(target=kill_supervisor)
     thread.start()
-    ended = run("import os, time\nif os.fork() == 0: time.sleep(60)\ntime.sleep(60)", leaves=1)
+    command = [sys.executable, "-c", f"import os, time\nif os.fork() == 0: os.setsid()\n{IGNORE}\ntime.sleep(60)"]
+    environment = {"PATH": os.environ["PATH"], "MARK": run.mark}
+    began = time.monotonic()
+    ended = run_process(command, run.directory, environment, run.log, run.limits, always_progress, lambda: None)
     thread.join(SECONDS)
-    assert ended.code is None
-    assert run.seconds < 5
+    wait_for(lambda: not marked(run.mark))
+    assert time.monotonic() - began < 5
+    assert ended.code != 0
+
+
+def test_a_fault_of_ours_ends_the_script(run: Run) -> None:
+    """Fault: a full disk in this process leaves the script running."""
+
+    def fail(line: str) -> bool:
+        raise OSError("no space left")
+
+    run.watch = fail
+    with pytest.raises(OSError, match="no space left"):
+        run(f"{DETACHED}\nprint('begun', flush=True)\n{IGNORE}\ntime.sleep(60)")
+    assert not marked(run.mark)
