@@ -174,7 +174,7 @@ def check_setting(inputs: ScriptInputs, field: str, place: str, name: str, value
 def config_of(settings: ScriptSettings, point: Point) -> dict[str, object]:
     """Returns the configuration of a point as JSON values: all that tells its run from another one of the script.
 
-    Raises: ValueError for a field that is no setting.
+    Raises: ValueError for a field that is no setting, or a seed that is no whole number.
     """
     given = {place: dict(settings.fixed.get(place, {})) for place in PLACES}
     seed, repeat = settings.default_seed, point.get(REPEAT, 0)
@@ -184,7 +184,7 @@ def config_of(settings: ScriptSettings, point: Point) -> dict[str, object]:
         if field in (SEED, settings.seed_field):
             if settings.seed_field is None:
                 raise ValueError("the script reads no seed; name its variable with --seed-name")
-            seed = int(value)
+            seed = _seed(field, value)
             continue
         if field not in settings.places:
             raise ValueError(f'unknown field "{field}"{nearest(field, sorted(settings.places))}')
@@ -204,6 +204,13 @@ def config_of(settings: ScriptSettings, point: Point) -> dict[str, object]:
     config |= {} if seed is None else {SEED: seed}
     config |= {"metrics": list(settings.metrics)} if settings.metrics else {}
     return config | ({REPEAT: repeat} if repeat else {})
+
+
+def _seed(field: str, value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ValueError(f"{field}={value}: a seed is a whole number") from None
 
 
 def given_settings(settings: ScriptSettings, config: Config) -> dict[str, dict[str, str]]:
