@@ -152,6 +152,7 @@ def test_lines_of_a_large_file(tmp_path: Path) -> None:
     assert lines_of(path, 4000)[0] == "line 0"
 
 
+@pytest.mark.long
 def test_output_without_end_takes_bounded_memory_and_disk(run: Run) -> None:
     """Fault: a script that prints for ever fills this process's memory, the disk, or the list of its lines."""
     run.limits = Limits(grace_seconds=0.5, output_bytes=1 << 20)

@@ -232,6 +232,7 @@ def test_a_run_without_progress_is_stopped(tmp_path: Path) -> None:
     assert outcome.score == 0.5
 
 
+@pytest.mark.long
 def test_a_script_that_prints_points_without_end(tmp_path: Path) -> None:
     """Fault: points of a curve fill the memory, the ledger's files, or lose their end."""
     source = "for n in range(1, 130_001): print(f'step:{n}/130000 train_loss:2.0')\nprint('final val_bpb:1.2')"
