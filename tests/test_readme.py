@@ -1,18 +1,22 @@
 """The commands that the documents, the help texts and the messages show are commands that work."""
 
+import argparse
 import contextlib
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from golf.cli.main import main, make_parser
+from golf.cli.options import Parser
 from tune.cli.parsers import SEED_EXAMPLES, report_parser, seeds_parser, sweep_parser
+from tune.cli.script_parsers import names_script, script_seeds_parser, script_sweep_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -48,6 +52,12 @@ def placeholders_filled(words: list[str]) -> list[str]:
     """Words in capitals stand for the reader's own."""
     names = {"PRESET": "demo", "N": "1", "S": "1", "FIELD=VALUE": "seed=1"}
     return [names.get(word.strip("[]."), word) for word in words if word != "..."]
+
+
+def parsed_by(of_preset: Callable[[], Parser], of_script: Callable[[], Parser], words: list[str]) -> argparse.Namespace:
+    """The words as a sweep or study of a preset or of a script has them; a TOML file is one word there."""
+    parsed: argparse.Namespace = (of_script if names_script(words) else of_preset)().parse_args(words)
+    return parsed
 
 
 def parses(words: list[str]) -> bool:
@@ -97,7 +107,7 @@ def sweep_commands() -> list[list[str]]:
 
 def test_sweep_commands_parse() -> None:
     """Fault: a document or the Makefile starts a sweep with an option that is not there."""
-    parse_sweep = sweep_parser().parse_args
+    parse_sweep = partial(parsed_by, sweep_parser, script_sweep_parser)
     for words in (["demo", "--dry-run"], *sweep_commands()):
         with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
             parse_sweep(placeholders_filled([word for word in words if not word.startswith("$(")]))
@@ -118,7 +128,7 @@ def test_seeds_commands_parse() -> None:
     assert len(shown) >= 10
     for words in shown:
         if words:
-            seeds_parser().parse_args(words)
+            parsed_by(seeds_parser, script_seeds_parser, words)
 
 
 @pytest.mark.parametrize("script", ["run_sweep.py", "run_seeds.py"])

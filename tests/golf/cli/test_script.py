@@ -74,7 +74,7 @@ def test_a_script_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--metric" in text
     assert "it reads no SEED: runs differ by chance only; it has SEED" in text
     assert "\x1b" not in text
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines()[1:])) <= 80  # the first has the file's path
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,7 @@ def test_a_huge_log_is_read_at_its_ends(place: Place, capsys: pytest.CaptureFixt
 def test_notes_and_the_table(place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: a disagreement is not told, a text of the log reaches the terminal, or a column is missing."""
     place.add("train_seed7.log", log_of(1).replace("final_int8", "\x1b[2Jfinal_int8"))
+    monkeypatch.setenv("COLUMNS", "250")
     place.entries()
     text = capsys.readouterr().out
     assert "says seed 1, the name of its file 7" in text
