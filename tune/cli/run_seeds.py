@@ -143,7 +143,8 @@ class SeedStudyCommand:
 
     def finished(self) -> list[TrialEntry]:
         """Returns the runs that are not run again."""
-        return finished(self.name, self.storage, self.code, keep_screened=False)
+        tags = {"study": self.name, **self.subject.tags}
+        return finished(self.name, self.storage, self.code, keep_screened=False, tags=tags)
 
     def search(self, plan: StudyPlan, seeds: Sequence[int], known: Sequence[TrialEntry]) -> Search:
         """Returns a search that gives these seeds, and the plan's repeats of the first."""
@@ -175,7 +176,7 @@ class SeedStudyCommand:
                         headline=self.subject.headline(search.candidates()),
                         share=not plan.cold,
                         keep_screened=False,
-                        tags={"study": self.name},
+                        tags={"study": self.name, **self.subject.tags},
                     )
                 )
 

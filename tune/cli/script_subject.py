@@ -41,7 +41,7 @@ class ScriptSubject:
                 "constant.NAME"
             )
         self.target, self.machines, self.trusted = target, machines, trusted
-        self.preset, self.data = target.preset, target.data
+        self.preset, self.data, self.tags = target.preset, target.data, target.settings.tags
         self.study_name = _study_name(target, trial)
         self.config: Config = config_of(target.settings, {})
         objective = target.settings.objective.name

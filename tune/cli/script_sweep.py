@@ -42,7 +42,7 @@ class ScriptSweepCommand:
         config = SearchConfig(spaces=(space,), strategy=parsed.search, num_trials=parsed.trials, seed=parsed.seed)
         planned = self.machines.planned_workers()
         keeps_screened = self.halving is not None
-        self.known = finished(self.name, self.storage, settings.files.digest, keeps_screened)
+        self.known = finished(self.name, self.storage, settings.files.digest, keeps_screened, settings.tags)
         self.search = Search(config, self.workload(planned.world).trial, self.known)
 
     def _halving(self) -> Halving | None:
@@ -75,6 +75,7 @@ class ScriptSweepCommand:
                     headline=f"; {self._stopping()}",
                     share=not self.parsed.no_reuse,
                     keep_screened=self.halving is not None,
+                    tags=self.target.settings.tags,
                 )
             )
         status = self.show(session)

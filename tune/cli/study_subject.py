@@ -1,6 +1,6 @@
 """What a seed study runs, as its command sees it: trials of a preset, or of somebody's script."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +57,10 @@ class StudySubject(Protocol):
         """Nats per token that are one unit of the scores; None where only a run says."""
 
     @property
+    def tags(self) -> Mapping[str, str]:
+        """Tags of the entries, beside the study's name."""
+
+    @property
     def stream(self) -> tuple[int, int] | None:
         """Tokens and bytes of the validation stream, where they are known."""
 
@@ -80,6 +84,7 @@ class GepaSubject:
     """A preset, a configuration file, or a trial of them."""
 
     kind, unit = GEPA, "BPB"
+    tags: Mapping[str, str] = {}
 
     def __init__(self, target: Target, dataset: Dataset) -> None:
         """Args: target: the configuration; dataset: what it runs on."""

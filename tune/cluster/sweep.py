@@ -44,6 +44,8 @@ from tune.workloads.trial_process import (
     write_failure_log,
 )
 
+_NO_TAGS: Mapping[str, str] = {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
@@ -64,7 +66,7 @@ class SweepConfig:
     keep_screened: bool = True
     """Whether trials that were screened out stay so; False: they are run in full."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Tags of every trial's entry."""
+    """Tags of every trial's entry; an entry with others is not taken for this sweep's."""
 
 
 class Watcher(Protocol):
@@ -152,7 +154,9 @@ def only_driver(directory: Path) -> Iterator[None]:
         yield
 
 
-def finished(sweep: str, storage: Storage, code: str, keep_screened: bool = True) -> list[TrialEntry]:
+def finished(
+    sweep: str, storage: Storage, code: str, keep_screened: bool = True, tags: Mapping[str, str] = _NO_TAGS
+) -> list[TrialEntry]:
     """Returns the entries of trials that are not run again: all but those that failed of outer causes or are outdated.
 
     Args:
@@ -160,10 +164,11 @@ def finished(sweep: str, storage: Storage, code: str, keep_screened: bool = True
         storage: with the ledger.
         code: digest of the code that would run them.
         keep_screened: whether trials that were screened out are finished.
+        tags: that an entry has to have, such as what its run was judged by.
     """
 
     def is_finished(entry: TrialEntry) -> bool:
-        if outdated(entry, code):
+        if outdated(entry, code) or any(entry.tags.get(name) != value for name, value in tags.items()):
             return False
         if entry.state == TrialState.SCREENED:
             return keep_screened
@@ -175,7 +180,7 @@ def finished(sweep: str, storage: Storage, code: str, keep_screened: bool = True
 
 def unfinished(config: SweepConfig, storage: Storage, code: str) -> list[Point]:
     """Returns the points of trials that were begun and have no lasting entry: they are tried first."""
-    done = {entry.trial for entry in finished(config.name, storage, code, config.keep_screened)}
+    done = {entry.trial for entry in finished(config.name, storage, code, config.keep_screened, config.tags)}
     points = sorted(storage.sweep(config.name).glob(f"trials/*/{POINT}"), key=lambda path: path.stat().st_mtime)
     return [read_json(path) for path in points if path.parent.name not in done]
 

@@ -120,6 +120,12 @@ class ScriptSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The cap on the artifact's bytes; None without one."""
         return next((one for one in self.constraints if one.name == ARTIFACT_BYTES and not one.at_least), None)
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of the entries: by what a run is judged."""
+        direction = ":max" if self.objective.maximize else ""
+        return {"judged_by": "; ".join([f"{self.objective.name}{direction}", *map(str, self.constraints)])}
+
     def total_steps(self, config: Config) -> int | None:
         """Returns the optimiser steps of a trial; None where that is not known before."""
         if self.steps_variable is None:
