@@ -72,7 +72,7 @@ class Plain:
                 lr=group_lr(name, settings),
                 betas=(settings.beta1, settings.beta2),
                 eps=settings.epsilon,
-                weight_decay=settings.weight_decay,
+                weight_decay=settings.weight_decay.others,
                 foreach=False,
             )
             for name, ps in self.groups.items()
@@ -107,7 +107,7 @@ class Plain:
         moving = self.momenta[parameter].mul_(momentum).add_(parameter.grad)
         done = newton_schulz(parameter.grad + momentum * moving, self.config.optimizer.newton_schulz_steps)
         done *= max(1.0, done.shape[0] / done.shape[1]) ** 0.5
-        parameter.mul_(1 - lr * self.config.optimizer.weight_decay).add_(done, alpha=-lr)
+        parameter.mul_(1 - lr * self.config.optimizer.weight_decay.matrices).add_(done, alpha=-lr)
 
 
 def configuration(shape: str, device: torch.device, compiled: bool) -> RunConfig:
@@ -145,7 +145,7 @@ def parts_of_a_step(config: RunConfig, state: TrainState, forward: nn.Module, gr
 
     def gradients() -> None:
         for number in range(passes):
-            add_gradients(forward, *batches(0, number), False, passes)
+            add_gradients(forward, *batches(0, number), row, passes)
 
     work: dict[str, Callable[[], object]] = {
         "forward and backward": gradients,

@@ -20,16 +20,22 @@ from torch import Tensor
 # Run as a script, this file's folder would hide the package behind tests/golf.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from golf.artifact.calibration import hessians
+from golf.artifact.pack import quantise_tensors
 from golf.artifact.published_names import from_published, to_published
 from golf.artifact.quantizer import dequantise, quantise
 from golf.config.config import (
     RECORD_INT6,
     RECORD_INT8,
+    GridConfig,
+    LoopConfig,
     ModelConfig,
     OptimizerConfig,
+    QuantConfig,
     ScheduleConfig,
     ScoreConfig,
     TTTConfig,
+    WeightDecayConfig,
 )
 from golf.config.schedule import make_plan
 from golf.data.token_bytes import ByteTable
@@ -87,6 +93,13 @@ def model_config(published: Mapping[str, Any]) -> ModelConfig:
     """The project's configuration for the published one."""
     heads, dim = published["num_heads"], published["model_dim"]
     values = bool(published.get("ve_enabled"))
+    april, num_loops = "num_loops" in published, published.get("num_loops", 0)
+    loop = (
+        LoopConfig(first_layer=published["loop_start"], last_layer=published["loop_end"], times=num_loops + 1)
+        if num_loops
+        else None
+    )
+    embedding_dim = published.get("embedding_dim", dim)
     layers = [int(layer) for layer in str(published.get("ve_layers", "")).split(",") if layer.strip()]
     return ModelConfig(
         vocab_size=published["vocab_size"],
@@ -99,12 +112,18 @@ def model_config(published: Mapping[str, Any]) -> ModelConfig:
         rope_dims=published.get("rope_dims") or dim // heads,
         rope_base=published["rope_base"],
         rope_train_length=published.get("rope_train_seq_len", 1024),
-        bigram_buckets=published.get("bigram_buckets") or None,
+        bigram_buckets=None if april else published.get("bigram_buckets") or None,
         bigram_dim=published.get("bigram_embed_dim") or 128,
         xsa_layers=published.get("xsa_last_n") or 0,
         value_dim=published["ve_dim"] if values else None,
         value_layers=tuple(sorted(layers)) if values else (),
         depth_scaled_norm=bool(published.get("ln_scale", False)),
+        activation="leaky_relu_squared" if april else "star_relu",
+        embedding_dim=None if embedding_dim == dim else embedding_dim,
+        smear_gate=not april,
+        skips=("lerp" if published["skip_gates_enabled"] else "added") if april else "gated",
+        parallel_from=published.get("parallel_residual_start"),
+        loop=loop,
     )
 
 
@@ -120,14 +139,23 @@ def distance(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], relative:
 
 
 def check_forward(golden: Golden) -> Iterator[Check]:
-    """Logits, losses and gradients, plain and fake-quantised."""
+    """Logits, losses and gradients, plain and fake-quantised, or with the loop off and on."""
     model, x, y = golden.model(), golden["x"], golden["y"]
+    if "logits_plain" in golden:
+        with torch.no_grad():
+            logits, loss = model.logits(x, looped=False), model(x, y, looped=False)
+        yield Check("logits_plain", (logits - golden["logits_plain"]).abs().max().item(), 2e-5)
+        yield Check("loss_plain", abs(loss.item() - golden["loss_plain"].item()), 2e-5)
+        num_parameters = sum(p.numel() for p in model.parameters())
+        yield Check("parameters", abs(num_parameters - golden.metadata["parameters"]), 0)
     with torch.no_grad():
         yield Check("logits", (model.logits(x) - golden["logits"]).abs().max().item(), 2e-5)
         short = golden["logits_short"]
         difference = (model.logits(x[:, : short.shape[1]]) - short).abs().max().item()
         yield Check("logits_short", difference, 2e-5)
     for qat, prefix in ((False, ""), (True, "qat_")):
+        if f"{prefix}loss" not in golden:
+            continue
         model.zero_grad()
         loss = model(x, y, qat=qat)
         loss.backward()
@@ -174,12 +202,16 @@ def check_ttt(golden: Golden) -> Iterator[Check]:
 def check_train(golden: Golden) -> Iterator[Check]:
     """Groups, schedule, losses, final and averaged weights of a short training."""
     settings, model = golden.metadata["train"], golden.model()
+    april = "loop_at" in settings
     wrong = 0
     for group, names in (golden.metadata["groups"] | {UNTRAINED: golden.metadata.get("ungrouped", [])}).items():
         for name in names:
-            ours = next(iter(from_published({name: torch.zeros(1)})))
-            wrong += optimizer_group(ours, model.num_encoder) != group
+            ours = optimizer_group(next(iter(from_published({name: torch.zeros(1)}))), model.num_encoder)
+            wrong += (_april_group(ours) if april else ours) != group
     yield Check("groups", wrong, 0)
+    if april:
+        yield from _check_training(golden, model, april_schedule(settings), april_optimizer(settings))
+        return
     schedule = ScheduleConfig(
         steps=settings["iterations"],
         warmdown_start=settings["iterations"] - settings["warmdown_iters"],
@@ -190,23 +222,74 @@ def check_train(golden: Golden) -> Iterator[Check]:
         qat_threshold=settings["qat_threshold"] or None,
         ema_decay=settings["ema_decay"],
     )
-    plan = make_plan(schedule)[: settings["steps"]]
-    scales = torch.tensor([row.lr_scale for row in plan], dtype=torch.float64)
-    yield Check("lr_scales", (scales - golden["lr_scales"]).abs().max().item(), 0)
-    first_qat = [step for step, row in enumerate(plan) if row.qat][:1]
-    yield Check("qat_on_at", float(first_qat != settings["qat_on_at"][:1]), 0)
     optimizer = OptimizerConfig(
         matrix_lr=settings["matrix_lr"],
         scalar_lr=settings["scalar_lr"],
         embedding_lr=settings["tied_embed_lr"],
         decoder_lr_multiplier=settings["decoder_lr_mult"],
-        weight_decay=settings["muon_wd"],
+        weight_decay=WeightDecayConfig.of_number(settings["muon_wd"]),
         beta1=settings["beta1"],
         beta2=settings["beta2"],
         epsilon=settings["eps"],
         newton_schulz_steps=settings["ns_steps"],
         gradient_clip=settings["grad_clip"],
     )
+    yield from _check_training(golden, model, schedule, optimizer)
+
+
+def _april_group(ours: str) -> str:
+    """The published group of one of ours."""
+    return "tok" if ours == "adamw_token_embedding" else ours.partition("_")[0].replace("adamw", "scalar")
+
+
+def april_schedule(settings: Mapping[str, Any]) -> ScheduleConfig:
+    """The schedule of a file of the April recipe."""
+    steps = settings["steps"]
+    return ScheduleConfig(
+        steps=steps,
+        warmdown_fraction=settings["warmdown_frac"],
+        warmdown_shape="linear",
+        least_lr_scale=settings["min_lr"],
+        momentum_start=settings["muon_momentum_warmup_start"],
+        momentum_end=settings["muon_momentum"],
+        momentum_steps=settings["muon_momentum_warmup_steps"],
+        qat_threshold=None,
+        ema_decay=settings["ema_decay"],
+        loop_start=min(settings["loop_at"] / steps, 1.0),
+    )
+
+
+def april_optimizer(settings: Mapping[str, Any]) -> OptimizerConfig:
+    """The optimisers of a file of the April recipe."""
+    return OptimizerConfig(
+        matrix_lr=settings["matrix_lr"],
+        scalar_lr=settings["scalar_lr"],
+        embedding_lr=settings["tied_embed_lr"],
+        decoder_lr_multiplier=1.0,
+        weight_decay=WeightDecayConfig(
+            matrices=settings["muon_wd"], embedding=settings["embed_wd"], others=settings["adam_wd"]
+        ),
+        muon_row_norm=settings["muon_row_normalize"],
+        beta1=settings["beta1"],
+        beta2=settings["beta2"],
+        epsilon=settings["adam_eps"],
+        newton_schulz_steps=settings["muon_backend_steps"],
+        gradient_clip=settings["grad_clip_norm"],
+    )
+
+
+def _check_training(
+    golden: Golden, model: GEPA, schedule: ScheduleConfig, optimizer: OptimizerConfig
+) -> Iterator[Check]:
+    settings = golden.metadata["train"]
+    plan = make_plan(schedule)[: settings["steps"]]
+    scales = torch.tensor([row.lr_scale for row in plan], dtype=torch.float64)
+    yield Check("lr_scales", (scales - golden["lr_scales"]).abs().max().item(), 0)
+    first_qat = [step for step, row in enumerate(plan) if row.qat][:1]
+    yield Check("qat_on_at", float(first_qat != settings.get("qat_on_at", [])[:1]), 0)
+    if "loop_at" in settings:
+        first = next((step for step, row in enumerate(plan) if row.looped), len(plan))
+        yield Check("loop_at", abs(first - settings["loop_at"]), 0)
     state = TrainState(model, optimizer, ProcessGroup())
     steps: list[Step] = []
     x, y = golden["x"], golden["y"]
@@ -214,10 +297,10 @@ def check_train(golden: Golden) -> Iterator[Check]:
         state,
         plan,
         lambda step, micro: (x[step, micro], y[step, micro]),
-        settings["grad_clip"],
+        optimizer.gradient_clip,
         ProcessGroup(),
         steps.append,
-        passes=settings["grad_accum"],
+        passes=x.shape[1],
     )
     losses = torch.tensor([step.loss_nats for step in steps], dtype=torch.float64)
     norms = torch.tensor([step.gradient_norm for step in steps], dtype=torch.float64)
@@ -225,6 +308,58 @@ def check_train(golden: Golden) -> Iterator[Check]:
     yield Check("first_grad_norm", abs(norms[0] - golden["grad_norms"][0]).item(), 2e-5)
     yield Check("final", distance(state.live_weights(), golden.weights("final/")), 2e-3)
     yield Check("ema", distance(state.averaged_weights(), golden.weights("ema/")), 2e-3)
+
+
+def check_gptq(golden: Golden) -> Iterator[Check]:
+    """Hessians of all quantised matrices, scales, codes, and the error of the outputs."""
+    settings, model = golden.metadata["quant"], golden.model()
+    matrices, embedding = (
+        GridConfig(
+            bits=settings[f"{kind}_bits"],
+            symmetric=True,
+            clip="sample_deviations",
+            deviations=settings[f"{kind}_clip_sigmas"],
+            method="gptq",
+        )
+        for kind in ("matrix", "embed")
+    )
+    quant = QuantConfig(
+        attention=matrices,
+        mlp=matrices,
+        token_embedding=embedding,
+        float_elements=settings["float_elements"],
+        control_dtype="float16",
+        damping=settings["damping"],
+    )
+    calibration = golden["calibration"].long()
+    measured = hessians(model, calibration, quant)
+    theirs = golden.weights("hessians/")
+    per_batch = calibration[0].numel()
+    ours = {name: measured[name].float() * per_batch for name in measured}
+    yield Check("hessians", distance(ours, theirs, relative=True), 1e-4)
+    stored = quantise_tensors(golden.weights("weights/"), quant, measured)
+    below = "weights/"
+    names = [name.removeprefix(below) for name in golden.tensors if name.startswith(below)]
+    published = {next(iter(from_published({name: torch.zeros(1)}))): name for name in names}
+    scales, floats, least_equal, worst_error = 0.0, 0.0, 1.0, 0.0
+    for name, value in stored.items():
+        original = published[name]
+        if isinstance(value, Tensor):
+            floats = max(floats, (value.float() - golden[f"quantised/{original}"].float()).abs().max().item())
+            continue
+        codes, scale = golden[f"quantised/{original}.q"], golden[f"quantised/{original}.scale"]
+        scales = max(scales, (value.scale.float() - scale.float()).abs().max().item())
+        least_equal = min(least_equal, (value.codes == codes).double().mean().item())
+        weight, hessian = golden.weights("weights/")[name].double(), theirs[name].double()
+        lost = dequantise(value).double() - weight
+        error = (lost @ hessian * lost).sum() / (weight @ hessian * weight).sum()
+        worst_error = max(worst_error, error.item() / golden.metadata["relative_output_error"][original])
+    num_quantised = sum(not isinstance(value, Tensor) for value in stored.values())
+    yield Check("quantised", abs(len(golden.metadata["relative_output_error"]) - num_quantised), 0)
+    yield Check("floats", floats, 0)
+    yield Check("scales", scales, 0)
+    yield Check("codes that differ", 1 - least_equal, 0.005)
+    yield Check("error beside theirs", worst_error, 1.01)
 
 
 def check_kernels(golden: Golden) -> Iterator[Check]:
@@ -289,6 +424,8 @@ def checks(path: Path) -> Iterator[Check]:
         yield from check_ttt(golden)
     elif "losses" in golden:
         yield from check_train(golden)
+    elif "calibration" in golden:
+        yield from check_gptq(golden)
     elif "w0" in golden:
         yield from check_kernels(golden)
     elif "base_bytes" in golden:

@@ -24,9 +24,13 @@ def gptq_codes(weight_OI: Tensor, hessian_II: Tensor, scale: Tensor, grid: GridC
         damping: share of the Hessian's mean diagonal added to its diagonal.
     Raises: NotFinite when the Hessian is not finite or not positive definite.
     """
+    dead_I = hessian_II.diagonal() == 0  # inputs that are always zero: their weights have no effect
+    if bool(dead_I.all()):
+        raise NotFinite("its inputs on the training data are all zero")
+    hessian_II = hessian_II + torch.diag(dead_I.to(hessian_II))
     order = hessian_II.diagonal().argsort(descending=True, stable=True)
     factor_II = _inverse_factor(hessian_II[order][:, order], damping)
-    rest_IO = weight_OI.to(hessian_II.device).double().T[order].contiguous()
+    rest_IO = weight_OI.to(hessian_II.device).double().T.masked_fill(dead_I[:, None], 0.0)[order].contiguous()
     scale, size = scale.to(hessian_II.device), len(order)
     codes_IO = torch.empty_like(rest_IO, dtype=torch.int8)
     for start in range(0, size, LAZY_COLUMNS):

@@ -7,6 +7,7 @@ GPTQ, from Hessians that the caller measured on training data.
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from golf.model.gepa import check_weights
 
 LARGEST_ARTIFACT = 64 << 20
 """Bytes; a larger file is refused before it is read."""
+LATER_FIELDS = ("activation", "embedding_dim", "smear_gate", "skips", "parallel_from", "loop")
+"""Fields of ModelConfig that came after the first artifacts, whose bytes stay as they are."""
 FLOAT_GROUP = "float"
 SHOWN = 300
 """Characters of an error's cause that are shown; it may quote the file."""
@@ -32,7 +35,8 @@ def group_of(name: str) -> str:
         return "attention" if ".attention." in name else "mlp"
     if name == "token_embedding.weight":
         return "token_embedding"
-    return "tables" if name.startswith(("bigram.", "value.")) and name.endswith(".weight") else FLOAT_GROUP
+    beside = ("bigram.", "value.", "embedding_in.", "embedding_out.")
+    return "tables" if name.startswith(beside) and name.endswith(".weight") else FLOAT_GROUP
 
 
 def is_control(name: str) -> bool:
@@ -84,6 +88,12 @@ def quantise_tensors(
     return {name: stored[name] for name in sorted(weights)}
 
 
+def plain_shape(model: ModelConfig) -> dict[str, Any]:
+    """Returns a model's shape as JSON values: fields that the format had not at first are in it where they are set."""
+    plain, default = to_plain(model), to_plain(ModelConfig())
+    return {name: value for name, value in plain.items() if name not in LATER_FIELDS or value != default[name]}
+
+
 def pack(
     weights: Mapping[str, Tensor],
     model: ModelConfig,
@@ -91,7 +101,7 @@ def pack(
     hessians: Mapping[str, Tensor] = NO_HESSIANS,
 ) -> bytes:
     """Returns the artifact of `weights` (float32, by parameter name); `hessians` as for `quantise_tensors`."""
-    return encode(quantise_tensors(weights, quant, hessians), to_plain(model), quant.codec, quant.level)
+    return encode(quantise_tensors(weights, quant, hessians), plain_shape(model), quant.codec, quant.level)
 
 
 def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:

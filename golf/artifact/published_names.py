@@ -1,4 +1,4 @@
-"""Parameters to and from the names of the published checkpoints of the PR #598 family.
+"""Parameters to and from the names of the published checkpoints of the PR #598 and PR #1493 families.
 
 Values are never changed. Errors describe what a file holds beside or instead of a model of this family in the file's
 own names.
@@ -12,6 +12,8 @@ own names.
 | smear.gate, skip_weights, skip_gates | smear_gate.gate, skip_weights, skip_gates |
 | blocks.i.attention.{query,key,value,output}.weight, .query_gain | blocks.i.attn.{c_q,c_k,c_v,proj}.weight, .q_gain |
 | blocks.i.mlp.{up,down}.weight, .scale, .bias | blocks.i.mlp.{up_proj,down_proj}.weight, .scale, .bias |
+| the same without scale and bias (PR #1493) | blocks.i.mlp.{fc,proj}.weight |
+| embedding_in.weight, embedding_out.weight (PR #1394) | embed_proj.weight, head_proj.weight |
 | blocks.i.{attention_scale,mlp_scale,residual_mix} | blocks.i.{attn_scale,mlp_scale,resid_mix} |
 """
 
@@ -54,7 +56,16 @@ _PAIRS = [
     (".attention_scale", ".attn_scale"),
     (".residual_mix", ".resid_mix"),
 ]
-_TO_OURS = [(theirs, ours) for ours, theirs in _PAIRS]
+_APRIL_PAIRS = [
+    (".mlp.up.", ".mlp.fc."),
+    (".mlp.down.", ".mlp.proj."),
+    ("embedding_in.", "embed_proj."),
+    ("embedding_out.", "head_proj."),
+    *(pair for pair in _PAIRS if ".mlp." not in pair[0]),
+]
+"""Names of the PR #1493 family, whose MLP has no scale and no bias."""
+_TO_GEPA = [(theirs, ours) for ours, theirs in _PAIRS]
+_TO_OURS = [(theirs, ours) for ours, theirs in [*_PAIRS, *_APRIL_PAIRS[:4]]]
 
 
 def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,7 +75,9 @@ def from_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def to_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the published names for a state dictionary under the project's; the inverse of `from_published`."""
-    return {_rename(name, _PAIRS): tensor for name, tensor in weights.items()}
+    is_star = any(name.endswith(".mlp.scale") for name in weights)
+    pairs = _PAIRS if is_star or not any(".mlp." in name for name in weights) else _APRIL_PAIRS
+    return {_rename(name, pairs): tensor for name, tensor in weights.items()}
 
 
 def _rename(name: str, pairs: list[tuple[str, str]]) -> str:
@@ -76,15 +89,17 @@ def _rename(name: str, pairs: list[tuple[str, str]]) -> str:
 def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig:
     """Returns the shape of a model from its weights under the project's names.
 
-    What shapes do not tell (rotary settings, softcap, XSA layers) is taken from `base`; the value embedding
-    is taken to be on the last layers.
-    Raises: ValueError when the weights are not those of a GEPA model.
+    What shapes do not tell (rotary settings, softcap, XSA layers, where the loop is) is taken from `base`; the value
+    embedding is taken to be on the last layers.
+    Raises: ValueError when the weights are not those of such a model, or have another number of skips than it.
     """
     try:
-        vocab_size, model_dim = weights["token_embedding.weight"].shape
+        vocab_size, embedding_dim = weights["token_embedding.weight"].shape
+        model_dim = weights["blocks.0.attention.query.weight"].shape[0]
         num_heads = weights["blocks.0.attention.query_gain"].numel()
         kv_width = weights["blocks.0.attention.key.weight"].shape[0]
         mlp_hidden = weights["blocks.0.mlp.up.weight"].shape[0]
+        num_skips = len(weights["skip_weights"])
         num_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
         bigram, value = weights.get("bigram.table.weight"), weights.get("value.table.weight")
         widths = [None if table is None else table.shape[1] for table in (bigram, value)]
@@ -108,6 +123,12 @@ def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig
             "value_dim": widths[1],
             "value_layers": tuple(range(num_layers - num_values, num_layers)),
             "xsa_layers": min(base.xsa_layers, num_layers),
+            "activation": "star_relu" if "blocks.0.mlp.scale" in weights else "leaky_relu_squared",
+            "embedding_dim": embedding_dim if "embedding_in.weight" in weights else None,
+            "smear_gate": "smear.gate" in weights,
+            "skips": base.skips if "skip_gates" in weights else "added",
+            "parallel_from": base.parallel_from if (base.parallel_from or 0) <= num_layers else None,
+            "loop": None if num_skips == num_layers // 2 else base.loop,
         }
     )
 
@@ -257,12 +278,14 @@ def in_published_names(message: str) -> str:
 
 def foreign_parts(names: Iterable[str]) -> list[str]:
     """Returns what is missing, or not of this family, among the published names of a model's weights."""
-    own = {_kind(name) for name in _family()}
-    optional = {kind for kind in own if kind.startswith(("bigram.", "value."))}
+    names = list(names)
+    april = is_april(names)
+    own, pairs = {_kind(name) for name in _family(april)}, _TO_OURS if april else _TO_GEPA
+    optional = {kind for kind in own if kind.startswith(("bigram.", "value.", "embedding_"))}
     unknown: dict[str, list[str]] = {}
     kinds = set()
     for name in names:
-        kind = _kind(_rename(name, _TO_OURS))
+        kind = _kind(_rename(name, pairs))
         kinds.add(kind)
         if kind not in own:
             unknown.setdefault(kind, []).append(_shown(name))
@@ -289,10 +312,26 @@ def foreign_parts(names: Iterable[str]) -> list[str]:
     return parts
 
 
-def _family() -> list[str]:
+def is_april(names: Iterable[str]) -> bool:
+    """Returns whether published names are those of the PR #1493 family: gated skips, no smear gate, a plain MLP."""
+    kinds = {_kind(name) for name in names}
+    return {"skip_gates", "blocks.*.mlp.fc.weight"} <= kinds and not {"smear_gate.gate", "blocks.*.mlp.scale"} & kinds
+
+
+def _family(april: bool) -> list[str]:
     """Returns the names of all parameters that a model of the family may have."""
+    config = ModelConfig()
+    if april:
+        config = ModelConfig(
+            bigram_buckets=None,
+            value_dim=None,
+            value_layers=(),
+            smear_gate=False,
+            activation="leaky_relu_squared",
+            embedding_dim=64,
+        )
     with torch.device("meta"):
-        return [name for name, _ in GEPA(ModelConfig()).named_parameters()]
+        return [name for name, _ in GEPA(config).named_parameters()]
 
 
 def _kind(name: str) -> str:

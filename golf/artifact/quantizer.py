@@ -90,8 +90,8 @@ def _best_scale(rows: Tensor, grid: GridConfig) -> Tensor:
     """Returns the scale of each row, float16 (rows,): the clip with the least squared error, the first of equals."""
     magnitudes = rows.abs()
     most = magnitudes.amax(dim=1)
-    if grid.clip == "deviations":
-        clips = grid.deviations * rows.std(dim=1, correction=0)
+    if grid.clip != "percentile":
+        clips = grid.deviations * rows.std(dim=1, correction=int(grid.clip == "sample_deviations"))
         return _scale_of(torch.where(clips > 0, clips, most), grid)  # a deviation of zero would erase a constant row
     best = _scale_of(most, grid)
     # No clip is above the largest magnitude: where that is lifted to the floor, all are.
@@ -130,14 +130,15 @@ def _scale_of(clips: Tensor, grid: GridConfig) -> Tensor:
 
 
 def largest_code(grid: GridConfig) -> int:
-    """Returns the largest code; the smallest is one below its negative."""
+    """Returns the largest code; the smallest is its negative or, where the grid is not symmetric, one below."""
     return int(2 ** (grid.bits - 1) - 1)
 
 
 def nearest_codes(weights: Tensor, scale: Tensor, grid: GridConfig) -> Tensor:
     """Returns the codes nearest to float32 `weights` on steps of `scale` (float16, broadcast), as float32."""
     largest = largest_code(grid)
-    return (weights / scale.float()).round_().clamp_(-largest - 1, largest)
+    smallest = -largest if grid.symmetric else -largest - 1
+    return (weights / scale.float()).round_().clamp_(smallest, largest)
 
 
 def dequantise(quantised: Quantised) -> Tensor:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from golf.artifact.container import encode
-from golf.artifact.pack import float_type, grid_of
+from golf.artifact.pack import float_type, grid_of, plain_shape
 from golf.artifact.quantizer import Quantised, quantise
-from golf.config.config import GridConfig, RunConfig, ScheduleConfig, to_plain
+from golf.config.config import GridConfig, RunConfig, ScheduleConfig
 from golf.config.schedule import make_plan
 from golf.model.gepa import GEPA
 
@@ -60,7 +60,7 @@ def predicted_model_bytes(config: RunConfig) -> int:
             scale = torch.zeros(scales, dtype=torch.float16)
             empty[name] = Quantised(torch.zeros(shape, dtype=torch.int8), scale if grid.per_row else scale.squeeze(0))
     # An artifact of nothing but zeros is its header and its index.
-    rest = len(encode(empty, to_plain(config.model), config.quant.codec, config.quant.level))
+    rest = len(encode(empty, plain_shape(config.model), config.quant.codec, config.quant.level))
     return rest + round(bits / 8)
 
 
@@ -75,7 +75,7 @@ def weight_std(name: str, shape: torch.Size, config: RunConfig) -> float:
     lr = config.optimizer.matrix_lr
     if int(name.split(".")[1]) >= config.model.num_layers // 2:
         lr *= config.optimizer.decoder_lr_multiplier
-    remaining, walked = _walk(config.schedule, lr, config.optimizer.weight_decay)
+    remaining, walked = _walk(config.schedule, lr, config.optimizer.weight_decay.matrices)
     started = 0.0 if name.endswith(("output.weight", "down.weight")) else max(shape) ** -0.5
     return math.sqrt((started * remaining) ** 2 + walked / shape[1])
 

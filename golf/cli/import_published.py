@@ -1,4 +1,4 @@
-"""The command "import": turns a published checkpoint of the PR #598 family into what our evaluator scores.
+"""The command "import": turns a published checkpoint of the PR #598 or #1493 family into what our evaluator scores.
 
 A quantised file becomes an artifact with the same codes and scales; float weights, which no artifact is large enough
 for, become a run, scored as its averaged weights and packed from there. Either way the values that are scored are those
@@ -15,8 +15,14 @@ import torch
 from torch import Tensor
 
 from golf.artifact.container import encode
-from golf.artifact.pack import LARGEST_ARTIFACT, unpack
-from golf.artifact.published_names import foreign_parts, in_published_names, infer_model, read_published_file
+from golf.artifact.pack import LARGEST_ARTIFACT, plain_shape, unpack
+from golf.artifact.published_names import (
+    foreign_parts,
+    in_published_names,
+    infer_model,
+    is_april,
+    read_published_file,
+)
 from golf.artifact.quantizer import Quantised, dequantise
 from golf.cli.inputs import differences, stored_config
 from golf.config.config import RunConfig, to_plain
@@ -27,7 +33,10 @@ from golf.runtime.files import write_bytes, write_json
 from golf.runtime.results import AVERAGED, WEIGHTS
 from golf.runtime.tensors import write_tensors
 
-ASSUMED = ("logit_softcap", "rope_dims", "rope_base", "rope_train_length", "xsa_layers", "depth_scaled_norm")
+ASSUMED = (
+    *("logit_softcap", "rope_dims", "rope_base", "rope_train_length", "xsa_layers", "depth_scaled_norm"),
+    *("skips", "parallel_from", "loop"),
+)
 """Fields of a model that the shapes of its weights do not show."""
 INITIAL = ("embedding_init_std", "query_gain_init")
 """Fields that only matter before training."""
@@ -35,14 +44,15 @@ INITIAL = ("embedding_init_std", "query_gain_init")
 
 def import_command(arguments: argparse.Namespace) -> None:
     """Writes an artifact from a quantised file, a run's directory from float weights."""
-    path, preset = arguments.file, find_preset(arguments.preset)
+    path = arguments.file
     if not path.is_file():
         raise FileNotFoundError(f"there is no published checkpoint {path}; it is called final_model.int6.ptz or .pt")
     published = read_published_file(path)
-    foreign = foreign_parts(published.values)
+    arguments.preset = arguments.preset or ("pr1493" if is_april(published.values) else "pr598")
+    preset, foreign = find_preset(arguments.preset), foreign_parts(published.values)
     if foreign:
         raise ValueError(
-            f"{path} is not a model of the PR #598 family, the only one that is scored: {'; '.join(foreign)}"
+            f"{path} is not a model of the PR #598 or #1493 families, which are scored: {'; '.join(foreign)}"
         )
     stored = published.ours
     weights = {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
@@ -51,7 +61,7 @@ def import_command(arguments: argparse.Namespace) -> None:
         check_weights(config.model, weights)
     except ValueError as error:
         text = in_published_names(str(error))
-        raise ValueError(f"{path}: {text}; only models of the PR #598 family can be scored here") from error
+        raise ValueError(f"{path}: {text}; only models of the PR #598 and #1493 families can be scored here") from error
     if published.wrappers:
         print(f"names        without {' and '.join(f'{part}.' for part in published.wrappers)}")
     for line in model_lines(path, config, stored, weights, arguments.preset):
@@ -81,7 +91,7 @@ def encoded(
     """
     tensors = {name: stored[name] for name in sorted(stored)}
     try:
-        data = encode(tensors, to_plain(config.model), config.quant.codec, config.quant.level)
+        data = encode(tensors, plain_shape(config.model), config.quant.codec, config.quant.level)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if len(data) > LARGEST_ARTIFACT:

@@ -282,8 +282,8 @@ def _add_import(commands: Any) -> None:
         more=IMPORTING,
     )
     _path(published, "file", "final_model.int6.ptz or final_model.pt", "FILE")
-    unseen = "what the weights' shapes do not show is this preset's (%(default)s)"
-    published.add_argument("--preset", choices=PRESETS, default="pr598", metavar="PRESET", help=unseen)
+    unseen = "what the weights' shapes do not show is this preset's (pr598, or pr1493 for its family)"
+    published.add_argument("--preset", choices=PRESETS, metavar="PRESET", help=unseen)
     _path(
         published, "--out", "the artifact (FILE with .golf), or for float weights the run's folder (runs/FILE)", "PATH"
     )

@@ -36,8 +36,25 @@ def _check_positive(owner: object, *names: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """Blocks that are visited several times, with the same weights (openai/parameter-golf PR #1394)."""
+
+    first_layer: int = 3
+    """First block of the loop, 0-based."""
+    last_layer: int = 5
+    """Last block of the loop."""
+    times: int = 3
+    """Visits of each of its blocks; at least 2."""
+
+    def __post_init__(self) -> None:
+        _check(self, "first_layer", self.first_layer >= 0, "at least 0")
+        _check(self, "last_layer", self.last_layer >= self.first_layer, f"at least first_layer {self.first_layer}")
+        _check(self, "times", 2 <= self.times <= 100, "from 2 to 100")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The shape of a GEPA model (openai/parameter-golf PR #598)."""
+    """The shape of a model; the defaults are GEPA's (openai/parameter-golf PR #598)."""
 
     vocab_size: int = 1024
     """Token ids, 2 to 65,536 (a shard holds uint16)."""
@@ -51,6 +68,19 @@ class ModelConfig:
     """Key and value heads; divides `num_heads`."""
     mlp_hidden: int = 1536
     """Hidden width of the MLP."""
+    activation: Literal["star_relu", "leaky_relu_squared"] = "star_relu"
+    """Of the MLP: s * relu(u)**2 + b with a scale and a bias per channel, or leaky_relu(u, 0.5)**2 without."""
+    embedding_dim: int | None = None
+    """Width of the tied embedding, projected to `model_dim` and back; None: `model_dim`, without projections."""
+    smear_gate: bool = True
+    """Mix each position with the one before it at the model's beginning."""
+    skips: Literal["gated", "lerp", "added"] = "gated"
+    """How a skip joins the stream: blended by a gate per channel, the same by torch.lerp (other last bits, as in PR
+    #1493), or added without a gate."""
+    parallel_from: int | None = None
+    """First layer whose attention and MLP read the same stream; None: in every layer the MLP follows the attention."""
+    loop: LoopConfig | None = None
+    """Blocks that are visited several times; None: every block once."""
     logit_softcap: float = 30.0
     """Logits are cap * tanh(z / cap); above 0."""
     embedding_init_std: float = 0.005
@@ -89,6 +119,13 @@ class ModelConfig:
         _check(self, "query_gain_init", math.isfinite(self.query_gain_init), "finite")
         _check(self, "bigram_buckets", self.bigram_buckets is None or self.bigram_buckets >= 2, "None or at least 2")
         _check(self, "xsa_layers", 0 <= self.xsa_layers <= self.num_layers, f"from 0 to {self.num_layers}")
+        _check(self, "activation", self.activation in ("star_relu", "leaky_relu_squared"), "one of the two named")
+        _check(self, "embedding_dim", self.embedding_dim is None or self.embedding_dim > 0, "None or above 0")
+        _check(self, "skips", self.skips in ("gated", "lerp", "added"), '"gated", "lerp" or "added"')
+        parallel = self.parallel_from is None or 0 <= self.parallel_from <= self.num_layers
+        _check(self, "parallel_from", parallel, f"None or from 0 to {self.num_layers}")
+        inside = self.loop is None or self.loop.last_layer < self.num_layers
+        _check(self, "loop", inside, f"of layers below {self.num_layers}")
         _check(self, "value_dim", self.value_dim is None or self.value_dim > 0, "None or above 0")
         inside = all(0 <= layer < self.num_layers for layer in self.value_layers)
         ascending = list(self.value_layers) == sorted(set(self.value_layers))
@@ -98,6 +135,19 @@ class ModelConfig:
     def head_dim(self) -> int:
         """Dimensions of one head."""
         return self.model_dim // self.num_heads
+
+    def visits(self, looped: bool = True) -> tuple[int, ...]:
+        """Returns the layers in the order in which they are visited. Args: looped: whether the loop is on."""
+        every = range(self.num_layers)
+        if self.loop is None or not looped:
+            return tuple(every)
+        first, after = self.loop.first_layer, self.loop.last_layer + 1
+        return (*every[:first], *(tuple(every[first:after]) * self.loop.times), *every[after:])
+
+    @property
+    def num_skips(self) -> int:
+        """Skips from the encoder half of the visits to the decoder half."""
+        return len(self.visits()) // 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +179,14 @@ class ScheduleConfig:
     """Optimiser steps; 1 to 10,000,000."""
     warmdown_start: int = 3500
     """First step whose learning rate may be below its peak; from 0 to below `steps`."""
+    warmdown_fraction: float | None = None
+    """Last share of the steps over which the learning rate falls, in place of `warmdown_start`; above 0, at most 1."""
     warmdown_shape: Literal["cosine", "linear"] = "cosine"
     """How the learning rate falls from 1 at `warmdown_start` to 0 at `steps`."""
+    least_lr_scale: float = 0.0
+    """Share of the peak learning rate below which it does not fall; 0 to 1."""
+    loop_start: float | None = None
+    """Share of the steps after which the model's loop is on; 0 to 1. None: from the first step on."""
     momentum_start: float = 0.92
     """Muon's momentum at step 0; 0 to below 1."""
     momentum_end: float = 0.99
@@ -149,12 +205,38 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         _check_positive(self, "momentum_steps", "swa_every")
         _check(self, "steps", 1 <= self.steps <= 10_000_000, "from 1 to 10,000,000")
-        _check(self, "warmdown_start", 0 <= self.warmdown_start < self.steps, f"from 0 to below steps {self.steps}")
+        inside = self.warmdown_fraction is not None or self.warmdown_start < self.steps
+        _check(self, "warmdown_start", self.warmdown_start >= 0 and inside, f"from 0 to below steps {self.steps}")
+        right = self.warmdown_fraction is None or 0 < self.warmdown_fraction <= 1
+        _check(self, "warmdown_fraction", right, "None or in (0, 1]")
+        _check(self, "least_lr_scale", 0 <= self.least_lr_scale <= 1, "from 0 to 1")
+        _check(self, "loop_start", self.loop_start is None or 0 <= self.loop_start <= 1, "None or from 0 to 1")
         _check(self, "warmdown_shape", self.warmdown_shape in ("cosine", "linear"), '"cosine" or "linear"')
         _check(self, "averaging", self.averaging in ("ema", "swa", "none"), '"ema", "swa" or "none"')
         for name in ("momentum_start", "momentum_end", "ema_decay"):
             _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         _check(self, "qat_threshold", self.qat_threshold is None or 0 < self.qat_threshold <= 1, "None or in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightDecayConfig:
+    """Decoupled weight decay by group; one number stands for all three."""
+
+    matrices: float = 0.04
+    """Muon's."""
+    embedding: float = 0.04
+    """The token embedding's."""
+    others: float = 0.04
+    """The vectors', scales' and other tables'."""
+
+    def __post_init__(self) -> None:
+        for name in ("matrices", "embedding", "others"):
+            _check(self, name, 0 <= getattr(self, name) < math.inf, "at least 0 and finite")
+
+    @classmethod
+    def of_number(cls, value: float) -> "WeightDecayConfig":
+        """Returns the same decay for all groups."""
+        return cls(matrices=value, embedding=value, others=value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,14 +251,16 @@ class OptimizerConfig:
     """AdamW's learning rate of the token embedding."""
     decoder_lr_multiplier: float = 2.0
     """Factor on both learning rates for the decoder's blocks."""
-    weight_decay: float = 0.04
-    """Decoupled weight decay of both optimisers; at least 0."""
+    weight_decay: WeightDecayConfig = field(default_factory=WeightDecayConfig)
+    """Decoupled weight decay of both optimisers, by group; a number is that of all groups."""
     beta1: float = 0.9
     """AdamW's first decay; 0 to below 1."""
     beta2: float = 0.95
     """AdamW's second decay; 0 to below 1."""
     epsilon: float = 1e-8
     """AdamW's epsilon."""
+    muon_row_norm: bool = False
+    """Divide each row of Muon's momentum by its norm before the orthogonalisation (MuonEq-R, PR #1394)."""
     newton_schulz_steps: int = 5
     """Muon's orthogonalisation iterations; at least 1."""
     gradient_clip: float = 0.3
@@ -186,7 +270,6 @@ class OptimizerConfig:
         _check_positive(self, "decoder_lr_multiplier", "epsilon", "newton_schulz_steps", "gradient_clip")
         for name in ("matrix_lr", "scalar_lr", "embedding_lr"):
             _check(self, name, 0 < getattr(self, name) <= LARGEST_LR, f"above 0 and at most {LARGEST_LR}")
-        _check(self, "weight_decay", 0 <= self.weight_decay < math.inf, "at least 0 and finite")
         for name in ("beta1", "beta2"):
             _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
 
@@ -197,10 +280,13 @@ class GridConfig:
 
     bits: int = 6
     """Bits of a code, 4 to 8: codes run from -2**(bits-1) to 2**(bits-1) - 1."""
+    symmetric: bool = False
+    """Leave out the smallest code, so that the codes of both signs are as many."""
     per_row: bool = True
     """One float16 scale per row; False: one per tensor."""
-    clip: Literal["percentile", "deviations"] = "percentile"
-    """How the largest kept magnitude is chosen: least squared error over `percentiles`, or k standard deviations."""
+    clip: Literal["percentile", "deviations", "sample_deviations"] = "percentile"
+    """How the largest kept magnitude is chosen: least squared error over `percentiles`, or k standard deviations, with
+    n or with n - 1."""
     percentiles: tuple[float, ...] = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
     """Quantiles of |w| tried as the clip, each in (0, 1]; (1.0,) is the largest magnitude."""
     deviations: float = 12.85
@@ -210,12 +296,13 @@ class GridConfig:
     """Smallest scale of a row, above 0; None: as small as float16 allows. A floor costs precision and saves bytes."""
     method: Literal["clip", "gptq"] = "clip"
     """How codes are chosen on the scales of the clip search: the nearest, or by GPTQ, which rounds a column after the
-    other and corrects the rest for what was lost, by the matrix's inputs on training data. Only attention and MLP."""
+    other and corrects the rest for what was lost, by the matrix's inputs on training data. Not for the tables."""
 
     def __post_init__(self) -> None:
         _check(self, "method", self.method in ("clip", "gptq"), '"clip" or "gptq"')
         _check(self, "bits", 4 <= self.bits <= 8, "from 4 to 8")
-        _check(self, "clip", self.clip in ("percentile", "deviations"), '"percentile" or "deviations"')
+        clips = ("percentile", "deviations", "sample_deviations")
+        _check(self, "clip", self.clip in clips, '"percentile", "deviations" or "sample_deviations"')
         inside = len(self.percentiles) > 0 and all(0 < p <= 1 for p in self.percentiles)
         _check(self, "percentiles", inside, "at least one quantile in (0, 1]")
         _check_positive(self, "deviations")
@@ -260,14 +347,13 @@ class QuantConfig:
     @property
     def calibrated(self) -> bool:
         """Whether packing reads training data."""
-        return "gptq" in (self.attention.method, self.mlp.method)
+        return "gptq" in (self.attention.method, self.mlp.method, self.token_embedding.method)
 
     def __post_init__(self) -> None:
         _check(self, "float_elements", self.float_elements >= 0, "at least 0")
         _check_positive(self, "calibration_tokens", "damping")
-        for name in ("token_embedding", "tables"):
-            rule = 'of method "clip" (what is looked up has no inputs to calibrate on)'
-            _check(self, name, getattr(self, name).method == "clip", rule)
+        rule = 'of method "clip" (what is only looked up has no inputs to calibrate on)'
+        _check(self, "tables", self.tables.method == "clip", rule)
         for name in ("control_dtype", "other_dtype"):
             _check(self, name, getattr(self, name) in ("float32", "float16"), '"float32" or "float16"')
         _check(self, "codec", self.codec in ("rans", "zstd"), '"rans" or "zstd"')
@@ -367,6 +453,8 @@ class RunConfig:
         rule = f"above 2 where sequences ({longest}) are longer than rope_train_length {self.model.rope_train_length}"
         _check(self.model, "rope_dims", self.model.rope_dims > 2 or not stretched, rule)
         rule = f"at most model.num_layers {self.model.num_layers}"
+        looped = self.schedule.loop_start is None or self.model.loop is not None
+        _check(self.schedule, "loop_start", looped, "None where model.loop is None")
         if self.ttt is not None:
             _check(self.ttt, "frozen_blocks", frozen <= self.model.num_layers, rule)
 
@@ -417,6 +505,8 @@ def _coerce(hint: Any, value: Any, path: str, base: Any = None) -> Any:
     if isinstance(hint, types.UnionType):
         inner = next(part for part in typing.get_args(hint) if part is not types.NoneType)
         return None if value is None else _coerce(inner, value, path, base)
+    if hint is WeightDecayConfig and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return WeightDecayConfig.of_number(_coerce(float, value, path))
     if dataclasses.is_dataclass(hint):
         return from_plain(typing.cast(type, hint), value, path + ".", base)
     if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):

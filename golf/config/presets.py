@@ -1,7 +1,8 @@
 """Configurations and quantisation splits by name.
 
 `pr598` follows the published record's text, `pr598-log` what its log shows, `pr668` its longer successor (pull
-requests of openai/parameter-golf); `demo` is a model for two CPU cores whose small byte cap decides between splits.
+requests of openai/parameter-golf), `pr1493` the record of April 2026 in steps instead of seconds; `demo` and
+`demo-april` are models for two CPU cores whose small byte cap decides between splits.
 """
 
 from dataclasses import replace
@@ -12,12 +13,15 @@ from golf.config.config import (
     RECORD_INT8,
     BatchConfig,
     GridConfig,
+    LoopConfig,
     ModelConfig,
+    OptimizerConfig,
     QuantConfig,
     RunConfig,
     ScheduleConfig,
     ScoreConfig,
     TTTConfig,
+    WeightDecayConfig,
     nearest,
 )
 
@@ -52,6 +56,46 @@ SPLITS: dict[str, QuantConfig] = {
 """The record's split first; bits of attention, MLP, token embedding, bigram and value tables."""
 
 _NOT_OF_A_SPLIT = ("float_elements", "control_dtype", "other_dtype", "codec", "level", "calibration_tokens", "damping")
+
+_APRIL_GRID = GridConfig(bits=6, symmetric=True, clip="sample_deviations", deviations=12.85, method="gptq")
+APRIL_QUANT = QuantConfig(
+    attention=_APRIL_GRID,
+    mlp=_APRIL_GRID,
+    token_embedding=replace(_APRIL_GRID, bits=8, deviations=20.0),
+    control_dtype="float16",
+    calibration_tokens=64 * 98_304,
+)
+APRIL_MODEL = ModelConfig(
+    vocab_size=8192,
+    mlp_hidden=2048,
+    activation="leaky_relu_squared",
+    smear_gate=False,
+    skips="lerp",
+    query_gain_init=5.25,
+    rope_train_length=2048,
+    bigram_buckets=None,
+    xsa_layers=11,
+    value_dim=None,
+    value_layers=(),
+    parallel_from=7,
+    loop=LoopConfig(first_layer=3, last_layer=5, times=3),
+)
+APRIL_OPTIMIZER = OptimizerConfig(
+    matrix_lr=0.022,
+    scalar_lr=0.02,
+    embedding_lr=0.03,
+    decoder_lr_multiplier=1.0,
+    weight_decay=WeightDecayConfig(matrices=0.095, embedding=0.085, others=0.02),
+    muon_row_norm=True,
+)
+APRIL_SCHEDULE = ScheduleConfig(
+    steps=4550,
+    warmdown_fraction=0.72,
+    warmdown_shape="linear",
+    qat_threshold=None,
+    ema_decay=0.9965,
+    loop_start=0.35,
+)
 
 _PR668_CLIP = tuple(round(0.990 + 0.010 * step / 14, 6) for step in range(15))
 _PR668_GRID = replace(RECORD_INT6, percentiles=_PR668_CLIP)
@@ -96,10 +140,41 @@ PRESETS: dict[str, RunConfig] = {
         quant=QuantConfig(attention=_PR668_GRID, mlp=_PR668_GRID, token_embedding=_PR668_GRID, tables=_PR668_GRID),
         ttt=TTTConfig(warmup_fraction=0.05),
     ),
+    "pr1493": RunConfig(
+        model=APRIL_MODEL,
+        schedule=APRIL_SCHEDULE,
+        optimizer=APRIL_OPTIMIZER,
+        quant=APRIL_QUANT,
+        ttt=TTTConfig(lr=0.005, epochs=3, frozen_blocks=0),
+    ),
+    "demo-april": RunConfig(
+        model=replace(
+            APRIL_MODEL,
+            vocab_size=1024,
+            num_layers=4,
+            model_dim=96,
+            num_heads=4,
+            num_kv_heads=2,
+            mlp_hidden=384,
+            rope_dims=8,
+            rope_train_length=256,
+            xsa_layers=4,
+            parallel_from=3,
+            loop=LoopConfig(first_layer=1, last_layer=2, times=2),
+        ),
+        batch=BatchConfig(tokens_per_step=2048, sequence_length=256),
+        schedule=replace(APRIL_SCHEDULE, steps=200, momentum_steps=60, momentum_end=0.95, ema_decay=0.9),
+        optimizer=APRIL_OPTIMIZER,
+        quant=replace(APRIL_QUANT, float_elements=4096, calibration_tokens=32_768),
+        score=ScoreConfig(sequence_length=256, stride=128, chunk_tokens=4096),
+        ttt=TTTConfig(lr=0.01, epochs=2, frozen_blocks=0),
+        cap_bytes=430_000,
+        validate_every=None,
+    ),
 }
 
 
-DEMO_PRESETS = ("demo",)
+DEMO_PRESETS = ("demo", "demo-april")
 """Presets for which the built-in text is enough data."""
 
 

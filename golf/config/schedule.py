@@ -25,6 +25,8 @@ class Row:
     """Share of the new weights in the average after this step: 0 leaves it, 1 copies the weights."""
     qat: bool
     """Whether the forward pass fake-quantises the linear layers."""
+    looped: bool = True
+    """Whether the model's loop is on; it means nothing for a model without one."""
 
 
 def make_plan(schedule: ScheduleConfig) -> tuple[Row, ...]:
@@ -38,6 +40,7 @@ def make_plan(schedule: ScheduleConfig) -> tuple[Row, ...]:
             _momentum(schedule, step),
             _average_weight(schedule, step),
             first_qat is not None and step >= first_qat,
+            schedule.loop_start is None or step / schedule.steps >= schedule.loop_start,
         )
         for step, scale in enumerate(scales)
     )
@@ -47,12 +50,23 @@ def rows_digest(rows: Sequence[Row]) -> str:
     """Returns the SHA-256 of every number in `rows`: equal rows make equal states, whatever the schedules."""
     packed = hashlib.sha256()
     for row in rows:
-        packed.update(struct.pack("<ddd?", row.lr_scale, row.muon_momentum, row.average_weight, row.qat))
+        numbers = (row.lr_scale, row.muon_momentum, row.average_weight, row.qat, row.looped)
+        packed.update(struct.pack("<ddd??", *numbers))
     return packed.hexdigest()
 
 
 def lr_scale(schedule: ScheduleConfig, step: int) -> float:
     """Returns the LR scale of a step: 1 until the warmdown, then down to 0 at `steps` by the warmdown's shape."""
+    return max(_falling(schedule, step), schedule.least_lr_scale)
+
+
+def _falling(schedule: ScheduleConfig, step: int) -> float:
+    if schedule.warmdown_fraction is not None:
+        share, fraction = step / schedule.steps, schedule.warmdown_fraction
+        if share < 1.0 - fraction:
+            return 1.0
+        left = (1.0 - share) / fraction
+        return left if schedule.warmdown_shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * (1.0 - left)))
     if step < schedule.warmdown_start:
         return 1.0
     length = schedule.steps - schedule.warmdown_start
@@ -102,5 +116,5 @@ def fit_to_seconds(schedule: ScheduleConfig, train_seconds: float, step_seconds:
     steps = int(train_seconds / step_seconds)
     if steps < 1:
         raise ValueError(f"no step of {step_seconds:.3f} s fits into {train_seconds:g} s; give more seconds")
-    warmdown = min(schedule.steps - schedule.warmdown_start, steps)
+    warmdown = min(max(schedule.steps - schedule.warmdown_start, 1), steps)
     return replace(schedule, steps=steps, warmdown_start=steps - warmdown)

@@ -98,7 +98,8 @@ def score_windows(
     total = torch.zeros((), dtype=torch.float64, device=group.device)
     own_windows, rows = windows[group.rank :: group.world_size], windows_per_pass(config, group.device)
     for batch in make_batches(own_windows, rows):
-        x_BT, y_BS, counted_BS = cut_windows(stream.tokens, batch, config.sequence_length)
+        length = batch.windows[0].end - batch.windows[0].start
+        x_BT, y_BS, counted_BS = cut_windows(stream.tokens, batch, length)
         # A shape of its own for one pass is not worth compiling.
         with torch.compiler.set_stance("force_eager" if batch.lone else "default"):
             nll_BS = token_nll(forward, x_BT.to(group.device), y_BS.to(group.device))
@@ -128,8 +129,11 @@ class Batch:
 
 
 def make_batches(windows: Sequence[Window], rows: int) -> Iterator[Batch]:
-    """Yields the windows in passes of `rows`; the stream's first, which scores other positions than the next, alone."""
-    for _, alike in groupby(windows, key=lambda window: window.first_scored - window.start):
+    """Yields the windows in passes of `rows`; the stream's first, which scores other positions than the next, alone,
+    and its last where that is shorter: the rotary base depends on the length."""
+    for _, alike in groupby(
+        windows, key=lambda window: (window.first_scored - window.start, window.end - window.start)
+    ):
         members = list(alike)
         lone = len(members) == 1
         step = 1 if lone else members[1].start - members[0].start
@@ -145,10 +149,10 @@ def token_nll(forward: nn.Module, x_BT: Tensor, y_BS: Tensor) -> Tensor:
 
 
 def cut_windows(tokens: Tensor, batch: Batch, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns inputs (rows, length), targets of full windows (rows, S), both int64, and which targets count, bool.
+    """Returns inputs (rows, length), targets (rows, S), both int64, and which targets count, bool.
 
-    A window at the stream's end, and rows that count nothing, are padded with zeros, which a causal model's earlier
-    positions cannot see: no token beyond the windows is read. Overlapping rows are views of the same tokens.
+    Rows that count nothing are padded with zeros: no token beyond the windows is read. Overlapping rows are views of
+    the same tokens.
     """
     first, rows, step = batch.windows[0], batch.rows, batch.step
     offset, reach = first.first_scored - first.start, step * (rows - 1) + length + 1

@@ -1,8 +1,9 @@
-"""The GEPA model: token ids to capped logits or negative log-likelihoods.
+"""The model: token ids to capped logits or negative log-likelihoods.
 
-The blocks of the encoder half store their streams, those of the decoder half add them back through gated skips; the
-embedding is tied. Weights are float32; activations are in `activation_dtype` (bfloat16 on GPUs). Training or
-quantisation is an argument, never module state. Source: openai/parameter-golf PR #598.
+The visits of the encoder half store their streams, those of the decoder half add them back through gated skips; the
+embedding is tied. A visit is one block, or one turn of a block in the loop. Weights are float32; activations are in
+`activation_dtype` (bfloat16 on GPUs). Training, quantisation and the loop are arguments, never module state. Source:
+openai/parameter-golf PRs #598 (GEPA) and #1493 (loop, parallel residuals).
 
 Shape letters: B batch, T positions, S the last of them, D model width, V vocabulary.
 """
@@ -15,7 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golf.config.config import ModelConfig
-from golf.model.layers import Bigram, Block, Linear, SmearGate, Table, ValueEmbedding, rotary_tables
+from golf.model.layers import (
+    Bigram,
+    Block,
+    Linear,
+    SmearGate,
+    Table,
+    ValueEmbedding,
+    projection,
+    rotary_tables,
+)
 
 
 class GEPA(nn.Module):
@@ -24,62 +34,80 @@ class GEPA(nn.Module):
     def __init__(self, config: ModelConfig, activation_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config, self.activation_dtype = config, activation_dtype
-        self.token_embedding = Table(config.vocab_size, config.model_dim)
+        embedding_dim = config.embedding_dim or config.model_dim
+        self.token_embedding = Table(config.vocab_size, embedding_dim)
+        self.embedding_in = projection(embedding_dim, config.model_dim)
+        self.embedding_out = projection(config.model_dim, embedding_dim)
         buckets = config.bigram_buckets
         self.bigram = None if buckets is None else Bigram(buckets, config.bigram_dim, config.model_dim)
-        self.smear = SmearGate(config.model_dim)
+        self.smear = SmearGate(config.model_dim) if config.smear_gate else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.num_encoder = config.num_layers // 2
-        self.skip_weights = nn.Parameter(torch.ones(self.num_encoder, config.model_dim))
-        self.skip_gates = nn.Parameter(torch.zeros(self.num_encoder, config.model_dim))
+        self.skip_weights = nn.Parameter(torch.ones(config.num_skips, config.model_dim))
+        gates = torch.zeros(config.num_skips, config.model_dim) if config.skips != "added" else None
+        self.skip_gates = None if gates is None else nn.Parameter(gates)
         self.value = None if config.value_dim is None else ValueEmbedding(config, config.value_dim)
 
-    def hidden(self, x_BT: Tensor, qat: bool, last: int) -> Tensor:
-        """Returns the normalised residual stream of the `last` S positions after the last block, (B, S, D).
+    def hidden(self, x_BT: Tensor, qat: bool, last: int, looped: bool = True) -> Tensor:
+        """Returns the normalised residual stream of the `last` S positions after the last visit, (B, S, D).
 
-        All positions go through the blocks but the last one, which computes no more than keys and values for the rest.
+        All positions go through the visits but the last one, which computes no more than keys and values for the rest.
         """
         h_BTD = self.token_embedding(x_BT)
+        if self.embedding_in is not None:
+            h_BTD = self.embedding_in(h_BTD, qat)
         if self.bigram is not None:
             h_BTD = h_BTD + self.bigram(x_BT, qat)
         h_BTD = F.rms_norm(h_BTD.to(self.activation_dtype), (self.config.model_dim,))
-        start_BTD = h_BTD = self.smear(h_BTD)
+        start_BTD = h_BTD = h_BTD if self.smear is None else self.smear(h_BTD)
         cos_TR, sin_TR = rotary_tables(
             x_BT.shape[1], self.config.rope_dims, self.config.rope_base, self.config.rope_train_length, x_BT.device
         )
         values = None if self.value is None else self.value(x_BT, qat)
         pushed: list[Tensor] = []
-        for layer, block in enumerate(self.blocks):
-            if layer >= self.num_encoder and pushed:
-                h_BTD = self._skip(h_BTD, pushed.pop(), layer - self.num_encoder)
+        visits = self.config.visits(looped)
+        num_encoder = len(visits) // 2
+        for visit, layer in enumerate(visits):
+            if visit >= num_encoder and pushed:
+                h_BTD = self._skip(h_BTD, pushed.pop(), visit - num_encoder)
             extra_value = self._extra_value(values, layer, h_BTD.dtype)
-            kept_positions = last if layer == len(self.blocks) - 1 else x_BT.shape[1]
-            h_BTD = block(h_BTD, start_BTD, cos_TR, sin_TR, extra_value, qat, kept_positions)
-            if layer < self.num_encoder:
+            kept_positions = last if visit == len(visits) - 1 else x_BT.shape[1]
+            h_BTD = self.blocks[layer](h_BTD, start_BTD, cos_TR, sin_TR, extra_value, qat, kept_positions)
+            if visit < num_encoder:
                 pushed.append(h_BTD)
         return F.rms_norm(h_BTD, (self.config.model_dim,))
 
     def _skip(self, h_BTD: Tensor, pushed_BTD: Tensor, index: int) -> Tensor:
+        skipped_BTD = self.skip_weights[index].to(h_BTD.dtype) * pushed_BTD
+        if self.skip_gates is None:
+            return h_BTD + skipped_BTD
         gate = torch.sigmoid(self.skip_gates[index]).to(h_BTD.dtype)
-        return gate * h_BTD + (1 - gate) * (self.skip_weights[index].to(h_BTD.dtype) * pushed_BTD)
+        if self.config.skips == "lerp":
+            return torch.lerp(skipped_BTD, h_BTD, gate)
+        return gate * h_BTD + (1 - gate) * skipped_BTD
 
     def _extra_value(self, values: Tensor | None, layer: int, dtype: torch.dtype) -> Tensor | None:
         if self.value is None or values is None or layer not in self.config.value_layers:
             return None
         return (self.value.layer_scales[self.config.value_layers.index(layer)] * values).to(dtype)
 
-    def logits(self, x_BT: Tensor, qat: bool = False, last: int | None = None) -> Tensor:
+    def logits(self, x_BT: Tensor, qat: bool = False, last: int | None = None, looped: bool = True) -> Tensor:
         """Returns capped logits of what follows the `last` S positions, all by default, float32 (B, S, V)."""
-        h_BSD = self.hidden(x_BT, qat, x_BT.shape[1] if last is None else last)
+        h_BSD = self.hidden(x_BT, qat, x_BT.shape[1] if last is None else last, looped)
+        if self.embedding_out is not None:
+            h_BSD = self.embedding_out(h_BSD, qat)
         z_BSV = F.linear(h_BSD, self.token_embedding.weight.to(h_BSD.dtype)).float()
         return self.config.logit_softcap * torch.tanh(z_BSV / self.config.logit_softcap)
 
-    def forward(self, x_BT: Tensor, y_BS: Tensor, qat: bool = False, reduction: str = "mean") -> Tensor:
+    def forward(
+        self, x_BT: Tensor, y_BS: Tensor, qat: bool = False, reduction: str = "mean", looped: bool = True
+    ) -> Tensor:
         """Returns the cross-entropy of the targets `y_BS` of the last S positions of `x_BT` in nats, float32.
 
+        Args: looped: whether the loop is on, for a model that has one.
         Returns: () or, for reduction "none", (B, S).
         """
-        logits_BSV = self.logits(x_BT, qat, y_BS.shape[1])
+        logits_BSV = self.logits(x_BT, qat, y_BS.shape[1], looped)
         nll = F.cross_entropy(logits_BSV.flatten(0, 1), y_BS.flatten(), reduction=reduction)
         return nll.view(y_BS.shape) if reduction == "none" else nll
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from golf.config.config import ModelConfig
 
+LEAK = 0.5
+"""Slope of the leaky ReLU below zero."""
 QAT_BITS = 6
 """Bits of the grid that late QAT trains against (the record's, whatever split is packed later)."""
 
@@ -142,20 +144,25 @@ def remove_own_value(y_BTHE: Tensor, v_BTKE: Tensor) -> Tensor:
 
 
 class MLP(nn.Module):
-    """Up, Star-ReLU s * relu(u)^2 + b per channel, down."""
+    """Up, a squared activation, down: Star-ReLU s * relu(u)^2 + b per channel, or leaky_relu(u, 0.5)^2 without both."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.is_star = config.activation == "star_relu"
         self.up = Linear(config.model_dim, config.mlp_hidden)
         self.down = Linear(config.mlp_hidden, config.model_dim)
-        self.scale = nn.Parameter(torch.ones(config.mlp_hidden))
-        self.bias = nn.Parameter(torch.zeros(config.mlp_hidden))
+        if self.is_star:
+            self.scale = nn.Parameter(torch.ones(config.mlp_hidden))
+            self.bias = nn.Parameter(torch.zeros(config.mlp_hidden))
 
     def forward(self, x_BTD: Tensor, qat: bool = False) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        u_BTF = torch.relu(self.up(x_BTD, qat))
-        star_BTF = self.scale.to(u_BTF.dtype) * (u_BTF * u_BTF) + self.bias.to(u_BTF.dtype)
-        y_BTD: Tensor = self.down(star_BTF, qat)
+        u_BTF = self.up(x_BTD, qat)
+        u_BTF = torch.relu(u_BTF) if self.is_star else F.leaky_relu(u_BTF, LEAK)
+        a_BTF = u_BTF * u_BTF
+        if self.is_star:
+            a_BTF = self.scale.to(u_BTF.dtype) * a_BTF + self.bias.to(u_BTF.dtype)
+        y_BTD: Tensor = self.down(a_BTF, qat)
         return y_BTD
 
 
@@ -216,11 +223,12 @@ class SmearGate(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention then MLP on a residual stream that is first mixed with the stream's beginning."""
+    """Attention then MLP, or both in parallel, on a residual stream that is first mixed with the stream's beginning."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.norm_scale = (layer + 1) ** -0.5 if config.depth_scaled_norm else 1.0
+        self.is_parallel = config.parallel_from is not None and layer >= config.parallel_from
         self.attention = Attention(config, exclusive=layer >= config.num_layers - config.xsa_layers)
         self.mlp = MLP(config)
         self.attention_scale = nn.Parameter(torch.ones(config.model_dim))
@@ -244,6 +252,10 @@ class Block(nn.Module):
         h_BTD = mix[0] * h_BTD + mix[1] * start_BTD
         normed_BTD = F.rms_norm(h_BTD, width) * self.norm_scale
         attended_BSD = self.attention(normed_BTD, cos_TR, sin_TR, extra_value, qat, last)
-        h_BSD = h_BTD[:, before:] + self.attention_scale.to(h_BTD.dtype) * attended_BSD
-        normed_BSD = F.rms_norm(h_BSD, width) * self.norm_scale
-        return h_BSD + self.mlp_scale.to(h_BSD.dtype) * self.mlp(normed_BSD, qat)
+        h_BSD, attention_scale = h_BTD[:, before:], self.attention_scale.to(h_BTD.dtype)
+        if not self.is_parallel:
+            h_BSD = h_BSD + attention_scale * attended_BSD
+        mlp_BSD = self.mlp(F.rms_norm(h_BSD, width) * self.norm_scale, qat)
+        if self.is_parallel:
+            h_BSD = h_BSD + attention_scale * attended_BSD
+        return h_BSD + self.mlp_scale.to(h_BSD.dtype) * mlp_BSD

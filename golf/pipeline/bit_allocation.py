@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from golf.artifact.container import encode
-from golf.artifact.pack import group_of, quantise_tensors
+from golf.artifact.pack import group_of, plain_shape, quantise_tensors
 from golf.artifact.quantizer import Quantised, dequantise
-from golf.config.config import RECORD_INT6, RECORD_INT8, GridConfig, QuantConfig, RunConfig, to_plain
+from golf.config.config import RECORD_INT6, RECORD_INT8, GridConfig, QuantConfig, RunConfig
 from golf.data.shards import TokenStream, token_stream
 from golf.model.compile import activation_dtype
 from golf.model.gepa import GEPA
@@ -121,7 +121,7 @@ def fit(
         option.
     Raises: ValueError when nothing fits, with the bytes that the smallest split needs.
     """
-    plain, quant = to_plain(config.model), config.quant
+    plain, quant = plain_shape(config.model), config.quant
     if quant.calibrated:  # what GPTQ would choose is not compared: it needs Hessians for every option
         clip = {group: replace(getattr(quant, group), method="clip") for group in ("attention", "mlp")}
         quant = replace(quant, **clip)

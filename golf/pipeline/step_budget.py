@@ -4,6 +4,7 @@ The clock never stops a run: steps are measured on a model of their own, which i
 """
 
 import time
+from collections import Counter
 from dataclasses import replace
 
 import torch
@@ -35,13 +36,12 @@ def plan_for_seconds(
 
 
 def measure_step(config: RunConfig, dataset: Dataset, group: ProcessGroup) -> float:
-    """Returns the mean seconds of one training step on this machine, with the plan's share of steps under QAT."""
+    """Returns the mean seconds of one training step on this machine: QAT and the loop in the plan's shares of steps."""
     stream = dataset.train
     if stream is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
     plan = make_plan(config.schedule)
-    share = sum(row.qat for row in plan) / len(plan)
-    rows = [row for row in (replace(plan[0], qat=False), replace(plan[0], qat=True)) if share or not row.qat]
+    counts = Counter((row.qat, row.looped) for row in plan)
     state = TrainState(build_model(config.model, config.seed, activation_dtype(group.device)), config.optimizer, group)
     forward = ready_to_train(state.model, config, group)
 
@@ -58,6 +58,6 @@ def measure_step(config: RunConfig, dataset: Dataset, group: ProcessGroup) -> fl
         train(state, [row] * (1 + MEASURED_STEPS), batches, clip, group, after_step, forward, passes)
         return (ends[-1] - ends[0]) / MEASURED_STEPS
 
-    means = [mean_seconds(row) for row in rows]
-    step_seconds = (1 - share) * means[0] + share * means[-1] if group.first else 0.0
+    seconds = {kind: mean_seconds(replace(plan[0], qat=kind[0], looped=kind[1])) for kind in sorted(counts)}
+    step_seconds = sum(seconds[kind] * count / len(plan) for kind, count in counts.items()) if group.first else 0.0
     return float(group.sum(torch.tensor(step_seconds, dtype=torch.float64, device=group.device)))

@@ -76,7 +76,7 @@ def train(
         state.clear_gradients(group)
         for number in range(per_rank):
             assert upcoming is not None
-            loss = add_gradients(model, *upcoming, row.qat, passes)
+            loss = add_gradients(model, *upcoming, row, passes)
             state.reduced[-1] += loss / passes
             # Read ahead while the device computes: the first wait for it is in `clip_gradients`.
             next_step, next_pass = step + (number + 1) // per_rank, (number + 1) % per_rank
@@ -96,7 +96,7 @@ def on_device(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tenso
     return x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
 
-def add_gradients(model: nn.Module, x_BT: Tensor, y_BT: Tensor, qat: bool, slices: int) -> Tensor:
+def add_gradients(model: nn.Module, x_BT: Tensor, y_BT: Tensor, row: Row, slices: int) -> Tensor:
     """Adds the gradients of the mean loss over a slice, one of `slices` of a step, to those of the parameters.
 
     Returns: that loss.
@@ -106,7 +106,7 @@ def add_gradients(model: nn.Module, x_BT: Tensor, y_BT: Tensor, qat: bool, slice
     def run(sequences: int) -> Tensor:
         x, y = x_BT[:sequences], y_BT[:sequences]
         with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
-            loss = model(x, y, qat=qat)
+            loss = model(x, y, qat=row.qat, looped=row.looped)
         (loss / slices).backward()
         return loss.detach()
 

@@ -46,7 +46,7 @@ def in_passes(micro_batches: Batches, batch: BatchConfig, group: ProcessGroup) -
 
 
 def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup) -> nn.Module:
-    """Returns the model for forward passes; a compiled one has run synthetic tokens, both with and without QAT.
+    """Returns the model for forward passes; a compiled one has run synthetic tokens in each way that the plan needs.
 
     Raises: OutOfMemory when a slice of a step does not fit.
     """
@@ -58,8 +58,8 @@ def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup) -> nn.Mo
     tokens_BT = torch.arange(rows * length, device=group.device).view(rows, length) % config.model.vocab_size
     # Of gradients that are never cleared, a state that was read back must keep the stored ones.
     gradients = [(p.grad, p.grad.clone()) for p in model.parameters() if p.grad is not None]
-    for qat in (False, True) if any(row.qat for row in make_plan(config.schedule)) else (False,):
-        add_gradients(forward, tokens_BT, tokens_BT, qat, passes)
+    for row in {(row.qat, row.looped): row for row in make_plan(config.schedule)}.values():
+        add_gradients(forward, tokens_BT, tokens_BT, row, passes)
     for gradient, before in gradients:
         gradient.copy_(before)
     return forward

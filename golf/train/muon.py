@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from golf.config.config import OptimizerConfig
 from golf.runtime.process_group import ProcessGroup
 
+_LEAST_NORM = 1e-7
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, chosen for slope at zero rather than for convergence."""
 
@@ -41,11 +43,12 @@ class Muon:
         self,
         matrices: Sequence[nn.Parameter],
         lrs: Sequence[float],
-        weight_decay: float,
-        steps: int,
+        config: OptimizerConfig,
         group: ProcessGroup,
     ) -> None:
-        self.matrices, self.lrs, self.weight_decay, self.steps, self.group = matrices, lrs, weight_decay, steps, group
+        self.matrices, self.lrs, self.group = matrices, lrs, group
+        self.weight_decay, self.steps = config.weight_decay.matrices, config.newton_schulz_steps
+        self.row_norm = config.muon_row_norm
         self.momenta = [torch.zeros_like(matrix) for matrix in matrices]
         by_shape: dict[torch.Size, list[int]] = {}
         for index, matrix in enumerate(matrices):
@@ -73,7 +76,10 @@ class Muon:
         for stack in self._stacks:
             own_indices = [index for index in stack if index % self.group.world_size == self.group.rank]
             if own_indices:
-                done = orthogonalise(torch.stack([gradients[index] for index in own_indices]), self.steps)
+                stack_NOI = torch.stack([gradients[index] for index in own_indices])
+                if self.row_norm:
+                    stack_NOI = stack_NOI / stack_NOI.norm(dim=-1, keepdim=True).clamp_min(_LEAST_NORM)
+                done = orthogonalise(stack_NOI, self.steps)
                 done *= max(1.0, done.shape[1] / done.shape[2]) ** 0.5
                 for index, update in zip(own_indices, done, strict=True):
                     parts[index].copy_(update.flatten())

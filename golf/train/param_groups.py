@@ -19,8 +19,8 @@ UNTRAINED = "untrained"
 def optimizer_group(name: str, num_encoder: int) -> str:
     """Returns the group of the parameter `name` in a model with `num_encoder` encoder blocks.
 
-    Returns: "muon_encoder", "muon_decoder", "muon_bigram_proj", "adamw_token_embedding", "adamw_encoder",
-        "adamw_decoder", "adamw_other" or "untrained".
+    Returns: "muon_encoder", "muon_decoder", "muon_bigram_proj", "muon_embedding_proj",
+        "adamw_token_embedding", "adamw_encoder", "adamw_decoder", "adamw_other" or "untrained".
     """
     if name.startswith("blocks."):
         half = "encoder" if int(name.split(".")[1]) < num_encoder else "decoder"
@@ -28,6 +28,8 @@ def optimizer_group(name: str, num_encoder: int) -> str:
     named = {
         "token_embedding.weight": "adamw_token_embedding",
         "bigram.projection.weight": "muon_bigram_proj",
+        "embedding_in.weight": "muon_embedding_proj",
+        "embedding_out.weight": "muon_embedding_proj",
         "bigram.scale": UNTRAINED,
     }
     return named.get(name, "adamw_other")
@@ -49,11 +51,15 @@ def make_optimizers(
     for name, parameter in parameters.items():
         members.setdefault(optimizer_group(name, num_encoder), []).append(parameter)
     matrices = [(p, group_lr(name, config)) for name, ps in members.items() if name.startswith("muon_") for p in ps]
-    muon = Muon(
-        [p for p, _ in matrices], [lr for _, lr in matrices], config.weight_decay, config.newton_schulz_steps, group
-    )
+    muon = Muon([p for p, _ in matrices], [lr for _, lr in matrices], config, group)
+    decay = config.weight_decay
     groups = [
-        {"params": ps, "lr": group_lr(name, config), "peak_lr": group_lr(name, config)}
+        {
+            "params": ps,
+            "lr": group_lr(name, config),
+            "peak_lr": group_lr(name, config),
+            "weight_decay": decay.embedding if name == "adamw_token_embedding" else decay.others,
+        }
         for name, ps in members.items()
         if name.startswith("adamw_")
     ]
@@ -61,7 +67,6 @@ def make_optimizers(
         groups,
         betas=(config.beta1, config.beta2),
         eps=config.epsilon,
-        weight_decay=config.weight_decay,
         # On CPUs the fused kernel rounds otherwise than the plain one, and than published figures made on CPUs.
         fused=group.device.type == "cuda",
     )

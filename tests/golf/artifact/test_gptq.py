@@ -79,7 +79,7 @@ def test_unseen_inputs_and_bad_ones() -> None:
     _, hessian = correlated(8, 1)
     hessian[3] = hessian[:, 3] = 0.0
     codes = gptq_codes(weight, hessian, nearest.scale, grid, 0.01)
-    assert torch.equal(codes[:, 3], nearest.codes[:, 3])
+    assert not codes[:, 3].any()  # the weights of an input that is always zero are free
     for bad in (torch.zeros(8, 8, dtype=torch.float64), hessian * torch.nan, hessian * torch.inf):
         with pytest.raises(ValueError, match="training data"):
             gptq_codes(weight, bad, nearest.scale, grid, 0.01)

@@ -155,9 +155,11 @@ def test_validation_tokens_in_training_fail(prepare: Prepare, expected: list[int
 class DeadFlag(GEPA):
     """A model whose QAT was folded away, as a compiler once did."""
 
-    def forward(self, x_BT: Tensor, y_BS: Tensor, qat: bool = False, reduction: str = "mean") -> Tensor:
+    def forward(
+        self, x_BT: Tensor, y_BS: Tensor, qat: bool = False, reduction: str = "mean", looped: bool = True
+    ) -> Tensor:
         """QAT is not passed on."""
-        return super().forward(x_BT, y_BS, False, reduction)
+        return super().forward(x_BT, y_BS, False, reduction, looped)
 
 
 def test_a_dead_switch_fails(model: GEPA, probe: Probe) -> None:

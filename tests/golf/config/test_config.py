@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from golf.config.config import (
     BatchConfig,
     GridConfig,
+    LoopConfig,
     ModelConfig,
     OptimizerConfig,
     QuantConfig,
@@ -21,6 +22,7 @@ from golf.config.config import (
     ScheduleConfig,
     ScoreConfig,
     TTTConfig,
+    WeightDecayConfig,
     from_plain,
     override,
     override_all,
@@ -45,6 +47,12 @@ def models(draw: st.DrawFn) -> ModelConfig:
         num_heads=kv_heads * group,
         num_kv_heads=kv_heads,
         mlp_hidden=draw(SIZES),
+        activation=draw(st.sampled_from(["star_relu", "leaky_relu_squared"])),
+        embedding_dim=draw(st.none() | SIZES),
+        smear_gate=draw(st.booleans()),
+        skips=draw(st.sampled_from(["gated", "lerp", "added"])),
+        parallel_from=draw(st.none() | st.integers(0, layers)),
+        loop=draw(st.none() | loops(layers)),
         logit_softcap=draw(POSITIVE),
         embedding_init_std=draw(POSITIVE),
         query_gain_init=draw(st.floats(-1e9, 1e9)),
@@ -61,6 +69,13 @@ def models(draw: st.DrawFn) -> ModelConfig:
 
 
 @st.composite
+def loops(draw: st.DrawFn, layers: int) -> LoopConfig:
+    """Any loop inside so many layers."""
+    first = draw(st.integers(0, layers - 1))
+    return LoopConfig(first_layer=first, last_layer=draw(st.integers(first, layers - 1)), times=draw(st.integers(2, 9)))
+
+
+@st.composite
 def batches(draw: st.DrawFn) -> BatchConfig:
     """Any cut of the stream whose sequences fill the micro-batches."""
     length, rows = draw(SIZES), draw(st.integers(1, 1000))
@@ -68,13 +83,16 @@ def batches(draw: st.DrawFn) -> BatchConfig:
 
 
 @st.composite
-def schedules(draw: st.DrawFn) -> ScheduleConfig:
-    """Any schedule whose warmdown starts before its end."""
+def schedules(draw: st.DrawFn, looped: bool) -> ScheduleConfig:
+    """Any schedule whose warmdown starts before its end. Args: looped: whether there is a loop to be switched on."""
     steps = draw(SIZES)
     return ScheduleConfig(
         steps=steps,
         warmdown_start=draw(st.integers(0, steps - 1)),
+        warmdown_fraction=draw(st.none() | st.floats(0, 1, exclude_min=True)),
         warmdown_shape=draw(st.sampled_from(["cosine", "linear"])),
+        least_lr_scale=draw(st.floats(0, 1)),
+        loop_start=draw(st.none() | st.floats(0, 1)) if looped else None,
         momentum_start=draw(SHARES),
         momentum_end=draw(SHARES),
         momentum_steps=draw(SIZES),
@@ -133,7 +151,10 @@ def optimizers() -> st.SearchStrategy[OptimizerConfig]:
     return st.builds(
         OptimizerConfig,
         **rates,
-        weight_decay=st.floats(0, 1e9),
+        weight_decay=st.builds(
+            WeightDecayConfig, **dict.fromkeys(("matrices", "embedding", "others"), st.floats(0, 1e9))
+        ),
+        muon_row_norm=st.booleans(),
         beta1=SHARES,
         beta2=SHARES,
         newton_schulz_steps=SIZES,
@@ -157,13 +178,19 @@ def adapts() -> st.SearchStrategy[TTTConfig]:
     )
 
 
-def runs() -> st.SearchStrategy[RunConfig]:
+@st.composite
+def runs(draw: st.DrawFn) -> RunConfig:
     """Any whole configuration."""
+    model = draw(models())
+    return draw(_runs_of(model))
+
+
+def _runs_of(model: ModelConfig) -> st.SearchStrategy[RunConfig]:
     return st.builds(
         RunConfig,
-        model=models(),
+        model=st.just(model),
         batch=batches(),
-        schedule=schedules(),
+        schedule=schedules(model.loop is not None),
         optimizer=optimizers(),
         quant=splits(),
         score=scores(),
@@ -217,7 +244,11 @@ FIELD_CASES: list[tuple[type, str, list[Any]]] = [
     (OptimizerConfig, "scalar_lr", [0.0]),
     (OptimizerConfig, "embedding_lr", [0.0]),
     (OptimizerConfig, "decoder_lr_multiplier", [0.0]),
-    (OptimizerConfig, "weight_decay", [-1e-9, math.nan]),
+    (WeightDecayConfig, "matrices", [-1e-9, math.nan]),
+    (LoopConfig, "times", [1, 101]),
+    (ScheduleConfig, "loop_start", [-0.1, 1.1]),
+    (ScheduleConfig, "warmdown_fraction", [0.0, 1.1]),
+    (ModelConfig, "parallel_from", [-1, 12]),
     (OptimizerConfig, "beta1", [1.0, -0.1]),
     (OptimizerConfig, "beta2", [1.0, -0.1]),
     (OptimizerConfig, "epsilon", [0.0]),

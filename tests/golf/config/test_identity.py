@@ -8,13 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from golf.config.config import GridConfig, RunConfig, override_all, to_plain
+from golf.config.config import GridConfig, LoopConfig, RunConfig, override_all, to_plain
 from golf.config.identity import FIELD_STAGES, Stage
 from golf.data.dataset import Dataset, open_dataset
 from golf.pipeline.identity import pack_identity, rung_identity, train_identity, weights_identity
 from tests.conftest import TINY
 
-BASE = replace(TINY, schedule=replace(TINY.schedule, averaging="swa", swa_every=1, qat_threshold=0.5), compile=False)
+BASE = replace(
+    TINY,
+    model=replace(
+        TINY.model,
+        embedding_dim=16,
+        parallel_from=1,
+        loop=LoopConfig(first_layer=0, last_layer=1, times=2),
+    ),
+    schedule=replace(TINY.schedule, averaging="swa", swa_every=1, qat_threshold=0.5, loop_start=0.3),
+    compile=False,
+)
 FOLLOWS: dict[Stage, set[str]] = {
     "train": {"weights", "validated", "pack", "live", "sliding", "ttt"},
     "validate": {"validated"},
@@ -29,7 +39,8 @@ OTHER_VALUES: dict[str, object] = {
     **{"score.chunk_tokens": 64, "score.batch_windows": 16, "validate_every": 3, "compile": True, "seed": 43},
     **{"model.num_layers": 3, "model.num_heads": 2, "model.num_kv_heads": 4, "model.rope_dims": 8, "score.stride": 4},
     **{"model.model_dim": 64, "model.value_dim": 4, "model.bigram_buckets": 32, "batch.sequence_length": 8},
-    "ttt.frozen_blocks": 0,
+    **{"ttt.frozen_blocks": 0, "model.loop.first_layer": 1, "model.loop.last_layer": 0, "model.parallel_from": 0},
+    **{"schedule.loop_start": 0.6, "schedule.least_lr_scale": 0.7},
 }
 """Values of the fields that half as much more, or the other literal, is not allowed for."""
 NOT_OF_VALIDATION = {"score.stride"}

@@ -25,7 +25,8 @@ def nll_of_targets(model: GEPA, stream: Stream, length: int, stride: int) -> Ten
     for target in range(stream.num_targets):
         window = 0 if target < length else -(-(target + 1 - length) // stride)
         start = window * stride
-        x = torch.zeros(1, length, dtype=torch.int64)
+        # The stream's last window ends with it: the rotary base follows the length.
+        x = torch.zeros(1, min(length, stream.num_targets - start), dtype=torch.int64)
         x[0, : target + 1 - start] = stream.tokens[start : target + 1]
         with torch.no_grad():
             logits = model.logits(x)[0, target - start].double()
@@ -90,7 +91,9 @@ def test_every_pass_reads_its_windows_and_counts_their_targets(
         mine, shapes = windows[rank::world], set()
         read: list[Window] = []
         for batch in make_batches(mine, rows):
-            x, y, counted = cut_windows(tokens, batch, length)
+            own = batch.windows[0].end - batch.windows[0].start
+            x, y, counted = cut_windows(tokens, batch, own)
+            assert x.shape[1] == own
             read += batch.windows
             if not batch.lone:
                 shapes.add((x.shape, y.shape))

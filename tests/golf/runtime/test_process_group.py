@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from golf.config.config import ModelConfig, OptimizerConfig, ScheduleConfig
+from golf.config.config import ModelConfig, OptimizerConfig, ScheduleConfig, WeightDecayConfig
 from golf.config.schedule import make_plan
 from golf.model.gepa import GEPA, build_model
 from golf.runtime.errors import Diverged
@@ -125,7 +125,9 @@ def updates(group: ProcessGroup) -> list[Tensor]:
     matrices = [nn.Parameter(torch.zeros(shape)) for shape in SHAPES]
     for index, matrix in enumerate(matrices):
         matrix.grad = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(index))
-    Muon(matrices, [1.0] * len(matrices), 0.0, 5, group).step(1.0, 0.9)
+    Muon(matrices, [1.0] * len(matrices), OptimizerConfig(weight_decay=WeightDecayConfig.of_number(0.0)), group).step(
+        1.0, 0.9
+    )
     return [matrix.detach() for matrix in matrices]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from golf.config.config import ModelConfig, OptimizerConfig, ScheduleConfig
+from golf.config.config import ModelConfig, OptimizerConfig, ScheduleConfig, WeightDecayConfig
 from golf.config.schedule import make_plan
 from golf.model.gepa import GEPA, build_model
 from golf.runtime.errors import Diverged
@@ -143,9 +143,9 @@ class Spoiled(nn.Module):
         super().__init__()
         self.model, self.left, self.loss, self.gradient = model, call, loss, gradient
 
-    def forward(self, x: Tensor, y: Tensor, qat: bool = False) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, qat: bool = False, looped: bool = True) -> Tensor:
         """The loss, spoiled where its turn has come."""
-        value = self.model(x, y, qat=qat)
+        value = self.model(x, y, qat=qat, looped=looped)
         self.left -= 1
         if self.left == -1:
             value = value + self.loss
@@ -182,13 +182,13 @@ def replay_adamw(start: Tensor, gradients: list[Tensor], lrs: list[float], confi
         g = gradient.double()
         m, v = config.beta1 * m + (1 - config.beta1) * g, config.beta2 * v + (1 - config.beta2) * g * g
         mean, spread = m / (1 - config.beta1**t), (v / (1 - config.beta2**t)).sqrt()
-        weight = weight * (1 - lr * config.weight_decay) - lr * mean / (spread + config.epsilon)
+        weight = weight * (1 - lr * config.weight_decay.others) - lr * mean / (spread + config.epsilon)
     return weight
 
 
 def test_adamw_updates_replayed_by_formula() -> None:
     """Catches a rate that ignores the plan, a decay at the wrong place, and updates from gradients before clipping."""
-    config = OptimizerConfig(weight_decay=0.5, gradient_clip=0.3)
+    config = OptimizerConfig(weight_decay=WeightDecayConfig.of_number(0.5), gradient_clip=0.3)
     state = fresh(config)
     start, seen = state.live_weights(), list[list[Tensor]]()
     plan = make_plan(SCHEDULE)

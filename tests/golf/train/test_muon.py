@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from golf.config.config import OptimizerConfig, WeightDecayConfig
 from golf.runtime.process_group import ProcessGroup
 from golf.train.muon import Muon, orthogonalise
 
@@ -56,11 +57,16 @@ def relative(ours: Tensor, exact: Tensor) -> float:
     return ((ours.double() - exact).norm() / exact.norm()).item()
 
 
+def settings_of(weight_decay: float, row_norm: bool = False) -> OptimizerConfig:
+    """Muon's settings."""
+    return OptimizerConfig(weight_decay=WeightDecayConfig.of_number(weight_decay), muon_row_norm=row_norm)
+
+
 class OneMatrix:
     """The recipe for one matrix: momentum, Nesterov, orthogonalise, weight decay, step. float64."""
 
-    def __init__(self, weight: Tensor, lr: float, weight_decay: float) -> None:
-        self.weight, self.lr, self.weight_decay = weight.double(), lr, weight_decay
+    def __init__(self, weight: Tensor, lr: float, weight_decay: float, row_norm: bool = False) -> None:
+        self.weight, self.lr, self.weight_decay, self.row_norm = weight.double(), lr, weight_decay, row_norm
         self.momentum = torch.zeros_like(self.weight)
 
     def step(self, gradient: Tensor, lr_scale: float, mu: float) -> None:
@@ -68,17 +74,21 @@ class OneMatrix:
         self.momentum = mu * self.momentum + gradient.double()
         ahead = gradient.double() + mu * self.momentum
         rows, columns = gradient.shape
+        if self.row_norm:
+            ahead = torch.stack([row / max(math.sqrt(float((row * row).sum())), 1e-7) for row in ahead])
         update = one_by_one(ahead.float()) * math.sqrt(max(1.0, rows / columns))
         lr = self.lr * lr_scale
         self.weight = self.weight * (1 - lr * self.weight_decay) - lr * update
 
 
-def test_updates_matrix_by_matrix() -> None:
-    """Catches a rate or momentum of another matrix, Nesterov or the decay left out, the factor of tall ones."""
+@pytest.mark.parametrize("row_norm", [False, True])
+def test_updates_matrix_by_matrix(row_norm: bool) -> None:
+    """Catches a rate or momentum of another matrix, Nesterov or the decay left out, the factor of tall ones, rows
+    normalised after the orthogonalisation or not at all."""
     weights = [draw(i, *shape) for i, shape in enumerate(SHAPES)]
     parameters = [nn.Parameter(weight.clone()) for weight in weights]
-    muon = Muon(parameters, LRS, 0.4, 5, ProcessGroup())
-    references = [OneMatrix(weight, lr, 0.4) for weight, lr in zip(weights, LRS, strict=True)]
+    muon = Muon(parameters, LRS, settings_of(0.4, row_norm), ProcessGroup())
+    references = [OneMatrix(weight, lr, 0.4, row_norm) for weight, lr in zip(weights, LRS, strict=True)]
     moved = 0.0
     for step, (lr_scale, mu) in enumerate([(1.0, 0.0), (1.0, 0.9), (0.5, 0.95), (0.1, 0.99)]):
         for index, parameter in enumerate(parameters):
@@ -95,7 +105,7 @@ def test_updates_matrix_by_matrix() -> None:
 def test_momentum_is_kept_in_float32() -> None:
     """Catches a momentum rounded to bfloat16: small gradients would vanish in it."""
     parameter = nn.Parameter(torch.zeros(4, 4))
-    muon = Muon([parameter], [0.01], 0.0, 5, ProcessGroup())
+    muon = Muon([parameter], [0.01], settings_of(0.0), ProcessGroup())
     total = torch.zeros(4, 4, dtype=torch.float64)
     for step in range(50):
         parameter.grad = draw(step, 4, 4)
@@ -109,14 +119,14 @@ def test_decay_alone_where_there_is_no_gradient() -> None:
     start = draw(1, 6, 3)
     parameter = nn.Parameter(start.clone())
     parameter.grad = torch.zeros(6, 3)
-    muon = Muon([parameter], [0.05], 0.04, 5, ProcessGroup())
+    muon = Muon([parameter], [0.05], settings_of(0.04), ProcessGroup())
     muon.step(0.5, 0.9)
     torch.testing.assert_close(parameter.detach(), start * (1 - 0.05 * 0.5 * 0.04))
 
 
 def test_without_matrices() -> None:
     """Catches a model of vectors only, for which there is nothing to stack."""
-    Muon([], [], 0.04, 5, ProcessGroup()).step(1.0, 0.9)
+    Muon([], [], settings_of(0.04), ProcessGroup()).step(1.0, 0.9)
 
 
 @settings(max_examples=40, deadline=None)
@@ -157,8 +167,8 @@ def test_ranks_share_the_matrices_and_meet_in_one_update(world_size: int) -> Non
     """Catches a matrix that no rank or more than one takes: the ranks' parts must add up to one process's update."""
     gradients = [draw(i, *shape) for i, shape in enumerate(SHAPES)]
     parameters = [nn.Parameter(torch.zeros(shape)) for shape in SHAPES]
-    alone = Muon(parameters, LRS, 0.0, 5, ProcessGroup())._orthogonal(gradients)
-    ranks = [Muon(parameters, LRS, 0.0, 5, Lonely(rank, world_size)) for rank in range(world_size)]
+    alone = Muon(parameters, LRS, settings_of(0.0), ProcessGroup())._orthogonal(gradients)
+    ranks = [Muon(parameters, LRS, settings_of(0.0), Lonely(rank, world_size)) for rank in range(world_size)]
     parts = [rank._orthogonal(gradients) for rank in ranks]
     for index, whole in enumerate(alone):
         mine = [part[index] for part in parts if part[index].any()]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from golf.config.config import ModelConfig, OptimizerConfig
+from golf.config.config import ModelConfig, OptimizerConfig, WeightDecayConfig
 from golf.config.presets import PRESETS
 from golf.model.gepa import GEPA, build_model
 from golf.runtime.process_group import ProcessGroup
@@ -104,10 +104,13 @@ def test_one_step_moves_all_but_the_bigram_scale() -> None:
 
 def test_settings_reach_the_optimisers() -> None:
     """Catches a decay, beta or epsilon that stays at the library's default."""
-    config = OptimizerConfig(beta1=0.7, beta2=0.8, epsilon=1e-5, weight_decay=0.3, newton_schulz_steps=2)
-    muon, adamw = make_optimizers(dict(build_model(TINY, 0).named_parameters()), 2, config, ProcessGroup())
+    decay = WeightDecayConfig(matrices=0.3, embedding=0.2, others=0.1)
+    config = OptimizerConfig(beta1=0.7, beta2=0.8, epsilon=1e-5, weight_decay=decay, newton_schulz_steps=2)
+    parameters = dict(build_model(TINY, 0).named_parameters())
+    muon, adamw = make_optimizers(parameters, 2, config, ProcessGroup())
     assert (muon.weight_decay, muon.steps) == (0.3, 2)
     for settings in adamw.param_groups:
         assert settings["betas"] == (0.7, 0.8)
-        assert (settings["eps"], settings["weight_decay"]) == (1e-5, 0.3)
+        is_embedding = settings["params"][0] is parameters["token_embedding.weight"]
+        assert (settings["eps"], settings["weight_decay"]) == (1e-5, 0.2 if is_embedding else 0.1)
         assert not settings["amsgrad"]

@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
     """Fault: NaN reaches the weights, or the step is not named."""
     state = run(fresh(), 2)
     with torch.no_grad():
-        state.model.smear.gate[0] = math.nan
+        state.parameters["smear.gate"][0] = math.nan
     before = everything(state)
     with pytest.raises(Diverged, match="step 2"):
         run(state, 6)
