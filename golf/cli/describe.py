@@ -19,7 +19,7 @@ from golf.config.config import MICRO_BATCHES, RunConfig, nearest, to_plain
 from golf.config.presets import find_preset
 from golf.config.schedule import Row, make_plan
 from golf.model.gepa import count_parameters
-from golf.pipeline.bundle import code_bytes
+from golf.pipeline.bundle import bundle, code_bytes
 from golf.runtime.results import CheckpointCost
 
 
@@ -42,6 +42,8 @@ class PresetFacts:
     preset: str
     parameters: int
     ttt_trainable_parameters: int
+    code_raw_bytes: int
+    code_minified_bytes: int
     code_bytes: int
     predicted_model_bytes: int
     predicted_artifact_bytes: int
@@ -50,6 +52,7 @@ class PresetFacts:
     warmdown_start: int
     warmdown_shape: str
     qat_start: int | None
+    loop_start: int | None
     averaging: str
     tokens_per_step: int
     micro_batches: int
@@ -91,20 +94,25 @@ def preset_facts(name: str, config: RunConfig) -> PresetFacts:
     frozen = 0 if config.ttt is None else config.ttt.frozen_blocks
     code, model = code_bytes(config), predicted_model_bytes(config)
     qat_start = next((step for step, row in enumerate(plan) if row.qat), None)
-    middle = (schedule.warmdown_start + schedule.steps) // 2
-    turns = {0, schedule.momentum_steps, schedule.warmdown_start, middle, qat_start or 0, schedule.steps - 1}
+    loop_start = next((step for step, row in enumerate(plan) if row.looped), None) if config.model.loop else None
+    falling = schedule.first_falling_step
+    middle = (falling + schedule.steps) // 2
+    turns = {0, schedule.momentum_steps, falling, middle, qat_start or 0, loop_start or 0, schedule.steps - 1}
     return PresetFacts(
         preset=name,
         parameters=count_parameters(config.model),
         ttt_trainable_parameters=count_parameters(config.model, frozen),
+        code_raw_bytes=len(bundle(config, minified=False).encode()),
+        code_minified_bytes=len(bundle(config).encode()),
         code_bytes=code,
         predicted_model_bytes=model,
         predicted_artifact_bytes=code + model,
         cap_bytes=config.cap_bytes,
         steps=schedule.steps,
-        warmdown_start=schedule.warmdown_start,
+        warmdown_start=falling,
         warmdown_shape=schedule.warmdown_shape,
         qat_start=qat_start,
+        loop_start=loop_start,
         averaging=schedule.averaging,
         tokens_per_step=config.batch.tokens_per_step,
         micro_batches=MICRO_BATCHES,
@@ -120,10 +128,12 @@ def fact_lines(facts: PresetFacts) -> Iterator[str]:
             yield f"{name:26s} {value:,}" if isinstance(value, int) else f"{name:26s} {value}"
     over = facts.predicted_artifact_bytes - facts.cap_bytes
     yield f"{'predicted to fit':26s} " + (f"no, over by {over:,}" if over > 0 else f"yes, {-over:,} to spare")
-    yield f"\n{'step':>8s} {'LR scale':>9s} {'momentum':>9s} {'average':>9s}  QAT"
+    looped = facts.loop_start is not None
+    yield f"\n{'step':>8s} {'LR scale':>9s} {'momentum':>9s} {'average':>9s}  QAT" + ("  loop" if looped else "")
     for step, row in facts.plan.items():
         numbers = f"{row.lr_scale:9.4f} {row.muon_momentum:9.4f} {row.average_weight:9.4f}"
-        yield f"{step:8d} {numbers}  {'on' if row.qat else '-'}"
+        loop = f"   {'on' if row.looped else '-'}" if looped else ""
+        yield f"{step:8d} {numbers}  {'on' if row.qat else '-':3s}{loop}".rstrip()
 
 
 def save_line(cost: CheckpointCost) -> str:

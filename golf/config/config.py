@@ -158,9 +158,15 @@ class BatchConfig:
     """Target tokens of one optimiser step over all ranks; a multiple of 8 * `sequence_length`."""
     sequence_length: int = 2048
     """Tokens of one training sequence."""
+    order: Literal["stream", "shuffled"] = "stream"
+    """Slices of the shards one after the other, or whole sequences in an order drawn by `data_seed`."""
+    data_seed: int = 0
+    """Seed of the shuffled order, whatever the model's seed and the number of ranks; at least 0."""
 
     def __post_init__(self) -> None:
         _check_positive(self, "tokens_per_step", "sequence_length")
+        _check(self, "order", self.order in ("stream", "shuffled"), '"stream" or "shuffled"')
+        _check(self, "data_seed", 0 <= self.data_seed < 2**32, "from 0 to below 2**32")
         unit = MICRO_BATCHES * self.sequence_length
         rule = f"a multiple of {MICRO_BATCHES} micro-batches * sequence_length {self.sequence_length} = {unit}"
         _check(self, "tokens_per_step", self.tokens_per_step % unit == 0, rule)
@@ -216,6 +222,13 @@ class ScheduleConfig:
         for name in ("momentum_start", "momentum_end", "ema_decay"):
             _check(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         _check(self, "qat_threshold", self.qat_threshold is None or 0 < self.qat_threshold <= 1, "None or in (0, 1]")
+
+    @property
+    def first_falling_step(self) -> int:
+        """First step whose learning rate may be below its peak."""
+        if self.warmdown_fraction is None:
+            return self.warmdown_start
+        return min(math.ceil(self.steps * (1.0 - self.warmdown_fraction)), self.steps - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,8 @@
 """Batches against a reader that follows the recipe's words one by one."""
 
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golf.config.config import BatchConfig
-from golf.data.batches import read_batch, slice_start
+from golf.data.batches import _pass_order, read_batch, slice_start
 from golf.data.shards import TokenStream, token_stream, write_shard
 
 LENGTH = 4
@@ -76,3 +79,55 @@ def test_indices_outside_the_step_are_refused(step: int, micro_batch: int, rank:
     """Catches a wrong index quietly reading the next step's tokens."""
     with pytest.raises(ValueError, match="world size 2 has 4 micro-batches"):
         slice_start(BatchConfig(), step, micro_batch, rank, 2)
+
+
+def shuffled_rows(stream: TokenStream, seed: int, steps: int, world_size: int = 1) -> list[list[int]]:
+    """All sequences of so many steps in the order of one process, each with the token after it."""
+    batch = BatchConfig(tokens_per_step=8 * 2 * LENGTH, sequence_length=LENGTH, order="shuffled", data_seed=seed)
+    rows = []
+    for step in range(steps):
+        for micro_batch in range(8 // world_size):
+            for rank in range(world_size):
+                x, y = read_batch(stream, batch, step, micro_batch, rank, world_size)
+                assert torch.equal(x[:, 1:], y[:, :-1])
+                rows += torch.cat([x, y[:, -1:]], dim=1).tolist()
+    return rows
+
+
+def test_a_shuffled_pass_has_every_sequence_once(stream: TokenStream) -> None:
+    """Catches a sequence across two shards, one that comes twice in a pass, and passes cut or ordered alike."""
+    rows = shuffled_rows(stream, 3, 40)
+    sizes, begin, passes = tuple(len(shard) for shard in stream.shards), 0, []
+    for number in range(2):
+        size = len(_pass_order(sizes, LENGTH, 3, number))
+        passes.append([row[0] for row in rows[begin : begin + size]])
+        begin += size
+    for starts in passes:
+        for shard in (range(130), range(130, 777), range(777, 1000)):
+            inside = sorted(start for start in starts if start in shard)
+            assert inside[0] - shard[0] < LENGTH
+            assert inside == list(range(inside[0], shard[-1] - LENGTH + 1, LENGTH))
+    assert all(row == list(range(row[0], row[0] + LENGTH + 1)) for row in rows)
+    first, second = passes
+    assert sorted(first) != sorted(second)  # other phases
+    rising = sum(after > before for before, after in pairwise(first))
+    assert 0.4 < rising / len(first) < 0.6
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+def test_the_shuffled_order_is_of_its_seed_alone(stream: TokenStream, world_size: int) -> None:
+    """Catches an order that depends on the number of ranks or on what was read before, or not on the seed."""
+    alone = shuffled_rows(stream, 5, 6)
+    assert shuffled_rows(stream, 5, 6, world_size) == alone
+    assert shuffled_rows(stream, 6, 6) != alone
+    batch = BatchConfig(tokens_per_step=8 * 2 * LENGTH, sequence_length=LENGTH, order="shuffled", data_seed=5)
+    x, _ = read_batch(stream, batch, 5, 3, 0, 1)
+    assert x.tolist() == [row[:-1] for row in alone[5 * 16 + 6 : 5 * 16 + 8]]
+
+
+def test_shards_shorter_than_a_sequence(tmp_path: Path) -> None:
+    """Catches an endless search for sequences that no shard holds."""
+    write_shard(tmp_path / "x_train_000000.bin", np.arange(LENGTH, dtype=np.uint16))
+    batch = BatchConfig(tokens_per_step=8 * LENGTH, sequence_length=LENGTH, order="shuffled")
+    with pytest.raises(ValueError, match="no shard holds a sequence of 4 tokens"):
+        read_batch(token_stream(list(tmp_path.glob("*.bin"))), batch, 0, 0, 0, 1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from golf.config.config import ModelConfig
+from golf.config.config import LoopConfig, ModelConfig
 from golf.model.gepa import GEPA, build_model
 from golf.model.layers import Linear
 
@@ -39,6 +39,14 @@ VARIANTS = {
     "tables without a matrix": ModelConfig(**(vars(TINY) | {"bigram_dim": 24, "value_dim": 12})),
     "xsa everywhere": ModelConfig(**(vars(TINY) | {"xsa_layers": 5, "depth_scaled_norm": False})),
     "no xsa, full rotary": ModelConfig(**(vars(TINY) | {"xsa_layers": 0, "rope_dims": 6})),
+    "no smear gate, added skips": ModelConfig(**(vars(TINY) | {"smear_gate": False, "skips": "added"})),
+    "leaky, parallel": ModelConfig(**(vars(TINY) | {"activation": "leaky_relu_squared", "parallel_from": 3})),
+    "narrow embedding": ModelConfig(**(vars(TINY) | {"embedding_dim": 9, "parallel_from": 0})),
+    "loop in the middle": ModelConfig(**(vars(TINY) | {"loop": LoopConfig(first_layer=1, last_layer=2, times=3)})),
+    "loop to the end": ModelConfig(
+        **(vars(TINY) | {"loop": LoopConfig(first_layer=3, last_layer=4, times=2), "skips": "lerp", "parallel_from": 4})
+    ),
+    "loop of one layer": ModelConfig(**(vars(TINY) | {"loop": LoopConfig(first_layer=0, last_layer=0, times=4)})),
 }
 
 
@@ -79,24 +87,40 @@ class Recipe:
         found, matrix = self.weights[f"{part}.table.weight"][rows], self.weights.get(f"{part}.projection.weight")
         return found if matrix is None else found @ matrix.T
 
-    def logits(self, tokens: list[int]) -> Tensor:
+    def order(self, looped: bool) -> list[int]:
+        """Layers as they are visited: before the loop, the loop again and again, after it."""
+        layers, loop = list(range(self.config.num_layers)), self.config.loop
+        if loop is None or not looped:
+            return layers
+        inside = [layer for layer in layers if loop.first_layer <= layer <= loop.last_layer]
+        before, after = layers[: loop.first_layer], layers[loop.last_layer + 1 :]
+        return before + loop.times * inside + after
+
+    def logits(self, tokens: list[int], looped: bool = True) -> Tensor:
         """(T, V)."""
         w, config = self.weights, self.config
         e = w["token_embedding.weight"][tokens]
+        if config.embedding_dim is not None:
+            e = e @ w["embedding_in.weight"].T
         if config.bigram_buckets is not None:
             e = e + self.projected("bigram", self.buckets(tokens)) * w["bigram.scale"]
-        e, gate = self.norm(e), torch.sigmoid(w["smear.gate"])
-        x0 = torch.stack([(1 - gate) * e[t] + gate * (e[t - 1] if t else 0 * e[t]) for t in range(len(tokens))])
+        x0 = e = self.norm(e)
+        if config.smear_gate:
+            gate = torch.sigmoid(w["smear.gate"])
+            x0 = torch.stack([(1 - gate) * e[t] + gate * (e[t - 1] if t else 0 * e[t]) for t in range(len(tokens))])
         stack: list[Tensor] = []
-        h, half = x0, config.num_layers // 2
-        for layer in range(config.num_layers):
-            if layer >= half and stack:
-                weight, gate = (w[f"skip_{name}"][layer - half] for name in ("weights", "gates"))
-                h = torch.sigmoid(gate) * h + (1 - torch.sigmoid(gate)) * weight * stack.pop()
+        order = self.order(looped)
+        h, half = x0, len(order) // 2
+        for visit, layer in enumerate(order):
+            if visit >= half and stack:
+                skipped = w["skip_weights"][visit - half] * stack.pop()
+                gate = torch.sigmoid(w["skip_gates"][visit - half]) if config.skips != "added" else torch.tensor(1.0)
+                h = gate * h + (skipped if config.skips == "added" else (1 - gate) * skipped)
             h = self.block(layer, h, x0, tokens)
-            if layer < half:
+            if visit < half:
                 stack.append(h)
-        z = self.norm(h) @ w["token_embedding.weight"].T
+        h = self.norm(h)
+        z = (h if config.embedding_dim is None else h @ w["embedding_out.weight"].T) @ w["token_embedding.weight"].T
         return config.logit_softcap * torch.tanh(z / config.logit_softcap)
 
     def block(self, layer: int, h: Tensor, x0: Tensor, tokens: list[int]) -> Tensor:
@@ -104,9 +128,14 @@ class Recipe:
         w = {name.removeprefix(f"blocks.{layer}."): tensor for name, tensor in self.weights.items()}
         c = 1 / math.sqrt(layer + 1) if self.config.depth_scaled_norm else 1.0
         h = w["residual_mix"][0] * h + w["residual_mix"][1] * x0
-        h = h + w["attention_scale"] * self.attention(layer, w, self.norm(h) * c, tokens)
-        up = torch.relu(self.norm(h) * c @ w["mlp.up.weight"].T)
-        return h + w["mlp_scale"] * ((w["mlp.scale"] * up**2 + w["mlp.bias"]) @ w["mlp.down.weight"].T)
+        attended = w["attention_scale"] * self.attention(layer, w, self.norm(h) * c, tokens)
+        is_parallel = self.config.parallel_from is not None and layer >= self.config.parallel_from
+        up = self.norm(h if is_parallel else h + attended) * c @ w["mlp.up.weight"].T
+        if self.config.activation == "star_relu":
+            active = w["mlp.scale"] * up.clamp_min(0) ** 2 + w["mlp.bias"]
+        else:
+            active = torch.where(up > 0, up**2, up**2 / 4)
+        return h + attended + w["mlp_scale"] * (active @ w["mlp.down.weight"].T)
 
     def attention(self, layer: int, w: dict[str, Tensor], x: Tensor, tokens: list[int]) -> Tensor:
         """Causal attention with a full matrix of scores per head."""
@@ -153,6 +182,8 @@ def test_logits_and_losses_against_the_recipe(name: str, length: int) -> None:
         torch.testing.assert_close(model.logits(x).double(), recipe, rtol=0, atol=5e-6)
         torch.testing.assert_close(model(x, y, reduction="none").double(), nll, rtol=0, atol=5e-6)
         assert model(x, y).item() == pytest.approx(nll.mean().item(), abs=5e-6)
+        plain = torch.stack([Recipe(model).logits(row, looped=False) for row in x.tolist()])
+        torch.testing.assert_close(model.logits(x, looped=False).double(), plain, rtol=0, atol=5e-6)
 
 
 @settings(max_examples=25, deadline=None)

@@ -30,6 +30,21 @@ SPACES: dict[str, Space] = {
         "ttt.lr": [0.005, 0.01],
         "ttt.epochs": [1, 2],
     },
+    "demo-april": {
+        "schedule.loop_start": [0.0, 0.35, 0.7],
+        "schedule.warmdown_fraction": [0.5, 0.72],
+        "optimizer.weight_decay.matrices": [0.02, 0.095],
+        "ttt.lr": [0.005, 0.01],
+        "ttt.epochs": [1, 2],
+    },
+    "pr1493": {
+        "schedule.loop_start": [0.25, 0.35, 0.5],
+        "schedule.warmdown_fraction": [0.6, 0.72],
+        "optimizer.weight_decay.matrices": [0.085, 0.09, 0.095, 0.1],
+        "quant.mlp.deviations": [12.0, 12.85, 14.0],
+        "ttt.lr": [0.002, 0.005],
+        "ttt.epochs": [3],
+    },
     "pr598": {
         "schedule.steps": [7000, 9000],
         "schedule.warmdown_start": [3500, 5000],

@@ -51,6 +51,14 @@ def flipped(config: RunConfig, field: str) -> RunConfig:
         "validate_every": {"validate_every": 5},
         "compile": {"compile": True},
         "score.batch_windows": {"score.batch_windows": 3},
+        "model.activation": {"model.activation": "leaky_relu_squared"},
+        "model.skips": {"model.skips": "added"},
+        "model.embedding_dim": {"model.embedding_dim": 16},
+        "model.parallel_from": {"model.parallel_from": 1},
+        "model.loop": {"model.loop": {"first_layer": 0, "last_layer": 0, "times": 2}},
+        "schedule.warmdown_fraction": {"schedule.warmdown_fraction": 0.5},
+        "schedule.loop_start": {"model.loop": {"first_layer": 0, "last_layer": 0}, "schedule.loop_start": 0.5},
+        "batch.order": {"batch.order": "shuffled"},
     }
     if field in special:
         return override_all(config, special[field])
