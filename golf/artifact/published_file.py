@@ -20,6 +20,10 @@ from golf.artifact.container import ARTIFACT_MAGIC
 from golf.artifact.streams import MARKED_STREAMS, RAW_LZMA2, StreamError, inflate
 
 try:
+    import brotli
+except ModuleNotFoundError:
+    brotli = None
+try:
     import zstandard
 except ModuleNotFoundError:
     zstandard = None  # type: ignore[assignment]
@@ -33,6 +37,12 @@ _UNREADABLE = (
     *(pickle.UnpicklingError, struct.error, MemoryError, OverflowError, zipfile.BadZipFile),
 )
 """Exceptions that torch.load raises on damaged files with weights_only."""
+_KNOWN = "zstd, zlib, gzip, lzma, torch's zip or pickle" + (", brotli" if brotli is not None else "")
+_UNKNOWN = f"in no container that is known ({_KNOWN})" + (
+    ": unpack it with the script that packed it"
+    if brotli is not None
+    else ", perhaps brotli: pip install brotli, or unpack it with the script that packed it"
+)
 _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(begin, re.DOTALL | re.IGNORECASE), description)
     for begin, description in (
@@ -85,7 +95,26 @@ def _unpacked(data: bytes) -> tuple[str, bytes] | None:
     if RAW_LZMA2.matches(data):
         with contextlib.suppress(StreamError):
             return RAW_LZMA2.name, inflate(data, RAW_LZMA2, LARGEST_BYTES)
+    if brotli is not None and _refusal(_unshuffled(data)) == _UNKNOWN:
+        raw = _unbrotli(data)
+        return None if raw is None else ("brotli", raw)
     return None
+
+
+def _unbrotli(data: bytes) -> bytes | None:
+    """Returns what brotli packed; None where it did not, which its streams do not show at their beginning."""
+    decoder, raw, rest = brotli.Decompressor(), bytearray(), data
+    try:
+        while not decoder.is_finished():
+            part = decoder.process(rest, output_buffer_limit=1 << 20)
+            if not part and not rest:
+                return None  # cut off
+            rest = b""
+            raw += part
+            _check_size(len(raw))
+    except brotli.error:
+        return None
+    return bytes(raw)
 
 
 def _unzstd(data: bytes) -> bytes:
@@ -133,8 +162,7 @@ def _refusal(data: bytes) -> str | None:
     if not data.strip(b"\0"):
         return f"{len(data):,} bytes of zeros, an unfinished download" if data else "empty, an unfinished download"
     kind = next((kind for begin, kind in _KINDS if begin.match(data)), None)
-    known = "zstd, zlib, gzip, lzma, torch's zip or pickle"
-    return kind or f"in no container that is known ({known}), perhaps brotli: unpack it with the script that packed it"
+    return kind or _UNKNOWN
 
 
 def _refusal_of_zip(data: bytes) -> str | None:

@@ -3,22 +3,29 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import brotli
 import pytest
 import torch
 import zstandard
 from torch import Tensor
 
 from golf.artifact.container import decode_stored, encode
+from golf.artifact.pack import quantise_tensors, read_artifact
 from golf.artifact.published_names import from_published, read_published, to_published
-from golf.artifact.quantizer import Quantised
+from golf.artifact.quantizer import Quantised, dequantise
 from golf.cli import import_published as importing
+from golf.cli.inputs import stored_config
 from golf.cli.main import main
 from golf.config import presets
 from golf.config.config import RunConfig
+from golf.config.presets import find_preset
 from golf.model.gepa import GEPA
+from golf.pipeline.run_directory import RunDirectory
+from golf.runtime.results import AVERAGED, WEIGHTS
 from golf.runtime.tensors import read_tensors
 
 
@@ -310,3 +317,62 @@ def test_the_artifact_is_compared_before_it_is_written(
     with pytest.raises(AssertionError, match="values"):
         main(["import", str(path), "--preset", preset, "--out", str(tmp_path / "out.golf")])
     assert not (tmp_path / "out.golf").exists()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_model_of_the_april_family(
+    packed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: a model with a loop is refused, or scored as another one: its loop, its MLP or its skips left out."""
+    monkeypatch.chdir(tmp_path)
+    preset = find_preset("pr1493")
+    config = replace(
+        preset.model,
+        vocab_size=40,
+        model_dim=64,
+        num_heads=4,
+        num_kv_heads=2,
+        mlp_hidden=64,
+    )
+    model = GEPA(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.1)
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    quant = replace(preset.quant, float_elements=300)
+    matrices, embedding = (replace(grid, method="clip") for grid in (quant.mlp, quant.token_embedding))
+    stored = quantise_tensors(weights, replace(quant, attention=matrices, mlp=matrices, token_embedding=embedding))
+    theirs = to_published({name: torch.tensor(float(n)) for n, name in enumerate(weights)})
+    names = {ours: next(t for t, place in theirs.items() if place == n) for n, ours in enumerate(weights)}
+    if packed:
+        tensors: dict[str, Tensor] = {}
+        for ours, value in stored.items():
+            parts = {".q": value.codes, ".scale": value.scale} if isinstance(value, Quantised) else {"": value}
+            tensors |= {f"{names[ours]}{end}": part for end, part in parts.items()}
+        kinds = {names[n]: "gptq (int6)" if isinstance(v, Quantised) else "passthrough" for n, v in stored.items()}
+        data = torch_saved({"w": tensors, "m": kinds})
+        data = brotli.compress(b"BSHF\x02" + data[::2] + data[1::2])
+        expected = {n: dequantise(v) if isinstance(v, Quantised) else v.float() for n, v in stored.items()}
+    else:
+        data, expected = torch_saved(to_published(weights)), weights
+    path = tmp_path / ("final_model.int6.ptz" if packed else "final_model.pt")
+    path.write_bytes(data)
+    assert main(["import", path.name]) == 0
+    told = capsys.readouterr().out
+    assert "parallel_from=7" in told
+    assert "(pr1493)" in told
+    if packed:
+        read_config, read = read_artifact(tmp_path / "final_model.int6.golf")
+    else:
+        run = RunDirectory(Path("runs") / "final_model")
+        read_config, read = stored_config(run).model, read_tensors(run.file(WEIGHTS[AVERAGED]))
+    assert replace(read_config, embedding_init_std=config.embedding_init_std) == config
+    assert read.keys() == expected.keys()
+    assert all(torch.equal(read[name], expected[name]) for name in expected)
+
+
+def torch_saved(value: object) -> bytes:
+    """What torch.save writes."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
