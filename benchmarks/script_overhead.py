@@ -30,7 +30,7 @@ RATES, GAINS = ("0.01", "0.015", "0.02", "0.025", "0.03", "0.035"), ("4.0", "5.2
 LOOP = """
 for lr in {rates}; do
   for gain in {gains}; do
-    mkdir -p "run-$lr-$gain" && cd "run-$lr-$gain" && echo x >> ../count
+    mkdir -p "run-$lr-$gain" && cd "run-$lr-$gain" && echo x >> ../count.log
     RUN_ID=$lr-$gain MATRIX_LR=$lr QK_GAIN_INIT=$gain ITERATIONS={steps} {python} ../train_gpt.py > log.txt
     cd ..
   done
@@ -58,7 +58,7 @@ def run(command: list[str], folder: Path, stop_at: int | None = None) -> tuple[f
 
     Args: stop_at: number of runs in the folder's file "count" after which the command is killed; None: never.
     """
-    began, log = time.monotonic(), folder / "output"
+    began, log = time.monotonic(), folder / "output.log"
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
         while process.poll() is None and time.monotonic() - began < MOST_SECONDS:
@@ -73,9 +73,14 @@ def run(command: list[str], folder: Path, stop_at: int | None = None) -> tuple[f
     return time.monotonic() - began, log.read_text()
 
 
+def counter(folder: Path) -> Path:
+    """Returns the file with a line for every run that was started in a folder; a log is no part of the script's."""
+    return folder / "count.log"
+
+
 def counted(folder: Path) -> int:
     """Returns how many runs were started in a folder."""
-    path = folder / "count"
+    path = counter(folder)
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
@@ -83,7 +88,7 @@ def fresh(root: Path, name: str) -> Path:
     """Returns a new folder with the script, which counts its runs there."""
     folder = root / name
     folder.mkdir()
-    counting = f"open({str(folder / 'count')!r}, 'a').write('x\\n')\n" if name.startswith("sweep") else ""
+    counting = f"open({str(counter(folder))!r}, 'a').write('x\\n')\n" if name.startswith("sweep") else ""
     text = SCRIPT.read_text()
     head, quotes, rest = text.partition("import math")
     (folder / "train_gpt.py").write_text(f"{head}{counting}{quotes}{rest}")

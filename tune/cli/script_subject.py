@@ -8,7 +8,7 @@ from golf.submission.study import StudyVerdict
 from tune.cache.store import Store
 from tune.cli.options import Machines
 from tune.cli.script_sweep import plan_text
-from tune.cli.script_target import ScriptTarget, ask_trust, check_here
+from tune.cli.script_target import ScriptTarget, ask_trust, check_here, told_changes
 from tune.cli.study_subject import Exported
 from tune.records.entries import Config, WorldShape
 from tune.records.layout import Storage
@@ -57,6 +57,9 @@ class ScriptSubject:
         if self.machines.address is None:
             check_here(self.target, self.machines.gpus_per_worker)
         ask_trust(self.target, storage, self.trusted)
+        changes = told_changes(self.target, storage, name)
+        if changes is not None:
+            print(changes)
         self.target = self.target.kept(storage, name)
 
     def workload(self, world: WorldShape) -> ScriptWorkload:

@@ -9,7 +9,7 @@ import msgspec
 from golf.cli.terminal import python_line
 from tune.cli.console import best_of, ending_of, score_text, table
 from tune.cli.options import machines_of, places_of, run_anywhere
-from tune.cli.script_target import ask_trust, check_here, read_space, read_target
+from tune.cli.script_target import ask_trust, check_here, read_space, read_target, told_changes
 from tune.cli.session import Runs, Session
 from tune.cli.tables import Column, format_table, terminal_width
 from tune.cluster.sweep import finished
@@ -64,6 +64,9 @@ class ScriptSweepCommand:
         if self.machines.address is None:
             check_here(self.target, self.machines.gpus_per_worker)
         ask_trust(self.target, self.storage, self.parsed.trust)
+        changes = told_changes(self.target, self.storage, self.name)
+        if changes is not None:
+            print(changes)
         self.target = self.target.kept(self.storage, self.name)
         with Session(self.places, self.machines, self.target.preset) as session:
             session.run(

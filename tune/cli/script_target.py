@@ -46,6 +46,7 @@ _SEED_FIELDS = ("SEED", "arg.seed", f"{CONSTANT}.SEED", f"{CONSTANT}.seed")
 _NO_CONSTRAINT = "none"
 _DATA_NAMES = re.compile(r"DATA|TOKENIZER|VOCAB|CORPUS|SHARD|TRAIN|VAL|INPUT", re.IGNORECASE)
 """Names of variables whose files are read; others may be written."""
+_SHOWN_FILES = 5
 SAVED = "script.json"
 """File of a sweep's folder with the settings of its script."""
 
@@ -95,7 +96,7 @@ def read_target(parsed: argparse.Namespace) -> ScriptTarget:
         OSError: when a file cannot be read.
     """
     script = Path(parsed.preset).resolve()
-    files = find_files(script)
+    files = find_files(script, parsed.storage.resolve())
     try:
         inputs = read_inputs(script.read_bytes())
     except ValueError as error:
@@ -151,6 +152,19 @@ def check_here(target: ScriptTarget, gpus: float | None) -> None:
     if needs.missing_packages:
         names = " ".join(needs.missing_packages)
         raise ValueError(f"{target.settings.files.script} imports what is not installed here: {names}")
+
+
+def told_changes(target: ScriptTarget, storage: Storage, name: str) -> str | None:
+    """Returns in one line which files are others than those that a sweep or study ran before; None where none are."""
+    path = storage.sweep(name) / SAVED
+    if not path.exists():
+        return None
+    before, now = msgspec.json.decode(path.read_bytes(), type=_Saved).settings.files.files, target.settings.files.files
+    changed = sorted(file for file in before.keys() | now.keys() if before.get(file) != now.get(file))
+    if not changed:
+        return None
+    more = f" and {len(changed) - _SHOWN_FILES} more" if len(changed) > _SHOWN_FILES else ""
+    return f"changed since {name} ran: {', '.join(changed[:_SHOWN_FILES])}{more}; its trials are run again"
 
 
 def ask_trust(target: ScriptTarget, storage: Storage, trusted: bool) -> None:

@@ -4,6 +4,7 @@ Files beside the script count with it as code. Folders and large files are linke
 hold Python, and left out where a run writes into them.
 """
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -25,7 +26,7 @@ _LEFT_OUT = frozenset(
     }
 )
 """Folders that runs write into, or that hold other work."""
-_MADE_BY_RUNNING = (".pt", ".pth", ".ptz", ".ckpt", ".log", ".tmp", ".golf")
+_MADE_BY_RUNNING = (".pt", ".pth", ".ptz", ".ckpt", ".log", ".out", ".tmp", ".golf")
 """Endings of files that a run writes."""
 _HEAD_BYTES = 1 << 16
 """Of a data file that are looked at: shards of gigabytes are told apart by their sizes and beginnings."""
@@ -72,6 +73,8 @@ class _Found:
     """What is beside a script, as far as it was looked at."""
 
     top: Path
+    exclude: Path | None = None
+    """A folder that is no part of the script's."""
     files: list[Path] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
     sizes: Counter[str] = field(default_factory=Counter)
@@ -94,8 +97,12 @@ class _Found:
         self.links[path.relative_to(self.top).as_posix()] = str(path.resolve())
 
 
-def find_files(script: Path) -> ScriptFiles:
-    """Returns the script and what is beside it.
+def find_files(script: Path, exclude: Path | None = None) -> ScriptFiles:
+    """Returns the script and what is beside it, but what this process or a run writes there.
+
+    Args:
+        script: the file.
+        exclude: a folder that is left out, such as that of the results.
 
     Raises:
         ValueError: when there is too much beside it to be copied for every trial, or a name is no text.
@@ -105,7 +112,7 @@ def find_files(script: Path) -> ScriptFiles:
         raise ValueError(f"there is no script {script}")
     script = script.resolve()
     folder = script.parent
-    found = _Found(folder)
+    found = _Found(folder, exclude)
     _look(folder, found, (folder,))
     files = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted({*found.files, script})}
     for name in (*files, *found.links):
@@ -122,7 +129,7 @@ def _sha256(path: Path) -> str:
 def _look(folder: Path, found: _Found, above: tuple[Path, ...]) -> None:
     """Adds what a folder holds. Args: above: it and the folders that led to it, links resolved."""
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in _LEFT_OUT:
+        if path.name.startswith(".") or path.name in _LEFT_OUT or path == found.exclude or _is_output(path):
             continue
         if path.is_file() and path.suffix not in _MADE_BY_RUNNING:
             (found.add if path.stat().st_size <= _LARGEST_FILE else found.link)(path)
@@ -134,6 +141,14 @@ def _look(folder: Path, found: _Found, above: tuple[Path, ...]) -> None:
                 _look(path, found, (*above, real))
             else:
                 found.link(path)
+
+
+def _is_output(path: Path) -> bool:
+    """Whether a file is where this process's own output goes."""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            return any(os.path.samestat(path.stat(), os.fstat(number)) for number in (1, 2))
+    return False
 
 
 def _holds_python(folder: Path) -> bool:

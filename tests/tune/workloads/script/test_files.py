@@ -219,3 +219,22 @@ def test_the_manifest_of_data(tmp_path: Path) -> None:
         shard.seek(20 << 30)
         shard.write(b"far behind")
     assert data_manifest([one, two]) == seen[-1], "sizes and heads only"
+
+
+def test_what_this_process_writes_is_no_part_of_the_script(tmp_path: Path) -> None:
+    """Fault: the output of the sweep or its results, beside the script, make another script of it every time."""
+    (tmp_path / "train.py").write_text("print(1)\n")
+    (tmp_path / "results" / "scripts").mkdir(parents=True)
+    (tmp_path / "results" / "scripts" / "train.py").write_text("print(2)\n")
+    code = (
+        "import sys; from pathlib import Path; from tune.workloads.script.files import find_files; "
+        "print(find_files(Path(sys.argv[1]), Path(sys.argv[2])).digest, flush=True)"
+    )
+    digests = []
+    for _ in range(2):
+        with (tmp_path / "told.txt").open("a") as told:
+            command = [sys.executable, "-c", code, str(tmp_path / "train.py"), str(tmp_path / "results")]
+            subprocess.run(command, stdout=told, check=True, timeout=60, cwd=ROOT)
+        digests = (tmp_path / "told.txt").read_text().split()
+    (tmp_path / "told.txt").unlink()
+    assert digests == [find_files(tmp_path / "train.py", tmp_path / "results").digest] * 2
