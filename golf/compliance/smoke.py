@@ -12,7 +12,7 @@ from pathlib import Path
 
 from golf.compliance.points import Evidence, PointResult, judged
 from golf.config.config import RunConfig
-from golf.pipeline.bundle import bundle
+from golf.pipeline.bundle import counted_code
 from golf.runtime.files import write_bytes
 
 SECONDS = 300
@@ -43,7 +43,7 @@ def smoke(config: RunConfig) -> PointResult:
     """Shows that the counted code of a configuration imports and runs: the part of point 2 that needs no folder."""
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory) / "train_gpt.py"
-        write_bytes(script, bundle(config).encode())
+        write_bytes(script, counted_code(config))
         size = script.stat().st_size
         command = [sys.executable, "-P", "-c", _SMOKE, str(script)]
         try:

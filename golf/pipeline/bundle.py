@@ -1,11 +1,14 @@
 """The counted code: one self-contained `train_gpt.py` made from the modules that train and score.
 
-The modules' top-level statements are joined in import order; their names are unique, so that no meaning changes.
-python-minifier then shortens what only people read. The same configuration makes the same bytes, whatever
-its seed: the seeds of a study ran one file, which takes the seed as an argument.
+The modules' top-level statements are joined in import order; their names are unique, so that no meaning changes. What
+the configuration does not use is left out, python-minifier shortens what only people read, and the file holds the rest
+packed. The same configuration makes the same bytes, whatever its seed: the seeds of a study ran one file, which takes
+the seed as an argument.
 """
 
 import ast
+import base64
+import lzma
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -13,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from golf.config.config import RunConfig, to_plain
+from golf.pipeline.parameters import with_short_parameters
+from golf.pipeline.specialise import reached, specialise
+from golf.pipeline.syntax import defined, used
+from golf.pipeline.unchecked import without_checks
 
 try:
     import python_minifier
@@ -69,22 +76,50 @@ COUNTED = (
 """The modules in import order."""
 
 
-def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool = True) -> str:
-    """Returns the source of `train_gpt.py` for `config`, its seed left out.
+UNCHECKED = ("golf.config.", "golf.artifact.", "golf.model.", "golf.runtime.tensors")
+"""Modules whose checks are left out: of a configuration, which is checked here, and of files that the program itself
+wrote."""
+ROOTS = ("main", "RunConfig", "from_plain", "build_model")
+"""Names of the shipped file that others use."""
+PACKING = {"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20, "lc": 3, "lp": 0, "pb": 0, "mode": lzma.MODE_NORMAL} | {
+    "nice_len": 273,
+    "mf": lzma.MF_BT4,
+    "depth": 1000,
+}
+"""Of raw LZMA2, every choice named; of lc, lp and pb the best for this text."""
 
-    Args: minified: as it is shipped and counted; False: as it is before, for readers.
+
+def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool = True) -> str:
+    """Returns the source that `train_gpt.py` unpacks and runs for `config`, its seed left out.
+
+    Args: minified: as it is packed; False: all of it, as it was written, for its size alone.
     Raises: ValueError when two modules share a top-level name or one imports from a later or uncounted one, or when
         python-minifier is missing: the size would be another.
     """
     plain = _differences(to_plain(replace(config, seed=RunConfig().seed)), to_plain(RunConfig()))
     settings = f"CONFIG={plain!r}"
     main = 'if __name__=="__main__":main(CONFIG)' if "golf.pipeline.standalone" in modules else ""
-    return "\n".join([_joined(modules, minified), settings, main]).rstrip() + "\n"
+    return (
+        "\n".join([_joined(modules, minified, replace(config, seed=RunConfig().seed)), settings, main]).rstrip() + "\n"
+    )
 
 
+def packed(source: str) -> bytes:
+    """Returns a Python file that unpacks `source` and runs it; tracebacks name its lines in the unpacked text.
+
+    The same text gives the same bytes with the same liblzma. Its encoder has not changed its choices for years, but
+    does not promise it.
+    """
+    squeezed = lzma.compress(source.encode(), lzma.FORMAT_RAW, filters=[PACKING])
+    text = base64.b85encode(squeezed).decode()  # on a line of its own, which no traceback shows
+    unpacked = 'lzma.decompress(base64.b85decode(s),3,None,[{"id":33}])'
+    return f'import base64,lzma\ns="{text}"\nexec(compile({unpacked},"train_gpt.py","exec"))\n'.encode()
+
+
+@cache
 def counted_code(config: RunConfig) -> bytes:
     """Returns the counted code as it is shipped."""
-    return bundle(config).encode()
+    return packed(bundle(config))
 
 
 def code_bytes(config: RunConfig) -> int:
@@ -93,16 +128,17 @@ def code_bytes(config: RunConfig) -> int:
 
 
 @cache
-def _joined(modules: tuple[str, ...], minified: bool) -> str:
-    """Returns the modules as one."""
+def _joined(modules: tuple[str, ...], minified: bool, config: RunConfig) -> str:
+    """Returns the modules as one; a whole program that is minified has only what `config` uses."""
     if python_minifier is None:
         raise ValueError("making the counted code needs python-minifier: pip install python-minifier==3.4.0")
     imports: dict[str, str] = {}
-    statements: list[ast.stmt] = []
+    body: list[ast.stmt] = []
     owners: dict[str, str] = {}
+    whole = "golf.pipeline.standalone" in modules
     for position, module in enumerate(modules):
-        tree = ast.parse(_source(module))
-        for node in tree.body:
+        statements = []
+        for node in ast.parse(_source(module)).body:
             if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("golf"):
                 _check_import(node, module, modules[:position])
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -111,43 +147,30 @@ def _joined(modules: tuple[str, ...], minified: bool) -> str:
                         raise ValueError(f"top-level name {name} is in {owners[name]} and {module}; rename one")
                     imports[line] = name
             elif not _is_text(node):
-                for name in _defined(node):
+                for name in defined(node):
                     if owners.setdefault(name, module) != module:
                         raise ValueError(f"top-level name {name} is in {owners[name]} and {module}; rename one")
                 statements.append(node)
-    body = _reached(statements, not minified) if "golf.pipeline.standalone" in modules else statements
-    used = {name for node in body for name in _names(node, not minified)}
-    needed = sorted(line for line, name in imports.items() if name in used)
-    joined = "\n".join([*needed, *(ast.unparse(node) for node in body)])
+        unchecked = whole and minified and module.startswith(UNCHECKED)
+        body += without_checks(statements) if unchecked else statements
+    if whole:
+        body = specialise(body, config, ROOTS) if minified else reached(body, ROOTS, annotations=True)
+    used_names = {name for node in body for name in used(node, not minified)}
+    needed = sorted(line for line, name in imports.items() if name in used_names)
+    body = with_short_parameters(body) if whole and minified else body
+    joined = "\n".join([*needed, *(ast.unparse(ast.fix_missing_locations(node)) for node in body)])
     if not minified:
         return joined
-    public = [name for name in owners if not name.startswith("_")]
+    kept = ROOTS if whole else [name for name in owners if not name.startswith("_")]
     return str(
-        python_minifier.minify(joined, remove_literal_statements=True, rename_globals=True, preserve_globals=public)
+        python_minifier.minify(
+            joined,
+            remove_literal_statements=True,
+            rename_globals=True,
+            preserve_globals=[*kept, "CONFIG"],
+            hoist_literals=False,  # which makes the text shorter and the packed form longer
+        )
     )
-
-
-def _reached(statements: list[ast.stmt], annotations: bool) -> list[ast.stmt]:
-    """Returns the statements without the definitions that `main` never reaches."""
-    reached, names = [node for node in statements if not _defined(node) or "main" in _defined(node)], set[str]()
-    while True:
-        names |= {name for node in reached for name in _names(node, annotations)}
-        more = [node for node in statements if node not in reached and names.intersection(_defined(node))]
-        if not more:
-            return [node for node in statements if node in reached]
-        reached += more
-
-
-def _names(node: ast.AST, annotations: bool, parent: ast.AST | None = None) -> Iterator[str]:
-    """Yields the names that a statement uses; without `annotations`, not those that python-minifier removes."""
-    if isinstance(node, ast.Name):
-        yield node.id
-    for field, value in ast.iter_fields(node):
-        removed = field == "returns" or (field == "annotation" and not isinstance(parent, ast.ClassDef))
-        if annotations or not removed:
-            for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST):
-                    yield from _names(child, annotations, node)
 
 
 def _source(module: str) -> str:
@@ -175,18 +198,6 @@ def _bound(node: ast.Import | ast.ImportFrom, module: str) -> Iterator[tuple[str
 
 def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def _defined(node: ast.stmt) -> list[str]:
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-        return [node.name]
-    if isinstance(node, ast.Try):  # an import with its fallback
-        parts = [*node.body, *(part for handler in node.handlers for part in handler.body)]
-        return [name for part in parts for name in _defined(part)]
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return [alias.asname or alias.name.split(".")[0] for alias in node.names]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 
 def _differences(plain: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """The shipped `train_gpt.py` in its forms, and what it needs to run.
 
-The minified form is shipped and counted; the others are for information.
+The packed form is shipped and counted; the others are for information.
 """
 
-import base64
 import hashlib
-import lzma
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +19,6 @@ OPTIONAL = {"zstandard": "zstd"}
 LOWEST = {"torch": "2.6", "numpy": "1.26", "sentencepiece": "0.2", "zstandard": "0.22"}
 """The lowest versions that have what the program calls: a machine keeps its own torch."""
 SOURCE_TITLE = "# The source of train_gpt.py, for readers"
-_LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,9 @@ class ShippedCode:
     data: bytes
     """The shipped and counted form."""
     raw_bytes: int
-    """Bytes of the joined modules before they are minified, with docstrings and types."""
-    packed_bytes: int
-    """Bytes of a file that unpacks the shipped one and runs it."""
+    """Bytes of the joined modules as they were written, with docstrings and types."""
+    minified_bytes: int
+    """Bytes of the text that it unpacks and runs."""
 
     @property
     def num_bytes(self) -> int:
@@ -49,19 +46,11 @@ class ShippedCode:
 def shipped_code(config: RunConfig) -> ShippedCode:
     """Returns the file for `config` and its sizes."""
     data = counted_code(config)
-    return ShippedCode(data, len(bundle(config, minified=False).encode()), len(packed_code(data)))
-
-
-def packed_code(data: bytes) -> bytes:
-    """Returns a Python file that unpacks `data`, the source of a program, and runs it."""
-    squeezed = lzma.compress(data, lzma.FORMAT_RAW, filters=_LZMA)
-    text = base64.b85encode(squeezed).decode()
-    unpack = f'lzma.decompress(base64.b85decode("{text}"),3,None,{_LZMA!r})'
-    return f"import base64,lzma\nexec({unpack})\n".encode()
+    return ShippedCode(data, len(bundle(config, minified=False).encode()), len(bundle(config).encode()))
 
 
 def packages_of(source: str, codec: str) -> tuple[str, ...]:
-    """Returns the packages outside the standard library that a program imports, sorted.
+    """Returns the packages outside the standard library that a program imports, also packed in it, sorted.
 
     Args:
         source: of the program.
@@ -90,8 +79,8 @@ def readable_source() -> str:
     root = Path(__file__).resolve().parents[2]
     paths = [Path(*module.split(".")).with_suffix(".py") for module in COUNTED]
     text = (
-        "These are the modules of golf-tune from which `train_gpt.py` is joined; it leaves out what it never calls, "
-        "docstrings and types. `train_gpt.py` is what runs and what counts; nothing here is read by it."
+        "These are the modules of golf-tune from which `train_gpt.py` is made; it holds, packed, what its "
+        "configuration uses of them. `train_gpt.py` is what runs and what counts; nothing here is read by it."
     )
     parts = [f"## {path.as_posix()}\n\n{block((root / path).read_text(), 'python')}" for path in paths]
     return "\n\n".join([SOURCE_TITLE, text, *parts]) + "\n"

@@ -103,7 +103,7 @@ def submission_json(submission: Submission, blurb: str) -> JsonObject:
         "bytes_total": None if largest is None else largest.artifact_bytes,
         "bytes_model": None if largest is None else largest.model_bytes,
         "bytes_code": code.num_bytes,
-        "code": {"sha256": code.sha256, "bytes_raw": code.raw_bytes, "bytes_packed": code.packed_bytes},
+        "code": {"sha256": code.sha256, "bytes_raw": code.raw_bytes, "bytes_minified": code.minified_bytes},
         "seeds": [run.seed for run in study.seeds],
         "seed_results": {str(run.seed): _seed_result(run) for run in study.seeds},
         "train_seconds_max": train,

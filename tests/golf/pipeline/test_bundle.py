@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 from golf.artifact.pack import pack
 from golf.config.config import ModelConfig, QuantConfig, RunConfig, ScheduleConfig, from_plain
 from golf.pipeline import bundle as bundle_module
-from golf.pipeline.bundle import COUNTED, bundle, code_bytes
+from golf.pipeline.bundle import COUNTED, bundle, code_bytes, counted_code, packed
 
 READ = ("golf.runtime.files", "golf.config.config", "golf.data.shards")
 PACKING = tuple(m for m in COUNTED if m in READ or ".artifact." in m or ".model." in m)
@@ -52,7 +53,7 @@ def test_bundle_packs_the_packages_bytes(tmp_path: Path) -> None:
 def test_whole_bundle_starts_alone(tmp_path: Path) -> None:
     """Catches a counted module that needs one left out, two modules with one name, and work done on import."""
     path = tmp_path / "train_gpt.py"
-    path.write_text(bundle(RunConfig()))
+    path.write_bytes(counted_code(RunConfig()))
     command = [sys.executable, "-I", str(path), "--help"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert run.returncode == 0, run.stderr
@@ -92,6 +93,46 @@ def test_no_text_is_left() -> None:
     for node in ast.walk(ast.parse(bundle(RunConfig(), PACKING))):
         text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         assert not text
+
+
+def run_packed(source: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the packed form of a source with one argument."""
+    path = folder / "train_gpt.py"
+    path.write_bytes(packed(source))
+    command = [sys.executable, "-I", "-X", "utf8", str(path), "a b"]
+    return subprocess.run(command, capture_output=True, encoding="utf8", check=False, cwd=folder)
+
+
+def test_the_packed_file_is_the_program(tmp_path: Path) -> None:
+    """Catches a file that runs something else than its text, or as another module."""
+    source = (
+        "import sys\nif __name__ == '__main__':\n    print('é' * 3, sys.argv[1:], __file__.endswith('train_gpt.py'))\n"
+    )
+    done = run_packed(source, tmp_path)
+    assert done.stdout == "ééé ['a b'] True\n", done.stderr
+
+
+def test_a_traceback_names_the_line_and_does_not_show_the_packed_text(tmp_path: Path) -> None:
+    """Catches an error that is buried under the file's packed line, or that says nothing of its place."""
+    noise = "".join(f"# {hashlib.sha256(bytes([n])).hexdigest()}\n" for n in range(40))
+    done = run_packed(f"{noise}def broken():\n    return 1 / 0\nbroken()\n", tmp_path)
+    assert 'File "train_gpt.py", line 42, in broken' in done.stderr
+    assert len(done.stderr) < 600
+
+
+def test_the_same_bytes_in_every_process() -> None:
+    """Catches an order of names that follows a process's hashes: seeds of one study would have different code."""
+    program = (
+        "import hashlib\nfrom golf.config.config import RunConfig\nfrom golf.pipeline.bundle import counted_code\n"
+        "print(hashlib.sha256(counted_code(RunConfig())).hexdigest())\n"
+    )
+    root = str(Path(bundle_module.__file__).parents[2])
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": root}
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.stdout.strip() == hashlib.sha256(counted_code(RunConfig())).hexdigest(), done.stderr
 
 
 def made(monkeypatch: pytest.MonkeyPatch, **sources: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from golf.config.config import BatchConfig, RunConfig, override_all
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
-from golf.pipeline.bundle import bundle
+from golf.pipeline.bundle import counted_code
 from golf.pipeline.evaluation import measure
 from golf.pipeline.pack_stage import pack_trained
 from golf.pipeline.run_directory import RunDirectory
@@ -91,7 +91,7 @@ def test_a_run_over_the_cap_is_not_evaluated(dataset: Dataset, tmp_path: Path) -
 def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: a rank's share of batches, windows or sequences is lost or counted twice, in training or in scoring."""
     script = tmp_path / "train_gpt.py"
-    script.write_text(bundle(CONFIG))
+    script.write_bytes(counted_code(CONFIG))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(
         [*command, "--data", str(dataset.folder), "--out", str(tmp_path / "two")],

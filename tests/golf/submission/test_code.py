@@ -1,25 +1,25 @@
 """The shipped file in its forms, and what it needs."""
 
-import subprocess
-import sys
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from golf.pipeline.bundle import COUNTED
-from golf.submission.code import LOWEST, packages_of, packed_code, readable_source, requirements_of
+from golf.config.config import QuantConfig, RunConfig
+from golf.pipeline.bundle import COUNTED, bundle
+from golf.submission.code import LOWEST, packages_of, readable_source, requirements_of, shipped_code
+from golf.submission.record_folder.sources import read_source
 
 
-def test_the_packed_file_is_the_program(tmp_path: Path) -> None:
-    """Fault: a size is told of a file that does not run, or runs something else."""
-    source = (
-        "import sys\nif __name__ == '__main__':\n    print('é' * 3, sys.argv[1:], __file__.endswith('packed.py'))\n"
-    )
-    path = tmp_path / "packed.py"
-    path.write_bytes(packed_code(source.encode()))
-    command = [sys.executable, "-I", "-X", "utf8", str(path), "a b"]
-    done = subprocess.run(command, capture_output=True, encoding="utf8", check=False)
-    assert done.stdout == "ééé ['a b'] True\n", done.stderr
+def test_the_project_reads_what_it_ships() -> None:
+    """Fault: `golf check` and `golf script inspect` see another program than the one that is packed, or none."""
+    config = RunConfig(quant=QuantConfig(codec="zstd"))
+    code = shipped_code(config)
+    source = read_source(code.data)
+    assert source.layers == (bundle(config).encode(),)
+    assert source.packed
+    assert (len(code.data), code.minified_bytes) == (code.num_bytes, len(source.layers[0]))
+    assert code.num_bytes < code.minified_bytes < code.raw_bytes
+    assert packages_of(code.data.decode(), "zstd") == ("numpy", "sentencepiece", "torch", "zstandard")
 
 
 def test_only_what_is_imported_and_needed_is_required() -> None:

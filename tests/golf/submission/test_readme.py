@@ -16,8 +16,7 @@ from msgspec.structs import replace
 from golf.cli.main import main
 from golf.compliance.points import POINTS, REMARK, Cause, CheckResult, weighed
 from golf.config.rules import NON_RECORD
-from golf.pipeline.bundle import counted_code
-from golf.submission.code import LOWEST
+from golf.submission.code import LOWEST, readable_source
 from golf.submission.entry import Submission, Submitter
 from golf.submission.folder import make_submission
 from golf.submission.readme import HERE, decimals, figures, measured, readme
@@ -121,8 +120,8 @@ def test_each_point_of_the_rules_has_its_line(submission: Submission) -> None:
     assert HERE.keys() == POINTS.keys()
     assert "&lt;track&gt;" in table[0][1]
     assert {row[2] for row in table} >= {"passed", "n/a"}
-    code = counted_code(submission.study.config).decode()
-    for name in re.findall(r"`(\w+)` in `train_gpt\.py`", " ".join(HERE.values())):
+    code = readable_source()
+    for name in re.findall(r"`(\w+)` in `source\.md`", " ".join(HERE.values())):
         assert re.search(rf"(def|class) {name}\b", code), name
 
 

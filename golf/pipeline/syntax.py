@@ -1,0 +1,51 @@
+"""What the names in a program's syntax tree are bound to and used for."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+
+def arguments_of(arguments: ast.arguments) -> list[ast.arg]:
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+
+
+def bound_in(node: ast.AST) -> Counter[str]:
+    """Returns how often each name is bound inside, also by inner functions and as their arguments."""
+    names = Counter[str]()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load):
+            names[each.id] += 1
+        elif isinstance(each, (ast.FunctionDef, ast.Lambda)) and each is not node:
+            names.update(argument.arg for argument in arguments_of(each.args))
+        if isinstance(each, (ast.FunctionDef, ast.ExceptHandler)) and each.name and each is not node:
+            names[each.name] += 1
+    return names
+
+
+def classes_in(statements: Sequence[ast.stmt]) -> list[ast.ClassDef]:
+    return [node for node in statements if isinstance(node, ast.ClassDef)]
+
+
+def used(node: ast.AST, annotations: bool = False, parent: ast.AST | None = None) -> Iterator[str]:
+    """Yields the names that a statement uses; without `annotations`, not those that python-minifier removes."""
+    if isinstance(node, ast.Name):
+        yield node.id
+    for field, value in ast.iter_fields(node):
+        removed = field == "returns" or (field == "annotation" and not isinstance(parent, ast.ClassDef))
+        if annotations or not removed:
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from used(child, annotations, node)
+
+
+def defined(node: ast.stmt) -> list[str]:
+    """Returns the names that a top-level statement defines."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return [node.name]
+    if isinstance(node, ast.Try):  # an import with its fallback
+        parts = [*node.body, *(part for handler in node.handlers for part in handler.body)]
+        return [name for part in parts for name in defined(part)]
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return [alias.asname or alias.name.split(".")[0] for alias in node.names]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]

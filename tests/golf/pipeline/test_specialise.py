@@ -1,0 +1,120 @@
+"""Programs cut down to a configuration: what goes, and what must stay."""
+
+import ast
+from dataclasses import replace
+
+import pytest
+
+from golf.config.config import ModelConfig, QuantConfig, RunConfig, ScheduleConfig
+from golf.pipeline.bundle import bundle
+from golf.pipeline.parameters import with_short_parameters
+from golf.pipeline.specialise import specialise
+from golf.pipeline.unchecked import without_checks
+
+CONFIG = RunConfig(model=ModelConfig(bigram_buckets=None), ttt=None)
+HEAD = (
+    "class Seen:\n    def __init__(self, model: ModelConfig, other):\n        self.model, self.other = model, other\n"
+)
+
+
+def cut(source: str, config: RunConfig = CONFIG) -> str:
+    """The program whose roots are `main` and what it reaches."""
+    return "\n".join(
+        ast.unparse(ast.fix_missing_locations(n)) for n in specialise(ast.parse(source).body, config, ["main"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("test", "kept"),
+    [
+        ("model.bigram_buckets is not None", False),
+        ("model.bigram_buckets is None and model.smear_gate", True),
+        ("model.num_layers > 100 or config.ttt is not None", False),
+        ("not seen.model.smear_gate", False),
+    ],
+)
+def test_what_the_configuration_decides_is_decided(test: str, kept: bool) -> None:
+    """Catches code that is paid for and never runs, and a branch that is taken the wrong way."""
+    source = (
+        f"{HEAD}def main(config: RunConfig, seen: Seen):\n    model = config.model\n    if {test}:\n        used()\n"
+    )
+    assert "if " not in cut(source + "def used():\n    pass\n").replace("if __name__", "")
+    assert ("used()" in cut(source + "def used():\n    pass\n")) == kept
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "config.seed == 42",  # a command line sets it
+        "seen is not None",  # annotated as one that may be missing
+        "other.bigram_buckets is None",  # of no known type
+        "bound.bigram_buckets is None",  # bound twice
+        "seen.other is None",  # anything
+        "grid.bits == 6",  # of several grids, which differ
+    ],
+)
+def test_what_is_open_stays_open(test: str) -> None:
+    """Catches a decision that the configuration does not justify: the file would compute something else."""
+    source = (
+        f"{HEAD}def main(config: RunConfig, seen: Seen | None, other, grid: GridConfig):\n    bound = config.model\n"
+        f"    bound = other\n    if {test}:\n        used()\ndef used():\n    pass\n"
+    )
+    assert f"if {test}:" in cut(source)
+
+
+def test_a_parameter_with_one_value_goes_and_others_stay() -> None:
+    """Catches a parameter that is removed although a call gives another value, or is used otherwise than called."""
+    source = "def f(a, b=None, *, c=1):\n    return (a, b, c)\ndef g(x, y=2):\n    return x + y\ndef main():\n"
+    source += "    return f(3, None) + f(4, c=1), g(1), g(1, 5), map(h, [1])\ndef h(x, z=0):\n    return x + z\n"
+    scope: dict[str, object] = {}
+    wanted: dict[str, object] = {}
+    exec(source, wanted)
+    exec(cut(source), scope)
+    assert "def f(a):" in cut(source) or "def f():" in cut(source)
+    assert "def g(y=2):" in cut(source)
+    assert "def h(x, z=0):" in cut(source)
+    assert [list(part) if isinstance(part, map) else part for part in eval("main()", scope)] == [
+        list(part) if isinstance(part, map) else part for part in eval("main()", wanted)
+    ]
+
+
+def test_short_parameters_mean_the_same() -> None:
+    """Catches a parameter whose new name is another's, and a call by a name that is gone."""
+    source = (
+        "def f(first, second, *, third=0):\n    def inner(first, value):\n        return first - value - second\n"
+        "    return inner(third, first), sorted([third, first], key=lambda second: -second), {**dict(third=third)}\n"
+        "def main(named):\n    e = 5\n    return f(third=1, second=named, first=e), f(1, 2)\n"
+    )
+    scope: dict[str, object] = {}
+    wanted: dict[str, object] = {}
+    exec(source, wanted)
+    short = with_short_parameters(ast.parse(source).body)
+    text = "\n".join(ast.unparse(ast.fix_missing_locations(node)) for node in short)
+    exec(text, scope)
+    assert eval("main(9)", scope) == eval("main(9)", wanted)
+    assert "second" not in text
+
+
+def test_checks_go_and_control_flow_stays() -> None:
+    """Catches an error that a caller catches to go on, removed with the checks."""
+    source = (
+        "def f(x):\n    if x > 1:\n        raise ValueError(f'{x} is too large')\n"
+        "    if x < 0:\n        raise Diverged(x)\n    if file.readinto(x) != 3:\n        raise ValueError('cut')\n"
+        "    try:\n        y = g(x)\n    except KeyError:\n        y = 0\n    try:\n        return h(y)\n"
+        "    except TypeError as error:\n        raise ValueError(str(error)) from error\n"
+    )
+    text = "\n".join(ast.unparse(node) for node in without_checks(ast.parse(source).body))
+    assert "ValueError" not in text
+    assert "raise Diverged(x)" in text
+    assert "file.readinto(x)" in text, "a test that does something besides"
+    assert "except KeyError" in text
+    assert "return h(y)" in text
+
+
+def test_a_configuration_pays_for_what_it_uses_alone() -> None:
+    """Catches parts that every configuration ships, or one that lacks a part of its own."""
+    base, gptq = RunConfig(), RunConfig(quant=QuantConfig(mlp=replace(RunConfig().quant.mlp, method="gptq")))
+    with_swa = RunConfig(schedule=ScheduleConfig(averaging="swa"))
+    assert len(bundle(replace(base, ttt=None))) < len(bundle(base)) - 2000
+    assert len(bundle(base)) < len(bundle(gptq)) - 1500
+    assert len(bundle(base)) < len(bundle(with_swa))
