@@ -18,7 +18,7 @@ from typing import Any
 from golf.config.config import RunConfig, to_plain
 from golf.pipeline.parameters import with_short_parameters
 from golf.pipeline.specialise import reached, specialise
-from golf.pipeline.syntax import defined, used
+from golf.pipeline.syntax import defined, used, without_nested_quotes
 from golf.pipeline.unchecked import without_checks
 
 try:
@@ -157,7 +157,8 @@ def _joined(modules: tuple[str, ...], minified: bool, config: RunConfig) -> str:
         body = specialise(body, config, ROOTS) if minified else reached(body, ROOTS, annotations=True)
     used_names = {name for node in body for name in used(node, not minified)}
     needed = sorted(line for line, name in imports.items() if name in used_names)
-    body = with_short_parameters(body) if whole and minified else body
+    if whole and minified:
+        body = without_nested_quotes(with_short_parameters(body))
     joined = "\n".join([*needed, *(ast.unparse(ast.fix_missing_locations(node)) for node in body)])
     if not minified:
         return joined

@@ -49,3 +49,30 @@ def defined(node: ast.stmt) -> list[str]:
         return [alias.asname or alias.name.split(".")[0] for alias in node.names]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+def without_nested_quotes(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """Returns the statements with `format` in place of f-strings that hold strings in their expressions.
+
+    From Python 3.12 on these may have the quotes of the outer one, and python-minifier's choice is another there, which
+    Python 3.11 cannot read.
+    """
+    return _Formats().visit(ast.Module(list(statements), [])).body
+
+
+class _Formats(ast.NodeTransformer):
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        parts = [part for part in node.values if isinstance(part, ast.FormattedValue)]
+        inner = (each for part in parts for each in ast.walk(part.value))
+        if not any(isinstance(each, ast.Constant) and isinstance(each.value, str) for each in inner):
+            return node
+        text = ""
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue):
+                conversion = f"!{chr(part.conversion)}" if part.conversion > 0 else ""
+                spec = part.format_spec.values if isinstance(part.format_spec, ast.JoinedStr) else []
+                text += f"{{{conversion}{':' * bool(spec)}{''.join(str(ast.literal_eval(each)) for each in spec)}}}"
+            else:
+                text += str(ast.literal_eval(part)).replace("{", "{{").replace("}", "}}")
+        values = [self.visit(part.value) for part in parts]
+        return ast.Call(ast.Attribute(ast.Constant(text), "format", ast.Load()), values, [])

@@ -9,6 +9,7 @@ from golf.config.config import ModelConfig, QuantConfig, RunConfig, ScheduleConf
 from golf.pipeline.bundle import bundle
 from golf.pipeline.parameters import with_short_parameters
 from golf.pipeline.specialise import specialise
+from golf.pipeline.syntax import without_nested_quotes
 from golf.pipeline.unchecked import without_checks
 
 CONFIG = RunConfig(model=ModelConfig(bigram_buckets=None), ttt=None)
@@ -93,6 +94,20 @@ def test_short_parameters_mean_the_same() -> None:
     exec(text, scope)
     assert eval("main(9)", scope) == eval("main(9)", wanted)
     assert "second" not in text
+
+
+def test_strings_in_f_strings_mean_the_same_to_every_python() -> None:
+    """Catches quotes inside quotes, which Python 3.11 cannot read, and formats that are lost on the way round them."""
+    source = """x = {'a': 2.5, 'b': 'ü'}
+y = f"{{}}{x['a']:6.2f}|{x['b']!r}|{'c' if x else 'd'}|{3!r:>4}|", f"{x}"
+"""
+    scope: dict[str, object] = {}
+    wanted: dict[str, object] = {}
+    exec(source, wanted)
+    text = "\n".join(ast.unparse(ast.fix_missing_locations(n)) for n in without_nested_quotes(ast.parse(source).body))
+    exec(text, scope)
+    assert scope["y"] == wanted["y"]
+    assert text.count("f'") == 1
 
 
 def test_checks_go_and_control_flow_stays() -> None:
