@@ -31,7 +31,7 @@ def test_a_training_outlives_its_nodes(tiny: RunConfig, data: Path, tmp_path: Pa
         "ttt": None,
         "seed": 1,
     } | rates
-    config = override_all(tiny, {**changes, "cap_bytes": 60_000})
+    config = override_all(tiny, {**changes, "cap_bytes": 20_000})
     write_json(tmp_path / "tiny.json", to_plain(config))
     command = [sys.executable, "-m", "tests.tune.nodes", f"{tmp_path}/tiny.json", str(data), f"{tmp_path}/storage"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)

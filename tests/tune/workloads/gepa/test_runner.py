@@ -54,7 +54,7 @@ def test_a_whole_trial(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
 
 def test_over_the_cap_nothing_is_evaluated(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
     """Fault: an evaluation that is paid for in vain, or an overflow of another number of bytes."""
-    config = replace(tiny, cap_bytes=60_000)
+    config = replace(tiny, cap_bytes=20_000)
     workload = workload_of(config, data)
 
     def execute(request: StageRequest) -> None:
@@ -64,7 +64,7 @@ def test_over_the_cap_nothing_is_evaluated(tiny: RunConfig, data: Path, tmp_path
     outcome, _ = run(workload, spec_of(trial_of(config), tmp_path), execute)
     assert outcome.state == TrialState.INFEASIBLE
     assert outcome.size is not None
-    over = outcome.size.artifact_bytes - 60_000
+    over = outcome.size.artifact_bytes - 20_000
     assert outcome.size.over_bytes == over > 0
     assert f"{over:,}" in str(outcome.reason)
     assert outcome.bpb is None
