@@ -11,15 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from golf.runtime.files import write_bytes
-from golf.submission.code import packages_of, readable_source, requirements_of, shipped_code
+from golf.submission.code import CODE_FILE, packages_of, readable_source, requirements_of, shipped_code
 from golf.submission.entry import Submission, Submitter, submission_json
 from golf.submission.faults import check_code, faults_of
 from golf.submission.readme import blurb, readme
 from golf.submission.study import SeedRecord, StudyRecord
 from golf.train.run_log import exact_line
 
-CODE_FILE = "train_gpt.py"
-"""The shipped and counted file."""
 SOURCE_FILE = "source.md"
 """Its readable form."""
 
@@ -35,7 +33,7 @@ def make_submission(study: StudyRecord, folder: Path, submitter: Submitter, draf
 
     Raises: ValueError when this program's bundle is not the code that the study ran, or naming the faults.
     """
-    code = shipped_code(study.config)
+    code = shipped_code(study.config, folder)
     check_code(study, code)
     packages = packages_of(code.data.decode(), study.config.quant.codec)
     faults = faults_of(study, submitter.track, packages)

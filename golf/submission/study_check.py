@@ -23,11 +23,11 @@ from golf.compliance.points import (
 from golf.compliance.run import CheckOptions, Reported, check_data, check_run
 from golf.config.rules import MARGIN_NATS, MIN_SEEDS, RECORD
 from golf.data.dataset import Dataset
-from golf.pipeline.bundle import counted_code
 from golf.pipeline.run_directory import LooseArtifact
 from golf.pipeline.stage_context import StageContext
 from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import PackedModel, TrainResult
+from golf.submission.code import study_code
 from golf.submission.record_folder.student import gain_test
 from golf.submission.study import SeedRecord, StudyRecord
 from golf.submission.study_file import read_study
@@ -55,7 +55,7 @@ def check_study(
             f"{folder} is of the data {str(study.data.digest)[:12]}, {dataset.folder} is "
             f"{dataset.digest[:12]}; give the study's own with --data"
         )
-    code = counted_code(study.config)
+    code = study_code(study.config, folder)
     by_seed: dict[int, list[PointResult]] = {}
     for seed in study.done:
         if seed.artifact is None:
@@ -83,7 +83,7 @@ def saved_check(folder: Path) -> CheckResult:
     checks = {run.seed: run.check for run in study.done if run.check is not None and run.check.error is None}
     unchecked = [str(run.seed) for run in study.done if run.seed not in checks]
     by_seed = {seed: check.points for seed, check in checks.items()}
-    results = [*merge_seeds(by_seed), *_of_all(study, counted_code(study.config), study.track)]
+    results = [*merge_seeds(by_seed), *_of_all(study, study_code(study.config, folder), study.track)]
     incomplete = f"seed {', '.join(unchecked)} has no check" if unchecked else None
     return summary_of(rows_of(results, NOT_OF_A_STUDY), incomplete)
 

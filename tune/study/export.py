@@ -1,9 +1,10 @@
-"""The folder that a finished seed study leaves for a submission: study.json, the seeds' artifacts and their logs.
+"""The folder that a finished seed study leaves for a submission: study.json, the code, the seeds' artifacts and logs.
 
 The ledger is the source of every number. An artifact that is no longer in its trial's folder is taken from the store,
 or the record says that it is gone. study.json is written last, so that it never names what is not there.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,8 +15,10 @@ import msgspec
 
 from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, hash_file
+from golf.pipeline.bundle import counted_code
 from golf.runtime.files import write_bytes
 from golf.runtime.results import RungResult
+from golf.submission.code import CODE_FILE
 from golf.submission.study import CurvePoint, SeedRecord, StudyData, StudyFile, StudyRecord, StudyVerdict
 from golf.submission.study_file import write_study
 from golf.train.run_log import LOG_FILE
@@ -58,6 +61,9 @@ def export_study(
         seeds=seeds,
         verdict=verdict,
     )
+    code = counted_code(record.config)
+    if hashlib.sha256(code).hexdigest() in {seed.code_sha256 for seed in seeds}:
+        write_bytes(folder / CODE_FILE, code)
     write_study(folder, record)
     named = {file.name for seed in seeds for file in (seed.artifact, seed.log) if file is not None}
     for path in (*folder.glob("artifact_seed*.golf"), *folder.glob("log_seed*.txt")):

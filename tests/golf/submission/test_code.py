@@ -1,12 +1,22 @@
 """The shipped file in its forms, and what it needs."""
 
+import base64
+import lzma
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from golf.config.config import QuantConfig, RunConfig
-from golf.pipeline.bundle import COUNTED, bundle
-from golf.submission.code import LOWEST, packages_of, readable_source, requirements_of, shipped_code
+from golf.pipeline.bundle import COUNTED, bundle, counted_code
+from golf.submission.code import (
+    CODE_FILE,
+    LOWEST,
+    packages_of,
+    readable_source,
+    requirements_of,
+    shipped_code,
+    study_code,
+)
 from golf.submission.record_folder.sources import read_source
 
 
@@ -20,6 +30,29 @@ def test_the_project_reads_what_it_ships() -> None:
     assert (len(code.data), code.minified_bytes) == (code.num_bytes, len(source.layers[0]))
     assert code.num_bytes < code.minified_bytes < code.raw_bytes
     assert packages_of(code.data.decode(), "zstd") == ("numpy", "sentencepiece", "torch", "zstandard")
+
+
+def test_code_that_another_encoder_packed_is_that_of_the_study(tmp_path: Path) -> None:
+    """Fault: a machine with another liblzma refuses a study, or a file with something added passes for the kept one."""
+    config = RunConfig()
+    made = counted_code(config)
+    assert study_code(config, tmp_path) == made
+    first, _, last, _ = made.split(b"\n")
+    squeezed = lzma.compress(bundle(config).encode(), lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0}])
+    other = b'%s\ns="%s"\n%s\n' % (first, base64.b85encode(squeezed), last)
+    assert len(other) > len(made)
+    (tmp_path / CODE_FILE).write_bytes(other)
+    assert study_code(config, tmp_path) == other
+    another = counted_code(RunConfig(ttt=None))
+    for wrong in (
+        other + b"print(1)\n",
+        other.replace(b"\ns=", b"\nprint(1);s="),
+        another,
+        b"",
+        other.replace(b"exec", b""),
+    ):
+        (tmp_path / CODE_FILE).write_bytes(wrong)
+        assert study_code(config, tmp_path) == made
 
 
 def test_only_what_is_imported_and_needed_is_required() -> None:
