@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import ray
+import torch
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -26,7 +27,8 @@ from golf.data.text import prepare_text
 from tests.planted_secrets import SECRETS
 from tune.cluster.ray_cluster import start_ray, stop_ray
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 TINY = RunConfig(
     model=ModelConfig(
