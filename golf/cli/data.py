@@ -1,11 +1,15 @@
 """The commands that make or download a dataset."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from golf.data.corpus import CORPUS_DATA
 from golf.data.fineweb import download_fineweb
 from golf.data.text import prepare_corpus, prepare_text, read_documents
+from golf.data.variants import VARIANTS
+
+_PRESETS = {"sp1024": "pr598", "sp4096": "pr1493 --set model.vocab_size=4096", "sp8192": "pr1493"}
 
 
 def prepare_command(arguments: argparse.Namespace) -> None:
@@ -21,5 +25,10 @@ def prepare_command(arguments: argparse.Namespace) -> None:
 
 def fineweb_command(arguments: argparse.Namespace) -> None:
     """Downloads the competition's data."""
-    download_fineweb(arguments.out, arguments.train_shards)
-    print(f"the shards are in {arguments.out}\nnext: python -m golf run pr598 --data {arguments.out}")
+    variant = VARIANTS[arguments.variant]
+    if arguments.repository:
+        variant = replace(variant, repository=arguments.repository)
+    folder = arguments.out or variant.folder
+    download_fineweb(folder, arguments.train_shards, variant)
+    preset = _PRESETS[arguments.variant]
+    print(f"the shards are in {folder}\nnext: python -m golf run {preset} --data {folder}")

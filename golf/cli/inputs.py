@@ -17,6 +17,7 @@ from golf.config.presets import DEMO_PRESETS, PRESETS, find_preset, with_grids, 
 from golf.data.corpus import CORPUS_DATA
 from golf.data.dataset import Dataset, open_dataset, read_manifest
 from golf.data.text import prepare_corpus
+from golf.data.variants import VARIANTS
 from golf.pipeline.run_directory import RunDirectory
 from golf.runtime.files import read_json
 from golf.runtime.process_group import ProcessGroup
@@ -134,9 +135,13 @@ def check_built_in(config: RunConfig, preset: str | None) -> None:
     """
     of_demo = preset in DEMO_PRESETS or any(config.model == PRESETS[name].model for name in DEMO_PRESETS)
     if not of_demo:
+        name = f"sp{config.model.vocab_size}"
+        name = name if name in VARIANTS else "sp1024"
+        option = "" if name == "sp1024" else f" --variant {name}"
         raise ValueError(
             f"{preset or 'this model'} needs --data FOLDER: the built-in text is for {', '.join(DEMO_PRESETS)} alone; "
-            "the competition's data: `python -m golf data fineweb`, then --data data/fineweb; text of your own: "
+            f"the competition's data: `python -m golf data fineweb{option}`, then --data "
+            f"{VARIANTS[name].folder}; text of your own: "
             "`python -m golf data prepare --text PATH`, then --data data/text"
         )
 

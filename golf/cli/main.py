@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from golf.cli.terminal import quiet_when_closed
 from golf.config.presets import PRESETS, SPLITS
 from golf.config.rules import TRACK_SECONDS
 from golf.data.corpus import CORPUS_DATA
+from golf.data.variants import VARIANTS
 from golf.runtime.errors import Diverged, OutOfMemory
 from golf.runtime.results import LADDER
 from golf.train.checkpoint_policy import MTBF_HOURS
@@ -92,6 +94,13 @@ def _add(
 def _path(parser: argparse.ArgumentParser, name: str, text: str, metavar: str = "FOLDER", **how: Any) -> None:
     """Adds an argument that is a path."""
     parser.add_argument(name, type=Path, metavar=metavar, help=text, **how)
+
+
+def _repository(text: str) -> str:
+    """Returns a dataset repository's name."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not OWNER/NAME")
+    return text
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -325,11 +334,16 @@ def _add_data(sources: Any) -> None:
         "download the competition's FineWeb shards (16 GB at 80 shards)",
         "data fineweb",
         "data fineweb --train-shards 1 --out data/fineweb-small",
+        "data fineweb --variant sp8192",
         more="Downloads resume.",
     )
+    variants = "vocabulary: sp1024 is the competition's own, sp8192 that of pr1493 (%(default)s)"
+    fineweb.add_argument("--variant", choices=VARIANTS, default="sp1024", help=variants)
+    repository = "dataset repository on the Hugging Face Hub, laid out the same way (the variant's)"
+    fineweb.add_argument("--repository", type=_repository, metavar="OWNER/NAME", help=repository)
     shards = "training shards of 100 M tokens (%(default)s)"
     fineweb.add_argument("--train-shards", type=whole(), default=80, metavar="N", help=shards)
-    _path(fineweb, "--out", "the dataset's folder (%(default)s)", default=Path("data/fineweb"))
+    _path(fineweb, "--out", "the dataset's folder (data/fineweb, or data/fineweb-sp8192 and so on)")
 
 
 def message_of(error: BaseException) -> str:

@@ -1,8 +1,8 @@
-"""The competition's FineWeb shards and tokenizer, downloaded from their public repository and checked.
+"""The competition's FineWeb shards and a tokenizer, downloaded from their public repository and checked.
 
 huggingface_hub downloads and resumes. It compares only sizes, so each file's hash and content are checked here before
-the file gets its name, and a whole file is never downloaded twice. The validation split must hold exactly the published
-number of tokens. All files come from one revision; `dataset.json` says that the folder is complete only when it is.
+the file gets its name, and a whole file is never downloaded twice. The validation split must hold the published number
+of tokens. All files come from one revision; `dataset.json` says that the folder is complete only when it is.
 """
 
 import contextlib
@@ -12,13 +12,14 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from golf.data.dataset import DATASET_MANIFEST, Manifest, hash_file, read_manifest
 from golf.data.shards import check_ids, read_shard
 from golf.data.token_bytes import ByteTable
+from golf.data.variants import VARIANTS, Variant
 from golf.runtime.files import read_json, write_json
 
 try:
@@ -27,12 +28,6 @@ try:
 except ModuleNotFoundError:
     huggingface_hub = None  # type: ignore[assignment]
 
-FINEWEB_REPOSITORY = "willdepueoai/parameter-golf"
-"""Dataset repository with the competition's files."""
-FINEWEB_NAME = "fineweb10B_sp1024"
-"""The dataset's name in the repository's manifest."""
-FINEWEB_VALIDATION_TOKENS = 62_021_846
-"""Tokens of the whole validation split."""
 _MOST_VALIDATION_SHARDS = 1000
 """More are no split of this size."""
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
@@ -57,39 +52,42 @@ class Remote:
     """Address of the server; None: the library's own."""
     revision: str
     """Commit that all files are taken from."""
+    variant: Variant
+    """What is downloaded, from which repository."""
 
 
 def download_fineweb(
     folder: Path,
     train_shards: int = 80,
-    validation_tokens: int = FINEWEB_VALIDATION_TOKENS,
+    variant: Variant = VARIANTS["sp1024"],
     endpoint: str | None = None,
     log: Callable[[str], object] = print,
 ) -> Manifest:
     """Makes `folder` the competition's dataset with its first `train_shards` training shards (0: evaluation only).
 
-    Args: validation_tokens: tokens that the validation split must hold; endpoint: another server that speaks the
-        same protocol; log: receives lines of progress.
+    Args: variant: tokenisation and repository; endpoint: another server that speaks the same protocol; log: receives
+        lines of progress.
     Returns: the folder's manifest.
     Raises: ModuleNotFoundError without huggingface_hub; ValueError on a folder that holds something else or a wrong
         number of shards; DownloadError naming the file and the remedy. Whole files stay.
     """
     if huggingface_hub is None:
         raise ModuleNotFoundError("downloading FineWeb needs huggingface_hub: pip install huggingface_hub")
-    manifest = _claim_folder(folder, train_shards)
+    manifest = _claim_folder(folder, train_shards, variant)
     if manifest["complete"] and _same_files(folder, manifest, train_shards):
         log(f"{folder} already holds {train_shards} training shards and the validation split; nothing to do")
         return manifest
-    with _clear_errors(f"{_ROOT}/manifest.json", endpoint):
-        revision = manifest["revision"] or _metadata(f"{_ROOT}/manifest.json", Remote(endpoint, "main")).commit_hash
-    remote = Remote(endpoint, str(revision))
+    remote = Remote(endpoint, "main", variant)
+    with _clear_errors(f"{_ROOT}/manifest.json", remote):
+        revision = manifest["revision"] or _metadata(f"{_ROOT}/manifest.json", remote).commit_hash
+    remote = replace(remote, revision=str(revision))
     tokenizers, validation, train = _wanted(folder, remote, train_shards)
     manifest |= {"complete": False, "revision": revision, "files": {}}
     write_json(folder / DATASET_MANIFEST, manifest)
     files, vocab_size = _fetch_tokenizer(folder, remote, tokenizers, log)
     for path in validation:
         files |= _fetch(folder, remote, path, vocab_size, log)
-    _check_validation(folder, validation_tokens)
+    _check_validation(folder, variant)
     for number, path in enumerate(train, 1):
         files |= _fetch(folder, remote, path, vocab_size, log, f"[{number}/{len(train)}] ")
     manifest |= {"complete": True, "files": files}
@@ -98,18 +96,30 @@ def download_fineweb(
     return manifest
 
 
-def _claim_folder(folder: Path, train_shards: int) -> Manifest:
+def _claim_folder(folder: Path, train_shards: int, variant: Variant) -> Manifest:
     """Returns the folder's manifest or a new one; ValueError on another dataset's folder or one with more shards."""
     if train_shards < 0:
         raise ValueError(f"train_shards must be at least 0, got {train_shards}")
     old = read_manifest(folder)
     foreign = [path.name for path in sorted(folder.glob("*.bin")) if not path.name.startswith("fineweb_")]
-    if old.get("name", FINEWEB_NAME) != FINEWEB_NAME or foreign:
-        raise ValueError(f"{folder} already holds {old.get('name') or foreign[0]}; download FineWeb into a new folder")
+    if old.get("name", variant.name) != variant.name or foreign:
+        raise ValueError(
+            f"{folder} already holds {old.get('name') or foreign[0]}; download {variant.name} into a new folder"
+        )
+    if old.get("source", variant.repository) != variant.repository:
+        raise ValueError(
+            f"{folder} holds files of {old['source']}; download those of {variant.repository} into a new folder"
+        )
     present = len(list(folder.glob("fineweb_train_*.bin")))
     if present > train_shards:
         raise ValueError(f"{folder} already holds {present} training shards; ask for at least so many, or a new folder")
-    return old or {"name": FINEWEB_NAME, "source": FINEWEB_REPOSITORY, "revision": None, "complete": False, "files": {}}
+    return old or {
+        "name": variant.name,
+        "source": variant.repository,
+        "revision": None,
+        "complete": False,
+        "files": {},
+    }
 
 
 def _same_files(folder: Path, manifest: Manifest, train_shards: int) -> bool:
@@ -122,20 +132,22 @@ def _same_files(folder: Path, manifest: Manifest, train_shards: int) -> bool:
 
 def _wanted(folder: Path, remote: Remote, train_shards: int) -> tuple[list[str], list[str], list[str]]:
     """Returns paths in the repository: where the tokenizer may be, the validation shards, the training shards."""
-    path = f"{_ROOT}/manifest.json"
+    path, name = f"{_ROOT}/manifest.json", remote.variant.name
     published = read_json(_download(folder, remote, path, force=True))
     try:
-        entry = next(item for item in published["datasets"] if item["name"] == FINEWEB_NAME)
-        tokenizer = next(item for item in published["tokenizers"] if item["name"] == entry["tokenizer_name"])
-        model = str(tokenizer.get("model_path") or tokenizer["path"])
-        limit, validation = int(entry["stats"]["files_train"]), int(entry["stats"]["files_val"])
+        entry = next((item for item in published["datasets"] if item["name"] == name), None)
+        model, limit, validation = remote.variant.tokenizer, train_shards, 1
+        if entry is not None:
+            tokenizer = next(item for item in published["tokenizers"] if item["name"] == entry["tokenizer_name"])
+            model = str(tokenizer.get("model_path") or tokenizer["path"])
+            limit, validation = int(entry["stats"]["files_train"]), int(entry["stats"]["files_val"])
         if {"", ".", ".."} & set(model.split("/")) or not 0 < validation <= _MOST_VALIDATION_SHARDS:
             raise ValueError(f"tokenizer {model[:80]!r} or {validation} validation shards")
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError, StopIteration) as error:
-        raise DownloadError(f"{path} of {FINEWEB_REPOSITORY} does not describe {FINEWEB_NAME} ({error!r})") from error
+        raise DownloadError(f"{path} of {remote.variant.repository} does not describe {name} ({error!r})") from error
     if train_shards > limit:
-        raise ValueError(f"{FINEWEB_NAME} has {limit} training shards, {train_shards} were asked for")
-    front = f"{_ROOT}/datasets/{FINEWEB_NAME}/fineweb"
+        raise ValueError(f"{name} has {limit} training shards, {train_shards} were asked for")
+    front = f"{_ROOT}/datasets/{name}/fineweb"
     train = [f"{front}_train_{number:06d}.bin" for number in range(train_shards)]
     return [f"{_ROOT}/{model}", model], [f"{front}_val_{number:06d}.bin" for number in range(validation)], train
 
@@ -153,7 +165,7 @@ def _fetch_tokenizer(folder: Path, remote: Remote, paths: list[str], log: Callab
                 raise
             continue
         return files, ByteTable.of_tokenizer(folder / Path(path).name).base.size
-    raise DownloadError(f"{FINEWEB_REPOSITORY} has neither {' nor '.join(paths)}; its layout has changed")
+    raise DownloadError(f"{remote.variant.repository} has neither {' nor '.join(paths)}; its layout has changed")
 
 
 def _fetch(
@@ -166,7 +178,7 @@ def _fetch(
     Raises: DownloadError.
     """
     target = folder / Path(path).name
-    with _clear_errors(path, remote.endpoint):
+    with _clear_errors(path, remote):
         metadata = _metadata(path, remote)
     if target.exists() and _fault(target, metadata, vocab_size) is None:
         log(f"{label}{target.name}: already here, {target.stat().st_size:,} bytes")
@@ -223,13 +235,15 @@ def _git_hash(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
-def _check_validation(folder: Path, validation_tokens: int) -> None:
-    """Raises DownloadError unless the validation shards hold `wanted` tokens."""
+def _check_validation(folder: Path, variant: Variant) -> None:
+    """Raises DownloadError unless the validation shards hold the published number of tokens."""
     num_tokens = sum(read_shard(path).size for path in folder.glob("fineweb_val_*.bin"))
-    if num_tokens != validation_tokens:
+    fewest, most = variant.validation_tokens
+    if not fewest <= num_tokens <= most:
+        published = f"{fewest:,}" if fewest == most else f"from {fewest:,} to {most:,}"
         raise DownloadError(
             f"the validation shards in {folder} hold {num_tokens:,} tokens, the published split has "
-            f"{validation_tokens:,}: scores on them could not be compared; delete fineweb_val_*.bin there and download "
+            f"{published}: scores on them could not be compared; delete fineweb_val_*.bin there and download "
             "again"
         )
 
@@ -237,17 +251,17 @@ def _check_validation(folder: Path, validation_tokens: int) -> None:
 def _metadata(path: str, remote: Remote) -> Any:
     """Returns commit, size and hash of a file, as the server states them."""
     url = huggingface_hub.hf_hub_url(
-        FINEWEB_REPOSITORY, path, repo_type="dataset", revision=remote.revision, endpoint=remote.endpoint
+        remote.variant.repository, path, repo_type="dataset", revision=remote.revision, endpoint=remote.endpoint
     )
     return huggingface_hub.get_hf_file_metadata(url, endpoint=remote.endpoint)
 
 
 def _download(folder: Path, remote: Remote, path: str, force: bool) -> Path:
     """Downloads a file of the repository and returns its path, in a folder of its own below the dataset's."""
-    with _clear_errors(path, remote.endpoint):
+    with _clear_errors(path, remote):
         return Path(
             huggingface_hub.hf_hub_download(
-                FINEWEB_REPOSITORY,
+                remote.variant.repository,
                 path,
                 repo_type="dataset",
                 revision=remote.revision,
@@ -259,13 +273,13 @@ def _download(folder: Path, remote: Remote, path: str, force: bool) -> Path:
 
 
 @contextlib.contextmanager
-def _clear_errors(path: str, endpoint: str | None) -> Iterator[None]:
+def _clear_errors(path: str, remote: Remote) -> Iterator[None]:
     """Turns network errors into DownloadError with the remedy."""
     try:
         yield
     except (HTTPError, ConnectionError, FileNotFoundError) as error:
-        server = endpoint or "the Hugging Face Hub"
+        server = remote.endpoint or "the Hugging Face Hub"
         raise DownloadError(
-            f"cannot download {path} of {FINEWEB_REPOSITORY} from {server}: {error}; check the network and run the "
-            "same command again, it keeps what is complete"
+            f"cannot download {path} of {remote.variant.repository} from {server}: {error}; check the network and run "
+            "the same command again, it keeps what is complete"
         ) from error

@@ -5,6 +5,7 @@ import json
 import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from golf.cli.main import main
 from golf.data.dataset import open_dataset
 from golf.data.fineweb import DownloadError, download_fineweb
+from golf.data.variants import VARIANTS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PREFIX = "/datasets/willdepueoai/parameter-golf/resolve/"
 SHARDS = "datasets/datasets/fineweb10B_sp1024/"
 TOKENIZER = "datasets/tokenizers/fineweb_1024_bpe.model"
 VAL = "fineweb_val_000000.bin"
+SMALL = replace(VARIANTS["sp1024"], validation_tokens=(5000, 5000))
 
 
 class Hub(ThreadingHTTPServer):
@@ -133,7 +137,7 @@ def hub(plain_tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]
 def test_files_arrive_and_open(hub: Hub, tmp_path: Path) -> None:
     """Catches files under wrong names, parts left behind, and a manifest that does not describe the files."""
     lines: list[str] = []
-    manifest = download_fineweb(tmp_path, 2, 5000, hub.endpoint, lines.append)
+    manifest = download_fineweb(tmp_path, 2, SMALL, hub.endpoint, lines.append)
     names = {"fineweb_1024_bpe.model", VAL, "fineweb_train_000000.bin", "fineweb_train_000001.bin"}
     assert {path.name for path in tmp_path.iterdir()} == names | {"dataset.json"}
     for path, content in hub.files.items():
@@ -150,16 +154,16 @@ def test_files_arrive_and_open(hub: Hub, tmp_path: Path) -> None:
 
 def test_second_run_downloads_only_what_is_new(hub: Hub, tmp_path: Path) -> None:
     """Catches 16 GB downloaded again because one shard more was asked for, or none."""
-    download_fineweb(tmp_path, 1, 5000, hub.endpoint, str)
+    download_fineweb(tmp_path, 1, SMALL, hub.endpoint, str)
     hub.asked.clear()
-    download_fineweb(tmp_path, 1, 5000, hub.endpoint, str)
+    download_fineweb(tmp_path, 1, SMALL, hub.endpoint, str)
     assert hub.downloads() == []
     (tmp_path / "dataset.json").unlink()
-    manifest = download_fineweb(tmp_path, 2, 5000, hub.endpoint, str)
+    manifest = download_fineweb(tmp_path, 2, SMALL, hub.endpoint, str)
     assert hub.downloads() == ["manifest.json", "fineweb_train_000001.bin"]
     assert len(manifest["files"]) == 4
     with pytest.raises(ValueError, match="already holds 2 training shards"):
-        download_fineweb(tmp_path, 1, 5000, hub.endpoint, str)
+        download_fineweb(tmp_path, 1, SMALL, hub.endpoint, str)
 
 
 def test_a_cut_transfer_is_resumed(hub: Hub, tmp_path: Path) -> None:
@@ -168,7 +172,7 @@ def test_a_cut_transfer_is_resumed(hub: Hub, tmp_path: Path) -> None:
     # The library keeps what arrived in blocks of 10 MB.
     hub.files[SHARDS + name] = shard(np.arange(11_000_000) % 400)
     hub.faults[SHARDS + name] = ["cut"]
-    download_fineweb(tmp_path, 1, 5000, hub.endpoint, str)
+    download_fineweb(tmp_path, 1, SMALL, hub.endpoint, str)
     ranges = [asked for path, asked in hub.asked if path.endswith(name)]
     assert ranges == [None, "bytes=10485760-"]
     assert (tmp_path / name).read_bytes() == hub.files[SHARDS + name]
@@ -184,7 +188,7 @@ def test_a_damaged_file_is_downloaded_once_more(
     name, lines = "fineweb_train_000000.bin", list[str]()
     hub.stated_hashes = stated_hashes
     hub.faults[SHARDS + name] = [fault]
-    download_fineweb(tmp_path, 1, 5000, hub.endpoint, lines.append)
+    download_fineweb(tmp_path, 1, SMALL, hub.endpoint, lines.append)
     assert (tmp_path / name).read_bytes() == hub.files[SHARDS + name]
     assert hub.downloads().count(name) == 2
     assert any("damaged" in line for line in lines)
@@ -194,11 +198,11 @@ def test_a_file_damaged_twice_is_an_error(hub: Hub, tmp_path: Path) -> None:
     """Catches an endless loop over a broken mirror, and a folder that opens although a shard is missing."""
     hub.faults[f"{SHARDS}fineweb_train_000001.bin"] = ["flip", "flip"]
     with pytest.raises(DownloadError, match=r"fineweb_train_000001\.bin arrived damaged twice"):
-        download_fineweb(tmp_path, 2, 5000, hub.endpoint, str)
+        download_fineweb(tmp_path, 2, SMALL, hub.endpoint, str)
     assert list(tmp_path.rglob("fineweb_train_000001.bin")) == []
     with pytest.raises(ValueError, match="half written"):
         open_dataset(tmp_path)
-    download_fineweb(tmp_path, 2, 5000, hub.endpoint, str)
+    download_fineweb(tmp_path, 2, SMALL, hub.endpoint, str)
     open_dataset(tmp_path)
 
 
@@ -213,7 +217,7 @@ def test_ids_of_another_tokenizer_are_refused(hub: Hub, tmp_path: Path) -> None:
     """Catches shards of a larger vocabulary beside this tokenizer."""
     hub.files[SHARDS + VAL] = shard(np.array([1, 400, 2]))
     with pytest.raises(DownloadError, match="token id 400"):
-        download_fineweb(tmp_path, 0, 3, hub.endpoint, str)
+        download_fineweb(tmp_path, 0, replace(SMALL, validation_tokens=(3, 3)), hub.endpoint, str)
 
 
 def test_a_spoiled_file_in_the_folder_is_replaced(hub: Hub, tmp_path: Path) -> None:
@@ -221,7 +225,7 @@ def test_a_spoiled_file_in_the_folder_is_replaced(hub: Hub, tmp_path: Path) -> N
     spoiled = bytearray(hub.files[SHARDS + VAL])
     spoiled[-1] ^= 1
     (tmp_path / VAL).write_bytes(spoiled)
-    download_fineweb(tmp_path, 0, 5000, hub.endpoint, str)
+    download_fineweb(tmp_path, 0, SMALL, hub.endpoint, str)
     assert (tmp_path / VAL).read_bytes() == hub.files[SHARDS + VAL]
     assert open_dataset(tmp_path).train is None
 
@@ -229,7 +233,7 @@ def test_a_spoiled_file_in_the_folder_is_replaced(hub: Hub, tmp_path: Path) -> N
 def test_tokenizer_at_its_other_place(hub: Hub, tmp_path: Path) -> None:
     """Catches a manifest whose tokenizer path counts from the repository's root."""
     hub.files["tokenizers/fineweb_1024_bpe.model"] = hub.files.pop(TOKENIZER)
-    assert "fineweb_1024_bpe.model" in download_fineweb(tmp_path, 0, 5000, hub.endpoint, str)["files"]
+    assert "fineweb_1024_bpe.model" in download_fineweb(tmp_path, 0, SMALL, hub.endpoint, str)["files"]
 
 
 @pytest.mark.parametrize("missing", ["datasets/manifest.json", TOKENIZER, SHARDS + VAL])
@@ -237,7 +241,7 @@ def test_a_missing_file_is_named(hub: Hub, tmp_path: Path, missing: str) -> None
     """Catches a library's own traceback where the repository's layout has changed."""
     del hub.files[missing]
     with pytest.raises(DownloadError, match=missing):
-        download_fineweb(tmp_path, 0, 5000, hub.endpoint, str)
+        download_fineweb(tmp_path, 0, SMALL, hub.endpoint, str)
 
 
 @pytest.mark.parametrize(
@@ -256,26 +260,65 @@ def test_a_hostile_manifest(hub: Hub, tmp_path: Path, part: str, field: str, val
     manifest[part][1][field] = value
     hub.files["datasets/manifest.json"] = json.dumps(manifest).encode()
     with pytest.raises(DownloadError, match="does not describe"):
-        download_fineweb(tmp_path / "data", 1, 5000, hub.endpoint, str)
+        download_fineweb(tmp_path / "data", 1, SMALL, hub.endpoint, str)
 
 
 def test_more_shards_than_there_are(hub: Hub, tmp_path: Path) -> None:
     """Catches a wrong number noticed only after hours of downloading."""
     with pytest.raises(ValueError, match="has 3 training shards, 4 were asked for"):
-        download_fineweb(tmp_path, 4, 5000, hub.endpoint, str)
+        download_fineweb(tmp_path, 4, SMALL, hub.endpoint, str)
 
 
 def test_without_a_server(hub: Hub, tmp_path: Path) -> None:
     """Catches a bare socket error, and a complete folder that needs the network to be used."""
-    download_fineweb(tmp_path / "whole", 0, 5000, hub.endpoint, str)
+    download_fineweb(tmp_path / "whole", 0, SMALL, hub.endpoint, str)
     nowhere = "http://127.0.0.1:9"
-    download_fineweb(tmp_path / "whole", 0, 5000, nowhere, str)
+    download_fineweb(tmp_path / "whole", 0, SMALL, nowhere, str)
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1:9.*run the same command again"):
-        download_fineweb(tmp_path / "new", 0, 5000, nowhere, str)
+        download_fineweb(tmp_path / "new", 0, SMALL, nowhere, str)
 
 
 def test_another_dataset_is_left_alone(hub: Hub, tmp_path: Path) -> None:
     """Catches FineWeb shards mixed into a folder that another tokenizer made."""
     (tmp_path / "cpython-docs_val_000000.bin").write_bytes(hub.files[SHARDS + VAL])
     with pytest.raises(ValueError, match="already holds cpython-docs_val"):
-        download_fineweb(tmp_path, 0, 5000, hub.endpoint, str)
+        download_fineweb(tmp_path, 0, SMALL, hub.endpoint, str)
+
+
+def test_another_vocabulary_comes_from_its_repository(hub: Hub, tmp_path: Path) -> None:
+    """Fault: shards of one vocabulary under the name of another, or files of two repositories in one folder."""
+    other = replace(VARIANTS["sp8192"], repository="willdepueoai/parameter-golf", validation_tokens=(4001, 4000 + 2048))
+    for path in [path for path in hub.files if "1024" in path]:
+        hub.files[path.replace("1024", "8192")] = hub.files.pop(path)
+    manifest = download_fineweb(tmp_path, 2, other, hub.endpoint, str)  # the hub's manifest does not list it
+    assert manifest["name"] == "fineweb10B_sp8192"
+    assert set(manifest["files"]) == {"fineweb_8192_bpe.model", VAL, *(f"fineweb_train_{n:06d}.bin" for n in range(2))}
+    with pytest.raises(ValueError, match=r"already holds fineweb10B_sp8192; download fineweb10B_sp1024 into a new"):
+        download_fineweb(tmp_path, 2, SMALL, hub.endpoint, str)
+    with pytest.raises(ValueError, match=r"holds files of willdepueoai/parameter-golf; download those of kevclark"):
+        download_fineweb(tmp_path, 2, VARIANTS["sp8192"], hub.endpoint, str)
+    with pytest.raises(DownloadError, match=r"fineweb_train_000003\.bin"):
+        download_fineweb(tmp_path, 4, other, hub.endpoint, str)
+
+
+@pytest.mark.parametrize("tokens", [4000, 4000 + 2049])
+def test_a_split_of_another_length_than_the_logs_tell(hub: Hub, tmp_path: Path, tokens: int) -> None:
+    """Fault: a part of the validation split, or another text, under a vocabulary whose exact number is unpublished."""
+    hub.files[SHARDS + VAL] = shard(np.ones(tokens, np.uint16))
+    with pytest.raises(DownloadError, match=f"hold {tokens:,} tokens, the published split has from 4,001 to 6,048"):
+        download_fineweb(tmp_path, 0, replace(SMALL, validation_tokens=(4001, 4000 + 2048)), hub.endpoint, str)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--variant", "sp2048"], "sp4096"),
+        (["--repository", "no-owner"], "OWNER/NAME"),
+        (["--repository", "a/../b"], "OWNER/NAME"),
+    ],
+)
+def test_wrong_options(capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
+    """Fault: a download begins that cannot succeed."""
+    with pytest.raises(SystemExit):
+        main(["data", "fineweb", *options])
+    assert message in capsys.readouterr().err
