@@ -275,12 +275,18 @@ class OptimizerConfig:
     muon_row_norm: bool = False
     """Divide each row of Muon's momentum by its norm before the orthogonalisation (MuonEq-R, PR #1394)."""
     newton_schulz_steps: int = 5
-    """Muon's orthogonalisation iterations; at least 1."""
+    """Muon's orthogonalisation iterations; at least 1, with "polar_express" at most 5."""
+    newton_schulz: Literal["jordan", "polar_express"] = "jordan"
+    """Their coefficients: the same in all (Jordan et al. 2024), or others in each (Amsel et al. 2025)."""
     gradient_clip: float = 0.3
     """Largest global gradient norm; above 0."""
 
     def __post_init__(self) -> None:
         _check_positive(self, "decoder_lr_multiplier", "epsilon", "newton_schulz_steps", "gradient_clip")
+        known = self.newton_schulz in ("jordan", "polar_express")
+        _check(self, "newton_schulz", known, '"jordan" or "polar_express"')
+        few = self.newton_schulz == "jordan" or self.newton_schulz_steps <= 5
+        _check(self, "newton_schulz_steps", few, 'at most 5 with newton_schulz "polar_express"')
         for name in ("matrix_lr", "scalar_lr", "embedding_lr"):
             _check(self, name, 0 < getattr(self, name) <= LARGEST_LR, f"above 0 and at most {LARGEST_LR}")
         for name in ("beta1", "beta2"):

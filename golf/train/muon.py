@@ -18,19 +18,37 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, chosen for slope at zero rather than for convergence."""
 
 
-def orthogonalise(g_NOI: Tensor, steps: int) -> Tensor:
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+"""Coefficients of each iteration, the best for what the ones before leave (Amsel et al. 2025, arXiv 2505.16932).
+
+Made for 5 iterations with a safety factor of 1.02 (KellerJordan/modded-nanogpt).
+"""
+_SAFETY = 1.02
+
+
+def orthogonalise(g_NOI: Tensor, steps: int, polar_express: bool = False) -> Tensor:
     """Returns nearly orthogonal matrices with the singular directions of `g_NOI`.
 
-    Args: g_NOI: a stack of matrices of one shape, any float type; steps: iterations.
+    Args: g_NOI: a stack of matrices of one shape, any float type; steps: iterations; polar_express: other coefficients
+        in each iteration, at most 5.
     Returns: the same shape in bfloat16, singular values near 1.
     """
-    a, b, c = NEWTON_SCHULZ
     x = g_NOI.bfloat16()
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    norm = x.norm(dim=(-2, -1), keepdim=True)
+    coefficients = (NEWTON_SCHULZ,) * steps
+    if polar_express:
+        norm, coefficients = norm * _SAFETY, POLAR_EXPRESS[:steps]
+    x = x / (norm + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
-    for _ in range(steps):
+    for a, b, c in coefficients:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if tall else x
@@ -49,6 +67,7 @@ class Muon:
         self.matrices, self.lrs, self.group = matrices, lrs, group
         self.weight_decay, self.steps = config.weight_decay.matrices, config.newton_schulz_steps
         self.row_norm = config.muon_row_norm
+        self.polar_express = config.newton_schulz == "polar_express"
         self.momenta = [torch.zeros_like(matrix) for matrix in matrices]
         by_shape: dict[torch.Size, list[int]] = {}
         for index, matrix in enumerate(matrices):
@@ -79,7 +98,7 @@ class Muon:
                 stack_NOI = torch.stack([gradients[index] for index in own_indices])
                 if self.row_norm:
                     stack_NOI = stack_NOI / stack_NOI.norm(dim=-1, keepdim=True).clamp_min(_LEAST_NORM)
-                done = orthogonalise(stack_NOI, self.steps)
+                done = orthogonalise(stack_NOI, self.steps, self.polar_express)
                 done *= max(1.0, done.shape[1] / done.shape[2]) ** 0.5
                 for index, update in zip(own_indices, done, strict=True):
                     parts[index].copy_(update.flatten())

@@ -157,7 +157,8 @@ def optimizers() -> st.SearchStrategy[OptimizerConfig]:
         muon_row_norm=st.booleans(),
         beta1=SHARES,
         beta2=SHARES,
-        newton_schulz_steps=SIZES,
+        newton_schulz_steps=st.integers(1, 5),
+        newton_schulz=st.sampled_from(["jordan", "polar_express"]),
         gradient_clip=POSITIVE,
     )
 
@@ -253,6 +254,7 @@ FIELD_CASES: list[tuple[type, str, list[Any]]] = [
     (OptimizerConfig, "beta2", [1.0, -0.1]),
     (OptimizerConfig, "epsilon", [0.0]),
     (OptimizerConfig, "newton_schulz_steps", [0]),
+    (OptimizerConfig, "newton_schulz", ["polar"]),
     (OptimizerConfig, "gradient_clip", [0.0, -1.0, math.nan]),
     (GridConfig, "bits", [3, 9, 0, -6]),
     (GridConfig, "clip", ["max"]),
@@ -312,6 +314,13 @@ def test_a_level_belongs_to_its_codec() -> None:
     """Catches zstd's level 22 given to a codec that ends at 9."""
     with pytest.raises(ValueError, match=r"level.*10"):
         override_all(RunConfig(), {"quant.codec": "rans", "quant.level": 10})
+
+
+def test_iterations_without_coefficients() -> None:
+    """Fault: a sixth iteration that is left out in silence."""
+    OptimizerConfig(newton_schulz_steps=6)
+    with pytest.raises(ValueError, match="newton_schulz_steps must be at most 5"):
+        OptimizerConfig(newton_schulz_steps=6, newton_schulz="polar_express")
 
 
 def test_more_frozen_blocks_than_blocks() -> None:

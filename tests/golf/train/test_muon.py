@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from golf.config.config import OptimizerConfig, WeightDecayConfig
 from golf.runtime.process_group import ProcessGroup
-from golf.train.muon import Muon, orthogonalise
+from golf.train.muon import POLAR_EXPRESS, Muon, orthogonalise
 
 SHAPES = [(16, 16), (24, 8), (8, 24), (16, 16), (5, 1), (1, 6), (24, 8), (64, 16)]
 LRS = [0.025, 0.05, 0.025, 0.05, 0.01, 0.02, 0.1, 0.03]
@@ -160,6 +160,44 @@ def test_the_number_of_steps(steps: int) -> None:
     exact = [by_singular_values(g, number) for number in (steps - 1, steps, steps + 1)]
     before, now, after = (relative(orthogonalise(g[None], steps)[0], one) for one in exact)
     assert now < ROUNDING < min(before, after)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 48), columns=st.integers(1, 48), seed=st.integers(0, 10**6))
+def test_other_coefficients_in_each_iteration(rows: int, columns: int, seed: int) -> None:
+    """Fault: coefficients in another order, or the norm without the safety factor that they are made for."""
+    g = conditioned(seed, rows, columns)
+    u, s, vh = torch.linalg.svd(g.double(), full_matrices=False)
+    s = s / (1.02 * s.square().sum().sqrt())
+    for a, b, c in POLAR_EXPRESS:
+        s = a * s + b * s**3 + c * s**5
+    ours = orthogonalise(g[None], 5, polar_express=True)[0]
+    assert relative(ours, u @ torch.diag(s) @ vh) < ROUNDING
+    assert relative(orthogonalise(4096 * g[None], 5, polar_express=True)[0], ours.double()) < ROUNDING
+
+
+def test_small_singular_values_come_nearer_to_one() -> None:
+    """Fault: a wrong digit of a coefficient: the five were chosen to bring values from 1e-3 on near to 1."""
+    s = torch.logspace(math.log10(3e-3), 0, 2001, dtype=torch.float64) / 1.02
+    for number, (a, b, c) in enumerate(POLAR_EXPRESS):
+        s = a * s + b * s**3 + c * s**5
+        assert 0 < s.min() < s.max() < 2, number
+    assert (s - 1).abs().max() < 0.142  # 0.32 with Jordan's
+    # Each polynomial is the best for its interval: its errors at both ends are as large as those between them.
+    assert (s.max() - 1).item() == pytest.approx(1 - s.min().item(), abs=1e-3)
+
+
+def test_the_configuration_chooses_the_coefficients() -> None:
+    """Fault: a field that a sweep searches and no step reads."""
+    gradient = draw(3, 12, 20)
+    updates = []
+    for name in ("jordan", "polar_express"):
+        parameter = nn.Parameter(torch.zeros(12, 20))
+        parameter.grad = gradient.clone()
+        Muon([parameter], [1.0], OptimizerConfig(newton_schulz=name), ProcessGroup()).step(1.0, 0.0)
+        updates.append(-parameter.detach())
+    for update, polar in zip(updates, (False, True), strict=True):
+        assert torch.equal(update, orthogonalise(gradient[None], 5, polar)[0].float())
 
 
 @pytest.mark.parametrize("world_size", [2, 4, 8])
