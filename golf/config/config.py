@@ -588,6 +588,11 @@ def override_all(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
                 known = part if isinstance(part, dict) else ()
                 raise ValueError(f'unknown field "{".".join(parents[: depth + 1])}"{nearest(name, known)}')
             part = part[name]
+        if part is None and parents:
+            owner = ".".join(parents)
+            raise ValueError(
+                f'{path}: {owner} is None here; set it whole, as in {owner}={{"{last}":{json.dumps(value)}}}'
+            )
         if not isinstance(part, dict) or last not in part:
             known = part if isinstance(part, dict) else ()
             raise ValueError(f'unknown field "{path}"{nearest(last, known)}')

@@ -412,8 +412,10 @@ def test_a_path_that_leads_nowhere(path: str) -> None:
 
 def test_a_field_of_a_part_that_is_off() -> None:
     """Catches a traceback, or a silent nothing, where test-time training is off."""
-    with pytest.raises(ValueError, match="ttt"):
+    with pytest.raises(ValueError, match=r'ttt\.lr: ttt is None here; set it whole, as in ttt=\{"lr":0\.1\}'):
         override(RunConfig(ttt=None), "ttt.lr", 0.1)
+    with pytest.raises(ValueError, match=r'as in model\.loop=\{"times":2\}'):
+        override(RunConfig(), "model.loop.times", 2)
 
 
 @pytest.mark.parametrize(
