@@ -56,10 +56,10 @@ class Spoiled(nn.Module):
         super().__init__()
         self.model, self.left = model, call
 
-    def forward(self, x: Tensor, y: Tensor, qat: bool = False) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, qat: bool = False, looped: bool = True) -> Tensor:
         """The loss, spoiled where its turn has come."""
         self.left -= 1
-        loss: Tensor = self.model(x, y, qat=qat)
+        loss: Tensor = self.model(x, y, qat=qat, looped=looped)
         return loss * math.nan if self.left == -1 else loss
 
 
