@@ -137,10 +137,10 @@ def check_built_in(config: RunConfig, preset: str | None) -> None:
     if not of_demo:
         name = f"sp{config.model.vocab_size}"
         name = name if name in VARIANTS else "sp1024"
-        option = "" if name == "sp1024" else f" --variant {name}"
+        command = "python -m golf data fineweb" + ("" if name == "sp1024" else f" --variant {name}")
         raise ValueError(
             f"{preset or 'this model'} needs --data FOLDER: the built-in text is for {', '.join(DEMO_PRESETS)} alone; "
-            f"the competition's data: `python -m golf data fineweb{option}`, then --data "
+            f"the competition's data: `{command}`, then --data "
             f"{VARIANTS[name].folder}; text of your own: "
             "`python -m golf data prepare --text PATH`, then --data data/text"
         )

@@ -163,9 +163,12 @@ def test_the_number_of_steps(steps: int) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(rows=st.integers(1, 48), columns=st.integers(1, 48), seed=st.integers(0, 10**6))
+@given(rows=st.integers(8, 48), columns=st.integers(8, 48), seed=st.integers(0, 10**6))
 def test_other_coefficients_in_each_iteration(rows: int, columns: int, seed: int) -> None:
-    """Fault: coefficients in another order, or the norm without the safety factor that they are made for."""
+    """Fault: coefficients in another order, or the norm without the safety factor that they are made for.
+
+    At least 8 singular values, none near 1, where the first polynomial's slope of 17 enlarges what bfloat16 rounds.
+    """
     g = conditioned(seed, rows, columns)
     u, s, vh = torch.linalg.svd(g.double(), full_matrices=False)
     s = s / (1.02 * s.square().sum().sqrt())

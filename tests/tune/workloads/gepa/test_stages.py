@@ -53,6 +53,7 @@ def flipped(config: RunConfig, field: str) -> RunConfig:
         "score.batch_windows": {"score.batch_windows": 3},
         "model.activation": {"model.activation": "leaky_relu_squared"},
         "model.skips": {"model.skips": "added"},
+        "optimizer.newton_schulz": {"optimizer.newton_schulz": "polar_express"},
         "model.embedding_dim": {"model.embedding_dim": 16},
         "model.parallel_from": {"model.parallel_from": 1},
         "model.loop": {"model.loop": {"first_layer": 0, "last_layer": 0, "times": 2}},
