@@ -9,21 +9,20 @@ from golf.cli.options import assignments
 from golf.config.presets import DEMO_PRESETS
 from tune.cache.prefix_tree import format_trees
 from tune.cache.store import Store
-from tune.cli.console import best_of, ending_of, score_text, table
 from tune.cli.options import machines_of, open_data, places_of, run_anywhere
 from tune.cli.parsers import DEMO_TRIALS
 from tune.cli.session import Runs, Session
+from tune.cli.sweep_report import entries_of, show_sweep
 from tune.cluster.sweep import finished
 from tune.planning.forecast import Forecast, forecast
 from tune.planning.plan_plot import draw_tree
 from tune.planning.stage_timings import TRAIN, StageTimings
 from tune.planning.text import format_forecast, format_forecast_vs_actual
-from tune.records.entries import TrialEntry, WorldShape
+from tune.records.entries import WorldShape
 from tune.records.ledger import Ledger
 from tune.records.provenance import outdated
 from tune.search.search import Search, SearchConfig
 from tune.search.successive_halving import SuccessiveHalving
-from tune.tracking.tracker import runs_page, sync
 from tune.workloads.gepa.describe import describe_text_passes, dry_run_table
 from tune.workloads.gepa.settings import config_of
 from tune.workloads.gepa.space import read_choices, space_of
@@ -94,14 +93,10 @@ class SweepCommand:
                     keep_screened=self.screening is not None,
                 )
             )
-        status = self.show(session)
-        print(format_forecast_vs_actual(planned, self.entries()))
+        status = show_sweep(session, self.name, self.search, "; the same command continues")
+        print(format_forecast_vs_actual(planned, entries_of(self.storage, self.name, self.search)))
         session.finish_mirror()
         return status
-
-    def entries(self) -> list[TrialEntry]:
-        """Returns the last entries of this search's trials."""
-        return [entry for entry in Ledger(self.storage.ledger).latest(self.name) if entry.trial in self.search.given]
 
     def forecast(self) -> Forecast:
         """Returns the work of the trials that are planned, before anything is started."""
@@ -128,24 +123,6 @@ class SweepCommand:
         print(f"\n{format_forecast(planned, slots, self.parsed.dollars_per_gpu_hour)}")
         print("trials over the cap make it less; TPE may choose other trials than these")
         print(f"picture: {picture}")
-
-    def show(self, session: Session) -> int:
-        """Prints the table of trials and where to look further. Returns: the exit status."""
-        entries, root = self.entries(), self.storage.root
-        print(f"\n{table(entries, root)}\n")
-        best = best_of(entries)
-        if best is not None:
-            print(f"best: {score_text(best)}, {best.name}; its folder {self.storage.trial(self.name, best.trial)}")
-        ending = ending_of(entries, root)
-        if ending.text:
-            print(ending.text)
-        sent = sync(Ledger(self.storage.ledger).latest(self.name), session.uri, self.preset, self.storage)
-        print(f"every number: {self.storage.ledger}")
-        print(sent.problem or runs_page(session.uri, self.preset, self.name))
-        if session.stopped:
-            print("stopped: what was finished is kept; the same command continues")
-            return 130
-        return ending.status
 
 
 def run(parsed: argparse.Namespace) -> int:

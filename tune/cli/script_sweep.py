@@ -7,17 +7,15 @@ from dataclasses import replace
 import msgspec
 
 from golf.cli.terminal import python_line
-from tune.cli.console import best_of, ending_of, score_text, table
 from tune.cli.options import machines_of, places_of, run_anywhere
 from tune.cli.script_target import ask_trust, check_here, read_space, read_target, told_changes
 from tune.cli.session import Runs, Session
+from tune.cli.sweep_report import show_sweep
 from tune.cli.tables import Column, format_table, terminal_width
 from tune.cluster.sweep import finished
-from tune.records.entries import TrialEntry, WorldShape
-from tune.records.ledger import Ledger
+from tune.records.entries import WorldShape
 from tune.search.search import Search, SearchConfig
 from tune.search.space import Trial
-from tune.tracking.tracker import runs_page, sync
 from tune.workloads.script.early_stopping import Halving
 from tune.workloads.script.outcome import FROM_THE_START
 from tune.workloads.script.workload import ScriptWorkload
@@ -81,7 +79,7 @@ class ScriptSweepCommand:
                     tags=self.target.settings.tags,
                 )
             )
-        status = self.show(session)
+        status = show_sweep(session, self.name, self.search, f", and the same command continues; {FROM_THE_START}")
         session.finish_mirror()
         return status
 
@@ -92,28 +90,6 @@ class ScriptSweepCommand:
         if self.parsed.no_early_stopping:
             return "no trial is stopped early"
         return "no trial is stopped early: losses compare at equal steps only (--fixed-steps N)"
-
-    def entries(self) -> list[TrialEntry]:
-        """Returns the last entries of this search's trials."""
-        return [entry for entry in Ledger(self.storage.ledger).latest(self.name) if entry.trial in self.search.given]
-
-    def show(self, session: Session) -> int:
-        """Prints the table of trials and where to look further. Returns: the exit status."""
-        entries, root = self.entries(), self.storage.root
-        print(f"\n{table(entries, root)}\n")
-        best = best_of(entries)
-        if best is not None:
-            print(f"best: {score_text(best)}, {best.name}; its folder {self.storage.trial(self.name, best.trial)}")
-        ending = ending_of(entries, root)
-        if ending.text:
-            print(ending.text)
-        sent = sync(Ledger(self.storage.ledger).latest(self.name), session.uri, self.target.preset, self.storage)
-        print(f"every number: {self.storage.ledger}")
-        print(sent.problem or runs_page(session.uri, self.target.preset, self.name))
-        if session.stopped:
-            print(f"stopped: what was finished is kept, and the same command continues; {FROM_THE_START}")
-            return 130
-        return ending.status
 
 
 def plan_text(trials: Sequence[Trial], num_known: int) -> str:

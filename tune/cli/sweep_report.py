@@ -1,0 +1,39 @@
+"""What the commands print at the end of a sweep, of a preset or of a script."""
+
+from tune.cli.console import best_of, ending_of, score_text, table
+from tune.cli.session import Session
+from tune.records.entries import TrialEntry
+from tune.records.layout import Storage
+from tune.records.ledger import Ledger
+from tune.search.search import Search
+from tune.tracking.tracker import runs_page, sync
+
+
+def entries_of(storage: Storage, name: str, search: Search) -> list[TrialEntry]:
+    """Returns the last entries of the search's trials in the sweep called `name`."""
+    return [entry for entry in Ledger(storage.ledger).latest(name) if entry.trial in search.given]
+
+
+def show_sweep(session: Session, name: str, search: Search, continued: str) -> int:
+    """Prints the table of trials and where to look further.
+
+    Args: session: in which the trials ran; name: of the sweep; search: that chose the trials; continued: what is
+        printed after Ctrl-C behind "stopped: what was finished is kept".
+    Returns: the exit status.
+    """
+    storage = session.storage
+    entries, root = entries_of(storage, name, search), storage.root
+    print(f"\n{table(entries, root)}\n")
+    best = best_of(entries)
+    if best is not None:
+        print(f"best: {score_text(best)}, {best.name}; its folder {storage.trial(name, best.trial)}")
+    ending = ending_of(entries, root)
+    if ending.text:
+        print(ending.text)
+    sent = sync(Ledger(storage.ledger).latest(name), session.uri, session.preset, storage)
+    print(f"every number: {storage.ledger}")
+    print(sent.problem or runs_page(session.uri, session.preset, name))
+    if session.stopped:
+        print(f"stopped: what was finished is kept{continued}")
+        return 130
+    return ending.status
