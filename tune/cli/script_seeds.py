@@ -6,11 +6,11 @@ from pathlib import Path
 
 from golf.config.rules import MARGIN_NATS
 from golf.submission.study import NATS_UNITS
-from tune.cli.options import machines_of, places_of, run_anywhere
+from tune.cli.options import machines_of, run_anywhere
 from tune.cli.run_seeds import SeedStudyCommand, print_power
 from tune.cli.script_subject import ScriptSubject
 from tune.cli.script_target import read_target
-from tune.cli.seed_options import SeedStudyOptions
+from tune.cli.seed_options import SeedStudyOptions, study_options
 from tune.cli.study_target import TargetOptions
 from tune.records.ledger import Ledger
 from tune.study.noise import FINEWEB_BYTES_PER_TOKEN, latest_nats_per_bpb
@@ -22,28 +22,8 @@ def options_of(parsed: argparse.Namespace, unit: str) -> SeedStudyOptions:
     value = None if parsed.target is None else parse_constraint(parsed.target).bound
     if value is not None and parsed.baseline:
         raise ValueError("--target and --baseline are two questions: give one of them")
-    default = MARGIN_NATS if value is None and unit in NATS_UNITS else 0.0
-    return SeedStudyOptions(
-        target=TargetOptions(parsed.preset),
-        name=parsed.name,
-        seeds=None if parsed.seeds is None else tuple(parsed.seeds),
-        repeats=parsed.repeat,
-        cold=parsed.cold,
-        max_seeds=parsed.max_seeds if parsed.until_decided else None,
-        baseline=tuple(parsed.baseline or ()),
-        baseline_in_nats=parsed.baseline_nats,
-        margin_nats=default if parsed.margin_nats is None else parsed.margin_nats,
-        target_value=value,
-        track=parsed.track,
-        dry_run=parsed.dry_run,
-        compare=(),
-        power=parsed.power,
-        gains_bpb=tuple(parsed.gain_bpb),
-        gains_nats=tuple(parsed.gain_nats),
-        noise_bpb=parsed.noise_bpb,
-        places=places_of(parsed),
-        machines=machines_of(parsed),
-    )
+    default_margin = MARGIN_NATS if value is None and unit in NATS_UNITS else 0.0
+    return study_options(parsed, TargetOptions(parsed.preset), default_margin, target_value=value)
 
 
 def show_power(parsed: argparse.Namespace) -> int:

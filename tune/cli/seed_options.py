@@ -78,6 +78,22 @@ def options_of(parsed: argparse.Namespace) -> SeedStudyOptions:
         raise ValueError("--from-sweep NAME and --best go together")
     target = TargetOptions(parsed.preset, parsed.from_sweep, parsed.split, tuple(parsed.set), parsed.data)
     default_margin = 0.0 if parsed.compare else MARGIN_NATS
+    return study_options(parsed, target, default_margin, compare=tuple(parsed.compare or ()))
+
+
+def study_options(
+    parsed: argparse.Namespace,
+    target: TargetOptions,
+    default_margin: float,
+    compare: tuple[str, ...] = (),
+    target_value: float | None = None,
+) -> SeedStudyOptions:
+    """Returns the options that studies of presets and of scripts have in common, as values.
+
+    Args: parsed: the resolved command line; target: what is run; default_margin: in nats per token, without
+        --margin-nats; compare: studies to compare; target_value: what the scores are compared with, of a script.
+    Raises: ValueError for options that do not fit each other.
+    """
     return SeedStudyOptions(
         target=target,
         name=parsed.name,
@@ -88,9 +104,10 @@ def options_of(parsed: argparse.Namespace) -> SeedStudyOptions:
         baseline=tuple(parsed.baseline or ()),
         baseline_in_nats=parsed.baseline_nats,
         margin_nats=default_margin if parsed.margin_nats is None else parsed.margin_nats,
+        target_value=target_value,
         track=parsed.track,
         dry_run=parsed.dry_run,
-        compare=tuple(parsed.compare or ()),
+        compare=compare,
         power=parsed.power,
         gains_bpb=tuple(parsed.gain_bpb),
         gains_nats=tuple(parsed.gain_nats),
