@@ -252,10 +252,7 @@ class Block(nn.Module):
         h_BTD = mix[0] * h_BTD + mix[1] * start_BTD
         normed_BTD = F.rms_norm(h_BTD, width) * self.norm_scale
         attended_BSD = self.attention(normed_BTD, cos_TR, sin_TR, extra_value, qat, last)
-        h_BSD, attention_scale = h_BTD[:, before:], self.attention_scale.to(h_BTD.dtype)
-        if not self.is_parallel:
-            h_BSD = h_BSD + attention_scale * attended_BSD
-        mlp_BSD = self.mlp(F.rms_norm(h_BSD, width) * self.norm_scale, qat)
-        if self.is_parallel:
-            h_BSD = h_BSD + attention_scale * attended_BSD
-        return h_BSD + self.mlp_scale.to(h_BSD.dtype) * mlp_BSD
+        before_BSD = h_BTD[:, before:]
+        h_BSD = before_BSD + self.attention_scale.to(h_BTD.dtype) * attended_BSD
+        normed_BSD = F.rms_norm(before_BSD if self.is_parallel else h_BSD, width) * self.norm_scale
+        return h_BSD + self.mlp_scale.to(h_BSD.dtype) * self.mlp(normed_BSD, qat)
