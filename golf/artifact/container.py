@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from golf.artifact.codec import CodecError, compress, decompress
+from golf.artifact.correction import restore
 from golf.artifact.entropy_model import pack_codes, unpack_codes
-from golf.artifact.quantizer import Quantised, dequantise
+from golf.artifact.quantizer import Quantised
 
 ModelFields = dict[str, Any]
 """Fields of the model's configuration, as JSON values."""
@@ -153,7 +154,10 @@ def decode(data: bytes) -> tuple[ModelFields, dict[str, Tensor]]:
     Raises: ArtifactError on anything but an intact artifact of a version known here. A missing zstandard is one, too.
     """
     model, tensors = decode_stored(data)
-    return model, {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in tensors.items()}
+    try:
+        return model, restore(tensors)
+    except ValueError as error:
+        raise ArtifactError(str(error)) from error
 
 
 def decode_stored(data: bytes) -> tuple[ModelFields, dict[str, Quantised | Tensor]]:

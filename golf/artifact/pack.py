@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from golf.artifact.container import ArtifactError, decode, encode
+from golf.artifact.correction import corrections
 from golf.artifact.gptq import gptq_codes
 from golf.artifact.quantizer import NotFinite, Quantised, quantise_all
 from golf.config.config import GridConfig, ModelConfig, QuantConfig, from_plain, to_plain
@@ -20,7 +21,10 @@ from golf.model.gepa import check_weights
 
 LARGEST_ARTIFACT = 64 << 20
 """Bytes; a larger file is refused before it is read."""
-LATER_FIELDS = ("activation", "embedding_dim", "smear_gate", "skips", "parallel_from", "loop")
+LATER_FIELDS = (
+    *("activation", "embedding_dim", "smear_gate", "skips", "parallel_from", "loop", "input_smear"),
+    "attention_gate",
+)
 """Fields of ModelConfig that came after the first artifacts, whose bytes stay as they are."""
 FLOAT_GROUP = "float"
 SHOWN = 300
@@ -101,7 +105,10 @@ def pack(
     hessians: Mapping[str, Tensor] = NO_HESSIANS,
 ) -> bytes:
     """Returns the artifact of `weights` (float32, by parameter name); `hessians` as for `quantise_tensors`."""
-    return encode(quantise_tensors(weights, quant, hessians), plain_shape(model), quant.codec, quant.level)
+    stored = quantise_tensors(weights, quant, hessians)
+    if quant.correction is not None:
+        stored |= corrections(weights, stored, quant.correction)
+    return encode(stored, plain_shape(model), quant.codec, quant.level)
 
 
 def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:

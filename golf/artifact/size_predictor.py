@@ -85,7 +85,7 @@ def _walk(schedule: ScheduleConfig, lr: float, weight_decay: float) -> tuple[flo
     """Returns the remaining share of the initial weights, and the walk's variance for updates of root mean square 1."""
     remaining, walked = 1.0, 0.0
     for row in make_plan(schedule):
-        decay = 1.0 - lr * row.lr_scale * weight_decay
+        decay = 1.0 - lr * row.lr_scale * weight_decay * row.decay_scale
         remaining, walked = remaining * decay, walked * decay**2 + (lr * row.lr_scale) ** 2
     return remaining, 2 * min(WALK_STEPS, WALK_SHARE * schedule.steps) * walked
 

@@ -56,6 +56,7 @@ COUNTED = (
     "golf.artifact.rans",
     "golf.artifact.entropy_model",
     "golf.artifact.quantizer",
+    "golf.artifact.correction",
     "golf.artifact.gptq",
     "golf.artifact.container",
     "golf.artifact.pack",

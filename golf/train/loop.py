@@ -139,7 +139,7 @@ def update(state: TrainState, row: Row) -> None:
     for settings in state.adamw.param_groups:
         settings["lr"] = settings["peak_lr"] * row.lr_scale
     state.adamw.step()
-    state.muon.step(row.lr_scale, row.muon_momentum)
+    state.muon.step(row.lr_scale, row.muon_momentum, row.decay_scale)
     if row.average_weight > 0:
         torch._foreach_lerp_(list(state.average.values()), list(state.parameters.values()), row.average_weight)
     state.step += 1

@@ -190,7 +190,7 @@ def test_noise_split_finds_the_components(repeat_sd: float, seed_sd: float) -> N
     assert parts == pytest.approx(np.sqrt(np.maximum(raw, 0.0)), abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(VALUES)
 def test_one_sample_is_the_limit_of_welch(values: list[float]) -> None:
     """Fault: the two tests disagree on sign, margin or unit: a baseline of hardly any noise is a published mean."""
