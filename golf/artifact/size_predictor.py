@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from golf.artifact.container import encode
+from golf.artifact.correction import LEFT, RIGHT
 from golf.artifact.pack import float_type, grid_of, plain_shape
 from golf.artifact.quantizer import Quantised, quantise
 from golf.config.config import GridConfig, RunConfig, ScheduleConfig
@@ -59,6 +60,15 @@ def predicted_model_bytes(config: RunConfig) -> int:
             bits += shape.numel() * code_bits + (0 if equal else scales * 16)
             scale = torch.zeros(scales, dtype=torch.float16)
             empty[name] = Quantised(torch.zeros(shape, dtype=torch.int8), scale if grid.per_row else scale.squeeze(0))
+    correction = config.quant.correction
+    if correction is not None:  # a step's error is alike in all, so that the largest matrices have the largest errors
+        sizes = {name: shapes[name] for name, value in empty.items() if isinstance(value, Quantised)}
+        for name in sorted(sizes, key=lambda name: -sizes[name].numel())[: correction.matrices]:
+            rows, columns = sizes[name]
+            groups = correction.rank * columns // math.gcd(columns, correction.group)
+            bits += correction.rank * (2 * rows + 4 * columns) + 16 * (1 + groups)
+            for end in (LEFT, RIGHT):
+                empty[name + end] = Quantised(torch.zeros(1, 1, dtype=torch.int8), torch.zeros((), dtype=torch.float16))
     # An artifact of nothing but zeros is its header and its index.
     rest = len(encode(empty, plain_shape(config.model), config.quant.codec, config.quant.level))
     return rest + round(bits / 8)
