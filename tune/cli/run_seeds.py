@@ -12,8 +12,8 @@ from golf.config.rules import MIN_SEEDS, P_CLAIM
 from golf.runtime.results import digest
 from golf.submission.study import StudyVerdict
 from tune.cache.store import Store
-from tune.cli.console import ending_of
 from tune.cli.options import run_anywhere
+from tune.cli.outcome_table import ending_of
 from tune.cli.script_subject import ScriptSubject
 from tune.cli.script_target import target_of_trial
 from tune.cli.seed_options import SeedStudyOptions, options_of

@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from golf.cli.terminal import python_line
-from tune.cli.console import Console, say
+from tune.cli.console import open_console, say
 from tune.cli.mirror import Mirror
 from tune.cli.options import Machines, Places
+from tune.cli.progress import SweepProgress
 from tune.cluster.ray_cluster import Workers, start_ray, stop_ray, trials_at_once
 from tune.cluster.remote_job import explained
 from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
@@ -101,12 +102,13 @@ class Session:
             keep_screened=runs.keep_screened,
             tags=runs.tags,
         )
-        say(f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}")
         known = [entry for entry in runs.known if entry.trial in search.given]
         if self._tracker is None:
             self.send(name)
             self._tracker = Tracker(self.uri, self.preset, self.storage)
-        console = Console(search.num_trials, concurrent, known, workload.describe_progress, self.storage.root)
+        progress = SweepProgress(search.num_trials, concurrent, known, workload.describe_progress)
+        title = f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}"
+        console = open_console(progress, title, self.storage.root)
         try:
             tracked = SweepTracker(
                 self._tracker, name, self.preset, study="study" in config.tags, objective=workload.objective
@@ -115,6 +117,8 @@ class Session:
             run_sweep(config, workload, search, self.storage, watchers + ([self._mirror] if self._mirror else []))
         except KeyboardInterrupt:
             self.stopped = True
+        finally:
+            console.close()
 
     def finish_mirror(self) -> None:
         """Copies all that is there at the end, where there is a mirror, and says whether it worked; call it last."""

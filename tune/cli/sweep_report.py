@@ -1,6 +1,7 @@
 """What the commands print at the end of a sweep, of a preset or of a script."""
 
-from tune.cli.console import best_of, ending_of, score_text, table
+from tune.cli.outcome_table import ending_of, score_text, table
+from tune.cli.progress import best_of
 from tune.cli.session import Session
 from tune.records.entries import TrialEntry
 from tune.records.layout import Storage

@@ -37,6 +37,12 @@ SPACES: dict[str, Space] = {
         "ttt.lr": [0.005, 0.01],
         "ttt.epochs": [1, 2],
     },
+    "pr1394": {
+        "schedule.loop_start": [0.25, 0.35, 0.5],
+        "schedule.warmdown_fraction": [0.6, 0.72],
+        "optimizer.weight_decay.matrices": [0.085, 0.09, 0.095, 0.1],
+        "quant.mlp.deviations": [12.0, 12.85, 14.0],
+    },
     "pr1493": {
         "schedule.loop_start": [0.25, 0.35, 0.5],
         "schedule.warmdown_fraction": [0.6, 0.72],
@@ -162,4 +168,4 @@ def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
         raise ValueError(f"{REPEAT} must be a whole number from 0 on, got {repeat!r}")
     again = [{REPEAT: repeat}] if repeat else []
     identity = digest(plain, data, *again)[:12]
-    return Trial(trial=identity, parameters=dict(point), name=point_name(point, {"ttt"}), config=plain)
+    return Trial(trial=identity, parameters=dict(point), name=point_name(point), config=plain)
