@@ -16,7 +16,9 @@ from tune.cluster.remote_job import explained
 from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
 from tune.records.entries import Record, TrialEntry, WorldShape
 from tune.records.ledger import Ledger, warn_of_damage
+from tune.records.provenance import environment
 from tune.search.search import Search
+from tune.tracking.system_metrics import wants_system_metrics
 from tune.tracking.tracker import SweepTracker, Tracker, sync
 from tune.workloads.base import CacheConfig, Workload
 
@@ -105,13 +107,21 @@ class Session:
         known = [entry for entry in runs.known if entry.trial in search.given]
         if self._tracker is None:
             self.send(name)
-            self._tracker = Tracker(self.uri, self.preset, self.storage)
+            # With a cluster, trials may not be on this machine.
+            measures = address is None and wants_system_metrics(workers.gpus > 0)
+            self._tracker = Tracker(self.uri, self.preset, self.storage, system_metrics=measures)
         progress = SweepProgress(search.num_trials, concurrent, known, workload.describe_progress)
         title = f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}"
         console = open_console(progress, title, self.storage.root)
         try:
             tracked = SweepTracker(
-                self._tracker, name, self.preset, study="study" in config.tags, objective=workload.objective
+                tracker=self._tracker,
+                sweep=name,
+                preset=self.preset,
+                workload=workload.name,
+                is_study="study" in config.tags,
+                objective=workload.objective,
+                tags=environment(),
             )
             watchers: list[Watcher] = [console, tracked]
             run_sweep(config, workload, search, self.storage, watchers + ([self._mirror] if self._mirror else []))

@@ -109,7 +109,7 @@ def test_lists_are_values(strategy: str) -> None:
     names = sorted(trial.name for trial in given)
     assert names[:2] == ["model.value_layers=[0,1] ttt=null", 'model.value_layers=[0,1] ttt={"lr":0.1}']
     for trial in given:  # a name is what --space takes
-        assert {f: v for f, (v,) in read_choices(trial.name.split(), str).items()} == trial.parameters
+        assert read_choices(trial.name.split(), str) == {field: [value] for field, value in trial.parameters.items()}
     assert {config_of(trial).model.value_layers for trial in given} == {(0, 1), (1,)}
     assert Search(config, DEMO, [entry_of(trial, "failed") for trial in given]).planned() == []
 

@@ -4,6 +4,7 @@
 id of its own, and nobody else's results may stand for it.
 """
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,8 @@ from golf.cli.options import assignment_of
 from golf.config.config import RunConfig, override_all, to_plain, typed_value
 from golf.config.presets import PRESETS, find_split, with_split
 from golf.runtime.results import digest
-from tune.records.entries import REPEAT
+from tune.records.entries import REPEAT, Config
+from tune.records.text import flat
 from tune.search.space import Point, Range, Space, Trial, parse_range, point_name, split_choices, value_text
 
 SPLIT = "split"
@@ -169,3 +171,16 @@ def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
     again = [{REPEAT: repeat}] if repeat else []
     identity = digest(plain, data, *again)[:12]
     return Trial(trial=identity, parameters=dict(point), name=point_name(point), config=plain)
+
+
+def changed_fields(preset: str, point: Point, config: Config) -> Point:
+    """Returns the fields of a trial that are set otherwise than its preset and its point set them, dotted.
+
+    Args: preset: its name, or that of a file, whose fields are compared with RunConfig's own values; point: values of
+        the searched fields; config: the whole configuration, as JSON values.
+    """
+    base = PRESETS.get(preset, RunConfig())
+    usual = flat(to_plain(base))
+    with contextlib.suppress(ValueError):  # a point that this version of the program does not know
+        usual = flat(make_trial(base, point, "").config)
+    return {field: value for field, value in flat(config).items() if field not in usual or usual[field] != value}
