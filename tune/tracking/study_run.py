@@ -11,7 +11,7 @@ from golf.submission.study import Gain, StudyVerdict, Summary
 from tune.records.entries import PlanEntry, Record, TrialEntry, TrialState, VerdictEntry
 from tune.search.space import Point
 from tune.tracking.metric_names import MARGIN, NATS, SCORE
-from tune.tracking.run_fields import BREAK, NOTE, STUDY, WORDS, describe_size, origin_of, parameters_of, text_of
+from tune.tracking.run_fields import BREAK, NOTE, STUDY, describe_size, origin_of, parameters_of, text_of
 
 
 def study_names(records: Iterable[Record]) -> set[str]:
@@ -55,7 +55,7 @@ def study_tags(entry: VerdictEntry, trials: Sequence[TrialEntry]) -> dict[str, s
         "check": verdict.check and brief(verdict.check),
         "preset": trials[-1].preset if trials else None,
     }
-    fixed = {"kind": STUDY, "study": entry.study, "sweep": entry.study, "state": WORDS[TrialState.DONE]}
+    fixed = {"kind": STUDY, "study": entry.study, "sweep": entry.study, "state": TrialState.DONE.word}
     fixed |= origin_of(trials[-1].tags) if trials else {}
     return {name: str(value) for name, value in named.items() if value is not None} | fixed | {NOTE: describe(verdict)}
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from tune.records.entries import Objective, TrialEntry, TrialState
 from tune.tracking.metric_names import SCORE, metric_name
-from tune.tracking.run_fields import BREAK, NOTE, SWEEP, WORDS, digest_of, origin_of, word_of
+from tune.tracking.run_fields import BREAK, NOTE, SWEEP, digest_of, origin_of, word_of
 
 
 def best_of(trials: Sequence[TrialEntry]) -> TrialEntry | None:
@@ -29,7 +29,7 @@ def sweep_metrics(trials: Sequence[TrialEntry], best: TrialEntry | None) -> dict
     """Returns the best score, the trials counted by how they ended, and the seconds of all."""
     counts = Counter(trial.state for trial in trials)
     values = {} if best is None or best.score is None else {best_key(best.objective): best.score}
-    values |= {f"trials/{word.replace(' ', '_')}": float(counts[state]) for state, word in WORDS.items()}
+    values |= {f"trials/{state.word.replace(' ', '_')}": float(counts[state]) for state in TrialState}
     seconds = {"total": sum(t.total_seconds for t in trials), "computed": sum(t.computed_seconds for t in trials)}
     return values | {f"seconds/{name}": value for name, value in seconds.items()}
 
@@ -52,7 +52,7 @@ def sweep_tags(trials: Sequence[TrialEntry], best: TrialEntry | None, model: str
         **origin_of(last.tags),
         "kind": SWEEP,
         "sweep": last.sweep,
-        "state": WORDS[TrialState.FAILED if all_failed else TrialState.DONE],
+        "state": (TrialState.FAILED if all_failed else TrialState.DONE).word,
         "preset": last.preset,
         "workload": last.workload,
         "searched": ", ".join(dict.fromkeys(name for trial in trials for name in trial.parameters)),
