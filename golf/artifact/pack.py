@@ -51,7 +51,7 @@ def is_control(name: str) -> bool:
 def grid_of(name: str, elements: int, quant: QuantConfig) -> GridConfig | None:
     """Returns the grid of a tensor; None for the small ones and vectors, which stay float."""
     group = group_of(name)
-    return None if group == FLOAT_GROUP or elements <= quant.float_elements else getattr(quant, group)
+    return None if group == FLOAT_GROUP or elements <= quant.float_elements else quant.grids[group]
 
 
 def float_type(name: str, quant: QuantConfig) -> torch.dtype:

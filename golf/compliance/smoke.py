@@ -25,15 +25,15 @@ spec = importlib.util.spec_from_file_location("train_gpt", sys.argv[1])
 shipped = sys.modules["train_gpt"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shipped)
 imported = time.perf_counter() - began
-config = shipped.from_plain(shipped.RunConfig, shipped.CONFIG)
-model, shape = shipped.build_model(config.model, config.seed), config.model
-ids = shipped.torch.arange(config.score.sequence_length)[None] % shape.vocab_size
+config, shape = shipped.CONFIG, shipped.CONFIG["model"]
+model = shipped.build_model(config["seed"], shipped.torch.float32)
+ids = shipped.torch.arange(config["score"]["sequence_length"])[None] % shape["vocab_size"]
 began = time.perf_counter()
 with shipped.torch.no_grad():
     loss = float(model(ids, ids))
 print(json.dumps({
     "import_seconds": imported, "forward_seconds": time.perf_counter() - began, "loss_nats": loss,
-    "width": shape.model_dim, "layers": shape.num_layers, "vocabulary": shape.vocab_size,
+    "width": shape["model_dim"], "layers": shape["num_layers"], "vocabulary": shape["vocab_size"],
     "parameters": sum(p.numel() for p in model.parameters()),
 }))
 """

@@ -423,6 +423,11 @@ class QuantConfig:
     """Low-rank correction of the worst matrices; None: none."""
 
     @property
+    def grids(self) -> dict[str, GridConfig]:
+        """The grid of each tensor group."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.type is GridConfig}
+
+    @property
     def calibrated(self) -> bool:
         """Whether packing reads training data."""
         return "gptq" in (self.attention.method, self.mlp.method, self.token_embedding.method)

@@ -3,8 +3,6 @@
 A pass computes one micro-batch, or several that are small: the mean of their means is the mean over all of them.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +27,11 @@ def passes_per_step(batch: BatchConfig, group: ProcessGroup) -> int:
 
 def training_passes(batch: BatchConfig, stream: TokenStream, group: ProcessGroup) -> tuple[Batches, int]:
     """Returns the ids and targets of this rank's passes, and the passes of a step over all ranks."""
-    return in_passes(partial(read_batch, stream, batch, rank=group.rank, world_size=group.world_size), batch, group)
+
+    def read(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
+        return read_batch(stream, batch, step, micro_batch, group.rank, group.world_size)
+
+    return in_passes(read, batch, group)
 
 
 def in_passes(micro_batches: Batches, batch: BatchConfig, group: ProcessGroup) -> tuple[Batches, int]:
