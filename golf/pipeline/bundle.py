@@ -17,7 +17,7 @@ from pathlib import Path
 from golf.config.config import RunConfig, from_plain, to_plain
 from golf.pipeline.parameters import with_short_parameters
 from golf.pipeline.specialise import reached, specialise
-from golf.pipeline.syntax import defined, is_text, used, without_nested_quotes, without_texts
+from golf.pipeline.syntax import defined, is_text, used, without_field_types, without_nested_quotes, without_texts
 from golf.pipeline.unchecked import without_checks
 
 try:
@@ -142,6 +142,8 @@ def _joined(modules: tuple[str, ...], minified: bool, config: RunConfig) -> str:
         body += without_checks(statements) if unchecked else statements
     if whole:
         body = specialise(body, config, ROOTS) if minified else reached(body, ROOTS, annotations=True)
+    if whole and minified:
+        body = reached(without_field_types(body), ROOTS)
     used_names = {name for node in body for name in used(node, not minified)}
     needed = sorted(line for line, name in imports.items() if name in used_names)
     if whole and minified:

@@ -1,8 +1,8 @@
 """A program cut down to what one configuration uses: its values in place of the names that they are read by.
 
-What stays computes in the same order from the same values. A parameter annotated as a part of the configuration is taken
-to be that part, since a program has one configuration; the seed alone stays open. Tests that the values decide, and
-parameters, names and definitions that nothing reads any more, are left out, so that in the end no configuration is
+What stays computes in the same order from the same values. A parameter annotated as a part of the configuration is
+taken to be that part, since a program has one configuration; the seed alone stays open. Tests that the values decide,
+and parameters, names and definitions that nothing reads any more, are left out, so that in the end no configuration is
 there but `CONFIG`, its JSON values.
 """
 
@@ -257,6 +257,12 @@ class _Decide(ast.NodeTransformer):
     def _truth(self, node: ast.expr) -> bool:
         value = self.value(node)
         return True if isinstance(value, (_Any, _Object)) or is_dataclass(value) else bool(value)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        return self._flag(self.generic_visit(node))  # type: ignore[arg-type]
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        return self._flag(self.generic_visit(node))  # type: ignore[arg-type]
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         node = self.generic_visit(node)  # type: ignore[assignment]

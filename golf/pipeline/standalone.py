@@ -133,12 +133,22 @@ def train_model(config: RunConfig, dataset: Dataset, group: ProcessGroup, log: L
             add(step_line(done, steps, time.perf_counter() - began, **figures))
 
     add(f"started: {utc_now()}", *machine_lines(group))
-    forward = ready_to_train(model, config, group)
+    forward = ready_to_train(model, config, group, say_what_fits=False)
     if dataset.train is None:
         raise SystemExit(f"error: no shards *_train_*.bin in {dataset.folder}")
     batches, passes = training_passes(config.batch, dataset.train, group)
     clip = config.optimizer.gradient_clip
-    train(state, make_plan(config.schedule), batches, clip, group, after_step, forward, passes)
+    train(
+        state,
+        make_plan(config.schedule),
+        batches,
+        clip,
+        group,
+        after_step,
+        forward,
+        passes,
+        say_what_fits=False,
+    )
     seconds = time.perf_counter() - began
     add(*end_lines(steps, seconds, group))
     result = TrainResult(
@@ -179,6 +189,11 @@ def pack_model(weights: Weights, config: RunConfig, dataset: Dataset, group: Pro
     )
 
 
+def read_weights(path: Path, config: RunConfig) -> Weights:
+    """Returns the weights of an artifact of this program."""
+    return decode(path.read_bytes(), config.quant.codec, corrected=config.quant.correction is not None)[1]
+
+
 def measure_rung(rung: str, weights: Weights, config: RunConfig, dataset: Dataset, group: ProcessGroup) -> RungResult:
     """Scores one rung of the ladder."""
     began, times = time.perf_counter(), list[float]()
@@ -216,7 +231,7 @@ def run_all(config: RunConfig, dataset: Dataset, out: Path, group: ProcessGroup,
         log(line)
     ladder: list[RungResult] = []
     for rung in LADDER if config.ttt is not None else LADDER[:-1]:
-        weights = trained.weights[rung] if rung in trained.weights else decode(path.read_bytes())[1]
+        weights = trained.weights[rung] if rung in trained.weights else read_weights(path, config)
         ladder.append(measure_rung(rung, weights, config, dataset, group))
         log(rung_line(ladder[-1]))
     for result in ladder:

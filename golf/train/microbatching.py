@@ -47,10 +47,10 @@ def in_passes(micro_batches: Batches, batch: BatchConfig, group: ProcessGroup) -
     return read, passes
 
 
-def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup) -> nn.Module:
+def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup, say_what_fits: bool = True) -> nn.Module:
     """Returns the model for forward passes; a compiled one has run synthetic tokens in each way that the plan needs.
 
-    Raises: OutOfMemory when a slice of a step does not fit.
+    Raises: OutOfMemory when a slice of a step does not fit; unless `say_what_fits`, torch's own error.
     """
     forward = compile_model(model, config.compile, group.device)
     if forward is model:
@@ -61,7 +61,7 @@ def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup) -> nn.Mo
     # Of gradients that are never cleared, a state that was read back must keep the stored ones.
     gradients = [(p.grad, p.grad.clone()) for p in model.parameters() if p.grad is not None]
     for row in {(row.qat, row.looped): row for row in make_plan(config.schedule)}.values():
-        add_gradients(forward, tokens_BT, tokens_BT, row, passes)
+        add_gradients(forward, tokens_BT, tokens_BT, row, passes, say_what_fits)
     for gradient, before in gradients:
         gradient.copy_(before)
     return forward
