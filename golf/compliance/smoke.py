@@ -12,7 +12,7 @@ from pathlib import Path
 
 from golf.compliance.points import Evidence, PointResult, judged
 from golf.config.config import RunConfig
-from golf.pipeline.bundle import counted_code
+from golf.pipeline.bundle import bundle, counted_code
 from golf.runtime.files import write_bytes
 
 SECONDS = 300
@@ -44,13 +44,17 @@ def smoke(config: RunConfig) -> PointResult:
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory) / "train_gpt.py"
         write_bytes(script, counted_code(config))
-        size = script.stat().st_size
+        sizes: Evidence = {
+            "code_bytes": script.stat().st_size,
+            "code_minified_bytes": len(bundle(config).encode()),
+            "code_raw_bytes": len(bundle(config, minified=False).encode()),
+        }
         command = [sys.executable, "-P", "-c", _SMOKE, str(script)]
         try:
             done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            return judged(2, False, {"code_bytes": size}, f"train_gpt.py was not imported after {SECONDS} s")
+            return judged(2, False, sizes, f"train_gpt.py was not imported after {SECONDS} s")
     if done.returncode:
-        return judged(2, False, {"code_bytes": size}, f"train_gpt.py does not run: {done.stderr.strip()[-300:]}")
+        return judged(2, False, sizes, f"train_gpt.py does not run: {done.stderr.strip()[-300:]}")
     facts: Evidence = json.loads(done.stdout.splitlines()[-1])
-    return judged(2, math.isfinite(facts["loss_nats"]), {"code_bytes": size} | facts, "the first loss is no number")
+    return judged(2, math.isfinite(facts["loss_nats"]), sizes | facts, "the first loss is no number")
