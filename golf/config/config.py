@@ -554,6 +554,19 @@ def to_plain(record: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(record))))
 
 
+LATER_MODEL_FIELDS = (
+    *("activation", "embedding_dim", "smear_gate", "skips", "parallel_from", "loop", "input_smear"),
+    "attention_gate",
+)
+"""Fields of ModelConfig that came after the first artifacts, whose bytes stay as they are."""
+
+
+def plain_shape(model: ModelConfig) -> dict[str, Any]:
+    """Returns a model's shape as JSON values: fields that the format had not at first are in it where they are set."""
+    plain, default = to_plain(model), to_plain(ModelConfig())
+    return {name: value for name, value in plain.items() if name not in LATER_MODEL_FIELDS or value != default[name]}
+
+
 def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "", base: C | None = None) -> C:
     """Returns a record of the dataclass `kind` from nested dictionaries.
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from golf.artifact.pack import plain_shape
-from golf.config.config import GridConfig, RunConfig
+from golf.config.config import GridConfig, RunConfig, plain_shape
 from golf.pipeline.parameters import drop_constant_parameters
 from golf.pipeline.syntax import arguments_of, bound_in, classes_in, defined, used
 
@@ -189,7 +188,7 @@ class _Decide(ast.NodeTransformer):
 
     def _called(self, node: ast.Call) -> Any:
         """Returns the value of a call that only depends on the configuration. Raises: _Unknown."""
-        name, whole = node.func.id if isinstance(node.func, ast.Name) else "", self.types[RunConfig.__name__]
+        name, whole = _callee(node), self.types[RunConfig.__name__]
         if name == "from_plain" and isinstance(node.args[0], ast.Name) and node.args[0].id == RunConfig.__name__:
             return whole
         if name == "replace" and self.value(node.args[0]) is whole:
@@ -297,7 +296,7 @@ class _Decide(ast.NodeTransformer):
         return node if len(parts) > 1 else parts[0]
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        name, whole = node.func.id if isinstance(node.func, ast.Name) else "", self.types[RunConfig.__name__]
+        name, whole = _callee(node), self.types[RunConfig.__name__]
         try:
             if name == "to_plain" and self.value(node.args[0]) is whole:
                 return ast.Name("CONFIG", ast.Load())
@@ -323,6 +322,11 @@ class _Decide(ast.NodeTransformer):
         except _Unknown:
             return node
         return ast.Constant(value) if value is None or isinstance(value, bool) else node
+
+
+def _callee(node: ast.Call) -> str:
+    """Returns the name that is called with arguments by their places; "" for anything else."""
+    return node.func.id if isinstance(node.func, ast.Name) and node.args else ""
 
 
 def _until_it_leaves(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -32,9 +32,7 @@ SHARDS, TOKENIZER = "datasets/fineweb10B_sp300/fineweb_val_000000.bin", "tokeniz
 
 
 @pytest.mark.parametrize("base", ["data", "elsewhere"])
-def test_the_competitions_folders_need_no_option(
-    place: Path, base: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_competitions_folders_need_no_option(place: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault: the command by which everybody's scripts are run ends with an error here."""
     touch(place / base / SHARDS, place / base / TOKENIZER)
     if base != "data":

@@ -63,8 +63,9 @@ def lay_out(data: Path, root: Path) -> None:
 
 TIMES = re.compile(
     r"(train_time|step_avg|eval_time):[\d.]+ms|allocated: \d+ MiB reserved: \d+|in [\d.]+s$|(?<=^started).*"
+    r"|(?<=^versions: ).*"
 )
-"""What differs from run to run in a log."""
+"""What differs from run to run in a log; the file does not load what only other configurations need."""
 ELSEWHERE = ("train_loader:", "data_sha256:")
 """Lines that tell the name of a dataset, or of its files."""
 
