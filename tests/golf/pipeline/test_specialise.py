@@ -52,7 +52,8 @@ def test_values_are_written_where_they_are_read() -> None:
         "    model(config.model, config.seed)\n    tell(to_plain(config), f'{steps} of {config.quant.codec}')\n"
         "def model(shape: ModelConfig, seed):\n    return layers(shape.visits(), shape.value_layers, seed, shape)\n"
         "def layers(order, values, seed, shape):\n    return order, values, seed\n"
-        "def from_plain(kind, values):\n    return kind(values)\ndef to_plain(record):\n    return record\nclass RunConfig:\n    pass\n"
+        "def from_plain(kind, values):\n    return kind(values)\n"
+        "def to_plain(record):\n    return record\nclass RunConfig:\n    pass\n"
     )
     text = cut(source, replace(CONFIG, schedule=ScheduleConfig(steps=4000)))
     assert "model(config.seed)" in text
