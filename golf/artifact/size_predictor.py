@@ -16,9 +16,9 @@ from torch import Tensor
 
 from golf.artifact.container import encode
 from golf.artifact.correction import LEFT, RIGHT
-from golf.artifact.pack import float_type, grid_of, plain_shape
+from golf.artifact.pack import float_type, grid_of
 from golf.artifact.quantizer import Quantised, quantise
-from golf.config.config import GridConfig, RunConfig, ScheduleConfig
+from golf.config.config import GridConfig, RunConfig, ScheduleConfig, plain_shape
 from golf.config.schedule import make_plan
 from golf.model.gepa import GEPA
 

@@ -423,6 +423,11 @@ class QuantConfig:
     """Low-rank correction of the worst matrices; None: none."""
 
     @property
+    def grids(self) -> dict[str, GridConfig]:
+        """The grid of each tensor group."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.type is GridConfig}
+
+    @property
     def calibrated(self) -> bool:
         """Whether packing reads training data."""
         return "gptq" in (self.attention.method, self.mlp.method, self.token_embedding.method)
@@ -547,6 +552,19 @@ def nearest(word: str, names: Iterable[str]) -> str:
 def to_plain(record: Any) -> dict[str, Any]:
     """Returns a configuration or a result as nested dictionaries of JSON values; a tuple becomes a list."""
     return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(record))))
+
+
+LATER_MODEL_FIELDS = (
+    *("activation", "embedding_dim", "smear_gate", "skips", "parallel_from", "loop", "input_smear"),
+    "attention_gate",
+)
+"""Fields of ModelConfig that came after the first artifacts, whose bytes stay as they are."""
+
+
+def plain_shape(model: ModelConfig) -> dict[str, Any]:
+    """Returns a model's shape as JSON values: fields that the format had not at first are in it where they are set."""
+    plain, default = to_plain(model), to_plain(ModelConfig())
+    return {name: value for name, value in plain.items() if name not in LATER_MODEL_FIELDS or value != default[name]}
 
 
 def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "", base: C | None = None) -> C:

@@ -68,7 +68,7 @@ class GEPA(nn.Module):
         )
         values = None if self.value is None else self.value(x_BT, qat)
         pushed: list[Tensor] = []
-        visits = self.config.visits(looped)
+        visits = self.config.visits() if looped else self.config.visits(False)
         num_encoder = len(visits) // 2
         for visit, layer in enumerate(visits):
             if visit >= num_encoder and pushed:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from golf.artifact.container import encode
 from golf.artifact.correction import corrections, restore
-from golf.artifact.pack import group_of, plain_shape, quantise_tensors
+from golf.artifact.pack import group_of, quantise_tensors
 from golf.artifact.quantizer import Quantised
-from golf.config.config import RECORD_INT6, RECORD_INT8, GridConfig, QuantConfig, RunConfig
+from golf.config.config import RECORD_INT6, RECORD_INT8, GridConfig, QuantConfig, RunConfig, plain_shape
 from golf.data.shards import TokenStream, token_stream
 from golf.model.compile import activation_dtype
 from golf.model.gepa import GEPA
