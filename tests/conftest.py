@@ -30,7 +30,7 @@ from tune.cluster.ray_cluster import start_ray, stop_ray
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-hypothesis.settings.register_profile("shared-machine")  # seconds there are no fault of the code
+hypothesis.settings.register_profile("shared-machine", deadline=None)  # seconds there are no fault of the code
 hypothesis.settings.load_profile("shared-machine")
 
 TINY = RunConfig(
