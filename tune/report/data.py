@@ -20,12 +20,8 @@ from tune.study.runs import named
 
 ReadSeries = Callable[[TrialEntry], Series]
 """Reads a trial's curves and chunk sums; empty ones where it has none."""
-STATE_NAMES = {
-    TrialState.DONE: "finished",
-    TrialState.SCREENED: "screened out",
-    TrialState.INFEASIBLE: "over the cap",
-    TrialState.FAILED: "failed",
-}
+_ORDER = (TrialState.DONE, TrialState.SCREENED, TrialState.INFEASIBLE, TrialState.FAILED)
+STATE_NAMES = {state: state.word for state in _ORDER}
 """How a trial ended, in the order in which trials are listed."""
 
 

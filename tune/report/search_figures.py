@@ -83,7 +83,7 @@ def draw_history(results: Results) -> Figure:
         grid[-1][0].set_ylabel(f"{_partial_label(results.partial)}\n")
         if (has_partial & done).any():
             grid[-1][0].plot([], "o", label="went on", **_FINISHED)
-        grid[-1][0].plot([], "v", label="screened out", **_STOPPED)
+        grid[-1][0].plot([], "v", label="stopped early", **_STOPPED)
     if done.any() and not done.all():
         grid[0][0].plot([], "x", color=GREY, markersize=4, label="without a score")
     legend(figure)
@@ -181,7 +181,7 @@ def draw_search(results: Results, fields: Sequence[str]) -> Figure:
         axes = grid[-1][int(done.any())]
         axes.set_xlabel(_partial_label(results.partial))
         axes.xaxis.set_major_locator(MaxNLocator(2))
-        grid[0][0].plot([], "v", label="screened out, at its partial score", **_STOPPED)
+        grid[0][0].plot([], "v", label="stopped early, at its partial score", **_STOPPED)
     if done.any():
         grid[-1][0].set_xlabel(score_label(trials))
         grid[0][0].plot([], "o", label=f"best {_BEST_SHARE:.0%}", **_BEST)

@@ -194,7 +194,7 @@ def test_figures_show_their_values(tmp_path: Path) -> None:
     assert best.bpb is not None
     assert second.bpb is not None
     assert {f"Pareto front, best {best.bpb:.4f} BPB", "cap 430,000 bytes"} <= set(shown["bytes"])
-    assert f"screened out ({sum(entry.state == 'screened' for entry in entries)})" in shown["bytes"]
+    assert f"stopped early ({sum(entry.state == 'screened' for entry in entries)})" in shown["bytes"]
     for entry in (best, second):
         scores = [rung.bpb for rung in entry.rungs]
         changes = [signed(after - before) for before, after in itertools.pairwise(scores)]
