@@ -279,7 +279,7 @@ def report_parser() -> Parser:
     about = "Write the report of a sweep or a seed study from the ledger, and attach it in MLflow."
     parser = command_parser(f"{_TUNE} report", "tune.cli.report:report_command", about)
     parser.add_argument("name", help="the sweep's or study's name")
-    parser.add_argument("--format", choices=REPORT_FORMATS, help="one of the two files (both)")
+    parser.add_argument("--format", choices=REPORT_FORMATS, help="only the page, its short form, or the figures (all)")
     parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")
     baseline = "a trial, sweep or study to compare with (a study's own baseline; the second best trial of a sweep)"
     parser.add_argument("--baseline", help=baseline)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tune.records.entries import TrialEntry
 
-REPORT_FORMATS = ("html", "md")
-"""Suffixes of the files of a report."""
+REPORT_FORMATS = ("html", "md", "svg")
+"""Suffixes of the files of a report: the page, its short form for a pull request, and each figure."""
 TABLE_FORMATS = (".csv", ".json", ".parquet")
 """Suffixes of the files that tables are written to."""
 _LOGS = ("log.txt", "output.log", "failure.log")

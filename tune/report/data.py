@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,12 +20,8 @@ from tune.study.runs import named
 
 ReadSeries = Callable[[TrialEntry], Series]
 """Reads a trial's curves and chunk sums; empty ones where it has none."""
-STATE_NAMES = {
-    TrialState.DONE: "finished",
-    TrialState.SCREENED: "screened out",
-    TrialState.INFEASIBLE: "over the cap",
-    TrialState.FAILED: "failed",
-}
+_ORDER = (TrialState.DONE, TrialState.SCREENED, TrialState.INFEASIBLE, TrialState.FAILED)
+STATE_NAMES = {state: state.word for state in _ORDER}
 """How a trial ended, in the order in which trials are listed."""
 
 
@@ -61,6 +59,17 @@ class Results:
         varying = set(varying_fields(self.trials))
         return self.verdict is not None or (has_seeds and bool(varying) and varying <= {SEED, REPEAT})
 
+    @cached_property
+    def partial(self) -> tuple["PartialScore", ...]:
+        """Scores of a first part, of the trials that were stopped by it and of those that went on.
+
+        They are of the rung, or curve, that most trials have, so that they compare with each other.
+        """
+        scores = [score for entry in self.trials for score in _partial_scores(entry)]
+        counts = Counter(score.name for score in scores)
+        most = max(counts, key=lambda name: (counts[name], name), default=None)
+        return tuple(score for score in scores if score.name == most)
+
     @property
     def unit(self) -> str:
         """What the scores are: "BPB", or the name of a metric."""
@@ -70,6 +79,26 @@ class Results:
     def caps(self) -> list[int]:
         """The different byte caps, ascending."""
         return sorted({entry.cap_bytes for entry in self.trials if entry.cap_bytes is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialScore:
+    """A trial's score before its evaluation, or training, had ended: it compares with its like only."""
+
+    entry: TrialEntry
+    name: str
+    """The rung, or a script's curve."""
+    value: float
+
+
+def _partial_scores(entry: TrialEntry) -> list[PartialScore]:
+    """Returns the scores by which the trial was compared with others before it had ended."""
+    scores = {score.name: score.bpb for score in entry.screening}
+    if not scores and entry.state == TrialState.SCREENED:
+        # A script that was stopped early has its curve's last value; the reason says at which step.
+        step = re.search(r"at step \d+", entry.reason or "")
+        scores = {f"{name} {step.group() if step else 'when stopped'}": value for name, value in entry.metrics.items()}
+    return [PartialScore(entry=entry, name=name, value=value) for name, value in scores.items()]
 
 
 class ReportData:
@@ -123,6 +152,19 @@ class ReportData:
             digest=_digest([*trials, *verdicts]),
         )
 
+    def studies_of(self, entry: TrialEntry) -> list[Results]:
+        """Returns the seed studies of a trial's configuration on the same data by the same code, most runs first."""
+        key = same_configuration_key(entry)
+        alike = {
+            other.sweep
+            for other in self._trials
+            if (other.data, other.code) == (entry.data, entry.code) and same_configuration_key(other) == key
+        }
+        studies = [
+            study for study in map(self.results, sorted(alike - {entry.sweep})) if study.is_study and study.ranked
+        ]
+        return sorted(studies, key=lambda study: (-len(study.ranked), study.name))
+
     def baseline_of(self, results: Results, name: str | None) -> Results | None:
         """Returns what `results` are compared with: what `name` names, else the baseline of a study's verdict.
 
@@ -170,6 +212,11 @@ def score_label(entries: Sequence[TrialEntry]) -> str:
 def name_of(entry: TrialEntry) -> str:
     """Returns the trial's name, else its id."""
     return entry.name or entry.trial
+
+
+def searched_fields(entries: Sequence[TrialEntry]) -> list[str]:
+    """Returns the searched fields, in the order in which they were given."""
+    return list(dict.fromkeys(field for entry in entries for field in entry.parameters))
 
 
 def varying_fields(entries: Sequence[TrialEntry]) -> list[str]:

@@ -1,16 +1,19 @@
 """The document of a sweep or seed study, and its files below the storage folder.
 
-report.html is one file that opens offline; report.md has its figures beside it. Every number comes from the ledger, and
-the same ledger gives the same files. Both are filled from templates that escape every value by default, since names
-come from users. The HTML asks for nothing from anywhere: no script, font, style sheet or picture.
+report.html is one file that opens offline; report.md is its short form, which pastes into a pull request; every figure
+is also a file. Every number comes from the ledger, and the same ledger gives the same files. Both are filled from
+templates that escape every value by default, since names come from users. The HTML asks for nothing from anywhere: no
+font, style sheet or picture, and of scripts a browser runs only the one that sorts its tables.
 """
 
+import base64
+import hashlib
 import math
 import re
-import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -20,11 +23,14 @@ from tune.records.layout import REPORT_FORMATS, Storage
 from tune.report.canvas import inline, svg_file
 from tune.report.data import ReportData, Results, groups_of
 from tune.report.figure_specs import FigureSpec, figure_specs_of
+from tune.report.headline import Headline, command_of, headline_of
 from tune.report.tables import (
     Table,
     Text,
+    best_trials_table,
+    causes_table,
     damage_table,
-    front_table,
+    environment_table,
     overview_table,
     seeds_table,
     tables_of,
@@ -32,12 +38,32 @@ from tune.report.tables import (
 )
 from tune.report.text import clean, clean_lines
 
-HTML, MARKDOWN = REPORT_FORMATS
+HTML, MARKDOWN, FIGURES = REPORT_FORMATS
 PROGRAM = "python -m tune report"
 _DIGITS = 12
 """Shown digits of a digest."""
 _MAX_LINES = 20
 """Numbers of damaged lines in a warning, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """What both forms show, in reading order."""
+
+    title: str
+    warnings: tuple[str, ...]
+    headline: Headline
+    front: tuple[Table | Text, ...]
+    """Overview and verdict."""
+    figures: tuple[FigureSpec, ...]
+    """Those that are drawn."""
+    tables: tuple[Table, ...]
+    short_tables: tuple[Table, ...]
+    """Those of the short form."""
+    not_drawn: tuple[tuple[str, str], ...]
+    """Title and reason of every figure that there are no numbers for."""
+    source: str
+    command: str
 
 
 def write_report(
@@ -52,41 +78,44 @@ def write_report(
         be written.
     """
     data = ReportData(storage.ledger)
-    results = data.results(name)
-    options = ["--storage", str(storage.root), *(["--baseline", baseline] if baseline is not None else [])]
-    # A name that begins with a dash would be taken for an option.
-    words = [*options, "--", name] if name.startswith("-") else [name, *options]
-    parts = _parts_of(data, results, data.baseline_of(results, baseline))
-    document = {
-        "title": f"{'Seed study' if results.is_study else 'Sweep'} {results.name}",
-        "warnings": _warnings_of(data, results),
-        "parts": parts,
-        "source": f"Made from {data.path}: {results.num_entries} of its {data.num_entries} entries are of this name "
-        f"(SHA-256: {results.digest}). All numbers are in them or computed from them. Made by:",
-        "command": f"{PROGRAM} {shlex.join(words)}",
-    }
+    document = _document_of(data, storage.root, name, baseline)
     directory, written = storage.report(name), []
     if HTML in formats:
         written.append(directory / "report.html")
         write_bytes(written[-1], _html_of(document).encode())
     if MARKDOWN in formats:
-        drawn = {f"{part.name}.svg": part.svg for part in parts if isinstance(part, FigureSpec)}
-        pictures = {directory / file: svg for file, svg in drawn.items() if svg is not None}
-        for path, svg in pictures.items():
-            write_bytes(path, svg_file(svg))
-        # The page comes last, so that it never names a figure that is not there yet.
-        write_bytes(directory / "report.md", _markdown_of(document).encode())
-        written += [directory / "report.md", *pictures]
+        written.append(directory / "report.md")
+        write_bytes(written[-1], _markdown_of(document).encode())
+    for spec in document.figures if FIGURES in formats else ():
+        assert spec.svg is not None
+        written.append(directory / f"{spec.name}.svg")
+        write_bytes(written[-1], svg_file(spec.svg))
     return written
 
 
-def _parts_of(data: ReportData, results: Results, baseline: Results | None) -> list[Table | Text | FigureSpec]:
-    """Returns tables, texts and figures in reading order."""
-    tables_after = {"bytes": [] if results.is_study else [front_table(results)], "seeds": [seeds_table(results)]}
-    parts: list[Table | Text | FigureSpec] = [overview_table(results), *verdict_parts(results.verdict)]
-    for spec in figure_specs_of(results, baseline, data.series):
-        parts += [spec, *(table for table in tables_after.get(spec.name, []) if table.rows)]
-    return [*parts, *tables_of(results), *([damage_table(data.damaged)] if data.damaged else [])]
+def _document_of(data: ReportData, root: Path, name: str, baseline: str | None) -> Document:
+    results = data.results(name)
+    options = ["--storage", str(root), *(["--baseline", baseline] if baseline is not None else [])]
+    specs = figure_specs_of(results, data.baseline_of(results, baseline), data.series)
+    studies = data.studies_of(results.ranked[0]) if results.ranked and not results.is_study else []
+    verdict = verdict_parts(results.verdict)
+    tables = [*tables_of(results), *(part for part in verdict if isinstance(part, Table))]
+    tables = [*tables, *([damage_table(data.damaged)] if data.damaged else [])]
+    overview = overview_table(results)
+    short = [overview, best_trials_table(results), seeds_table(results), causes_table(results.ordered)]
+    return Document(
+        title=f"{'Seed study' if results.is_study else 'Sweep'} {results.name}",
+        warnings=tuple(_warnings_of(data, results)),
+        headline=headline_of(results, studies, root),
+        front=(overview, *(part for part in verdict if isinstance(part, Text))),
+        figures=tuple(spec for spec in specs if spec.figure is not None),
+        tables=tuple(tables),
+        short_tables=tuple(table for table in [*short, environment_table(results.trials)] if table.rows),
+        not_drawn=tuple((spec.title, spec.caption) for spec in specs if spec.figure is None),
+        source=f"Made from {data.path}: {results.num_entries} of its {data.num_entries} entries are of this name "
+        f"(SHA-256: {results.digest}). All numbers are in them or computed from them. Made by:",
+        command=command_of(PROGRAM, name, options),
+    )
 
 
 def _warnings_of(data: ReportData, results: Results) -> list[str]:
@@ -116,14 +145,18 @@ def _warnings_of(data: ReportData, results: Results) -> list[str]:
     return warnings
 
 
-def _html_of(document: dict[str, Any]) -> str:
+def _html_of(document: Document) -> str:
     environment = _environment(clean, autoescape=True)
     environment.filters["svg"] = lambda spec: Markup(inline(spec.svg, spec.name, spec.title))
     environment.filters["lines"] = lambda text: escape(clean_lines(text))
-    return environment.get_template("report.html").render(document=document)
+    # A heading breaks behind a dot or an underscore rather than anywhere in a word.
+    environment.filters["breakable"] = lambda text: Markup(re.sub(r"([._/])", r"\1<wbr>", str(escape(clean(text)))))
+    script = files("tune.report").joinpath("templates/sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(document=document, script=Markup(script), digest=digest)
 
 
-def _markdown_of(document: dict[str, Any]) -> str:
+def _markdown_of(document: Document) -> str:
     environment = _environment(_markdown_text, autoescape=False)
     environment.filters["fenced"] = lambda text: Markup(_fenced(text))
     return environment.get_template("report.md").render(document=document)
@@ -140,7 +173,6 @@ def _environment(make_safe: Callable[[object], str], autoescape: bool) -> Enviro
         lstrip_blocks=True,
     )
     environment.tests["table"] = lambda part: isinstance(part, Table)
-    environment.tests["figure"] = lambda part: isinstance(part, FigureSpec)
     return environment
 
 

@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 from tune.report.canvas import svg_of
 from tune.report.data import ReadSeries, Results, subjects_of
 from tune.report.run_figures import ladder_figure, stream_figure, training_figure
-from tune.report.trial_figures import artifact_figure, bytes_figure, importance_figure, search_figure, seeds_figure
+from tune.report.search_figures import history_figure, importance_figure, search_figure
+from tune.report.time_figures import seconds_figure, timeline_figure
+from tune.report.trial_figures import artifact_figure, bytes_figure, seeds_figure
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,20 @@ class FigureSpec:
 def figure_specs_of(results: Results, baseline: Results | None, read_series: ReadSeries) -> list[FigureSpec]:
     """Returns all figures of a report, in reading order."""
     subjects = subjects_of(results, baseline)
-    specs = [
-        FigureSpec("bytes", f"{results.unit} against artifact bytes", *bytes_figure(results)),
+    specs = [FigureSpec("bytes", f"{results.unit} against artifact bytes", *bytes_figure(results))]
+    if not results.is_study:
+        specs += [
+            FigureSpec("history", "The search by trial and by time", *history_figure(results)),
+            FigureSpec("search", "The searched fields", *search_figure(results)),
+            FigureSpec("importance", "What the searched fields matter", *importance_figure(results)),
+        ]
+    return [
+        *specs,
         FigureSpec("seeds", "Seeds", *seeds_figure(results, baseline)),
+        FigureSpec("seconds", f"{results.unit} against seconds", *seconds_figure(results)),
+        FigureSpec("timeline", "Trials side by side", *timeline_figure(results)),
         FigureSpec("ladder", "The ladder", *ladder_figure(subjects)),
         FigureSpec("stream", "Along the validation stream", *stream_figure(results, subjects, read_series)),
         FigureSpec("training", "Training", *training_figure(results, subjects, read_series)),
+        FigureSpec("artifact", "The artifact's bytes", *artifact_figure(results)),
     ]
-    if not results.is_study:
-        specs.append(FigureSpec("search", "The search", *search_figure(results)))
-        specs.append(FigureSpec("importance", "What the searched fields matter", *importance_figure(results)))
-    return [*specs, FigureSpec("artifact", "The artifact's bytes", *artifact_figure(results))]

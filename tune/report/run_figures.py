@@ -17,7 +17,6 @@ from tune.report.canvas import (
     BLUE,
     GREY,
     INK,
-    LIGHT,
     LINES,
     SETTLED_SHARE,
     Drawn,
@@ -47,6 +46,7 @@ SMOOTHING_SHARE = 40
 _MAX_POINTS = 200
 """Points of a smoothed line, about: more cannot be seen and make the page slow."""
 _NO_POINTS: Floats = np.empty((0, 3))
+_RAW = "0.55"
 _OTHER: Style = {"color": GREY, "linewidth": 0.5}
 
 
@@ -114,7 +114,7 @@ def draw_trainings(trainings: Sequence[Training]) -> Figure:
 def _draw_loss(axes: Axes, training: Training, line: Style) -> None:
     """Draws the smoothed loss, the raw one behind it where it has a label, and the start of the warmdown."""
     if training.label and span_of(len(training.loss)) > 1:
-        axes.plot(*training.loss.T, color=line["color"], linewidth=0.5, alpha=0.3)
+        axes.plot(*training.loss.T, color=_RAW, linewidth=0.4, zorder=1)
     x, y = smoothed(training.loss).T
     axes.plot(x, y, marker="o" if len(x) == 1 else None, **line)
     start = training.warmdown_start
@@ -158,7 +158,7 @@ def draw_ladders(ladders: Mapping[str, Ladder]) -> Figure:
     scales = _scales(list(ladders.values()))
     for axes, (title, ladder), edges in zip(panels, ladders.items(), scales, strict=True):
         axes.set_ylim(*edges)
-        axes.set_title(clean(title, 24), fontweight="bold")
+        axes.set_title(clean(title, 20), fontweight="bold")
         _draw_ladder(axes, ladder)
     panels[0].set_ylabel("BPB (bits per byte)")
     return figure
@@ -185,7 +185,8 @@ def _draw_ladder(axes: Axes, ladder: Ladder) -> None:
     labels[-1] += f"\n= {values[-1]:.4f}"
     axes.bar_label(bars, labels, padding=3, fontsize=8)
     axes.hlines(values[:-1], places[:-1] + 0.31, places[1:] - 0.31, color=GREY, linewidth=0.7)
-    axes.set_xticks(places, [RUNG_NAMES.get(name, name) for name in ladder])
+    names = [RUNG_NAMES.get(name, clean(name, 16)) for name in ladder]
+    axes.set_xticks(places, ["\n" * (number % 2) + name for number, name in enumerate(names)])
     axes.tick_params(axis="x", length=0)
 
 
@@ -233,7 +234,7 @@ def _draw_difference(axes: Axes, chunks: Floats, nats: Floats, num_bytes: Floats
     axes.set_ylim(*limits([*running[settled:], 0.0, *np.quantile(single, [0.02, 0.98]), *(interval or ())]))
     axes.axhline(0.0, color=GREY, linewidth=0.8)
     every = max(1, len(chunks) // _MAX_MARKERS)
-    axes.plot(chunks, single, ".", color=LIGHT, markersize=3.5, markevery=every, zorder=1)
+    axes.plot(chunks, single, ".", color=_RAW, markersize=3, markevery=every, zorder=1)
     axes.plot(chunks, running, color=BLUE, linewidth=1.5, marker="o" if len(chunks) <= 25 else None, markersize=3)
     title = f"{signed(paired.bpb)} BPB, "
     if interval is None:
@@ -303,9 +304,9 @@ def training_figure(results: Results, subjects: Sequence[Subject], read_series: 
     shown, has_more = trainings_of(results, subjects, read_series)
     if not shown:
         return None, "no trial here has a training curve."
-    caption = f"Training loss by step: raw (faint), and the running mean over 1/{SMOOTHING_SHARE} of the steps (dark)."
+    caption = f"Training loss by step: raw (grey, thin), and the running mean over 1/{SMOOTHING_SHARE} of the steps."
     if any(training.label is None for training in shown):
-        caption += f" Grey: {f'{MAX_OTHERS} of the next best trials' if has_more else 'all others'}."
+        caption += f" Grey lines: {f'{MAX_OTHERS} of the next best trials' if has_more else 'all others'}."
     caption += " Trials that share a training are one line."
     if any(training.warmdown_start is not None for training in shown):
         caption += " Losses at equal steps compare only before the first warmdown starts."

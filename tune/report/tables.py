@@ -17,12 +17,14 @@ from golf.config.rules import P_CLAIM, P_LOOSE
 from tune.records.entries import TrialEntry, VerdictEntry
 from tune.records.lines import DamagedLine
 from tune.records.text import flat
-from tune.report.data import STATE_NAMES, Group, Results, groups_of, loss_of, name_of, score_of
+from tune.report.data import STATE_NAMES, Group, Results, groups_of, loss_of, name_of, score_of, searched_fields
 from tune.report.run_figures import RUNG_NAMES
 from tune.report.text import signed
 from tune.report.trial_figures import front_of
 from tune.study.stats import cap_probability, summarise
 
+_NUM_BEST = 10
+"""Trials in the short table, at most."""
 NONE = "\u2013"
 """Cell of a value that is not there."""
 
@@ -54,6 +56,8 @@ def tables_of(results: Results) -> list[Table]:
     """Returns all tables below the figures, in reading order; the empty ones left out."""
     tables = [
         trials_table(results),
+        seeds_table(results),
+        *([] if results.is_study else [front_table(results)]),
         causes_table(results.ordered),
         *best_tables(results),
         environment_table(results.trials),
@@ -66,11 +70,6 @@ def overview_table(results: Results) -> Table:
     counts = Counter(entry.state for entry in results.trials)
     endings = ", ".join(f"{counts[state]} {name}" for state, name in STATE_NAMES.items() if counts[state])
     rows = [("trials", f"{len(results.trials)}: {endings}" if results.trials else "none")]
-    if results.ranked and not results.is_study:
-        best = results.ranked[0]
-        rows += [("best", f"{score_of(best):.4f} {results.unit}, trial {best.trial}, {name_of(best)}")]
-        if best.artifact_bytes is not None:
-            rows += [("its artifact", f"{best.artifact_bytes:,} bytes, {_room(best)} to the cap")]
     if results.caps:
         rows += [("cap", ", ".join(f"{cap:,} bytes" for cap in results.caps))]
     if any(entry.seconds for entry in results.trials):
@@ -81,7 +80,7 @@ def overview_table(results: Results) -> Table:
     if results.trials:
         rows += [("from", _moment(min(entry.started for entry in results.trials)))]
         rows += [("to", _moment(max(entry.ended for entry in results.trials)))]
-    return Table(columns=("", ""), rows=tuple(rows))
+    return Table(title="In short", columns=("", ""), rows=tuple(rows))
 
 
 def front_table(results: Results) -> Table:
@@ -168,14 +167,14 @@ def _is_table(value: Any) -> bool:
 def trials_table(results: Results) -> Table:
     """Returns every trial, none left out; without columns of what no trial has."""
     rungs = dict.fromkeys(rung.name for entry in results.trials for rung in entry.rungs)
+    first, last = _point_columns(results), _size_columns(results)
     columns = [
-        _TRIAL,
-        _NAME,
-        Column("ended", lambda entry: STATE_NAMES[entry.state]),
+        *first,
         _score(results.unit),
         *map(_rung, rungs),
+        *([_partial(results)] if results.partial else []),
+        *last,
     ]
-    columns += [_BYTES, _ROOM] if any(entry.size for entry in results.trials) else []
     columns += [
         Column("alone s", lambda entry: _number(entry.total_seconds if entry.seconds else None, ",.0f")),
         Column("computed s", lambda entry: _number(entry.computed_seconds if entry.seconds else None, ",.0f")),
@@ -185,8 +184,31 @@ def trials_table(results: Results) -> Table:
         f"Best first. {results.unit} is the score that counts. Seconds alone: what the trial costs by itself; "
         "computed: what was computed for it, without what other trials had computed before."
     )
-    number_columns = range(3, len(columns) - 1)
+    if results.partial:
+        note += f" First part: {results.partial[0].name}, by which trials are screened; it compares with its like only."
+    number_columns = range(len(first), len(columns) - 1)
     return _table(results.ordered, columns, title="All trials", number_columns=number_columns, note=note)
+
+
+def best_trials_table(results: Results) -> Table:
+    """Returns the best trials: what was searched, the score and the bytes."""
+    shown, first = results.ordered[:_NUM_BEST], _point_columns(results)
+    columns = [*first, _score(results.unit), *_size_columns(results)]
+    rest = len(results.trials) - len(shown)
+    note = f"Best first; {rest} further trials are in report.html and in the ledger." if rest else ""
+    number_columns = range(len(first), len(columns))
+    return _table(shown, columns, title="The best trials", number_columns=number_columns, note=note)
+
+
+def _point_columns(results: Results) -> list["Column"]:
+    """Returns columns of the trial and of every searched field; its name where a trial has no searched field."""
+    fields = searched_fields(results.trials)
+    named = not all(entry.parameters for entry in results.trials)
+    return [_TRIAL, _ENDED, *([_NAME] if named else map(_parameter, fields))]
+
+
+def _size_columns(results: Results) -> list["Column"]:
+    return [_BYTES, _ROOM] if any(entry.size for entry in results.trials) else []
 
 
 class Column(NamedTuple):
@@ -210,6 +232,15 @@ def _rung(name: str) -> Column:
     return Column(RUNG_NAMES.get(name, name), cell_of)
 
 
+def _parameter(field: str) -> Column:
+    return Column(field, lambda entry: _text(entry.parameters.get(field)))
+
+
+def _partial(results: Results) -> Column:
+    values = {score.entry.identity: score.value for score in results.partial}
+    return Column("first part", lambda entry: _number(values.get(entry.identity), ".4f"))
+
+
 def _score(unit: str) -> Column:
     return Column(unit, lambda entry: f"{score_of(entry):.4f}" if entry.done else NONE)
 
@@ -225,6 +256,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 _TRIAL, _NAME = Column("trial", lambda entry: entry.trial), Column("name", name_of)
+_ENDED = Column("ended", lambda entry: STATE_NAMES[entry.state])
 _BYTES = Column("bytes", lambda entry: _number(entry.artifact_bytes, ",d"))
 _ROOM = Column("to the cap", _room)
 

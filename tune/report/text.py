@@ -6,9 +6,17 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-
 """Characters that XML cannot hold, and those that change the direction of the text around them."""
 
 
+_DIGEST = re.compile(r"(?<![0-9A-Za-z])([0-9a-f]{12})(?:[0-9a-f]{28}|[0-9a-f]{52})(?![0-9A-Za-z])")
+"""A digest of SHA-1 or SHA-256: the first twelve digits are enough to know it by."""
+
+
 def clean(text: object, max_letters: int | None = None) -> str:
-    """Returns `text` as one line without control characters, shortened in the middle to at most `max_letters`."""
-    line = " ".join(_UNPRINTABLE.sub("\ufffd", re.sub(r"[\t\r\n]+", " ", str(text))).split(" ")).strip()
+    """Returns `text` as one line without control characters, shortened in the middle to at most `max_letters`.
+
+    Of digests it has the first twelve digits.
+    """
+    text = _DIGEST.sub(r"\1", str(text))
+    line = " ".join(_UNPRINTABLE.sub("\ufffd", re.sub(r"[\t\r\n]+", " ", text)).split(" ")).strip()
     if max_letters is None or len(line) <= max_letters:
         return line
     tail = (max_letters - 1) // 3

@@ -1,18 +1,15 @@
-"""Figures of many trials, with what each shows in words: bytes, searched fields and their importance, seeds; and where
-an artifact's bytes go.
+"""Figures of many trials, with what each shows in words: bytes, seeds, and where an artifact's bytes go.
 
 A trial without a score is shown by how it ended and never left out.
 """
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from golf.submission.study import Summary
 from tune.records.entries import TrialEntry, unit_of
@@ -20,10 +17,10 @@ from tune.report.canvas import (
     BLUE,
     GREY,
     INK,
-    LIGHT,
     ORANGE,
     Drawn,
     Style,
+    add_tips,
     count_axis,
     legend,
     limits,
@@ -40,28 +37,16 @@ from tune.report.data import (
     name_of,
     score_label,
     score_of,
-    varying_fields,
 )
 from tune.report.text import clean, signed
-from tune.search.importance import CHANCE_LEVEL, MIN_TRIALS, TOP_SHARE, Importance, field_importances
 from tune.study.stats import summarise
 
-MAX_ROWS = 12
+MAXROWS = 12
 """Configurations in one figure, at most."""
-_ROW = 0.24
+ROW = 0.24
 """Inches of a row with one line of text."""
-_MAX_CHOICES = 8
-"""Different numbers of a field up to which each has a row of its own."""
-_MAX_NAMED = 24
-"""Choices of a field that are named, at most; of more, evenly spaced ones are."""
-_BEST_SHARE = 0.1
-"""Share of the finished trials that is highlighted."""
-_LEAST_FOR_MEDIAN = 3
-"""Finished trials of a choice from which on its median is drawn."""
 _WHISKERS = 4.0
 """Losses more than so many interquartile ranges above the upper quartile would press all others into a corner."""
-_FINISHED: Style = {"color": LIGHT, "markeredgecolor": GREY, "markeredgewidth": 0.4, "markersize": 3.5}
-_BEST: Style = {"color": BLUE, "markersize": 4}
 
 
 def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -76,9 +61,16 @@ def front_of(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _largest_shown(losses: Iterable[float]) -> float:
+def largest_shown(losses: Iterable[float]) -> float:
     """Returns the largest loss that is no far outlier."""
     return float(boxplot_stats(list(losses), whis=_WHISKERS)[0]["whishi"])
+
+
+def tip_of(entry: TrialEntry) -> str:
+    """Returns what a pointer that rests on a trial shows."""
+    partial = [f"{score.bpb:.4f} on the first chunks" for score in entry.screening[-1:] if not entry.done]
+    value = f"{score_of(entry):.4f} {entry.unit}" if entry.done else ", ".join([STATE_NAMES[entry.state], *partial])
+    return clean(f"{entry.trial[:12]}: {value}", 80)
 
 
 @style()
@@ -91,7 +83,7 @@ def draw_sizes(trials: Sequence[TrialEntry], caps: Sequence[int], with_front: bo
     sizes = np.array([entry.artifact_bytes for entry in trials])
     done = [entry for entry in trials if entry.done]
     stopped = [state for state in STATE_NAMES if any(entry.state == state and not entry.done for entry in trials)]
-    heights = [3.3] * bool(done) + [_ROW * len(stopped)] * bool(stopped)
+    heights = [3.3] * bool(done) + [ROW * len(stopped)] * bool(stopped)
     figure = new_figure(sum(heights) + 1.0)
     panels = stacked(figure, heights)
     if done:
@@ -117,13 +109,15 @@ def draw_sizes(trials: Sequence[TrialEntry], caps: Sequence[int], with_front: bo
 def _draw_done(axes: Axes, done: Sequence[TrialEntry], cap: int, with_front: bool) -> None:
     """Draws the finished trials and their front, which goes on to the largest cap."""
     points = [(float(entry.artifact_bytes or 0), loss_of(entry)) for entry in done]
-    top = _largest_shown(loss for _, loss in points)
+    top = largest_shown(loss for _, loss in points)
     shown, far = [p for p in points if p[1] <= top], [p for p in points if p[1] > top]
     sign = -1.0 if done[0].objective is not None and done[0].objective.maximize else 1.0
     axes.set_ylim(*limits([sign * loss for _, loss in shown], 0.12))
     dots: Style = {"color": GREY, "markersize": 4} if with_front else {"color": BLUE, "markersize": 6}
     at = [(size, sign * loss) for size, loss in shown]
-    axes.plot(*zip(*at, strict=True), "o", markeredgecolor="white", markeredgewidth=0.4, **dots)
+    (markers,) = axes.plot(*zip(*at, strict=True), "o", markeredgecolor="white", markeredgewidth=0.4, **dots)
+    near = [entry for entry in done if loss_of(entry) <= top]
+    add_tips(markers, [f"{tip_of(entry)}, {entry.artifact_bytes:,} bytes" for entry in near])
     if with_front:
         front = [at[index] for index in front_of(shown)]
         x, y = zip(*front, (max(cap, front[-1][0]), front[-1][1]), strict=True)
@@ -136,108 +130,6 @@ def _draw_done(axes: Axes, done: Sequence[TrialEntry], cap: int, with_front: boo
         edge, marker = (1, "^") if sign > 0 else (0, "v")
         axes.plot([size for size, _ in far], [edge] * len(far), marker, color=ORANGE, **at_top)
     axes.set_ylabel(score_label(done))
-
-
-@style()
-def draw_search(trials: Sequence[TrialEntry], fields: Sequence[str]) -> Figure:
-    """Draws scores by the value of every field, one panel a field, and beside it how trials without a score ended.
-
-    Args: trials: one or more; fields: searched fields with more than one value.
-    """
-    done = np.array([entry.done for entry in trials])
-    stopped = [state for state in STATE_NAMES if any(entry.state == state and not entry.done for entry in trials)]
-    columns = [_rows_of([entry.parameters.get(field) for entry in trials]) for field in fields]
-    heights = [0.3 + _ROW * min(max(len(choices) or 4, 2), _MAX_NAMED) for _, choices in columns]
-    widths = [4.0] * bool(done.any()) + [0.4 * len(stopped)] * bool(stopped)
-    figure = new_figure(sum(heights) + 1.4)
-    grid = figure.subplots(
-        nrows=len(fields),
-        ncols=len(widths),
-        sharex="col",
-        sharey="row",
-        squeeze=False,
-        height_ratios=heights,
-        width_ratios=widths,
-    )
-    jitter = np.random.default_rng(0).uniform(-0.3, 0.3, (2, len(trials)))
-    ends = np.array([stopped.index(entry.state) for entry in trials if not entry.done]) + jitter[1][~done]
-    scores = np.array([score_of(entry) for entry in trials if entry.done])
-    losses = np.array([loss_of(entry) for entry in trials if entry.done])
-    for row, field, (positions, choices) in zip(grid, fields, columns, strict=True):
-        y = positions + jitter[0] if choices else positions
-        row[-1].plot(ends, y[~done], "x", color=GREY, markersize=3, markeredgewidth=0.7)
-        if done.any():
-            _draw_scores(row[0], scores, losses, y[done])
-            for place in np.unique(positions[done]) if choices else ():
-                alike = scores[positions[done] == place]
-                if len(alike) >= _LEAST_FOR_MEDIAN:
-                    row[0].vlines(np.median(alike), place - 0.4, place + 0.4, color=ORANGE, linewidth=2.0)
-        _name_rows(row[0], field, positions, choices)
-    if stopped:
-        grid[-1][-1].set_xlim(-0.5, len(stopped) - 0.5)
-        grid[-1][-1].set_xticks(range(len(stopped)), [STATE_NAMES[state] for state in stopped], rotation=90)
-    if done.any():
-        grid[-1][0].set_xlabel(score_label(trials))
-        grid[0][0].plot([], "o", label=f"best {_BEST_SHARE:.0%}", **_BEST)
-        grid[0][0].plot([], "o", label="other finished trials", **_FINISHED)
-        grid[0][0].plot([], "|", color=ORANGE, markersize=10, markeredgewidth=2.0, label="median of a choice")
-        legend(figure)
-    return figure
-
-
-def _rows_of(values: Sequence[Any]) -> tuple[Any, list[str]]:
-    """Returns the position of every value, and the texts of positions 0, 1, ...; none for a field of many numbers."""
-    different = {repr(value): value for value in values}
-    is_number = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in different.values())
-    if is_number and len(different) > _MAX_CHOICES:
-        return np.array(values, dtype=np.float64), []
-    rows = sorted(different, key=different.__getitem__) if is_number else sorted(different)
-    texts = [f"{value:g}" if isinstance(value, float) else clean(value, 24) for value in map(different.get, rows)]
-    return np.array([rows.index(repr(value)) for value in values], dtype=np.float64), texts
-
-
-def _name_rows(axes: Axes, field: str, positions: Any, choices: Sequence[str]) -> None:
-    """Names the field and its choices."""
-    axes.set_title(clean(field, 40))
-    if choices:
-        every = math.ceil(len(choices) / _MAX_NAMED)
-        axes.set_ylim(-0.5, len(choices) - 0.5)
-        axes.set_yticks(range(0, len(choices), every), choices[::every])
-    elif positions.min() > 0 and positions.max() / positions.min() > 30:
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter("{x:g}")
-
-
-def _draw_scores(axes: Axes, scores: Any, losses: Any, y: Any) -> None:
-    """Draws the finished trials, the best of them highlighted; far outliers are at the edge."""
-    best = losses <= np.quantile(losses, _BEST_SHARE, method="lower")
-    top = _largest_shown(losses)
-    shown = np.minimum(scores, top) if (losses == scores).all() else np.maximum(scores, -top)
-    axes.plot(shown[~best], y[~best], "o", **_FINISHED)
-    axes.plot(shown[best], y[best], "o", **_BEST)
-    axes.set_xlim(*limits(shown))
-
-
-@style()
-def draw_importance(importances: Sequence[Importance]) -> Figure:
-    """Draws a bar for every field's share, and a mark at what it has by chance.
-
-    Args: importances: one or more, the most important first.
-    """
-    figure = new_figure(0.8 + 0.3 * len(importances))
-    axes = figure.add_subplot()
-    places = np.arange(len(importances))
-    shares, chances = 100 * np.array([(item.share, item.chance) for item in importances]).T
-    axes.barh(places, shares, height=0.55, color=BLUE, alpha=0.6)
-    axes.vlines(chances, places - 0.4, places + 0.4, color=INK, linewidth=2.0)
-    ends = axes.barh(places, np.maximum(shares, chances), fill=False, linewidth=0)
-    axes.bar_label(ends, [f"{share:.0f} %" for share in shares], padding=4, fontsize=8)
-    axes.set_yticks(places, [clean(item.field, 40) for item in importances])
-    axes.tick_params(axis="y", length=0)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"importance (% of all fields'); upright mark: by chance {CHANCE_LEVEL:.0%} end below it")
-    return figure
 
 
 @style()
@@ -256,15 +148,17 @@ def draw_seeds(groups: Sequence[Group], marks: Sequence[tuple[float, str]]) -> F
         if summary.interval is not None:
             axes.plot(summary.interval, [row] * 2, "|-", color=INK, linewidth=1.1, markersize=8)
         axes.vlines(summary.mean, row - 0.25, row + 0.25, color=INK, linewidth=2.4)
-        axes.plot(seeds, [row] * len(seeds), "o", color=BLUE, zorder=3)
+        (dots,) = axes.plot(seeds, [row] * len(seeds), "o", color=BLUE, zorder=3)
+        add_tips(dots, [f"seed {entry.seed}: {score_of(entry):.5f} {entry.unit}" for entry in group.seeds])
         axes.plot(repeats, [row] * len(repeats), "o", color=BLUE, markerfacecolor="white", zorder=4)
         unfinished = f",\n{len(group.unfinished)} without a result" if group.unfinished else ""
-        labels.append(f"{clean(group.name, 36)}\n{_describe(summary)}{unfinished}")
+        labels.append(f"{clean(group.name, 28)}\n{_describe(summary)}{unfinished}")
     for (bpb, label), linestyle in zip(marks, ("--", ":"), strict=False):
         axes.axvline(bpb, color=ORANGE, linewidth=1.2, linestyle=linestyle, label=f"{label} {bpb:.4f}")
     axes.set_yticks(range(len(groups)), labels)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel(score_label([entry for group in groups for entry in (*group.seeds, *group.repeats)]))
     if marks:
         legend(figure)
@@ -293,7 +187,7 @@ def draw_bytes(entry: TrialEntry) -> Figure:
     packed, entropy = np.array([(size, codes) for _, size, codes in rows]).T
     figure = new_figure(0.8 + 0.32 * (len(rows) + 1))
     axes = figure.add_subplot()
-    axes.barh(places, packed, height=0.58, color=colors, alpha=0.6)
+    axes.barh(places, packed, height=0.58, color=colors)
     coded = entropy > 0
     axes.vlines(entropy[coded], places[coded] - 0.4, places[coded] + 0.4, color=INK, linewidth=2.2)
     more = [f"  {signed(100 * (size / codes - 1), 1)} %" if codes else "" for _, size, codes in rows]
@@ -335,16 +229,16 @@ def seeds_figure(results: Results, baseline: Results | None) -> Drawn:
     several = [group for group in groups_of(results) if len(group.seeds) > 1]
     if not several:
         return None, "no configuration has finished under more than one seed."
-    shown = several[:MAX_ROWS]
+    shown = several[:MAXROWS]
     if baseline is not None and baseline.name != results.name:
-        shown = [*several[: MAX_ROWS - 1], *(group for group in groups_of(baseline)[:1] if group.seeds)]
+        shown = [*several[: MAXROWS - 1], *(group for group in groups_of(baseline)[:1] if group.seeds)]
     caption = (
         "Each dot is a seed, the upright bar their mean, the line the 95 % t interval of the mean, which assumes "
         "independent normal values."
     )
     if any(group.repeats for group in shown):
         caption += " Hollow: the same seed run again, not in the mean."
-    if len(several) > MAX_ROWS:
+    if len(several) > MAXROWS:
         caption += f" The best of {len(several)} configurations with several seeds."
     marks, comparison = [], None if results.verdict is None else results.verdict.verdict.comparison
     if comparison is not None and comparison.values:
@@ -352,33 +246,6 @@ def seeds_figure(results: Results, baseline: Results | None) -> Drawn:
         marks = [(mean, f"baseline {clean(comparison.baseline, 40)}")]
         marks += [(mean - margin, "less the margin")] if margin else []
     return draw_seeds(shown, marks), caption
-
-
-def search_figure(results: Results) -> Drawn:
-    """Draws scores by the value of every searched field."""
-    fields = varying_fields(results.trials)
-    if not fields:
-        return None, "no searched field has more than one value here."
-    return draw_search(results.trials, fields), (
-        "Each dot is a finished trial, one panel a field; blue: the best tenth. Upright bar: the median of a choice. "
-        "Crosses: trials without a score, by how they ended. Dots of one choice are spread in height to be seen. "
-        "Scores far worse than all others are drawn at the edge."
-    )
-
-
-def importance_figure(results: Results) -> Drawn:
-    """Draws how much the searched fields matter."""
-    done = results.ranked
-    importances = field_importances([entry.parameters for entry in done], [loss_of(entry) for entry in done])
-    if not importances:
-        few = f"{len(done)} finished trial{' is' if len(done) == 1 else 's are'} too few"
-        why = few if len(done) < MIN_TRIALS else "nothing differs among the finished trials"
-        return None, f"{why}; it takes {MIN_TRIALS} finished trials of which fields and scores differ."
-    return draw_importance(importances), (
-        f"PED-ANOVA: how far the best {TOP_SHARE:.0%} of {len(done)} finished trials differ from all of them in each "
-        f"field. A bar that ends before its mark can be chance: with the scores dealt to the trials at random, "
-        f"{CHANCE_LEVEL:.0%} of the bars end before it. Trials without a score have no part in this."
-    )
 
 
 def artifact_figure(results: Results) -> Drawn:

@@ -13,20 +13,27 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import Collection
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from msgspec.structs import replace
 
 from tests.tune.made_ledger import Made, made_study, made_sweep, made_trial, write_ledger
-from tune.records.entries import ArtifactSize, TrialEntry
-from tune.report.canvas import limits, new_figure, style, svg_file, svg_of
-from tune.report.data import Group, ReportData
+from tune.records.entries import ArtifactSize, ScreeningScore, Series, TrialEntry
+from tune.report.canvas import BLUE, ORANGE, limits, new_figure, style, svg_file, svg_of
+from tune.report.data import STATE_NAMES, Group, ReportData, Results
 from tune.report.figure_specs import FigureSpec, figure_specs_of
 from tune.report.run_figures import Training, draw_ladders, draw_trainings, smoothed, span_of
+from tune.report.search_figures import draw_history, draw_search
 from tune.report.text import clean, signed
-from tune.report.trial_figures import draw_bytes, draw_search, draw_seeds, draw_sizes, front_of
+from tune.report.time_figures import draw_seconds, draw_timeline, lanes_of
+from tune.report.trial_figures import draw_bytes, draw_seeds, draw_sizes, front_of
 
 pytestmark = pytest.mark.long
 
@@ -63,7 +70,7 @@ def test_long_curves_make_small_pictures_and_keep_their_spikes() -> None:
     figure.axes[0].set_ylim(2.5, 4.0)
     svg = svg_of(figure)
     assert len(svg) < 200_000
-    raw = next(line for line in figure.axes[0].lines if line.get_alpha() is not None)
+    raw = next(line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) == 30_000)
     with style():
         drawn = np.asarray(raw.get_path().cleaned(raw.get_transform(), simplify=True).vertices)
     highest = raw.get_transform().transform((12_345, 3.9))[1]
@@ -143,6 +150,11 @@ def trial(number: int, **changes: Any) -> TrialEntry:
     return replace(entry, **changes)
 
 
+def results_of(trials: Sequence[TrialEntry]) -> Results:
+    """Returns a sweep of these trials."""
+    return Results(name="s", trials=tuple(trials), num_entries=len(trials), digest="")
+
+
 def sized(number: int, num_bytes: int, bpb: float | None = None) -> TrialEntry:
     """Returns a trial with an artifact of so many bytes."""
     return trial(number, bpb=bpb, size=ArtifactSize(model_bytes=num_bytes, code_bytes=0, cap_bytes=16_000_000))
@@ -169,7 +181,8 @@ def test_crowded_labels_are_legible() -> None:
     done = [trial(n, bpb=1.0 + n, parameters=point) for n, point in enumerate(points)]
     stopped = [trial(n, parameters=point) for n, point in enumerate(points)]
     for searched in (done, stopped, [*done, *stopped]):
-        assert_legible(draw_search(searched, list(points[0])))
+        assert_legible(draw_search(results_of(searched), list(points[0])))
+        assert_legible(draw_history(results_of(done)))
 
 
 def test_figures_show_their_values(tmp_path: Path) -> None:
@@ -181,7 +194,7 @@ def test_figures_show_their_values(tmp_path: Path) -> None:
     assert best.bpb is not None
     assert second.bpb is not None
     assert {f"Pareto front, best {best.bpb:.4f} BPB", "cap 430,000 bytes"} <= set(shown["bytes"])
-    assert f"screened out ({sum(entry.state == 'screened' for entry in entries)})" in shown["bytes"]
+    assert f"stopped early ({sum(entry.state == 'screened' for entry in entries)})" in shown["bytes"]
     for entry in (best, second):
         scores = [rung.bpb for rung in entry.rungs]
         changes = [signed(after - before) for before, after in itertools.pairwise(scores)]
@@ -198,12 +211,135 @@ def test_the_search_shows_every_trial() -> None:
     bpb = [1.0, 1.1, 1.2, 1.15, 9.0, None, None]
     points = [{"lr": number / 10, "split": "ab"[number % 2]} for number in range(7)]
     trials = [trial(n, bpb=b, parameters=p) for n, (b, p) in enumerate(zip(bpb, points, strict=True))]
-    lr_panel, lr_stopped, split_panel, _ = draw_search(trials, ["lr", "split"]).axes
+    lr_panel, lr_stopped, split_panel, _ = draw_search(results_of(trials), ["lr", "split"]).axes
     dots = np.concatenate([np.asarray(line.get_xdata(), dtype=float) for line in lr_panel.lines])
     assert sorted(dots) == pytest.approx([1.0, 1.1, 1.15, 1.2, 1.2])
     assert np.isfinite(np.asarray(lr_stopped.lines[0].get_xdata(), dtype=float)).sum() == 2
     rows = [row for line in split_panel.lines for row in np.round(np.asarray(line.get_ydata(), dtype=float))]
     assert sorted(rows) == [0, 0, 0, 1, 1]
+
+
+def contrast(color: Any) -> float:
+    """Returns the contrast of a colour, with its opacity on white paper, to that paper (WCAG 2.2)."""
+    red, green, blue, alpha = to_rgba(color)
+    mixed = [alpha * part + 1 - alpha for part in (red, green, blue)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in mixed]
+    return 1.05 / (0.05 + float(np.dot((0.2126, 0.7152, 0.0722), linear)))
+
+
+def colors_of(artist: Artist) -> Iterator[Any]:
+    """Yields the colour by which an artist is seen: its own, or its edge's where it is white or empty."""
+    if isinstance(artist, Line2D) and artist.get_linestyle() not in ("None", ""):
+        yield artist.get_color()
+    if isinstance(artist, Line2D) and artist.get_marker() not in ("None", "", None) and len(artist.get_xydata()):  # type: ignore[arg-type]
+        face = artist.get_markerfacecolor()
+        is_white = artist.get_marker() not in ("x", "|", "_") and to_rgba(face)[:3] == (1, 1, 1)
+        yield artist.get_markeredgecolor() if is_white or artist.get_marker() in ("x", "|", "_") else face
+    if isinstance(artist, (Patch, Collection)):
+        faces, edges = np.atleast_2d(artist.get_facecolor()), np.atleast_2d(artist.get_edgecolor())
+        filled = len(faces) and faces.shape[1] == 4 and faces[0][3] > 0 and tuple(faces[0][:3]) != (1, 1, 1)
+        yield faces[0] if filled else edges[0]
+
+
+def test_everything_drawn_is_seen(tmp_path: Path) -> None:
+    """Fault: grey on white that a projector or an eye does not show; a third hue."""
+    records = [*made_sweep("s", 40, MIXED), *made_study("st", [1, 2, 3], 1)]
+    drawn = [spec for name in ("s", "st") for spec in specs(tmp_path, records, name) if spec.figure]
+    hues = set()
+    for spec in drawn:
+        assert spec.figure is not None
+        for axes in spec.figure.axes:
+            for artist in [*axes.lines, *axes.collections, *axes.patches]:
+                width = artist.get_linewidth()  # type: ignore[attr-defined]
+                if isinstance(artist, Patch) and not width and not artist.get_fill():
+                    continue  # it only places labels
+                for color in colors_of(artist):
+                    assert contrast(color) >= 3, (spec.name, artist, color)
+                    red, green, blue, _ = to_rgba(color)
+                    hues |= {to_hex(color)} if max(red, green, blue) - min(red, green, blue) > 0.05 else set()
+    assert hues == {BLUE.lower(), ORANGE.lower()}
+
+
+def test_every_trial_and_field_can_be_found(tmp_path: Path) -> None:
+    """Fault: a field without a panel, a trial without its words, words on another trial's mark."""
+    records = made_sweep("s", 80, MIXED)
+    entries = [entry for entry, _ in records]
+    drawn = {spec.name: spec for spec in specs(tmp_path, records, "s") if spec.figure}
+    figure = drawn["search"].figure
+    assert figure is not None
+    titles = {axes._left_title.get_text() for axes in figure.axes} - {""}  # type: ignore[attr-defined]
+    assert titles == {field for entry in entries for field in entry.parameters}
+    by_trial = {entry.trial: entry for entry in entries}
+    for name, shown in (
+        ("bytes", {entry.trial for entry in entries if entry.done}),
+        ("seconds", {entry.trial for entry in entries if entry.done}),
+        ("history", {entry.trial for entry in entries if entry.done or entry.screening}),
+        ("search", {entry.trial for entry in entries if entry.done or entry.screening}),
+        ("timeline", set(by_trial)),
+    ):
+        root = ElementTree.fromstring(drawn[name].svg or "")
+        tips = [node.text or "" for node in root.iter("{http://www.w3.org/2000/svg}title")]
+        assert {tip[:12] for tip in tips} == shown, name
+        for tip in tips:
+            entry = by_trial[tip[:12]]
+            assert (f"{entry.score:.4f} BPB" if entry.done else STATE_NAMES[entry.state]) in tip
+    figure = draw_seconds([("s", [(1.0, entries[0]), (7.0, entries[1])])])
+    _, limit = figure.axes[0].lines
+    assert np.asarray(limit.get_xdata()).tolist() == [600.0, 600.0]
+    svg = ElementTree.fromstring(svg_of(figure))
+    marks = [node for node in svg.iter("{http://www.w3.org/2000/svg}use") if len(node)]
+    assert [(node[0].text or "")[:12] for node in sorted(marks, key=lambda node: float(node.attrib["x"]))] == [
+        entries[0].trial,
+        entries[1].trial,
+    ]
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), min_size=1, max_size=20)
+
+
+@given(SPANS)
+def test_lanes(spans: list[tuple[int, int]]) -> None:
+    """Fault: two trials on each other in one lane; more lanes than trials ran at a time."""
+    trials = [trial(n, started=float(a), ended=float(a + b)) for n, (a, b) in enumerate(sorted(spans))]
+    lanes = lanes_of(trials)
+    for (one, lane), (other, second) in itertools.combinations(zip(trials, lanes, strict=True), 2):
+        assert lane != second or one.ended <= other.started or other.ended <= one.started
+    most = max(sum(e.started <= at.started < max(e.ended, e.started + 0.5) for e in trials) for at in trials)
+    assert max(lanes) + 1 <= most
+
+
+def test_the_timeline_shows_what_was_shared() -> None:
+    """Fault: a bar that ends at another time, a stage from the store that is drawn as computed."""
+    seconds = {"train": 40.0, "ttt": 10.0}
+    alone = trial(0, bpb=1.0, started=0.0, ended=60.0, seconds=seconds, computed=seconds)
+    shared = replace(alone, trial="f" * 12, started=60.0, ended=80.0, computed={"train": 0.0, "ttt": 10.0})
+    figure = draw_timeline([alone, shared])
+    bars = [[path.get_extents() for path in part.get_paths()] for part in figure.axes[0].collections]
+    ends = [[round(60 * x) for box in row for x in (box.x0, box.x1)] for row in bars]
+    assert ends == [[0, 40], [40, 50, 60, 70], [50, 60, 70, 80]]
+    (diamonds, _) = figure.axes[0].lines
+    assert np.asarray(diamonds.get_xdata()).tolist() == [1.0]
+
+
+def screened(number: int, value: float, bpb: float | None = None) -> TrialEntry:
+    """Returns a trial that was screened at `value`: it went on where it has a BPB."""
+    entry, _ = made_trial("s", number, "done" if bpb else "screened", {"x": number % 4, "y": number % 3})
+    return replace(entry, bpb=bpb, screening=(ScreeningScore(name="sliding", bpb=value, seconds=1.0, rank=""),))
+
+
+def test_partial_scores_are_shown_apart_and_count_for_importance(tmp_path: Path) -> None:
+    """Fault: a score of the first chunks drawn or ranked as one of all; trials with one left out of the importance."""
+    trials = [(screened(n, 3.0 + n / 100, 2.0 + n / 100 if n < 8 else None), Series()) for n in range(30)]
+    drawn = {spec.name: spec for spec in specs(tmp_path, trials, "s")}
+    figure = drawn["history"].figure
+    assert figure is not None
+    full, _, partial, _ = figure.axes
+    assert max(full.get_ylim()) < 2.5 < min(partial.get_ylim())
+    heights = [np.asarray(line.get_ydata(), dtype=float).tolist() for line in partial.lines[:2]]
+    assert [len(row) for row in heights] == [8, 22]
+    assert sorted(heights[1]) == pytest.approx([3.0 + n / 100 for n in range(8, 30)])
+    assert "best 25% of 30 trials" in drawn["importance"].caption
+    assert "22 of them were stopped early" in drawn["importance"].caption
 
 
 def test_an_svg_is_xml_of_text(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The report as a whole: its files, its words, what it survives, and that nothing in it is from elsewhere."""
 
+import base64
+import hashlib
 import re
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from msgspec.structs import replace
 
+from benchmarks.browser import CHROMIUM, DRIVER, open_browser
 from golf.submission.study import Comparison, Gain, OtherRun, StudyVerdict, Summary
 from tests.commands import tool
 from tests.tune.made_ledger import made_study, made_sweep, made_trial, write_ledger
@@ -20,6 +23,7 @@ from tune.records.entries import Device, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
 from tune.report.data import STATE_NAMES, ReportData
 from tune.report.document import write_report
+from tune.report.headline import headline_of
 from tune.tracking.tracker import default_uri, sync
 
 main = tool("report")
@@ -38,7 +42,7 @@ HOSTILE = (
     "&lt; \"double\" 'single'",
     "[link](javascript:alert(1)) ![i](http://e.com/a.png)",
 )
-VOID = {"meta", "br", "img", "link", "path", "use"}
+VOID = {"meta", "br", "wbr", "img", "link", "path", "use"}
 
 
 class Page(HTMLParser):
@@ -50,6 +54,7 @@ class Page(HTMLParser):
         self.text: list[str] = []
         self.open: list[str] = []
         self.cells: list[list[str]] = []
+        self.scripts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -70,6 +75,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+            return
         self.text.append(data)
         if self.open and self.open[-1] in ("td", "th"):
             self.cells[-1][-1] += data
@@ -86,8 +94,13 @@ def assert_harmless(page: Page) -> None:
     """Nothing to load or to run; every tag closed, every id once and every reference to one that is there."""
     assert page.open == []
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "iframe", "object", "embed", "link", "img", "base", "form", "image", "foreignobject"}
+    assert not names & {"iframe", "object", "embed", "link", "img", "base", "form", "image", "foreignobject"}
     ids, references = Counter[str](), set()
+    # The only script is ours, and the page's policy lets a browser run no other.
+    assert len(page.scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(page.scripts[0].encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert [a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a] == [policy]
     for tag, attributes in page.tags:
         for key, value in attributes.items():
             assert not key.startswith("on"), (tag, key)
@@ -123,8 +136,7 @@ def test_the_page_needs_nothing_and_hostile_names_do_nothing(tmp_path: Path) -> 
     outside = re.sub(r"(?s)```.*?```", "", markdown)
     assert not re.search(r"<(?!/?svg)", outside.replace("&lt;", ""))
     assert not re.search(r"(?<!\\)\[link", outside)
-    pictures = set(re.findall(r"(?<!\\)!\[[^\]]*\]\(([^)]*)\)", outside))
-    assert pictures == {path.name for path in Storage(tmp_path).report(name).glob("*.svg")}
+    assert not re.findall(r"(?<!\\)!\[[^\]]*\]\(([^)]*)\)", outside)
     rows = [line for line in outside.splitlines() if line.startswith("|")]
     widths = [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
     heads = [number for number, row in enumerate(rows) if "---" in row and set(row) <= set("|-: ")]
@@ -137,7 +149,7 @@ def test_every_trial_is_listed_with_its_own_numbers(tmp_path: Path) -> None:
     records = made_sweep("s", 40, MIXED)
     earlier, _ = made_trial("s", 3, "failed", {})
     page, markdown = report(tmp_path, [replace(earlier, reason="an earlier attempt"), *records], "s")
-    rows = {row[0]: row for row in page.cells if len(row) == 14}
+    rows = {row[0]: row for row in page.cells if len(row) == 20}
     entries = [entry for entry, _ in records]
     assert set(rows) - {"trial"} == {entry.trial for entry in entries}
     for entry in entries:
@@ -148,7 +160,15 @@ def test_every_trial_is_listed_with_its_own_numbers(tmp_path: Path) -> None:
         assert row["bytes"] == ("\u2013" if entry.artifact_bytes is None else f"{entry.artifact_bytes:,}")
         assert row["ended"] == STATE_NAMES[entry.state]
         assert row["why not, and notes"] == (entry.reason or "")
-        assert entry.trial in markdown
+        assert {field: row[field] for field in entry.parameters} == {
+            field: value if isinstance(value, str) else f"{value:.7g}" for field, value in entry.parameters.items()
+        }
+        assert row["first part"] == (f"{entry.screening[0].bpb:.4f}" if entry.screening else "\u2013")
+    best = sorted((entry for entry in entries if entry.done), key=lambda entry: entry.bpb or 0.0)[:10]
+    lines = [line.split(" | ")[0].strip("| ") for line in markdown.splitlines() if line.startswith("| ")]
+    first = lines.index("trial")
+    assert lines[first + 2 : first + 12] == [entry.trial for entry in best]
+    assert "30 further trials" in markdown
     assert list(rows)[1] == min(entries, key=lambda entry: entry.bpb or 9.0).trial
     assert "41 of its 41 entries" in " ".join(page.text)
     assert "an earlier attempt" not in " ".join(page.text)
@@ -186,7 +206,6 @@ def test_a_study_and_its_verdict(tmp_path: Path) -> None:
     values = [entry.bpb or 0.0 for entry, _ in records[:3]]
     row = next(cells for cells in page.cells if cells[:2] == ["st", "42, 1337, 2025"])
     assert row[3] == f"{sum(values) / 3:.5f}"
-    assert "gain\\_bpb.p" in markdown
 
 
 def test_seeds_without_a_result_are_not_forgotten(tmp_path: Path) -> None:
@@ -220,7 +239,7 @@ def test_a_study_has_the_baseline_of_its_verdict(tmp_path: Path) -> None:
 def figures_in(page: Page) -> set[str]:
     """Returns the names of the figures that are drawn; of every other one it says why."""
     drawn = {attributes["id"] or "" for tag, attributes in page.tags if tag == "figure"}
-    assert "".join(page.text).count("Not drawn: ") == 8 - len(drawn)
+    assert sum(tag == "li" for tag, _ in page.tags) == 11 - len(drawn)
     return drawn
 
 
@@ -246,11 +265,13 @@ def test_a_workload_without_ladder_sizes_and_chunks(tmp_path: Path) -> None:
     """Fault: a report that takes every trial for a GEPA run, or makes up what a script does not have."""
     page, _ = report(tmp_path, [opaque(number) for number in range(3)], "toy")
     assert_harmless(page)
-    assert figures_in(page) == {"search"}
+    assert figures_in(page) == {"search", "history", "timeline"}
     text = "".join(page.text)
     for missing in ("has an artifact", "two rungs", "sums by chunk", "training curve", "where its artifact's bytes go"):
         assert missing in text
-    assert ["000000000000", "000000000000", "finished", "1.0000", "\u2013", "\u2013", ""] in page.cells
+    assert ["000000000000", "finished", "0", "0", "1.0000", "\u2013", "\u2013", ""] in page.cells
+    assert "Bytes: unknown" in text
+    assert "Test-time training: not told by the ledger." in text
     page, _ = report(tmp_path, [opaque(0), verdict("toy")], "toy")
     assert_harmless(page)
 
@@ -338,6 +359,117 @@ def test_losses_and_mixtures_are_said(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "2 different datasets" in text
     assert "Curves of 1 trials could not be read" in text
     assert any(row[0] == "2" and len(row) == 3 for row in page.cells)
+
+
+def answers(tmp_path: Path, records: Sequence[Any], name: str) -> tuple[str, ...]:
+    """Returns the sentences at the head of a report, what to do next, and the command for it."""
+    data = ReportData(write_ledger(tmp_path / "ledger.jsonl", records))
+    results = data.results(name)
+    studies = data.studies_of(results.ranked[0]) if results.ranked and not results.is_study else []
+    headline = headline_of(results, studies, Path("my runs"))
+    return (*headline.answers, headline.next_step, headline.command or "")
+
+
+def test_the_head_of_a_sweep_answers(tmp_path: Path) -> None:
+    """Fault: another trial's numbers; a confirmation by other code, data or configuration; a command that fails."""
+    records = made_sweep("s", 20, MIXED)
+    done = sorted((entry for entry, _ in records if entry.done), key=lambda entry: entry.bpb or 0.0)
+    best, size, ttt, sliding = done[0], done[0].artifact_bytes, done[0].rung("ttt"), done[0].rung("sliding")
+    assert size is not None
+    assert ttt is not None
+    assert sliding is not None
+    told = answers(tmp_path, records, "s")
+    assert told[0].startswith(
+        f"Best of 20 trials, {len(done)} of them finished: {best.bpb:.4f} BPB by trial {best.trial}"
+    )
+    assert told[1] == f"Bytes: {size:,} of 430,000, {430_000 - size:,} to spare ({(430_000 - size) / 430_000:.1%})."
+    change = f"{sliding.bpb - ttt.bpb:.4f} BPB, from {sliding.bpb:.4f} to {ttt.bpb:.4f}"
+    assert told[2] == f"Test-time training improved it by {change}."
+    assert told[3].startswith("Seeds: not confirmed (none in the ledger).")
+    assert told[-1] == "python run_seeds.py --from-sweep s --best --storage 'my runs'"
+    assert answers(tmp_path, made_sweep("-x", 3), "-x")[-1].startswith("python run_seeds.py --from-sweep=-x ")
+    seeds = [
+        replace(best, sweep="st", trial=f"{seed:012x}", parameters={"seed": seed}, config={**best.config, "seed": seed})
+        for seed in (1, 2, 3)
+    ]
+    for study in (
+        seeds[:2],
+        [replace(entry, code="e" * 64) for entry in seeds],
+        [replace(entry, data="e" * 64) for entry in seeds],
+        [replace(entry, config={**entry.config, "cap_bytes": 1}) for entry in seeds],
+    ):
+        assert "not confirmed" in answers(tmp_path, [*records, *study], "s")[3]
+    told = answers(tmp_path, [*records, *seeds], "s")
+    assert told[3].startswith(f"Seeds, in st: mean {best.bpb:.4f} BPB over 3 seeds (1, 2, 3), 95% interval ")
+    assert told[-1] == "python -m tune report st --storage 'my runs'"
+
+
+def test_the_head_of_other_reports_answers(tmp_path: Path) -> None:
+    """Fault: a sweep without a score, or a study, whose report starts with nothing or with a claim that fails."""
+    over = made_sweep("s", 3, ("infeasible", "infeasible", "failed"))
+    least = min(entry.size.over_bytes for entry, _ in over if entry.size)
+    told = answers(tmp_path, over, "s")
+    assert told[0] == "None of 3 trials has a score: 2 over the cap, 1 failed."
+    assert f"over by {least:,} bytes" in told[1]
+    study = made_study("st", [1, 2, 3])
+    mean = sum(entry.bpb or 0.0 for entry, _ in study) / 3
+    told = answers(tmp_path, study, "st")
+    assert told[0].startswith(f"Mean {mean:.4f} BPB over 3 seeds (1, 2, 3), 95% interval ")
+    assert told[-2].endswith("again with --baseline.")
+    told = answers(tmp_path, [*study, verdict("st", faults=())], "st")
+    assert "p = 0.042. The claim does not hold." in told[3]
+    gain = Gain(gain=0.02, margin=0.0031, interval=(0.01, 0.03), level=0.95, p=0.001)
+    shown = Comparison(baseline="published", values=(2.43,), published=True, gain_nats=gain, gain_bpb=gain)
+    told = answers(tmp_path, [*study, verdict("st", faults=(), comparison=shown)], "st")
+    assert "p = 0.001. The claim holds." in told[3]
+    assert told[-1] == "python -m golf submit 'my runs/studies/st'"
+    told = answers(tmp_path, [*study, verdict("st", comparison=shown)], "st")
+    assert "does not hold" in told[3]
+    assert "seed 7 is over the cap" in told[-2]
+    assert answers(tmp_path, made_study("two", [1, 2]), "two")[-2].startswith("A claim takes 3 seeds")
+
+
+def test_no_digest_is_longer_than_twelve_digits(tmp_path: Path) -> None:
+    """Fault: lines of hexadecimal digits that nobody reads."""
+    page, markdown = report(
+        tmp_path, [(replace(e, tags={"git_commit": "b" * 40}), s) for e, s in made_sweep("s", 1)], "s"
+    )
+    for text in ("".join(page.text), markdown):
+        assert re.findall(r"\b[0-9a-f]{13,}\b", text) == []
+        assert "d" * 12 in text
+        assert "b" * 12 in text
+
+
+@pytest.mark.long
+@pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromium-driver")
+def test_a_browser_sorts_the_tables_and_loads_nothing(tmp_path: Path) -> None:
+    """Fault: numbers sorted as words, a policy that stops the script or lets another run, a page wider than a phone."""
+    records = [
+        (replace(e, name=HOSTILE[0], parameters={**e.parameters, HOSTILE[6]: 1}), s)
+        for e, s in made_sweep("s", 30, MIXED)
+    ]
+    write_ledger(tmp_path / "ledger.jsonl", records)
+    path = write_report(Storage(tmp_path), "s")[0]
+    script = """const tables = [...document.querySelectorAll("table")];
+        const table = tables.find(t => t.rows[0].cells[0].innerText == "trial");
+        const column = [...table.rows[0].cells].findIndex(c => c.innerText.trim() == arguments[0]);
+        for (let i = 0; i < arguments[1]; i++) table.rows[0].cells[column].querySelector("button").click();
+        return [...table.tBodies[0].rows].map(r => r.cells[column].innerText);"""
+    with open_browser(tmp_path / "profile", 420, 900) as browser:
+        driver = browser.driver
+        browser.open(path.as_uri())
+        sizes = [entry.artifact_bytes for entry, _ in records]
+        ascending = [f"{size:,}" for size in sorted(size for size in sizes if size is not None)]
+        missing = ["\u2013"] * sizes.count(None)
+        assert driver.execute_script(script, "bytes", 1) == [*ascending, *missing]
+        assert driver.execute_script(script, "bytes", 1) == [*ascending[::-1], *missing]
+        assert driver.execute_script(script, "split", 1) == sorted(e.parameters["split"] for e, _ in records)
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 420
+        loaded = "return performance.getEntriesByType('resource').map(e => e.name)"
+        assert driver.execute_script(loaded) == []
+        log = driver.get_log("browser")  # type: ignore[no-untyped-call]
+        errors = [entry for entry in log if "favicon" not in entry["message"]]
+        assert errors == []
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "/etc/x", "", "x" * 999, "\u6f22" * 200, "a\x00b", "-x", "_", "a "])
