@@ -1,6 +1,7 @@
 """The command lines of sweeps, seed studies and what looks after them; parsed without PyTorch, Ray and MLflow."""
 
 import argparse
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tune.records.layout import REPORT_FORMATS, TABLE_FORMATS
 from tune.records.redaction import open_address
 from tune.search.search import DEFAULT_TRIALS, STRATEGIES
 from tune.study.preregistration import SEEDS
+from tune.workloads.gepa.ranges import FIELDS
 
 _SWEEP_DESCRIPTION = """Searches a preset's step count, warmdown, quantisation split and TTT settings under its byte
 cap, with Ray Tune.
@@ -28,10 +30,14 @@ _SWEEP_EXAMPLES = """
 examples:
   run_sweep.py demo                                   six trials on two cores, two to five minutes
   run_sweep.py demo --dry-run                         what would be run
-  run_sweep.py demo --search grid --space split=pure-int6,int8 --space ttt.epochs=1,3
+  run_sweep.py demo --search grid -s split=pure-int6,int8 -s ttt.epochs=1,3
+  run_sweep.py demo --only optimizer.matrix_lr ttt.lr these two alone, in their usual ranges
   run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
   run_sweep.py demo --address job --storage /mnt/golf on a cluster, see docs/cluster.md
   run_sweep.py train_gpt.py --help                    any training script of your own, see docs/scripts.md
+
+fields that --only takes without a range (those of a preset's own space too):
+RANGED
 
 exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
 and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
@@ -60,7 +66,11 @@ _ADDRESS = (
     "command to a cluster as a job, where all paths are paths on the cluster. By default Ray is started here"
 )
 SPACE = "FIELD=A,B,..."
-RANGES = "choices A,B,..., or a range LOW..HIGH, log:LOW..HIGH, int:LOW..HIGH:STEP"
+RANGES = (
+    "choices A,B,..., or a range: LOW..HIGH (0.02..0.3), evenly on a logarithmic scale log:LOW..HIGH (log:1e-3..1e-1), "
+    "whole numbers int:LOW..HIGH:STEP (int:1..20:3)"
+)
+ONLY = "search these fields alone; all others keep their values"
 _DATA = "a prepared dataset (the built-in corpus, made when missing)"
 DEMO_TRIALS = 6
 """Trials of the demo without a number."""
@@ -109,9 +119,9 @@ def command_parser(name: str, command: str, description: str, epilog: str = "") 
 def sweep_parser() -> Parser:
     """Returns the parser of a sweep."""
     name = program("run_sweep.py", "golf-sweep")
-    parser = command_parser(
-        name, "tune.cli.run_sweep:run", _SWEEP_DESCRIPTION, _SWEEP_EXAMPLES.replace("run_sweep.py", name)
-    )
+    ranged = textwrap.fill(", ".join(FIELDS), 110, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    examples = _SWEEP_EXAMPLES.replace("run_sweep.py", name).replace("RANGED", ranged)
+    parser = command_parser(name, "tune.cli.run_sweep:run", _SWEEP_DESCRIPTION, examples)
     parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
@@ -148,14 +158,23 @@ def add_search(parser: Parser) -> None:
     search = add_strategy(
         parser, f"at most so many trials ({DEMO_TRIALS} for demo, all of a grid, else {DEFAULT_TRIALS})"
     )
-    space = f'{RANGES}; "split" is a quantisation split; python -m golf fields lists all'
-    for option, metavar, text in (("--space", SPACE, space), ("--set", "FIELD=VALUE", "fields of every trial")):
-        search.add_argument(option, action="extend", nargs="+", default=[], metavar=metavar, help=text)
+    add_space(search, f'{RANGES}; "split" is a quantisation split; python -m golf fields lists all')
+    only = (
+        f"{ONLY} (ranges: --space, else the preset's own, else usual ones around its values, as of optimizer.matrix_lr)"
+    )
+    search.add_argument("--only", action="extend", nargs="+", default=[], metavar="FIELD", help=only)
+    fixed = "fields of every trial"
+    search.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE", help=fixed)
     search.add_argument("--no-screening", action="store_true", help="evaluate every trial that fits in full")
     fraction = "share of the stream to screen on (%(default)s)"
     search.add_argument("--screen-fraction", type=real(most=0.5, open_below=True), default=0.1, help=fraction)
     top = "share of the trials that go on from it (%(default)s)"
     search.add_argument("--top", type=real(most=1.0, open_below=True), default=0.5, help=top)
+
+
+def add_space(search: Any, text: str) -> None:
+    """Adds --space to the group of a search. Args: search: the group; text: its help."""
+    search.add_argument("-s", "--space", action="extend", nargs="+", default=[], metavar=SPACE, help=text)
 
 
 def add_strategy(parser: Parser, trials: str) -> Any:

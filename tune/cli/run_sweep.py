@@ -6,6 +6,7 @@ from pathlib import Path
 
 from golf.cli.inputs import names_file, read_config
 from golf.cli.options import assignments
+from golf.config.config import RunConfig
 from golf.config.presets import DEMO_PRESETS
 from tune.cache.prefix_tree import format_trees
 from tune.cache.store import Store
@@ -25,15 +26,20 @@ from tune.search.search import Search, SearchConfig
 from tune.search.successive_halving import SuccessiveHalving
 from tune.workloads.gepa.describe import describe_text_passes, dry_run_table
 from tune.workloads.gepa.settings import config_of
-from tune.workloads.gepa.space import read_choices, space_of
+from tune.workloads.gepa.space import only_space, read_choices, space_of
 from tune.workloads.gepa.stages import training_trees
 from tune.workloads.gepa.workload import GepaWorkload
 
 
-def search_config(parsed: argparse.Namespace) -> SearchConfig:
-    """Returns the search that the command line asks for: the preset's space with --space, less the fields of --set."""
+def search_config(parsed: argparse.Namespace, base: RunConfig) -> SearchConfig:
+    """Returns the search that the command line asks for: the preset's space with --space, less the fields of --set.
+
+    Args: parsed: the command line; base: configuration of every trial.
+    """
     preset = None if names_file(parsed.preset) else parsed.preset
-    space = space_of(preset, read_choices(parsed.space), assignments(parsed.set))
+    changes, fixed = read_choices(parsed.space), assignments(parsed.set)
+    only = parsed.only
+    space = only_space(only, base, preset, changes, fixed) if only else space_of(preset, changes, fixed)
     trials = parsed.trials
     if trials is None and parsed.preset in DEMO_PRESETS and parsed.search != "grid":
         trials = DEMO_TRIALS
@@ -49,7 +55,7 @@ class SweepCommand:
         self.base, self.storage = read_config(parsed), self.places.storage
         self.preset = Path(parsed.preset).stem
         self.name = parsed.name or self.preset
-        config = search_config(parsed)
+        config = search_config(parsed, self.base)
         self.dataset = open_data(parsed.data, self.base, parsed.preset, self.storage)
         screening = SuccessiveHalving(fraction=parsed.screen_fraction, top=parsed.top)
         self.screening = None if parsed.no_screening else screening

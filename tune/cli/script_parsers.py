@@ -13,11 +13,12 @@ from golf.cli.options import Parser, above, whole
 from golf.cli.start import program
 from golf.train.checkpoint_policy import MTBF_HOURS
 from tune.cli.parsers import (
+    ONLY,
     RANGES,
-    SPACE,
     add_places,
     add_places_of_work,
     add_power,
+    add_space,
     add_strategy,
     add_test,
     command_parser,
@@ -121,7 +122,8 @@ def script_sweep_parser() -> Parser:
     _add_script(parser)
     search = add_strategy(parser, f"at most so many trials (all of a grid, else {DEFAULT_TRIALS})")
     fields = f"{RANGES}; a FIELD is an environment variable, arg.FLAG or constant.NAME"
-    search.add_argument("--space", action="extend", nargs="+", default=[], metavar=SPACE, help=fields)
+    add_space(search, fields)
+    search.add_argument("--only", action="extend", nargs="+", default=[], metavar="FIELD", help=f"{ONLY}, of the space")
     steps = "steps of every trial, whatever the clock says; allows to stop trials early that are behind at equal steps"
     search.add_argument("--fixed-steps", type=whole(least=1), metavar="N", help=steps)
     search.add_argument("--no-early-stopping", action="store_true", help="run every trial to its end")

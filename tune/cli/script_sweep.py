@@ -15,7 +15,7 @@ from tune.cli.tables import Column, format_table, terminal_width
 from tune.cluster.sweep import finished
 from tune.records.entries import WorldShape
 from tune.search.search import Search, SearchConfig
-from tune.search.space import Trial
+from tune.search.space import Trial, only_of
 from tune.workloads.script.early_stopping import Halving
 from tune.workloads.script.outcome import FROM_THE_START
 from tune.workloads.script.workload import ScriptWorkload
@@ -33,6 +33,7 @@ class ScriptSweepCommand:
         self.storage, target = self.places.storage, read_target(parsed)
         self.name = parsed.name or target.preset
         space, places = read_space(target, parsed.space, parsed.allow_unknown_env)
+        space = only_of(space, parsed.only) if parsed.only else space
         if not space:
             raise ValueError(f"give what is searched: --space NAME=A,B,...; {_inspect(parsed.preset)} lists the names")
         settings = msgspec.structs.replace(target.settings, places={**target.settings.places, **places})

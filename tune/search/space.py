@@ -1,5 +1,6 @@
 """What a sweep searches: fields with their choices, the points made of them, and the trials that points stand for."""
 
+import difflib
 import itertools
 import json
 import math
@@ -164,6 +165,16 @@ def draw_points(space: Space, num_points: int, source: random.Random) -> list[Po
 def is_continuous(space: Space) -> bool:
     """Returns whether a space has a range of any numbers, so that it has no last point."""
     return any(isinstance(field, Range) and field.step is None for field in space.values())
+
+
+def only_of(space: Space, fields: Collection[str]) -> Space:
+    """Returns a space without all but some fields. Raises: ValueError with near matches for one that is not in it."""
+    for field in fields:
+        if field not in space:
+            close = difflib.get_close_matches(field, space, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"add --space {field}=A,B,..."
+            raise ValueError(f'--only: "{field}" has no choices; {hint} (searched: {", ".join(space)})')
+    return {field: space[field] for field in dict.fromkeys(fields)}
 
 
 def size_of(space: Space) -> int:
