@@ -127,6 +127,7 @@ def sweep_parser() -> Parser:
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
     _add_plan(parser)
     add_search(parser)
+    add_limits(parser, "BPB", priced=True)
     places = add_places(parser, "the sweep's name (the preset's); the same name continues")
     places.add_argument("--data", type=Path, help=_DATA)
     places.add_argument("--no-reuse", action="store_true", help="compute every trial alone, share nothing")
@@ -137,7 +138,7 @@ def sweep_parser() -> Parser:
 def _add_plan(parser: Parser) -> None:
     """Adds the options of --plan."""
     plan = parser.add_argument_group("plan", "for --plan, instead of what finished trials in the ledger took")
-    price = "for a price; takes --gpus-per-worker as 1"
+    price = "for a price, which takes --gpus-per-worker as 1, and for --max-dollars"
     plan.add_argument("--dollars-per-gpu-hour", type=real(unit="dollars"), help=price)
     in_all = "GPUs in all, for the wall clock (those of one trial)"
     plan.add_argument("--gpus", type=whole(least=1), metavar="N", help=in_all)
@@ -185,6 +186,33 @@ def add_strategy(parser: Parser, trials: str) -> Any:
     seed = "seed of the search; the model's is a field"
     search.add_argument("--seed", type=whole(most=2**32 - 1), default=0, help=seed)
     return search
+
+
+def add_limits(parser: Parser, score: str, priced: bool = False) -> None:
+    """Adds the options that end a sweep before its last trial, and what is run at its end.
+
+    Args:
+        parser: of the sweep.
+        score: unit of --stop-at.
+        priced: whether the parser has --dollars-per-gpu-hour already.
+    """
+    limits = parser.add_argument_group(
+        "when to stop", "no trial starts afterwards; the same command with another limit continues"
+    )
+    hours = "of all starts of the sweep together; running trials save their state and end"
+    limits.add_argument("--max-hours", type=real(unit="hours"), metavar="H", help=hours)
+    dollars = "price of the GPU-hours that trials held, likewise; takes a process on CPUs as a GPU"
+    limits.add_argument("--max-dollars", type=real(unit="dollars"), metavar="D", help=dollars)
+    if not priced:
+        price = "for --max-dollars"
+        limits.add_argument("--dollars-per-gpu-hour", type=real(unit="dollars"), metavar="D", help=price)
+    enough = "a score that is good enough; running trials go on to their end"
+    limits.add_argument("--stop-at", type=float, metavar=score, help=enough)
+    then = (
+        "run this in a shell at the end, however it ends, to end a rented machine or to send a message; gets "
+        "GOLF_SWEEP_NAME, GOLF_SWEEP_STATE (finished, limit, interrupted, failed) and GOLF_SWEEP_BEST_BPB"
+    )
+    limits.add_argument("--then", metavar="COMMAND", help=then)
 
 
 def _seconds_of(text: str) -> tuple[str, float]:

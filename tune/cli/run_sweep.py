@@ -10,7 +10,8 @@ from golf.config.config import RunConfig
 from golf.config.presets import DEMO_PRESETS
 from tune.cache.prefix_tree import format_trees
 from tune.cache.store import Store
-from tune.cli.options import machines_of, open_data, places_of, run_anywhere
+from tune.cli.afterwards import Afterwards
+from tune.cli.options import limits_of, machines_of, open_data, places_of, run_anywhere
 from tune.cli.parsers import DEMO_TRIALS
 from tune.cli.session import Runs, Session
 from tune.cli.sweep_report import entries_of, show_sweep
@@ -52,6 +53,7 @@ class SweepCommand:
     def __init__(self, parsed: argparse.Namespace) -> None:
         """Reads configuration, data and ledger. Raises: ValueError, OSError for what cannot be run."""
         self.parsed, self.places, self.machines = parsed, places_of(parsed), machines_of(parsed)
+        self.limits = limits_of(parsed)
         self.base, self.storage = read_config(parsed), self.places.storage
         self.preset = Path(parsed.preset).stem
         self.name = parsed.name or self.preset
@@ -59,7 +61,7 @@ class SweepCommand:
         self.dataset = open_data(parsed.data, self.base, parsed.preset, self.storage)
         screening = SuccessiveHalving(fraction=parsed.screen_fraction, top=parsed.top)
         self.screening = None if parsed.no_screening else screening
-        planned = self.machines.planned_workers(assume_gpus=parsed.dollars_per_gpu_hour is not None)
+        planned = self.machines.planned_workers(assume_gpus=parsed.plan and parsed.dollars_per_gpu_hour is not None)
         workload = self.workload(planned.world)
         self.known = finished(self.name, self.storage, workload.code, self.screening is not None)
         self.search = Search(config, workload.trial, self.known)
@@ -87,21 +89,25 @@ class SweepCommand:
         if num_outdated:
             reason = "ran with other code or another torch: they are run again, as far as it changes them"
             print(f"{num_outdated} trials {reason}")
-        with Session(self.places, self.machines, self.preset) as session:
-            session.run(
-                Runs(
-                    name=self.name,
-                    search=self.search,
-                    make_workload=self.workload,
-                    known=self.known,
-                    headline=f", cap {self.base.cap_bytes:,} bytes; {passes}",
-                    share=not self.parsed.no_reuse,
-                    keep_screened=self.screening is not None,
+        session = Session(self.places, self.machines, self.preset)
+        with Afterwards(self.parsed.then, session, self.name, self.search) as afterwards:
+            with session:
+                session.run(
+                    Runs(
+                        name=self.name,
+                        search=self.search,
+                        make_workload=self.workload,
+                        known=self.known,
+                        headline=f", cap {self.base.cap_bytes:,} bytes; {passes}",
+                        share=not self.parsed.no_reuse,
+                        limits=self.limits,
+                        keep_screened=self.screening is not None,
+                    )
                 )
-            )
-        status = show_sweep(session, self.name, self.search, "; the same command continues")
-        print(format_forecast_vs_actual(planned, entries_of(self.storage, self.name, self.search)))
-        session.finish_mirror()
+            status = show_sweep(session, self.name, self.search, "; the same command continues")
+            print(format_forecast_vs_actual(planned, entries_of(self.storage, self.name, self.search)))
+            session.finish_mirror()
+            afterwards.status = status
         return status
 
     def forecast(self) -> Forecast:

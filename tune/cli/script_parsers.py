@@ -15,6 +15,7 @@ from golf.train.checkpoint_policy import MTBF_HOURS
 from tune.cli.parsers import (
     ONLY,
     RANGES,
+    add_limits,
     add_places,
     add_places_of_work,
     add_power,
@@ -129,6 +130,7 @@ def script_sweep_parser() -> Parser:
     search.add_argument("--no-early-stopping", action="store_true", help="run every trial to its end")
     top = "share of the trials that go on, with --fixed-steps, from a quarter and a half of the steps (%(default)s)"
     search.add_argument("--top", type=above("trials"), default=0.5, help=top)
+    add_limits(parser, "SCORE")
     places = add_places(parser, "the sweep's name (the script's); the same name continues")
     places.add_argument("--no-reuse", action="store_true", help="take no result of another sweep")
     _add_machines(parser)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import msgspec
 
 from golf.cli.terminal import python_line
-from tune.cli.options import machines_of, places_of, run_anywhere
+from tune.cli.afterwards import Afterwards
+from tune.cli.options import limits_of, machines_of, places_of, run_anywhere
 from tune.cli.script_target import ask_trust, check_here, read_space, read_target, told_changes
 from tune.cli.session import Runs, Session
 from tune.cli.sweep_report import show_sweep
@@ -30,6 +31,7 @@ class ScriptSweepCommand:
     def __init__(self, parsed: argparse.Namespace) -> None:
         """Reads script, space and ledger. Raises: ValueError, OSError for what cannot be run."""
         self.parsed, self.places, self.machines = parsed, places_of(parsed), machines_of(parsed)
+        self.limits = limits_of(parsed)
         self.storage, target = self.places.storage, read_target(parsed)
         self.name = parsed.name or target.preset
         space, places = read_space(target, parsed.space, parsed.allow_unknown_env)
@@ -67,21 +69,25 @@ class ScriptSweepCommand:
         if changes is not None:
             print(changes)
         self.target = self.target.kept(self.storage, self.name)
-        with Session(self.places, self.machines, self.target.preset) as session:
-            session.run(
-                Runs(
-                    name=self.name,
-                    search=self.search,
-                    make_workload=self.workload,
-                    known=self.known,
-                    headline=f"; {self._stopping()}",
-                    share=not self.parsed.no_reuse,
-                    keep_screened=self.halving is not None,
-                    tags=self.target.settings.tags,
+        session = Session(self.places, self.machines, self.target.preset)
+        with Afterwards(self.parsed.then, session, self.name, self.search) as afterwards:
+            with session:
+                session.run(
+                    Runs(
+                        name=self.name,
+                        search=self.search,
+                        make_workload=self.workload,
+                        known=self.known,
+                        headline=f"; {self._stopping()}",
+                        share=not self.parsed.no_reuse,
+                        limits=self.limits,
+                        keep_screened=self.halving is not None,
+                        tags=self.target.settings.tags,
+                    )
                 )
-            )
-        status = show_sweep(session, self.name, self.search, f", and the same command continues; {FROM_THE_START}")
-        session.finish_mirror()
+            status = show_sweep(session, self.name, self.search, f", and the same command continues; {FROM_THE_START}")
+            session.finish_mirror()
+            afterwards.status = status
         return status
 
     def _stopping(self) -> str:

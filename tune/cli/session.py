@@ -10,9 +10,10 @@ from golf.cli.terminal import python_line
 from tune.cli.console import Console, say
 from tune.cli.mirror import Mirror
 from tune.cli.options import Machines, Places
+from tune.cluster.limits import NO_LIMITS, Limits, LimitWatch
 from tune.cluster.ray_cluster import Workers, start_ray, stop_ray, trials_at_once
 from tune.cluster.remote_job import explained
-from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
+from tune.cluster.sweep import Ended, SweepConfig, Watcher, run_sweep
 from tune.records.entries import Record, TrialEntry, WorldShape
 from tune.records.ledger import Ledger, warn_of_damage
 from tune.search.search import Search
@@ -47,6 +48,8 @@ class Runs:
     """Whether trials that were screened out stay so."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of every entry."""
+    limits: Limits = NO_LIMITS
+    """What ends them before the last trial."""
 
 
 class Session:
@@ -58,6 +61,8 @@ class Session:
         self.storage, self.uri = places.storage, places.tracking_uri
         self.stopped = False
         """Whether Ctrl-C ended the runs."""
+        self.ended = Ended()
+        """How the last runs ended otherwise."""
         self._mirror = None if places.mirror is None else Mirror(places.storage, places.mirror, self.uri, warn=say)
         self._workers: Workers | None = None
         self._tracker: Tracker | None = None
@@ -82,6 +87,14 @@ class Session:
         if len(search.given) >= search.num_trials:
             return
         warn_of_damage(self.storage.screened(name))
+        planned = self._workers or self.machines.planned_workers()
+        known = [entry for entry in runs.known if entry.trial in search.given]
+        reached = LimitWatch(
+            runs.limits, self.storage.used(name), 0, runs.make_workload(planned.world).objective, known
+        )
+        if reached.stop is not None:
+            self.ended = Ended(reached.stop)
+            return
         if not self._ray:
             self._ray = True
             with explained(address) if address else contextlib.nullcontext():
@@ -101,8 +114,9 @@ class Session:
             keep_screened=runs.keep_screened,
             tags=runs.tags,
         )
+        gpus = workers.num_workers * (workers.gpus or 1.0)
+        limit_watch = LimitWatch(runs.limits, self.storage.used(name), gpus, workload.objective, known)
         say(f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}")
-        known = [entry for entry in runs.known if entry.trial in search.given]
         if self._tracker is None:
             self.send(name)
             self._tracker = Tracker(self.uri, self.preset, self.storage)
@@ -112,9 +126,12 @@ class Session:
                 self._tracker, name, self.preset, study="study" in config.tags, objective=workload.objective
             )
             watchers: list[Watcher] = [console, tracked]
-            run_sweep(config, workload, search, self.storage, watchers + ([self._mirror] if self._mirror else []))
+            watchers += [self._mirror] if self._mirror else []
+            self.ended = run_sweep(config, workload, search, self.storage, watchers, limit_watch)
         except KeyboardInterrupt:
             self.stopped = True
+        finally:
+            limit_watch.write()
 
     def finish_mirror(self) -> None:
         """Copies all that is there at the end, where there is a mirror, and says whether it worked; call it last."""

@@ -58,6 +58,14 @@ class Storage:
         """Scores of first chunks of a sweep's trials, as a ledger."""
         return self.sweep(sweep) / "screened.jsonl"
 
+    def stop_file(self, sweep: str) -> Path:
+        """The file whose existence asks a sweep's running trials to save their state and end."""
+        return self.sweep(sweep) / "stop"
+
+    def used(self, sweep: str) -> Path:
+        """The hours and GPU-hours that a sweep has used in all its starts."""
+        return self.sweep(sweep) / "used.json"
+
     def report(self, name: str) -> Path:
         """The folder of the report on a sweep or seed study; a name that is no plain word is a folder all the same."""
         plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._=+-]{0,99}", name) and not name.endswith(" ")

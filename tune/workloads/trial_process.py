@@ -37,8 +37,12 @@ def run_trial(workload: Workload, spec: TrialSpec, execute: StageExecutor) -> No
 
     Whatever a stage raises becomes the outcome of this trial alone.
 
+    A trial that its sweep asks to end leaves no outcome: the next start of the sweep goes on from its saved state.
+
     Raises: Preempted when this process's machine is being taken away: the trial is begun again elsewhere.
     """
+    if spec.is_stopped:
+        return
     use_threads(workload.world)
     for name in (STOPPED, FAILURE_LOG, OUTCOME):
         (spec.directory / name).unlink(missing_ok=True)
@@ -46,6 +50,8 @@ def run_trial(workload: Workload, spec: TrialSpec, execute: StageExecutor) -> No
         invalidate_stale(workload, spec.directory)
         outcome, series = workload.run_trial(spec, execute)
     except Preempted:
+        if spec.is_stopped:
+            return
         raise
     except StageFailed as stage:
         outcome, series = failed_outcome(stage.failure, spec.directory), Series()

@@ -23,7 +23,7 @@ from tune.records.ledger import Ledger
 from tune.search.successive_halving import ScreeningRank, screening_rank
 from tune.workloads.base import StageExecutor, TrialSpec
 from tune.workloads.gepa.checkpoints import directories_alike, link_latest_checkpoint
-from tune.workloads.gepa.outcome import outcome_of, read_first_chunks
+from tune.workloads.gepa.outcome import Screened, outcome_of, read_first_chunks
 from tune.workloads.gepa.settings import GepaSettings
 from tune.workloads.gepa.stage_worker import EvaluateRequest, TrainRequest
 from tune.workloads.gepa.stages import seconds_of
@@ -55,7 +55,15 @@ class GepaRunner:
         # All results are read from the directory; the log, whoever computed its parts, is whole then.
         hooks = Hooks(log=LogFile(self.directory.file(LOG_FILE), ProcessGroup()))
         results = run_stages(self.context, self.code, hooks, evaluate=promoted)
-        return outcome_of(results, self.directory, self.stages, self.runner, self.ranks)
+        return outcome_of(results, self.directory, self.stages, self.runner, self.ranks, self._screened())
+
+    def _screened(self) -> Screened | None:
+        """Returns on what trials are screened; None where they are not."""
+        screening, config = self.settings.screening, self.context.config
+        first_chunks = self.settings.first_chunks(config)
+        if screening is None or first_chunks is None:
+            return None
+        return Screened(screening.top, first_chunks * config.score.chunk_tokens / self.settings.num_targets)
 
     def _train(self, start: Path | None, keep: Mapping[int, Path]) -> None:
         """Trains to the end. Args: start: state to continue from; keep: steps -> where the state after them is kept."""

@@ -22,6 +22,7 @@ from golf.scripts.results import ScriptResults, results_of
 from golf.train.loop import Preempted
 from tune.records.entries import Device, Failure, Objective, Outcome, Series, TrialState, WorldShape
 from tune.search.space import Point, Trial, point_name
+from tune.search.successive_halving import stopped_text
 from tune.workloads.base import RankContext, StageExecutor, StageFailed, TrialSpec
 from tune.workloads.opaque import RUN, OpaqueWorkload
 from tune.workloads.script.early_stopping import Halving, Rank, rank_at
@@ -179,11 +180,12 @@ class ScriptWorkload(OpaqueWorkload):
 
     def _stopped_early(self, watcher: "_Watcher", rank: Rank, began: float) -> StoppedEarly:
         seconds = {RUN: time.time() - began}
+        assert self.halving is not None
         name, points = watcher.score_curve()
         value = points[-1][2]
         outcome = Outcome(
             state=TrialState.SCREENED,
-            reason=f"stopped early: {rank}, {name} {value:.4f}",
+            reason=stopped_text(f"{rank}, {name} {value:.4f}", self.halving.top, "--no-early-stopping"),
             metrics={name: value},
             seconds=seconds,
             computed=seconds,
