@@ -183,6 +183,8 @@ def add_strategy(parser: Parser, trials: str) -> Any:
     search = parser.add_argument_group("search")
     search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
     search.add_argument("--trials", type=int, help=trials)
+    first = "a point to try first; give it again for another; fields that it leaves out have their own values"
+    search.add_argument("--enqueue", action="append", default=[], metavar="FIELD=VALUE,...", help=first)
     seed = "seed of the search; the model's is a field"
     search.add_argument("--seed", type=whole(most=2**32 - 1), default=0, help=seed)
     return search

@@ -27,7 +27,7 @@ from tune.search.search import Search, SearchConfig
 from tune.search.successive_halving import SuccessiveHalving
 from tune.workloads.gepa.describe import describe_text_passes, dry_run_table
 from tune.workloads.gepa.settings import config_of
-from tune.workloads.gepa.space import only_space, read_choices, space_of
+from tune.workloads.gepa.space import enqueued_points, only_space, read_choices, space_of
 from tune.workloads.gepa.stages import training_trees
 from tune.workloads.gepa.workload import GepaWorkload
 
@@ -44,7 +44,8 @@ def search_config(parsed: argparse.Namespace, base: RunConfig) -> SearchConfig:
     trials = parsed.trials
     if trials is None and parsed.preset in DEMO_PRESETS and parsed.search != "grid":
         trials = DEMO_TRIALS
-    return SearchConfig(spaces=(space,), strategy=parsed.search, num_trials=trials, seed=parsed.seed)
+    points = tuple(enqueued_points(parsed.enqueue, space, base))
+    return SearchConfig(spaces=(space,), strategy=parsed.search, num_trials=trials, seed=parsed.seed, enqueued=points)
 
 
 class SweepCommand:

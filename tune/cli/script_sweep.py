@@ -9,7 +9,7 @@ import msgspec
 from golf.cli.terminal import python_line
 from tune.cli.afterwards import Afterwards
 from tune.cli.options import limits_of, machines_of, places_of, run_anywhere
-from tune.cli.script_target import ask_trust, check_here, read_space, read_target, told_changes
+from tune.cli.script_target import ask_trust, check_here, read_enqueued, read_space, read_target, told_changes
 from tune.cli.session import Runs, Session
 from tune.cli.sweep_report import show_sweep
 from tune.cli.tables import Column, format_table, terminal_width
@@ -40,7 +40,9 @@ class ScriptSweepCommand:
             raise ValueError(f"give what is searched: --space NAME=A,B,...; {_inspect(parsed.preset)} lists the names")
         settings = msgspec.structs.replace(target.settings, places={**target.settings.places, **places})
         self.target, self.halving = replace(target, settings=settings), self._halving()
-        config = SearchConfig(spaces=(space,), strategy=parsed.search, num_trials=parsed.trials, seed=parsed.seed)
+        points = tuple(read_enqueued(target, parsed.enqueue, space, places))
+        strategy, trials = parsed.search, parsed.trials
+        config = SearchConfig(spaces=(space,), strategy=strategy, num_trials=trials, seed=parsed.seed, enqueued=points)
         planned = self.machines.planned_workers()
         keeps_screened = self.halving is not None
         self.known = finished(self.name, self.storage, settings.files.digest, keeps_screened, settings.tags)

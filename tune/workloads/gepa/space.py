@@ -13,10 +13,21 @@ from typing import Any
 
 from golf.cli.options import assignment_of
 from golf.config.config import RunConfig, override_all, to_plain, typed_value
-from golf.config.presets import PRESETS, find_split, with_split
+from golf.config.presets import PRESETS, SPLITS, find_split, with_split
 from golf.runtime.results import digest
 from tune.records.entries import REPEAT
-from tune.search.space import Point, Range, Space, Trial, choices_of, parse_range, point_name, split_choices, value_text
+from tune.search.space import (
+    Point,
+    Range,
+    Space,
+    Trial,
+    choices_of,
+    parse_range,
+    point_name,
+    read_points,
+    split_choices,
+    value_text,
+)
 from tune.workloads.gepa.ranges import FIELDS, SPLIT, usual_choices
 
 GRIDS = ("quant.attention", "quant.mlp", "quant.token_embedding", "quant.tables")
@@ -154,6 +165,26 @@ def only_space(
     return _with_grids(space, fixed)
 
 
+def enqueued_points(texts: Sequence[str], space: Space, base: RunConfig) -> list[Point]:
+    """Returns the points of --enqueue; others have their values in `base`. Raises: ValueError."""
+    plain = to_plain(base)
+
+    def read(field: str, text: str) -> Any:
+        value = assignment_of(f"{field}={text}", "--enqueue")[1]
+        canonical_choice(field, value, "--enqueue")
+        return value
+
+    def default(field: str) -> Any:
+        if field == SPLIT:
+            return next((name for name in SPLITS if with_split(base, name) == base), None)
+        value: Any = plain
+        for name in field.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+    return read_points(texts, space, read, default)
+
+
 def _with_grids(space: Space, fixed: Mapping[str, Any]) -> Space:
     """Returns a space with what is set of the grids: a split sets whole grids, so that it comes after it in a trial."""
     if SPLIT not in space:
@@ -206,8 +237,8 @@ def read_choices(words: Sequence[str], say: Callable[[str], object] = print) -> 
     return found
 
 
-def canonical_choice(field: str, value: Any) -> str:
-    """Returns a choice in the one form that equal choices share.
+def canonical_choice(field: str, value: Any, option: str = "--space") -> str:
+    """Returns a choice in the one form that equal choices share. Args: option: by which it was given, for errors.
 
     Raises: ValueError naming the field, the choice and what it may be.
     """
@@ -217,7 +248,7 @@ def canonical_choice(field: str, value: Any) -> str:
         typed = str(find_split(str(value))) if field == SPLIT else typed_value(field, value)
     except ValueError as error:
         remedy = "; ranges are LOW..HIGH, log:LOW..HIGH, int:LOW..HIGH:STEP" if ".." in str(value) else ""
-        raise ValueError(f"--space {field}={value_text(value)}: {error}{remedy}") from error
+        raise ValueError(f"{option} {field}={value_text(value)}: {error}{remedy}") from error
     return json.dumps(to_plain(typed) if is_dataclass(typed) else typed, sort_keys=True)
 
 
