@@ -34,6 +34,7 @@ examples:
   run_sweep.py demo --only optimizer.matrix_lr ttt.lr these two alone, in their usual ranges
   run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
   run_sweep.py demo --address job --storage /mnt/golf on a cluster, see docs/cluster.md
+  run_sweep.py sweep.yaml                             options written down, see docs/sweeps.md
   run_sweep.py train_gpt.py --help                    any training script of your own, see docs/scripts.md
 
 fields that --only takes without a range (those of a preset's own space too):
@@ -122,7 +123,9 @@ def sweep_parser() -> Parser:
     ranged = textwrap.fill(", ".join(FIELDS), 110, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     examples = _SWEEP_EXAMPLES.replace("run_sweep.py", name).replace("RANGED", ranged)
     parser = command_parser(name, "tune.cli.run_sweep:run", _SWEEP_DESCRIPTION, examples)
-    parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
+    parser.add_argument(
+        "preset", help=f"one of {', '.join(PRESETS)}, the path of a config.json, or a .yaml or .toml file with all this"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
     _add_plan(parser)

@@ -5,7 +5,7 @@ import pytest
 from golf.config.config import override_all
 from golf.config.presets import PRESETS
 from tune.search.search import Search, SearchConfig
-from tune.search.space import Range, only_of
+from tune.search.space import Range, Space, only_of
 from tune.workloads.gepa.ranges import FIELDS, usual_choices
 from tune.workloads.gepa.space import make_trial, only_space
 
@@ -38,8 +38,9 @@ def test_every_usual_range_can_be_searched(preset: str) -> None:
 
 def test_only_takes_the_nearest_definition_of_a_range() -> None:
     """Fault: --space or the preset's own choices ignored, another field still searched, or left out in silence."""
-    base, lines = PRESETS["demo"], []
-    changes = {"ttt.epochs": [1, 3], "split": ["int4"]}
+    base = PRESETS["demo"]
+    lines: list[str] = []
+    changes: Space = {"ttt.epochs": [1, 3], "split": ["int4"]}
     space = only_space(["ttt.epochs", "ttt.lr", "optimizer.matrix_lr"], base, "demo", changes, say=lines.append)
     assert space == {
         "ttt.epochs": [1, 3],
@@ -77,7 +78,7 @@ def test_only_and_set_of_one_field() -> None:
 
 def test_only_of_a_script() -> None:
     """Fault: a name that the space does not hold is dropped in silence."""
-    space = {"MATRIX_LR": [0.02, 0.03], "arg.depth": [2, 3]}
+    space: Space = {"MATRIX_LR": [0.02, 0.03], "arg.depth": [2, 3]}
     assert only_of(space, ["arg.depth"]) == {"arg.depth": [2, 3]}
     with pytest.raises(ValueError, match="did you mean MATRIX_LR"):
         only_of(space, ["MATRX_LR"])
