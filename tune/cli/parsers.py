@@ -43,7 +43,7 @@ RANGED
 exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
 and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
 
-after a sweep: run_sweep.py report|ledger|import|store|mirror|cluster --help
+during and after a sweep: run_sweep.py status|report|ledger|import|store|mirror|cluster --help
 """
 _SEED_DESCRIPTION = """Runs one configuration under several seeds with Ray Tune and reports what they show.
 
@@ -341,6 +341,15 @@ def report_parser() -> Parser:
     return parser
 
 
+def status_parser() -> Parser:
+    """Returns the parser of the command that shows how far a sweep is."""
+    about = "Show how far a sweep is, also while it runs in another terminal: trials by state, the best, what runs."
+    parser = command_parser(f"{_TUNE} status", "tune.cli.status:status_command", about)
+    parser.add_argument("name", nargs="?", help="the sweep's or study's name (a line for each one)")
+    parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")
+    return parser
+
+
 def ledger_parser() -> Parser:
     """Returns the parser of the commands that read the ledger."""
     about = "Show or export the ledger, the record of every trial and seed study."
@@ -427,6 +436,7 @@ def cluster_parser() -> Parser:
 
 
 TOOLS: Mapping[str, Callable[[], Parser]] = {
+    "status": status_parser,
     "report": report_parser,
     "ledger": ledger_parser,
     "import": import_parser,

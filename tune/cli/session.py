@@ -10,6 +10,7 @@ from golf.cli.terminal import python_line
 from tune.cli.console import Console, say
 from tune.cli.mirror import Mirror
 from tune.cli.options import Machines, Places
+from tune.cli.status import StatusFile
 from tune.cluster.limits import NO_LIMITS, Limits, LimitWatch
 from tune.cluster.ray_cluster import Workers, start_ray, stop_ray, trials_at_once
 from tune.cluster.remote_job import explained
@@ -127,7 +128,9 @@ class Session:
             )
             watchers: list[Watcher] = [console, tracked]
             watchers += [self._mirror] if self._mirror else []
-            self.ended = run_sweep(config, workload, search, self.storage, watchers, limit_watch)
+            status = StatusFile(self.storage.status(name), search.num_trials, concurrent, workload.describe_progress)
+            with status:
+                self.ended = run_sweep(config, workload, search, self.storage, [*watchers, status], limit_watch)
         except KeyboardInterrupt:
             self.stopped = True
         finally:

@@ -62,6 +62,10 @@ class Storage:
         """The file whose existence asks a sweep's running trials to save their state and end."""
         return self.sweep(sweep) / "stop"
 
+    def status(self, sweep: str) -> Path:
+        """What the driver of a running sweep says of it."""
+        return self.sweep(sweep) / "status.json"
+
     def used(self, sweep: str) -> Path:
         """The hours and GPU-hours that a sweep has used in all its starts."""
         return self.sweep(sweep) / "used.json"
