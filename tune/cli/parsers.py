@@ -43,7 +43,7 @@ RANGED
 exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
 and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
 
-during and after a sweep: run_sweep.py status|report|ledger|import|store|mirror|cluster --help
+during and after a sweep: run_sweep.py status|report|ledger|optuna|import|store|mirror|cluster --help
 """
 _SEED_DESCRIPTION = """Runs one configuration under several seeds with Ray Tune and reports what they show.
 
@@ -350,6 +350,17 @@ def status_parser() -> Parser:
     return parser
 
 
+def optuna_parser() -> Parser:
+    """Returns the parser of the command that writes Optuna studies."""
+    about = "Write the ledger's sweeps as Optuna studies into an SQLite file, for optuna-dashboard and Optuna's plots."
+    parser = command_parser(f"{_TUNE} optuna", "tune.cli.optuna_study:optuna_command", about)
+    parser.add_argument("name", nargs="?", help="one sweep or study (all)")
+    parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="(optuna.db in the storage, made anew each time)")
+    parser.add_argument("--force", action="store_true", help="replace the file of --to")
+    return parser
+
+
 def ledger_parser() -> Parser:
     """Returns the parser of the commands that read the ledger."""
     about = "Show or export the ledger, the record of every trial and seed study."
@@ -439,6 +450,7 @@ TOOLS: Mapping[str, Callable[[], Parser]] = {
     "status": status_parser,
     "report": report_parser,
     "ledger": ledger_parser,
+    "optuna": optuna_parser,
     "import": import_parser,
     "store": store_parser,
     "mirror": mirror_parser,

@@ -34,6 +34,11 @@ class Storage:
         """Results of stages, shared by all sweeps."""
         return self.root / "store"
 
+    @property
+    def optuna(self) -> Path:
+        """The ledger's sweeps as Optuna studies, a view that is made anew."""
+        return self.root / "optuna.db"
+
     def sweep(self, sweep: str) -> Path:
         """The folder of one sweep."""
         return self.root / "sweeps" / one_name(sweep)
