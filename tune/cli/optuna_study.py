@@ -102,7 +102,7 @@ def _trial_of(
     entry: TrialEntry, ledger: Ledger, distributions: dict[str, BaseDistribution]
 ) -> optuna.trial.FrozenTrial:
     fields = entry.parameters
-    told = {"trial": entry.trial, "name": entry.name, "state": str(entry.state), "reason": entry.reason}
+    told: dict[str, Any] = {"trial": entry.trial, "name": entry.name, "state": str(entry.state), "reason": entry.reason}
     told |= {"artifact_bytes": entry.artifact_bytes, "seconds": entry.total_seconds or None, "code": entry.code[:12]}
     told |= {rung.name: rung.bpb for rung in entry.rungs}
     trial = optuna.trial.create_trial(

@@ -169,6 +169,11 @@ def add_search(parser: Parser) -> None:
     search.add_argument("--only", action="extend", nargs="+", default=[], metavar="FIELD", help=only)
     fixed = "fields of every trial"
     search.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE", help=fixed)
+    where = (
+        "where trials are stopped early: evaluation, on the first chunks of the stream (%(default)s), or training too, "
+        "by validation curves (validate_every) at equal steps of one schedule, from a quarter and a half of them on"
+    )
+    search.add_argument("--early-stopping", choices=["evaluation", "training"], default="evaluation", help=where)
     search.add_argument("--no-screening", action="store_true", help="evaluate every trial that fits in full")
     fraction = "share of the stream to screen on (%(default)s)"
     search.add_argument("--screen-fraction", type=real(most=0.5, open_below=True), default=0.1, help=fraction)

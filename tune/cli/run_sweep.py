@@ -20,9 +20,10 @@ from tune.planning.forecast import Forecast, forecast
 from tune.planning.plan_plot import draw_tree
 from tune.planning.stage_timings import TRAIN, StageTimings
 from tune.planning.text import format_forecast, format_forecast_vs_actual
-from tune.records.entries import WorldShape
+from tune.records.entries import TrialEntry, TrialState, WorldShape
 from tune.records.ledger import Ledger
 from tune.records.provenance import outdated
+from tune.search.early_stopping import Halving
 from tune.search.search import Search, SearchConfig
 from tune.search.successive_halving import SuccessiveHalving
 from tune.workloads.gepa.describe import describe_text_passes, dry_run_table
@@ -48,6 +49,10 @@ def search_config(parsed: argparse.Namespace, base: RunConfig) -> SearchConfig:
     return SearchConfig(spaces=(space,), strategy=parsed.search, num_trials=trials, seed=parsed.seed, enqueued=points)
 
 
+def _stopped_in_training(entry: TrialEntry) -> bool:
+    return entry.state == TrialState.SCREENED and not entry.screening
+
+
 class SweepCommand:
     """A sweep from the command line: shown, planned, or run and reported."""
 
@@ -62,16 +67,39 @@ class SweepCommand:
         self.dataset = open_data(parsed.data, self.base, parsed.preset, self.storage)
         screening = SuccessiveHalving(fraction=parsed.screen_fraction, top=parsed.top)
         self.screening = None if parsed.no_screening else screening
+        self.training_halving = self._training_halving()
         planned = self.machines.planned_workers(assume_gpus=parsed.plan and parsed.dollars_per_gpu_hour is not None)
         workload = self.workload(planned.world)
-        self.known = finished(self.name, self.storage, workload.code, self.screening is not None)
+        known = finished(self.name, self.storage, workload.code, self.keeps_screened)
+        self.known = [entry for entry in known if self.training_halving is not None or not _stopped_in_training(entry)]
         self.search = Search(config, workload.trial, self.known)
         self.planned_workload = workload.for_trials(self.search.candidates())
 
     def workload(self, world: WorldShape) -> GepaWorkload:
         """Returns what the trials run, on the machines of one trial."""
         workload = GepaWorkload.of(self.base, self.preset, self.dataset, world)
-        return replace(workload, screening=self.screening, screening_file=self.storage.screened(self.name))
+        return replace(
+            workload,
+            screening=self.screening,
+            screening_file=self.storage.screened(self.name),
+            training_halving=self.training_halving,
+        )
+
+    def _training_halving(self) -> Halving | None:
+        if self.parsed.early_stopping != "training":
+            return None
+        if self.base.validate_every is None:
+            steps = max(1, self.base.schedule.steps // 8)
+            raise ValueError(
+                "--early-stopping training compares validation curves and nothing is validated on the way; "
+                f"give --set validate_every={steps}"
+            )
+        return Halving(file=self.storage.screened(self.name), top=self.parsed.top)
+
+    @property
+    def keeps_screened(self) -> bool:
+        """Whether trials that were stopped early stay so."""
+        return self.screening is not None or self.training_halving is not None
 
     def run(self) -> int:
         """Shows, plans or runs the sweep. Returns: the exit status."""
@@ -102,7 +130,7 @@ class SweepCommand:
                         headline=f", cap {self.base.cap_bytes:,} bytes; {passes}",
                         share=not self.parsed.no_reuse,
                         limits=self.limits,
-                        keep_screened=self.screening is not None,
+                        keep_screened=self.keeps_screened,
                     )
                 )
             status = show_sweep(session, self.name, self.search, "; the same command continues")

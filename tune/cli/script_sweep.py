@@ -15,14 +15,11 @@ from tune.cli.sweep_report import show_sweep
 from tune.cli.tables import Column, format_table, terminal_width
 from tune.cluster.sweep import finished
 from tune.records.entries import WorldShape
+from tune.search.early_stopping import COMPARED_AT, Halving
 from tune.search.search import Search, SearchConfig
 from tune.search.space import Trial, only_of
-from tune.workloads.script.early_stopping import Halving
 from tune.workloads.script.outcome import FROM_THE_START
 from tune.workloads.script.workload import ScriptWorkload
-
-_COMPARED_AT = (4, 2)
-"""Trials are compared from these fractions of the steps on: a quarter and a half."""
 
 
 class ScriptSweepCommand:
@@ -52,7 +49,7 @@ class ScriptSweepCommand:
         steps = self.parsed.fixed_steps
         if steps is None or self.parsed.no_early_stopping:
             return None
-        at = tuple(max(1, steps // part) for part in _COMPARED_AT)
+        at = tuple(max(1, steps // part) for part in COMPARED_AT)
         return Halving(file=self.storage.screened(self.name), steps=at, top=min(self.parsed.top, 1.0))
 
     def workload(self, world: WorldShape) -> ScriptWorkload:

@@ -20,8 +20,8 @@ from tune.cluster.ray_cluster import accelerators
 from tune.records.entries import SEED, TrialEntry, WorldShape
 from tune.records.layout import Storage
 from tune.records.provenance import versions
+from tune.search.early_stopping import Halving
 from tune.search.space import Point, Range, Space, parse_range, read_points, split_choices
-from tune.workloads.script.early_stopping import Halving
 from tune.workloads.script.files import ScriptFiles, data_manifest, find_files, keep_copy
 from tune.workloads.script.launch import PYTHON, TORCHRUN
 from tune.workloads.script.process import Limits

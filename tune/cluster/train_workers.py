@@ -43,7 +43,7 @@ from tune.records.entries import Failure, FailureKind
 from tune.search.space import Trial
 from tune.workloads.base import RankContext, Report, StageExecutor, StageFailed, StageRequest, TrialSpec, Workload
 from tune.workloads.failures import Postmortem, explain, is_final
-from tune.workloads.trial_process import STOPPED, use_threads, write_failure_log
+from tune.workloads.trial_process import STOPPED, STOPPED_EARLY, use_threads, write_failure_log
 
 _PROCESSES = "processes"
 """Folder of what the workers say of themselves, in the trial's."""
@@ -248,7 +248,8 @@ def on_workers(workload: Workload, workers: Workers, directory: Path, retry_poli
             if failure is None:
                 shutil.rmtree(own / _PROCESSES, ignore_errors=True)
                 return
-            if request.spec.is_stopped and failure.kind == FailureKind.PREEMPTED:
+            asked = request.spec.is_stopped or (own / STOPPED_EARLY).exists()
+            if asked and failure.kind == FailureKind.PREEMPTED:
                 raise Preempted(failure.message)
             if failure.kind == FailureKind.NO_RESOURCES:
                 again = attempts.waited()

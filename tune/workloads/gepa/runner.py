@@ -15,6 +15,7 @@ from golf.pipeline.stages import run_stages
 from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import AVERAGED, LIVE, PackedModel
 from golf.train.hooks import Hooks
+from golf.train.loop import Preempted
 from golf.train.run_log import LOG_FILE, LogFile
 from tune.cache.cached_runner import stage_runner
 from tune.cache.stage_graph import StageOutput
@@ -27,6 +28,7 @@ from tune.workloads.gepa.outcome import Screened, outcome_of, read_first_chunks
 from tune.workloads.gepa.settings import GepaSettings
 from tune.workloads.gepa.stage_worker import EvaluateRequest, TrainRequest
 from tune.workloads.gepa.stages import seconds_of
+from tune.workloads.gepa.training_stop import outcome_of_stopped
 from tune.workloads.trial_process import PROVENANCE, only_stored
 
 
@@ -44,7 +46,16 @@ class GepaRunner:
         """Rung -> the trial's rank on its first chunks."""
 
     def run(self) -> tuple[Outcome, Series]:
-        """Trains, packs and, where the artifact fits, screens and scores."""
+        """Trains, packs and, where the artifact fits, screens and scores; a training may be stopped early."""
+        try:
+            return self._run()
+        except Preempted:
+            stopped = outcome_of_stopped(self.spec.directory)
+            if stopped is None:
+                raise
+            return stopped
+
+    def _run(self) -> tuple[Outcome, Series]:
         spec, store = self.spec, None if self.spec.cache is None else self.spec.cache.open()
         with stage_runner(store, spec.directory, spec.trial.trial, self.stages, seconds_of) as self.runner:
             self.runner.train(self.stages.training, self._train)

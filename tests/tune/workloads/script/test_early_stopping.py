@@ -14,7 +14,7 @@ from tests.tune.workloads.script.running import marked
 from tests.tune.workloads.script.trials import copied, run, settings_of, workload_of
 from tune.cache.store import Store
 from tune.records.entries import TrialState
-from tune.workloads.script.early_stopping import Halving, rank_at
+from tune.search.early_stopping import Halving, rank_at
 
 SEEN = st.lists(
     st.tuples(st.sampled_from("abcdefgh"), st.sampled_from((10, 20)), st.sampled_from((1.0, 1.5, 2.0, 3.0))),

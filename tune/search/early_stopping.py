@@ -13,14 +13,17 @@ from tune.records.entries import ScreeningEntry
 from tune.records.ledger import Ledger
 from tune.search.successive_halving import is_among_top, ordinal
 
+COMPARED_AT = (4, 2)
+"""Trials are compared from these fractions of the steps on: a quarter and a half."""
+
 
 class Halving(msgspec.Struct, frozen=True, kw_only=True):
     """How trials are stopped early."""
 
     file: Path
     """Ledger with the losses of all trials at the steps."""
-    steps: tuple[int, ...]
-    """Steps from which on the next point of the curve is compared, ascending."""
+    steps: tuple[int, ...] = ()
+    """Steps from which on the next point of the curve is compared, ascending, where trials have the same."""
     top: float = 0.5
     """Share of the trials that go on from each step; above 0, at most 1."""
 
