@@ -17,7 +17,7 @@ import zstandard
 
 from golf.data.corpus import CORPUS_NAME
 from golf.data.dataset import open_dataset
-from tune.cli.console import best_of
+from tune.cli.progress import best_of
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from PIL import Image
@@ -23,7 +24,7 @@ from benchmarks.browser import Browser, free_port, mlflow_server, open_browser
 from tune.records.entries import Record, TrialEntry, VerdictEntry, latest
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
-from tune.tracking.run_fields import LADDER_CURVE
+from tune.tracking.metric_names import LADDER_CURVE, TTT_RUNNING
 from tune.tracking.tracker import sync
 from tune.tracking.views import compare_url, run_url, runs_url
 
@@ -115,7 +116,7 @@ def shoot(browser: Browser, address: str, subject: Subject, records: Sequence[Re
     by_trial = {run.data.tags.get("trial"): run.info.run_id for run in runs}
     if subject.pair is not None:
         page = compare_url(address, experiment, [by_trial[trial] for trial in subject.pair])
-        take(browser, page, "return document.body.innerText.includes('bpb_ttt')", 1790)
+        take(browser, page, "return document.body.innerText.includes('bpb/ttt')", 1790)
         browser.click("label, button[role=switch]", "Show diff only")
         browser.driver.execute_script("for (const one of document.querySelectorAll('*')) one.scrollTop = 0")
         parts = [picture(browser)]
@@ -123,7 +124,7 @@ def shoot(browser: Browser, address: str, subject: Subject, records: Sequence[Re
         ladder = f"{browser.driver.current_url}&workflowType=machine_learning".replace(
             "show_point=false", "show_point=true"
         )
-        for metric in (ladder, ladder.replace(LADDER_CURVE, "ttt_bpb")):
+        for metric in (ladder, ladder.replace(quote(LADDER_CURVE, safe=""), quote(TTT_RUNNING, safe=""))):
             parts.append(take(browser, metric, f"{plots} >= 1", 500))
         save(below(parts), out / "mlflow-compare.png")
     parents = {run.data.tags["study"]: run.info.run_id for run in runs if run.data.tags["kind"] == "study"}

@@ -30,7 +30,7 @@ from golf.data.text import prepare_text
 from golf.runtime.process_group import ProcessGroup
 from golf.train.hooks import discard_point
 from tune.cache.prefix_tree import unshared_steps
-from tune.cli.console import best_of
+from tune.cli.progress import best_of
 from tune.cluster.ray_cluster import Workers, start_ray, stop_ray
 from tune.cluster.sweep import SweepConfig, run_sweep
 from tune.records.entries import Outcome, TrialEntry, TrialState

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import ray
 import torch
@@ -29,6 +30,8 @@ from tune.cluster.ray_cluster import start_ray, stop_ray
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+hypothesis.settings.register_profile("shared-machine")  # seconds there are no fault of the code
+hypothesis.settings.load_profile("shared-machine")
 
 TINY = RunConfig(
     model=ModelConfig(

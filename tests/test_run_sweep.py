@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:D
 TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|done|infeasible| {12}a save of its state|\d+ of \d+ trials)")
 OTHER = re.compile(
     r"|tiny: importing PyTorch and what else is needed"
-    r"|state .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|in a browser: .*|stopped: .*"
+    r"|state .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|report: .*|in a browser: .*|stopped: .*"
 )
 
 
@@ -97,16 +97,23 @@ def check_runs(storage: Storage, entries: Sequence[TrialEntry]) -> None:
     """Asserts that MLflow has one run for each entry of the sweep "tiny", with its numbers, curves and files."""
     client = MlflowClient(default_uri(storage.root))
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
-    by_trial = {run.data.tags["trial"]: run for run in runs}
-    assert len(runs) == 2
+    by_trial = {run.data.tags["trial"]: run for run in runs if run.data.tags["kind"] == "trial"}
+    (parent,) = (run for run in runs if run.data.tags["kind"] == "sweep")
+    assert len(runs) == 3
+    assert {file.path for file in client.list_artifacts(parent.info.run_id, "report")} >= {"report/report.html"}
+    assert client.get_model_version_by_alias("tiny", "best").run_id in {run.info.run_id for run in runs}
     for entry in entries:
         run = by_trial[entry.trial]
         assert run.info.status == "FINISHED"
-        assert run.data.tags["feasible"] == "true"
+        assert (run.data.tags["state"], run.data.tags["mlflow.user"]) == ("finished", entry.tags["user"])
         assert run.data.metrics["bpb"] == entry.bpb
         assert "files_missing" not in run.data.tags
-        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["artifact.golf", "config.json"]
-        history = client.get_metric_history(run.info.run_id, "train_loss")
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == [
+            "artifact.golf",
+            "config.json",
+            "log.txt",
+        ]
+        history = client.get_metric_history(run.info.run_id, "loss/train")
         assert sorted((point.step, point.value) for point in history) == [
             (point[0], point[2]) for point in Ledger(storage.ledger).series(entry).curves["train_loss"]
         ]

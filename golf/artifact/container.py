@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from golf.artifact.codec import CodecError, compress, decompress
+from golf.artifact.correction import restore
 from golf.artifact.entropy_model import pack_codes, unpack_codes
 from golf.artifact.quantizer import Quantised, dequantise
 
@@ -147,18 +148,28 @@ def stored_floats(value: Quantised | Tensor) -> tuple[str, list[int], bytes]:
     return kind, list(shape), stored.astype(stored.dtype.newbyteorder("<")).tobytes()
 
 
-def decode(data: bytes) -> tuple[ModelFields, dict[str, Tensor]]:
+def decode(
+    data: bytes, known_codec: str | None = None, corrected: bool = True
+) -> tuple[ModelFields, dict[str, Tensor]]:
     """Returns the model's configuration as JSON values, and its tensors as float32.
 
+    Args: known_codec: of an artifact that the caller made; None: as its header says; corrected: whether it may have a
+        low-rank correction.
     Raises: ArtifactError on anything but an intact artifact of a version known here. A missing zstandard is one, too.
     """
-    model, tensors = decode_stored(data)
-    return model, {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in tensors.items()}
+    model, tensors = decode_stored(data, known_codec)
+    if not corrected:
+        return model, {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in tensors.items()}
+    try:
+        return model, restore(tensors)
+    except ValueError as error:
+        raise ArtifactError(str(error)) from error
 
 
-def decode_stored(data: bytes) -> tuple[ModelFields, dict[str, Quantised | Tensor]]:
+def decode_stored(data: bytes, known_codec: str | None = None) -> tuple[ModelFields, dict[str, Quantised | Tensor]]:
     """Returns the same as `decode`, with the tensors as they are stored."""
-    codec, raw_bytes = _check_header(data)
+    stored_codec, raw_bytes = _check_header(data)
+    codec = stored_codec if known_codec is None else known_codec
     packed = data[ARTIFACT_HEADER.size :]
     try:
         read = _read_modelled(packed, raw_bytes) if codec == "rans" else _read_payload(packed, codec, raw_bytes)

@@ -7,21 +7,19 @@ GPTQ, from Hessians that the caller measured on training data.
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from golf.artifact.container import ArtifactError, decode, encode
+from golf.artifact.correction import corrections
 from golf.artifact.gptq import gptq_codes
 from golf.artifact.quantizer import NotFinite, Quantised, quantise_all
-from golf.config.config import GridConfig, ModelConfig, QuantConfig, from_plain, to_plain
+from golf.config.config import GridConfig, ModelConfig, QuantConfig, from_plain, plain_shape
 from golf.model.gepa import check_weights
 
 LARGEST_ARTIFACT = 64 << 20
 """Bytes; a larger file is refused before it is read."""
-LATER_FIELDS = ("activation", "embedding_dim", "smear_gate", "skips", "parallel_from", "loop")
-"""Fields of ModelConfig that came after the first artifacts, whose bytes stay as they are."""
 FLOAT_GROUP = "float"
 SHOWN = 300
 """Characters of an error's cause that are shown; it may quote the file."""
@@ -47,7 +45,7 @@ def is_control(name: str) -> bool:
 def grid_of(name: str, elements: int, quant: QuantConfig) -> GridConfig | None:
     """Returns the grid of a tensor; None for the small ones and vectors, which stay float."""
     group = group_of(name)
-    return None if group == FLOAT_GROUP or elements <= quant.float_elements else getattr(quant, group)
+    return None if group == FLOAT_GROUP or elements <= quant.float_elements else quant.grids[group]
 
 
 def float_type(name: str, quant: QuantConfig) -> torch.dtype:
@@ -88,12 +86,6 @@ def quantise_tensors(
     return {name: stored[name] for name in sorted(weights)}
 
 
-def plain_shape(model: ModelConfig) -> dict[str, Any]:
-    """Returns a model's shape as JSON values: fields that the format had not at first are in it where they are set."""
-    plain, default = to_plain(model), to_plain(ModelConfig())
-    return {name: value for name, value in plain.items() if name not in LATER_FIELDS or value != default[name]}
-
-
 def pack(
     weights: Mapping[str, Tensor],
     model: ModelConfig,
@@ -101,7 +93,10 @@ def pack(
     hessians: Mapping[str, Tensor] = NO_HESSIANS,
 ) -> bytes:
     """Returns the artifact of `weights` (float32, by parameter name); `hessians` as for `quantise_tensors`."""
-    return encode(quantise_tensors(weights, quant, hessians), plain_shape(model), quant.codec, quant.level)
+    stored = quantise_tensors(weights, quant, hessians)
+    if quant.correction is not None:
+        stored |= corrections(weights, stored, quant.correction)
+    return encode(stored, plain_shape(model), quant.codec, quant.level)
 
 
 def unpack(data: bytes) -> tuple[ModelConfig, dict[str, Tensor]]:

@@ -14,22 +14,27 @@ own names.
 | blocks.i.mlp.{up,down}.weight, .scale, .bias | blocks.i.mlp.{up_proj,down_proj}.weight, .scale, .bias |
 | the same without scale and bias (PR #1493) | blocks.i.mlp.{fc,proj}.weight |
 | embedding_in.weight, embedding_out.weight (PR #1394) | embed_proj.weight, head_proj.weight |
+| input_smear.gate, input_smear.scale (PR #1851) | smear_gate.weight, smear_lambda |
+| blocks.i.attention.gate (PR #1787) | blocks.i.attn.attn_gate_w |
 | blocks.i.{attention_scale,mlp_scale,residual_mix} | blocks.i.{attn_scale,mlp_scale,resid_mix} |
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from golf.artifact.correction import restore
 from golf.artifact.published_file import LARGEST_BYTES, load_model_file
-from golf.artifact.quantizer import Quantised, dequantise
-from golf.config.config import ModelConfig
+from golf.artifact.quantizer import Quantised
+from golf.config.config import AttentionGateConfig, InputSmearConfig, ModelConfig
 from golf.model.gepa import GEPA
+
+G = TypeVar("G", InputSmearConfig, AttentionGateConfig)
 
 WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts that torch.compile, DistributedDataParallel and the like put into names."""
@@ -45,7 +50,10 @@ _PAIRS = [
     ("value.projection.", "ve_shared.proj."),
     ("value.scale", "ve_shared.scale"),
     ("value.layer_scales.", "ve_layer_scales."),
+    ("input_smear.gate", "smear_gate.weight"),
+    ("input_smear.scale", "smear_lambda"),
     ("smear.gate", "smear_gate.gate"),
+    (".attention.gate", ".attn.attn_gate_w"),
     (".attention.query.", ".attn.c_q."),
     (".attention.key.", ".attn.c_k."),
     (".attention.value.", ".attn.c_v."),
@@ -126,11 +134,18 @@ def infer_model(weights: Mapping[str, Tensor], base: ModelConfig) -> ModelConfig
             "activation": "star_relu" if "blocks.0.mlp.scale" in weights else "leaky_relu_squared",
             "embedding_dim": embedding_dim if "embedding_in.weight" in weights else None,
             "smear_gate": "smear.gate" in weights,
+            "input_smear": _gate(weights, "input_smear.gate", base.input_smear or InputSmearConfig()),
+            "attention_gate": _gate(weights, "blocks.0.attention.gate", base.attention_gate or AttentionGateConfig()),
             "skips": base.skips if "skip_gates" in weights else "added",
             "parallel_from": base.parallel_from if (base.parallel_from or 0) <= num_layers else None,
             "loop": None if num_skips == num_layers // 2 else base.loop,
         }
     )
+
+
+def _gate(weights: Mapping[str, Tensor], name: str, base: G) -> G | None:
+    """Returns the configuration of a gate with as many channels as its weights read; None where it has none."""
+    return replace(base, channels=weights[name].shape[1]) if name in weights else None
 
 
 @dataclass(frozen=True)
@@ -156,7 +171,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     Raises: ValueError naming the file when it is neither, is damaged or holds more than plain tensors.
     """
     stored = read_published_file(path).ours
-    return {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
+    return restore(stored)
 
 
 def read_published_file(path: Path) -> Published:
@@ -281,7 +296,8 @@ def foreign_parts(names: Iterable[str]) -> list[str]:
     names = list(names)
     april = is_april(names)
     own, pairs = {_kind(name) for name in _family(april)}, _TO_OURS if april else _TO_GEPA
-    optional = {kind for kind in own if kind.startswith(("bigram.", "value.", "embedding_"))}
+    optional = {kind for kind in own if kind.startswith(("bigram.", "value.", "embedding_", "input_smear."))}
+    optional.add("blocks.*.attention.gate")
     unknown: dict[str, list[str]] = {}
     kinds = set()
     for name in names:
@@ -313,7 +329,7 @@ def foreign_parts(names: Iterable[str]) -> list[str]:
 
 
 def is_april(names: Iterable[str]) -> bool:
-    """Returns whether published names are those of the PR #1493 family: gated skips, no smear gate, a plain MLP."""
+    """Returns whether published names are those of the PR #1493 family: gated skips and a plain MLP."""
     kinds = {_kind(name) for name in names}
     return {"skip_gates", "blocks.*.mlp.fc.weight"} <= kinds and not {"smear_gate.gate", "blocks.*.mlp.scale"} & kinds
 
@@ -329,6 +345,8 @@ def _family(april: bool) -> list[str]:
             smear_gate=False,
             activation="leaky_relu_squared",
             embedding_dim=64,
+            input_smear=InputSmearConfig(),
+            attention_gate=AttentionGateConfig(),
         )
     with torch.device("meta"):
         return [name for name, _ in GEPA(config).named_parameters()]

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from golf.artifact.container import encode
-from golf.artifact.pack import float_type, grid_of, plain_shape
+from golf.artifact.correction import LEFT, RIGHT
+from golf.artifact.pack import float_type, grid_of
 from golf.artifact.quantizer import Quantised, quantise
-from golf.config.config import GridConfig, RunConfig, ScheduleConfig
+from golf.config.config import GridConfig, RunConfig, ScheduleConfig, plain_shape
 from golf.config.schedule import make_plan
 from golf.model.gepa import GEPA
 
@@ -59,6 +60,15 @@ def predicted_model_bytes(config: RunConfig) -> int:
             bits += shape.numel() * code_bits + (0 if equal else scales * 16)
             scale = torch.zeros(scales, dtype=torch.float16)
             empty[name] = Quantised(torch.zeros(shape, dtype=torch.int8), scale if grid.per_row else scale.squeeze(0))
+    correction = config.quant.correction
+    if correction is not None:  # a step's error is alike in all, so that the largest matrices have the largest errors
+        sizes = {name: shapes[name] for name, value in empty.items() if isinstance(value, Quantised)}
+        for name in sorted(sizes, key=lambda name: -sizes[name].numel())[: correction.matrices]:
+            rows, columns = sizes[name]
+            groups = correction.rank * columns // math.gcd(columns, correction.group)
+            bits += correction.rank * (2 * rows + 4 * columns) + 16 * (1 + groups)
+            for end in (LEFT, RIGHT):
+                empty[name + end] = Quantised(torch.zeros(1, 1, dtype=torch.int8), torch.zeros((), dtype=torch.float16))
     # An artifact of nothing but zeros is its header and its index.
     rest = len(encode(empty, plain_shape(config.model), config.quant.codec, config.quant.level))
     return rest + round(bits / 8)
@@ -85,7 +95,7 @@ def _walk(schedule: ScheduleConfig, lr: float, weight_decay: float) -> tuple[flo
     """Returns the remaining share of the initial weights, and the walk's variance for updates of root mean square 1."""
     remaining, walked = 1.0, 0.0
     for row in make_plan(schedule):
-        decay = 1.0 - lr * row.lr_scale * weight_decay
+        decay = 1.0 - lr * row.lr_scale * weight_decay * row.decay_scale
         remaining, walked = remaining * decay, walked * decay**2 + (lr * row.lr_scale) ** 2
     return remaining, 2 * min(WALK_STEPS, WALK_SHARE * schedule.steps) * walked
 

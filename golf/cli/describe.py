@@ -14,13 +14,15 @@ from typing import Any
 from golf.artifact.byte_breakdown import byte_ledger, ledger_lines
 from golf.artifact.pack import read_artifact
 from golf.artifact.size_predictor import predicted_model_bytes
-from golf.cli.inputs import read_config
+from golf.cli.inputs import read_config, stored_config
 from golf.config.config import MICRO_BATCHES, RunConfig, nearest, to_plain
 from golf.config.presets import find_preset
 from golf.config.schedule import Row, make_plan
 from golf.model.gepa import count_parameters
 from golf.pipeline.bundle import bundle, code_bytes
+from golf.pipeline.run_directory import RunDirectory
 from golf.runtime.results import CheckpointCost
+from golf.submission.code import CODE_FILE, shipped_code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +86,16 @@ def bytes_command(arguments: argparse.Namespace) -> None:
     """Prints where the bytes of an artifact go."""
     path = arguments.path / "artifact.golf" if arguments.path.is_dir() else arguments.path
     read_artifact(path)  # refuses, with the file's name, what is no model's artifact
-    rows = byte_ledger(path.read_bytes())
-    print(json.dumps(rows) if arguments.json else "\n".join(ledger_lines(rows)))
+    rows, lines = byte_ledger(path.read_bytes()), list[str]()
+    lines += ledger_lines(rows)
+    settings = path.with_name("config.json")
+    if arguments.path.is_dir() and settings.is_file():
+        code = shipped_code(stored_config(RunDirectory(arguments.path)))
+        sizes = {"raw_bytes": code.raw_bytes, "minified_bytes": code.minified_bytes, "packed_bytes": code.num_bytes}
+        rows[CODE_FILE] = {"elements": 0.0, **{name: float(size) for name, size in sizes.items()}}
+        words = f"{code.raw_bytes:,} bytes as written, {code.minified_bytes:,} minified, {code.num_bytes:,} packed"
+        lines.append(f"{CODE_FILE}: {words}; {path.stat().st_size + code.num_bytes:,} count together")
+    print(json.dumps(rows) if arguments.json else "\n".join(lines))
 
 
 def preset_facts(name: str, config: RunConfig) -> PresetFacts:

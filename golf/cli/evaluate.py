@@ -13,9 +13,9 @@ from golf.config.presets import find_preset
 from golf.data.dataset import hash_file
 from golf.pipeline.evaluation import measure
 from golf.pipeline.identity import score_identity
+from golf.pipeline.progress import Progress, preemption_signals
 from golf.pipeline.run_directory import LooseArtifact, RunDirectory
 from golf.pipeline.stage_context import StageContext
-from golf.pipeline.standalone import Progress, preemption_signals
 from golf.runtime.process_group import join
 from golf.runtime.results import AVERAGED, LIVE, QUANTISED, SLIDING, TTT, WEIGHTS, digest
 from golf.train.hooks import Hooks

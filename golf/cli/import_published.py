@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from golf.artifact.container import encode
-from golf.artifact.pack import LARGEST_ARTIFACT, plain_shape, unpack
+from golf.artifact.pack import LARGEST_ARTIFACT, unpack
 from golf.artifact.published_names import (
     foreign_parts,
     in_published_names,
@@ -25,7 +25,7 @@ from golf.artifact.published_names import (
 )
 from golf.artifact.quantizer import Quantised, dequantise
 from golf.cli.inputs import differences, stored_config
-from golf.config.config import RunConfig, to_plain
+from golf.config.config import RunConfig, plain_shape, to_plain
 from golf.config.presets import find_preset
 from golf.model.gepa import check_weights
 from golf.pipeline.run_directory import RunDirectory

@@ -28,10 +28,10 @@ from golf.data.shards import TokenStream
 from golf.pipeline.bit_allocation import fit, fit_lines, training_loss, training_tokens
 from golf.pipeline.bundle import counted_code
 from golf.pipeline.pack_stage import pack_stage, with_code
+from golf.pipeline.progress import Progress, ladder_lines, preemption_signals, record_values, size_line
 from golf.pipeline.run_directory import RunDirectory
 from golf.pipeline.stage_context import StageContext
 from golf.pipeline.stages import run_stages
-from golf.pipeline.standalone import Progress, ladder_lines, preemption_signals, record_values, size_line
 from golf.pipeline.step_budget import plan_for_seconds
 from golf.pipeline.train_stage import train_stage
 from golf.runtime.files import write_json

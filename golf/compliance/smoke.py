@@ -12,7 +12,7 @@ from pathlib import Path
 
 from golf.compliance.points import Evidence, PointResult, judged
 from golf.config.config import RunConfig
-from golf.pipeline.bundle import counted_code
+from golf.pipeline.bundle import bundle, counted_code
 from golf.runtime.files import write_bytes
 
 SECONDS = 300
@@ -25,15 +25,15 @@ spec = importlib.util.spec_from_file_location("train_gpt", sys.argv[1])
 shipped = sys.modules["train_gpt"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shipped)
 imported = time.perf_counter() - began
-config = shipped.from_plain(shipped.RunConfig, shipped.CONFIG)
-model, shape = shipped.build_model(config.model, config.seed), config.model
-ids = shipped.torch.arange(config.score.sequence_length)[None] % shape.vocab_size
+config, shape = shipped.CONFIG, shipped.CONFIG["model"]
+model = shipped.build_model(config["seed"], shipped.torch.float32)
+ids = shipped.torch.arange(config["score"]["sequence_length"])[None] % shape["vocab_size"]
 began = time.perf_counter()
 with shipped.torch.no_grad():
     loss = float(model(ids, ids))
 print(json.dumps({
     "import_seconds": imported, "forward_seconds": time.perf_counter() - began, "loss_nats": loss,
-    "width": shape.model_dim, "layers": shape.num_layers, "vocabulary": shape.vocab_size,
+    "width": shape["model_dim"], "layers": shape["num_layers"], "vocabulary": shape["vocab_size"],
     "parameters": sum(p.numel() for p in model.parameters()),
 }))
 """
@@ -44,13 +44,17 @@ def smoke(config: RunConfig) -> PointResult:
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory) / "train_gpt.py"
         write_bytes(script, counted_code(config))
-        size = script.stat().st_size
+        sizes: Evidence = {
+            "code_bytes": script.stat().st_size,
+            "code_minified_bytes": len(bundle(config).encode()),
+            "code_raw_bytes": len(bundle(config, minified=False).encode()),
+        }
         command = [sys.executable, "-P", "-c", _SMOKE, str(script)]
         try:
             done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            return judged(2, False, {"code_bytes": size}, f"train_gpt.py was not imported after {SECONDS} s")
+            return judged(2, False, sizes, f"train_gpt.py was not imported after {SECONDS} s")
     if done.returncode:
-        return judged(2, False, {"code_bytes": size}, f"train_gpt.py does not run: {done.stderr.strip()[-300:]}")
+        return judged(2, False, sizes, f"train_gpt.py does not run: {done.stderr.strip()[-300:]}")
     facts: Evidence = json.loads(done.stdout.splitlines()[-1])
-    return judged(2, math.isfinite(facts["loss_nats"]), {"code_bytes": size} | facts, "the first loss is no number")
+    return judged(2, math.isfinite(facts["loss_nats"]), sizes | facts, "the first loss is no number")

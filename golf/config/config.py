@@ -53,6 +53,34 @@ class LoopConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputSmearConfig:
+    """Adds a share of the position before, which the input chooses (KellerJordan/modded-nanogpt; parameter-golf PR
+    #1851): x[t] + scale * sigmoid(w . x[t, :channels]) * x[t - 1]."""
+
+    channels: int = 12
+    """Channels of the stream that the gate reads."""
+    document_token: int | None = 1
+    """Token with which a document begins, which takes nothing from the one before; None: no such token."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "channels")
+        _check(self, "document_token", self.document_token is None or self.document_token >= 0, "None or at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionGateConfig:
+    """Multiplies each head's output by sigmoid(scale * w . x[:channels]) of the attention's input (PR #1787)."""
+
+    channels: int = 12
+    """Channels of the attention's input that the gate reads."""
+    scale: float = 1.0
+    """Factor inside the sigmoid, which is not trained; above 0."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "channels", "scale")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The shape of a model; the defaults are GEPA's (openai/parameter-golf PR #598)."""
 
@@ -74,6 +102,10 @@ class ModelConfig:
     """Width of the tied embedding, projected to `model_dim` and back; None: `model_dim`, without projections."""
     smear_gate: bool = True
     """Mix each position with the one before it at the model's beginning."""
+    input_smear: InputSmearConfig | None = None
+    """Add a share of the position before at the model's beginning, which the input chooses; None: do not."""
+    attention_gate: AttentionGateConfig | None = None
+    """Gate the heads' outputs by the attention's input; None: do not."""
     skips: Literal["gated", "lerp", "added"] = "gated"
     """How a skip joins the stream: blended by a gate per channel, the same by torch.lerp (other last bits, as in PR
     #1493), or added without a gate."""
@@ -126,6 +158,9 @@ class ModelConfig:
         _check(self, "parallel_from", parallel, f"None or from 0 to {self.num_layers}")
         inside = self.loop is None or self.loop.last_layer < self.num_layers
         _check(self, "loop", inside, f"of layers below {self.num_layers}")
+        for name in ("input_smear", "attention_gate"):
+            gate = getattr(self, name)
+            _check(self, name, gate is None or gate.channels <= self.model_dim, f"of at most {self.model_dim} channels")
         _check(self, "value_dim", self.value_dim is None or self.value_dim > 0, "None or above 0")
         inside = all(0 <= layer < self.num_layers for layer in self.value_layers)
         ascending = list(self.value_layers) == sorted(set(self.value_layers))
@@ -193,6 +228,10 @@ class ScheduleConfig:
     """Share of the peak learning rate below which it does not fall; 0 to 1."""
     loop_start: float | None = None
     """Share of the steps after which the model's loop is on; 0 to 1. None: from the first step on."""
+    decay_taper_start: float | None = None
+    """Share of the steps from which Muon's weight decay changes linearly; 0 to below 1. None: it does not change."""
+    decay_taper_end: float = 0.5
+    """Factor on Muon's weight decay that the taper ends with after the last step; at least 0."""
     momentum_start: float = 0.92
     """Muon's momentum at step 0; 0 to below 1."""
     momentum_end: float = 0.99
@@ -217,6 +256,9 @@ class ScheduleConfig:
         _check(self, "warmdown_fraction", right, "None or in (0, 1]")
         _check(self, "least_lr_scale", 0 <= self.least_lr_scale <= 1, "from 0 to 1")
         _check(self, "loop_start", self.loop_start is None or 0 <= self.loop_start <= 1, "None or from 0 to 1")
+        taper = self.decay_taper_start
+        _check(self, "decay_taper_start", taper is None or 0 <= taper < 1, "None or from 0 to below 1")
+        _check(self, "decay_taper_end", 0 <= self.decay_taper_end < math.inf, "at least 0 and finite")
         _check(self, "warmdown_shape", self.warmdown_shape in ("cosine", "linear"), '"cosine" or "linear"')
         _check(self, "averaging", self.averaging in ("ema", "swa", "none"), '"ema", "swa" or "none"')
         for name in ("momentum_start", "momentum_end", "ema_decay"):
@@ -336,6 +378,21 @@ RECORD_INT8 = GridConfig(bits=8, per_row=False, percentiles=(1.0,))
 
 
 @dataclass(frozen=True, kw_only=True)
+class CorrectionConfig:
+    """A low-rank correction of the matrices that quantisation hurts most (LQER, arXiv 2402.02446; PR #1797)."""
+
+    rank: int = 4
+    """Singular directions of the error that are kept."""
+    matrices: int = 3
+    """How many matrices are corrected: those with the largest norm of the error."""
+    group: int = 64
+    """Numbers of the right factor (4 bits) that share a scale; the left factor (2 bits) has one."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "rank", "matrices", "group")
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuantConfig:
     """The quantisation split and the codec. The defaults are the record's mixed int6/int8 split."""
 
@@ -362,6 +419,13 @@ class QuantConfig:
     """Tokens of the training stream on which GPTQ measures the matrices' inputs, in sequences drawn by the seed."""
     damping: float = 0.01
     """Share of the inputs' mean square that GPTQ adds to each; above 0. Much gives the nearest codes."""
+    correction: CorrectionConfig | None = None
+    """Low-rank correction of the worst matrices; None: none."""
+
+    @property
+    def grids(self) -> dict[str, GridConfig]:
+        """The grid of each tensor group."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.type is GridConfig}
 
     @property
     def calibrated(self) -> bool:
@@ -488,6 +552,19 @@ def nearest(word: str, names: Iterable[str]) -> str:
 def to_plain(record: Any) -> dict[str, Any]:
     """Returns a configuration or a result as nested dictionaries of JSON values; a tuple becomes a list."""
     return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(record))))
+
+
+LATER_MODEL_FIELDS = (
+    *("activation", "embedding_dim", "smear_gate", "skips", "parallel_from", "loop", "input_smear"),
+    "attention_gate",
+)
+"""Fields of ModelConfig that came after the first artifacts, whose bytes stay as they are."""
+
+
+def plain_shape(model: ModelConfig) -> dict[str, Any]:
+    """Returns a model's shape as JSON values: fields that the format had not at first are in it where they are set."""
+    plain, default = to_plain(model), to_plain(ModelConfig())
+    return {name: value for name, value in plain.items() if name not in LATER_MODEL_FIELDS or value != default[name]}
 
 
 def from_plain(kind: type[C], values: Mapping[str, Any], path: str = "", base: C | None = None) -> C:

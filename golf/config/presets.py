@@ -1,7 +1,8 @@
 """Configurations and quantisation splits by name.
 
 `pr598` follows the published record's text, `pr598-log` what its log shows, `pr668` its longer successor (pull
-requests of openai/parameter-golf), `pr1493` the record of April 2026 in steps instead of seconds; `demo` and
+requests of openai/parameter-golf), `pr1394` and `pr1493` the records of April 2026 in steps instead of seconds (the
+first without test-time training); `demo` and
 `demo-april` are models for two CPU cores whose small byte cap decides between splits.
 """
 
@@ -55,7 +56,7 @@ SPLITS: dict[str, QuantConfig] = {
 }
 """The record's split first; bits of attention, MLP, token embedding, bigram and value tables."""
 
-_NOT_OF_A_SPLIT = ("float_elements", "control_dtype", "other_dtype", "codec", "level", "calibration_tokens", "damping")
+_GROUPS = ("attention", "mlp", "token_embedding", "tables")
 
 _APRIL_GRID = GridConfig(bits=6, symmetric=True, clip="sample_deviations", deviations=12.85, method="gptq")
 APRIL_QUANT = QuantConfig(
@@ -147,6 +148,22 @@ PRESETS: dict[str, RunConfig] = {
         quant=APRIL_QUANT,
         ttt=TTTConfig(lr=0.005, epochs=3, frozen_blocks=0),
     ),
+    "pr1394": RunConfig(
+        model=replace(
+            APRIL_MODEL,
+            query_gain_init=4.0,
+            parallel_from=None,
+            loop=LoopConfig(first_layer=4, last_layer=5, times=3),
+        ),
+        schedule=replace(APRIL_SCHEDULE, steps=4990, warmdown_fraction=0.667, ema_decay=0.997, loop_start=0.5),
+        optimizer=replace(
+            APRIL_OPTIMIZER,
+            matrix_lr=0.02,
+            weight_decay=WeightDecayConfig(matrices=0.085, embedding=0.085, others=0.02),
+        ),
+        quant=APRIL_QUANT,
+        ttt=None,
+    ),
     "demo-april": RunConfig(
         model=replace(
             APRIL_MODEL,
@@ -192,8 +209,7 @@ def with_split(config: RunConfig, name: str) -> RunConfig:
 
 def with_grids(config: RunConfig, quant: QuantConfig) -> RunConfig:
     """Returns `config` with the grids of `quant`; float tensors, codec and calibration stay."""
-    unchanged = {field: getattr(config.quant, field) for field in _NOT_OF_A_SPLIT}
-    return replace(config, quant=replace(quant, **unchanged))
+    return replace(config, quant=replace(config.quant, **{group: getattr(quant, group) for group in _GROUPS}))
 
 
 def find_split(name: str) -> QuantConfig:

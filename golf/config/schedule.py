@@ -18,7 +18,7 @@ class Row:
     """What one optimiser step consumes."""
 
     lr_scale: float
-    """Returns the LR scale of a step: 1 until the warmdown, then down to 0 at `steps` by the warmdown's shape."""
+    """Factor on every learning rate: see `lr_scale`."""
     muon_momentum: float
     """Muon's momentum at this step."""
     average_weight: float
@@ -27,6 +27,8 @@ class Row:
     """Whether the forward pass fake-quantises the linear layers."""
     looped: bool = True
     """Whether the model's loop is on; it means nothing for a model without one."""
+    decay_scale: float = 1.0
+    """Factor on Muon's weight decay."""
 
 
 def make_plan(schedule: ScheduleConfig) -> tuple[Row, ...]:
@@ -41,6 +43,7 @@ def make_plan(schedule: ScheduleConfig) -> tuple[Row, ...]:
             _average_weight(schedule, step),
             first_qat is not None and step >= first_qat,
             schedule.loop_start is None or step / schedule.steps >= schedule.loop_start,
+            _decay_scale(schedule, step),
         )
         for step, scale in enumerate(scales)
     )
@@ -52,6 +55,8 @@ def rows_digest(rows: Sequence[Row]) -> str:
     for row in rows:
         numbers = (row.lr_scale, row.muon_momentum, row.average_weight, row.qat, row.looped)
         packed.update(struct.pack("<ddd??", *numbers))
+        if row.decay_scale != 1.0:
+            packed.update(struct.pack("<cd", b"d", row.decay_scale))
     return packed.hexdigest()
 
 
@@ -78,6 +83,13 @@ def _falling(schedule: ScheduleConfig, step: int) -> float:
 def _momentum(schedule: ScheduleConfig, step: int) -> float:
     share = min(step / schedule.momentum_steps, 1.0)
     return (1 - share) * schedule.momentum_start + share * schedule.momentum_end
+
+
+def _decay_scale(schedule: ScheduleConfig, step: int) -> float:
+    start = schedule.decay_taper_start
+    if start is None or step / schedule.steps < start:
+        return 1.0
+    return 1.0 + (schedule.decay_taper_end - 1.0) * (step / schedule.steps - start) / (1.0 - start)
 
 
 def _average_weight(schedule: ScheduleConfig, step: int) -> float:

@@ -5,8 +5,9 @@ Source: the competition's issue #1017 for the rules, PR #598 for the settings.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -69,10 +70,6 @@ def score_with_ttt(
     Raises: Diverged naming the chunk whose loss is not finite, on all ranks alike.
     """
     forward = model if forward is None else forward
-    windows = make_windows(stream.num_targets, score_config.sequence_length, score_config.stride)
-    chunks = windows_by_chunk(windows, score_config.chunk_tokens)
-    # The schedule's, as published: also a last one counts that begins within the last window and scores nothing.
-    num_chunks = -(-stream.num_targets // score_config.chunk_tokens)
     trainer = ChunkTrainer(trainable_parameters(model, config.frozen_blocks), forward, config, group)
     done: list[ChunkScore] = []
     if start is not None:
@@ -80,23 +77,65 @@ def score_with_ttt(
         load_optimizer(trainer.optimizer, start.optimizer)
         done = list(start.scored.chunks)
 
-    def reached() -> TTTState:
-        return TTTState(Scored(tuple(done)), model.state_dict(), optimizer_tensors(trainer.optimizer.state_dict()))
+    def reached(scored: Scored) -> TTTState:
+        return TTTState(scored, model.state_dict(), optimizer_tensors(trainer.optimizer.state_dict()))
 
+    def on_boundary(scored: Scored) -> None:
+        if on_chunk_boundary is not None:
+            on_chunk_boundary(partial(reached, scored))
+
+    scored = score_and_train(
+        trainer,
+        stream,
+        score_config,
+        config,
+        group,
+        done=done,
+        stop_after=stop_after,
+        sink=sink,
+        after_chunk=after_chunk,
+        on_chunk_boundary=on_boundary,
+    )
+    last = reached(scored)
+    return replace(last, weights={name: tensor.detach().clone() for name, tensor in last.weights.items()})
+
+
+def score_and_train(
+    trainer: "ChunkTrainer",
+    stream: Stream,
+    score_config: ScoreConfig,
+    config: TTTConfig,
+    group: ProcessGroup,
+    *,
+    done: Sequence[ChunkScore] = (),
+    stop_after: int | None = None,
+    sink: TokenSink | None = None,
+    after_chunk: Callable[[int, ChunkScore], None] | None = None,
+    on_chunk_boundary: Callable[[Scored], None] | None = None,
+) -> Scored:
+    """Scores each chunk, then trains on it; see `score_with_ttt`.
+
+    Args: trainer: of the model that is scored, as it is after the chunks that are `done`; on_chunk_boundary: receives
+        the scores so far.
+    """
+    windows = make_windows(stream.num_targets, score_config.sequence_length, score_config.stride)
+    chunks = windows_by_chunk(windows, score_config.chunk_tokens)
+    # The schedule's, as published: also a last one counts that begins within the last window and scores nothing.
+    num_chunks = -(-stream.num_targets // score_config.chunk_tokens)
+    scores = list(done)
     end = len(chunks) if stop_after is None else min(stop_after, len(chunks))
-    for number in range(len(done), end):
-        nats = score_windows(forward, stream, chunks[number], score_config, group, sink)
-        done.append(chunk_score(stream, chunks[number], number, nats))
+    for number in range(len(scores), end):
+        nats = score_windows(trainer.forward, stream, chunks[number], score_config, group, sink)
+        scores.append(chunk_score(stream, chunks[number], number, nats))
         if after_chunk is not None:
-            after_chunk(number, done[-1])
+            after_chunk(number, scores[-1])
         if number + 1 < len(chunks):
             first = number * score_config.chunk_tokens
             tokens = stream.tokens[first : first + score_config.chunk_tokens + 1]
             trainer.train(tokens, score_config.sequence_length, chunk_lr(config, number, num_chunks))
         if on_chunk_boundary is not None and number + 1 < end:
-            on_chunk_boundary(reached)
-    last = reached()
-    return replace(last, weights={name: tensor.detach().clone() for name, tensor in last.weights.items()})
+            on_chunk_boundary(Scored(tuple(scores)))
+    return Scored(tuple(scores))
 
 
 class ChunkTrainer:

@@ -19,6 +19,7 @@ from golf.config.config import ModelConfig
 from golf.model.layers import (
     Bigram,
     Block,
+    InputSmear,
     Linear,
     SmearGate,
     Table,
@@ -41,6 +42,7 @@ class GEPA(nn.Module):
         buckets = config.bigram_buckets
         self.bigram = None if buckets is None else Bigram(buckets, config.bigram_dim, config.model_dim)
         self.smear = SmearGate(config.model_dim) if config.smear_gate else None
+        self.input_smear = None if config.input_smear is None else InputSmear(config.input_smear)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.num_encoder = config.num_layers // 2
         self.skip_weights = nn.Parameter(torch.ones(config.num_skips, config.model_dim))
@@ -59,13 +61,14 @@ class GEPA(nn.Module):
         if self.bigram is not None:
             h_BTD = h_BTD + self.bigram(x_BT, qat)
         h_BTD = F.rms_norm(h_BTD.to(self.activation_dtype), (self.config.model_dim,))
-        start_BTD = h_BTD = h_BTD if self.smear is None else self.smear(h_BTD)
+        h_BTD = h_BTD if self.smear is None else self.smear(h_BTD)
+        start_BTD = h_BTD = h_BTD if self.input_smear is None else self.input_smear(h_BTD, x_BT)
         cos_TR, sin_TR = rotary_tables(
             x_BT.shape[1], self.config.rope_dims, self.config.rope_base, self.config.rope_train_length, x_BT.device
         )
         values = None if self.value is None else self.value(x_BT, qat)
         pushed: list[Tensor] = []
-        visits = self.config.visits(looped)
+        visits = self.config.visits() if looped else self.config.visits(False)
         num_encoder = len(visits) // 2
         for visit, layer in enumerate(visits):
             if visit >= num_encoder and pushed:

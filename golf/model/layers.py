@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from golf.config.config import ModelConfig
+from golf.config.config import InputSmearConfig, ModelConfig
 
 LEAK = 0.5
 """Slope of the leaky ReLU below zero."""
@@ -93,6 +93,9 @@ class Attention(nn.Module):
         self.value = Linear(config.model_dim, kv_width)
         self.output = Linear(config.model_dim, config.model_dim)
         self.query_gain = nn.Parameter(torch.full((config.num_heads,), config.query_gain_init))
+        self.gate_config = config.attention_gate
+        if config.attention_gate is not None:
+            self.gate = nn.Parameter(torch.zeros(config.num_heads, config.attention_gate.channels))
 
     def forward(
         self,
@@ -119,6 +122,10 @@ class Attention(nn.Module):
         y_BSHE = attend(q_BSHE, k_BTKE, v_BTKE)
         if self.exclusive:
             y_BSHE = remove_own_value(y_BSHE, v_BTKE[:, before:])
+        if self.gate_config is not None:
+            read_BSC = x_BTD[:, before:, : self.gate_config.channels]
+            z_BSH = self.gate_config.scale * F.linear(read_BSC, self.gate.to(read_BSC.dtype))
+            y_BSHE = y_BSHE * torch.sigmoid(z_BSH)[..., None]
         projected: Tensor = self.output(y_BSHE.reshape(B, S, -1), qat)
         return projected
 
@@ -220,6 +227,24 @@ class SmearGate(nn.Module):
         """(B, T, D) -> (B, T, D); the position before the first is zero."""
         gate = torch.sigmoid(self.gate).to(x_BTD.dtype)
         return (1 - gate) * x_BTD + gate * F.pad(x_BTD[:, :-1], (0, 0, 1, 0))
+
+
+class InputSmear(nn.Module):
+    """Adds to each position a share of the one before it, which its first channels choose."""
+
+    def __init__(self, config: InputSmearConfig) -> None:
+        super().__init__()
+        self.document_token = config.document_token
+        self.gate = nn.Parameter(torch.zeros(1, config.channels))
+        self.scale = nn.Parameter(torch.zeros(1))
+
+    def forward(self, h_BTD: Tensor, x_BT: Tensor) -> Tensor:
+        """(B, T, D) and ids int64 (B, T) -> (B, T, D); the first position of a document stays as it is."""
+        z_BT1 = F.linear(h_BTD[:, 1:, : self.gate.shape[1]], self.gate.to(h_BTD.dtype))
+        share_BT1 = self.scale.to(h_BTD.dtype) * torch.sigmoid(z_BT1)
+        if self.document_token is not None:
+            share_BT1 = share_BT1 * (x_BT[:, 1:, None] != self.document_token).to(h_BTD.dtype)
+        return torch.cat([h_BTD[:, :1], h_BTD[:, 1:] + share_BT1 * h_BTD[:, :-1]], dim=1)
 
 
 class Block(nn.Module):

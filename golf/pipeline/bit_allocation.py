@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from golf.artifact.container import encode
-from golf.artifact.pack import group_of, plain_shape, quantise_tensors
-from golf.artifact.quantizer import Quantised, dequantise
-from golf.config.config import RECORD_INT6, RECORD_INT8, GridConfig, QuantConfig, RunConfig
+from golf.artifact.correction import corrections, restore
+from golf.artifact.pack import group_of, quantise_tensors
+from golf.artifact.quantizer import Quantised
+from golf.config.config import RECORD_INT6, RECORD_INT8, GridConfig, QuantConfig, RunConfig, plain_shape
 from golf.data.shards import TokenStream, token_stream
 from golf.model.compile import activation_dtype
 from golf.model.gepa import GEPA
@@ -123,7 +124,7 @@ def fit(
     """
     plain, quant = plain_shape(config.model), config.quant
     if quant.calibrated:  # what GPTQ would choose is not compared: it needs Hessians for every option
-        clip = {group: replace(getattr(quant, group), method="clip") for group in ("attention", "mlp")}
+        clip = {group: replace(getattr(quant, group), method="clip") for group in FIT_GROUPS}
         quant = replace(quant, **clip)
     base = quantise_tensors(weights, quant)
     floats = {n: weights[n] if isinstance(t, Quantised) else t.float() for n, t in base.items()}
@@ -134,7 +135,7 @@ def fit(
         return quantise_tensors({n: weights[n] for n in base if group_of(n) == group}, grids)
 
     def added(part: Stored) -> float:
-        values = values_of(part)
+        values = restore(part)
         mirrored = {name: 2 * floats[name] - value for name, value in values.items()}
         return (loss(floats | values) + loss(floats | mirrored)) / 2 - float_loss
 
@@ -158,12 +159,14 @@ def fit(
         packed = dict(base)
         for group, option in chosen.items():
             packed |= on_grid(group, option.name)
+        if quant.correction is not None:
+            packed |= corrections(weights, packed, quant.correction)
         real = len(encode(packed, plain, quant.codec, quant.level))
         predicted = base_bytes + sum(option.bytes for option in chosen.values())
         over = real + code - (config.cap_bytes - margin_bytes)
         if over <= 0:
             predicted_loss = float_loss + sum(option.loss for option in chosen.values())
-            measured = loss(floats | values_of(packed))
+            measured = loss(floats | restore(packed))
             return Fitted(split, chosen, predicted, real, code, float_loss, predicted_loss, measured, measured_options)
         allowance = min(allowance - over, predicted - 1)
 
@@ -171,11 +174,6 @@ def fit(
 def with_options(quant: QuantConfig, grids: Mapping[str, Any]) -> QuantConfig:
     """Returns `quant` with the grids of some groups."""
     return replace(quant, **grids)
-
-
-def values_of(stored: Stored) -> dict[str, Tensor]:
-    """Returns the float values that a reader of the artifact gets."""
-    return {n: dequantise(t) if isinstance(t, Quantised) else t.float() for n, t in stored.items()}
 
 
 def best(options: Mapping[str, Sequence[Option]], most_bytes: int) -> dict[str, Option] | None:

@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from golf.config.config import RunConfig, to_plain
+from golf.config.config import RunConfig, from_plain, to_plain
 from golf.pipeline.parameters import with_short_parameters
 from golf.pipeline.specialise import reached, specialise
-from golf.pipeline.syntax import defined, used, without_nested_quotes
+from golf.pipeline.syntax import defined, is_text, used, without_field_types, without_nested_quotes, without_texts
 from golf.pipeline.unchecked import without_checks
 
 try:
@@ -31,7 +30,6 @@ COUNTED = (
     "golf.runtime.files",
     "golf.runtime.tensors",
     "golf.config.config",
-    "golf.config.identity",
     "golf.config.schedule",
     "golf.runtime.process_group",
     "golf.runtime.results",
@@ -48,14 +46,12 @@ COUNTED = (
     "golf.train.oom",
     "golf.train.loop",
     "golf.train.microbatching",
-    "golf.train.checkpoint_policy",
     "golf.train.run_log",
-    "golf.train.hooks",
-    "golf.train.train_log",
     "golf.artifact.codec",
     "golf.artifact.rans",
     "golf.artifact.entropy_model",
     "golf.artifact.quantizer",
+    "golf.artifact.correction",
     "golf.artifact.gptq",
     "golf.artifact.container",
     "golf.artifact.pack",
@@ -63,14 +59,6 @@ COUNTED = (
     "golf.evaluate.windows",
     "golf.evaluate.sliding",
     "golf.evaluate.ttt",
-    "golf.evaluate.chunk_checkpoint",
-    "golf.pipeline.run_directory",
-    "golf.pipeline.identity",
-    "golf.pipeline.stage_context",
-    "golf.pipeline.train_stage",
-    "golf.pipeline.pack_stage",
-    "golf.pipeline.evaluation",
-    "golf.pipeline.stages",
     "golf.pipeline.standalone",
 )
 """The modules in import order."""
@@ -79,8 +67,8 @@ COUNTED = (
 UNCHECKED = ("golf.config.", "golf.artifact.", "golf.model.", "golf.runtime.tensors")
 """Modules whose checks are left out: of a configuration, which is checked here, and of files that the program itself
 wrote."""
-ROOTS = ("main", "RunConfig", "from_plain", "build_model")
-"""Names of the shipped file that others use."""
+ROOTS = ("main", "build_model")
+"""Names of the shipped file that others use, beside CONFIG."""
 PACKING = {"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20, "lc": 3, "lp": 0, "pb": 0, "mode": lzma.MODE_NORMAL} | {
     "nice_len": 273,
     "mf": lzma.MF_BT4,
@@ -96,12 +84,10 @@ def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool
     Raises: ValueError when two modules share a top-level name or one imports from a later or uncounted one, or when
         python-minifier is missing: the size would be another.
     """
-    plain = _differences(to_plain(replace(config, seed=RunConfig().seed)), to_plain(RunConfig()))
-    settings = f"CONFIG={plain!r}"
+    plain = to_plain(replace(config, seed=RunConfig().seed))
     main = 'if __name__=="__main__":main(CONFIG)' if "golf.pipeline.standalone" in modules else ""
-    return (
-        "\n".join([_joined(modules, minified, replace(config, seed=RunConfig().seed)), settings, main]).rstrip() + "\n"
-    )
+    program = _joined(modules, minified, from_plain(RunConfig, plain))
+    return "\n".join([program, f"CONFIG={plain!r}", main]).rstrip() + "\n"
 
 
 def packed(source: str) -> bytes:
@@ -146,15 +132,18 @@ def _joined(modules: tuple[str, ...], minified: bool, config: RunConfig) -> str:
                     if owners.setdefault(name, source) != source:
                         raise ValueError(f"top-level name {name} is in {owners[name]} and {module}; rename one")
                     imports[line] = name
-            elif not _is_text(node):
+            elif not is_text(node):
                 for name in defined(node):
                     if owners.setdefault(name, module) != module:
                         raise ValueError(f"top-level name {name} is in {owners[name]} and {module}; rename one")
                 statements.append(node)
+        statements = without_texts(statements) if minified else statements
         unchecked = whole and minified and module.startswith(UNCHECKED)
         body += without_checks(statements) if unchecked else statements
     if whole:
         body = specialise(body, config, ROOTS) if minified else reached(body, ROOTS, annotations=True)
+    if whole and minified:
+        body = reached(without_field_types(body), ROOTS)
     used_names = {name for node in body for name in used(node, not minified)}
     needed = sorted(line for line, name in imports.items() if name in used_names)
     if whole and minified:
@@ -195,20 +184,3 @@ def _bound(node: ast.Import | ast.ImportFrom, module: str) -> Iterator[tuple[str
             raise ValueError(f'{module} line {node.lineno}: write "from {alias.name} import ..." for modules of golf')
         else:
             yield alias.asname or top, alias.name if alias.asname else top, f"import {imported}"
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def _differences(plain: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields of `plain` that `base` does not already have."""
-    differing = {}
-    for name, value in plain.items():
-        if isinstance(value, dict) and isinstance(base[name], dict):
-            value = _differences(value, base[name])  # noqa: PLW2901
-            if value:
-                differing[name] = value
-        elif value != base[name]:
-            differing[name] = value
-    return differing

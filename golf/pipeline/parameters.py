@@ -1,10 +1,10 @@
 """Parameters of a whole program: those that have one value go, the others get the names that compress best."""
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
-from golf.pipeline.syntax import arguments_of, bound_in, classes_in
+from golf.pipeline.syntax import arguments_of, bound_in, classes_in, used
 
 
 def _calls(statements: Sequence[ast.stmt], names: Sequence[str]) -> dict[str, list[ast.Call]]:
@@ -14,8 +14,8 @@ def _calls(statements: Sequence[ast.stmt], names: Sequence[str]) -> dict[str, li
     calls: dict[str, list[ast.Call]] = {name: [] for name in names}
     other = set[str]()
     annotations = {id(part) for each in everything for part in _annotation(each)}
-    for each in everything:
-        if isinstance(each, ast.Name) and each.id in calls and id(each) not in annotations:
+    for each in (name for node in statements for name in _of_module(node)):
+        if each.id in calls and id(each) not in annotations:
             call = called.get(id(each))
             if (
                 call is None
@@ -26,6 +26,19 @@ def _calls(statements: Sequence[ast.stmt], names: Sequence[str]) -> dict[str, li
             else:
                 calls[each.id].append(call)
     return {name: found for name, found in calls.items() if name not in other}
+
+
+def _of_module(node: ast.AST, own: Set[str] = frozenset()) -> Iterator[ast.Name]:
+    """Yields the names inside that no function around them binds; `own`: those that are bound."""
+    if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+        own = own | {argument.arg for argument in arguments_of(node.args)} | bound_in(node).keys()
+    if isinstance(node, ast.Name) and node.id not in own:
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(node, ast.ClassDef) or not isinstance(child, ast.AnnAssign):
+            yield from _of_module(child, own)
+        elif child.value is not None:  # a field is no name of the module
+            yield from _of_module(child.value, own)
 
 
 def _annotation(node: ast.AST) -> Iterator[ast.AST]:
@@ -41,12 +54,12 @@ def _functions(statements: Sequence[ast.stmt]) -> dict[str, ast.FunctionDef]:
     return {name: node for name, node in found.items() if not node.args.vararg and not node.args.kwarg}
 
 
-def drop_constant_parameters(statements: Sequence[ast.stmt], roots: Sequence[str]) -> None:
-    """Removes parameters that have one and the same constant in every call."""
+def drop_constant_parameters(statements: Sequence[ast.stmt]) -> None:
+    """Removes parameters that have one and the same constant in every call, and those that nothing reads."""
     functions = _functions(statements)
     for name, calls in _calls(statements, list(functions)).items():
         function = functions[name]
-        for argument in arguments_of(function.args) if name not in roots and calls else ():
+        for argument in arguments_of(function.args) if calls else ():
             _drop_parameter(function, argument, calls, int(function.name == "__init__"))
 
 
@@ -54,6 +67,8 @@ def _drop_parameter(function: ast.FunctionDef, argument: ast.arg, calls: Sequenc
     given, name = function.args, argument.arg
     by_name = argument in given.kwonlyargs
     place = (given.kwonlyargs if by_name else given.args).index(argument)
+    if not by_name and place < skipped:
+        return
     first = 0 if by_name else len(given.args) - len(given.defaults)
     defaults: list[Any] = list(given.kw_defaults if by_name else given.defaults)
     default = defaults[place - first] if place >= first else None
@@ -64,7 +79,9 @@ def _drop_parameter(function: ast.FunctionDef, argument: ast.arg, calls: Sequenc
             found.append(call.args[place - skipped])
         values.append(found[0] if found else default or ast.Name(""))
     constant = isinstance(values[0], ast.Constant) or values[0] is default is not None
-    if not constant or len({ast.dump(value) for value in values}) > 1 or bound_in(function)[name] or place < skipped:
+    constant = constant and len({ast.dump(value) for value in values}) == 1 and not bound_in(function)[name]
+    unread = all(map(_is_plain, values)) and name not in set(used(ast.Module(function.body, [])))
+    if not (constant or unread):
         return
     del (given.kwonlyargs if by_name else given.args)[place]
     if place >= first:
@@ -74,6 +91,11 @@ def _drop_parameter(function: ast.FunctionDef, argument: ast.arg, calls: Sequenc
         if not by_name:
             del call.args[place - skipped : place - skipped + 1]
         call.keywords = [keyword for keyword in call.keywords if keyword.arg != name]
+
+
+def _is_plain(value: ast.expr) -> bool:
+    """Returns whether an expression only reads names and attributes."""
+    return isinstance(value, (ast.Name, ast.Constant)) or (isinstance(value, ast.Attribute) and _is_plain(value.value))
 
 
 def _give_by_place(statements: Sequence[ast.stmt]) -> None:

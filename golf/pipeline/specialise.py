@@ -1,23 +1,24 @@
-"""A program cut down to what one configuration uses: branches that its values decide, and definitions never reached.
+"""A program cut down to what one configuration uses: its values in place of the names that they are read by.
 
-Only tests are decided, never numbers: what stays computes in the same order from the same values. A parameter annotated
-as a part of the configuration is taken to be that part, since a program has one configuration; the seed alone stays
-open.
+What stays computes in the same order from the same values. A parameter annotated as a part of the configuration is
+taken to be that part, since a program has one configuration; the seed alone stays open. Tests that the values decide,
+and parameters, names and definitions that nothing reads any more, are left out, so that in the end no configuration is
+there but `CONFIG`, its JSON values.
 """
 
 import ast
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from golf.config.config import RECORD_INT6, RECORD_INT8, RunConfig
+from golf.config.config import GridConfig, RunConfig, plain_shape
 from golf.pipeline.parameters import drop_constant_parameters
 from golf.pipeline.syntax import arguments_of, bound_in, classes_in, defined, used
 
 OPEN = "seed"
 """The field of the configuration that a command line sets."""
-GRID, CHOICES = type(RECORD_INT6).__name__, ("method",)
+GRID, CHOICES = GridConfig.__name__, ("method",)
 """The class of grids, and its fields that no other object of the program has: known whatever they are read from."""
 _OPERATORS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Is: lambda a, b: a is b,
@@ -61,29 +62,79 @@ def specialise(statements: Sequence[ast.stmt], config: RunConfig, roots: Sequenc
     """
     kept, size = list(statements), -1
     while size != (size := sum(1 for node in kept for _ in ast.walk(node))):
-        drop_constant_parameters(kept, roots)
+        drop_constant_parameters(kept)
         names = _parts(config)
         classes = _known_attributes(kept, names)
-        kept = _Decide(names, classes).visit(ast.Module(kept, [])).body
+        kept = _Decide(names, classes, _loaded_attributes(kept)).visit(ast.Module(kept, [])).body
+        _drop_fields(kept, names)
         kept = reached(kept, roots)
     return kept
 
 
-class _Decide(ast.NodeTransformer):
-    """Takes the branches that are decided, with what is known of the names around."""
+def _loaded_attributes(statements: Sequence[ast.stmt]) -> set[str]:
+    everything = (each for node in statements for each in ast.walk(node))
+    return {each.attr for each in everything if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Load)}
 
-    def __init__(self, names: Mapping[str, Any], classes: Mapping[str, _Object]) -> None:
-        self.types, self.classes = names, classes
+
+def _drop_fields(statements: Sequence[ast.stmt], names: Mapping[str, Any]) -> None:
+    """Removes the fields of configurations that nothing reads, and what calls give for them."""
+    read = _loaded_attributes(statements)
+    for node in classes_in(statements):
+        if node.name in names:
+            node.body = [
+                each
+                for each in node.body
+                if not isinstance(each, ast.AnnAssign) or getattr(each.target, "id", "") in read
+            ] or [ast.Pass()]
+    for each in (each for node in statements for each in ast.walk(node)):
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id in names:
+            each.keywords = [keyword for keyword in each.keywords if keyword.arg in read]
+
+
+def literal(value: Any) -> ast.expr | None:
+    """Returns the expression of a plain value, of containers of such, or of a grid; None for anything else."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return ast.Constant(value)
+    parts: list[Any] = [literal(part) for part in value.values()] if isinstance(value, dict) else []
+    parts += [literal(part) for part in value] if isinstance(value, (tuple, list)) else []
+    if isinstance(value, GridConfig):
+        given = [(each.name, literal(getattr(value, each.name))) for each in fields(value)]
+        return ast.Call(
+            ast.Name(GRID, ast.Load()), [], [ast.keyword(name, part) for name, part in given if part is not None]
+        )
+    if None in parts or not isinstance(value, (tuple, list, dict)):
+        return None
+    if isinstance(value, dict):
+        return ast.Dict([ast.Constant(name) for name in value], parts)
+    return ast.Tuple(parts, ast.Load()) if isinstance(value, tuple) else ast.List(parts, ast.Load())
+
+
+class _Decide(ast.NodeTransformer):
+    """Takes the branches that are decided and writes known values, with what is known of the names around.
+
+    Args:
+        names: the parts of the configuration by their classes.
+        classes: what is known of the program's own objects.
+        read: attributes that the program reads.
+    """
+
+    def __init__(self, names: Mapping[str, Any], classes: Mapping[str, _Object], read: Set[str] = frozenset()) -> None:
+        self.types, self.classes, self.read = names, classes, read
         self.known: dict[str, Any] = {}
+        self.read_names: set[str] | None = None
+        """Names that the function reads; None outside of one."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        before, self.known = self.known, self.known | {"self": self._of_type(ast.Name(node.name))}
+        before, self.known = self.known, self.known | {"self": self._of_type(ast.Name(node.name, ast.Load()))}
         node = self.generic_visit(node)  # type: ignore[assignment]
         self.known = before
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         before, arguments, stored = self.known, arguments_of(node.args), bound_in(node)
+        read_before = self.read_names
+        own_names = (each for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load))
+        self.read_names = {each.id for each in own_names} | (read_before or set())
         names = {argument.arg for argument in arguments} | set(stored)
         self.known = {name: value for name, value in before.items() if name not in names or name == "self"}
         for argument in arguments:
@@ -97,7 +148,7 @@ class _Decide(ast.NodeTransformer):
                 continue
         node = self.generic_visit(node)  # type: ignore[assignment]
         node.body = _until_it_leaves(node.body) or [ast.Pass()]
-        self.known = before
+        self.known, self.read_names = before, read_before
         return node
 
     def _of_type(self, annotation: ast.expr | None) -> Any:
@@ -131,11 +182,86 @@ class _Decide(ast.NodeTransformer):
                 if self._truth(part) == stop:
                     return self.value(part)
             return self.value(node.values[-1])
+        if isinstance(node, ast.Call):
+            return self._called(node)
         raise _Unknown
+
+    def _called(self, node: ast.Call) -> Any:
+        """Returns the value of a call that only depends on the configuration. Raises: _Unknown."""
+        name, whole = _callee(node), self.types[RunConfig.__name__]
+        if name == "from_plain" and isinstance(node.args[0], ast.Name) and node.args[0].id == RunConfig.__name__:
+            return whole
+        if name == "replace" and self.value(node.args[0]) is whole:
+            return whole  # only its seed may be another one, and is open
+        if name == "plain_shape":
+            return plain_shape(self.value(node.args[0]))
+        if isinstance(node.func, ast.Attribute) and not node.keywords:
+            owner = self.value(node.func.value)
+            if is_dataclass(owner) and hasattr(owner, node.func.attr):
+                return getattr(owner, node.func.attr)(*map(self.value, node.args))
+        raise _Unknown
+
+    def _written(self, node: ast.expr, simple: bool = False) -> ast.expr:
+        """Returns an expression's value as a literal where it is known; `simple`: only where that is no container."""
+        try:
+            found = literal(self.value(node))
+        except _Unknown:
+            return node
+        return node if found is None or (simple and not isinstance(found, ast.Constant)) else found
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return self._written(node, simple=True) if isinstance(node.ctx, ast.Load) else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        written = self._written(node) if isinstance(node.ctx, ast.Load) else node
+        return self.generic_visit(node) if written is node else written
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        node = self.generic_visit(node)  # type: ignore[assignment]
+        parts = list[ast.expr]()
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue) and part.conversion < 0 and part.format_spec is None:
+                value = part.value.value if isinstance(part.value, ast.Constant) else None
+                part = ast.Constant(str(value)) if isinstance(value, (str, int)) else part  # noqa: PLW2901
+            parts.append(part)
+        node.values = parts
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | list[ast.stmt]:
+        node = self.generic_visit(node)  # type: ignore[assignment]
+        pairs = list(_pairs(node))
+        kept = [(target, value) for target, value in pairs if not self._unread(target, value)]
+        if len(node.targets) > 1 or len(kept) == len(pairs):
+            return node
+        targets, values = [target for target, _ in kept], [value for _, value in kept]
+        if len(kept) > 1:
+            return ast.Assign([ast.Tuple(targets, ast.Store())], ast.Tuple(values, ast.Load()))
+        return ast.Assign(targets, values[0]) if kept else []
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | list[ast.stmt]:
+        node = self.generic_visit(node)  # type: ignore[assignment]
+        return [] if node.value is not None and self._unread(node.target, node.value) else node
+
+    def _unread(self, target: ast.expr, value: ast.expr) -> bool:
+        """Returns whether nothing reads what is bound to a value that the configuration determines."""
+        if isinstance(target, ast.Name):
+            unread = self.read_names is not None and target.id not in self.read_names
+        else:
+            unread = isinstance(target, ast.Attribute) and target.attr not in self.read
+        try:
+            return unread and self.value(value) is not _Unknown
+        except _Unknown:
+            return False
 
     def _truth(self, node: ast.expr) -> bool:
         value = self.value(node)
         return True if isinstance(value, (_Any, _Object)) or is_dataclass(value) else bool(value)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        return self._flag(self.generic_visit(node))  # type: ignore[arg-type]
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        return self._flag(self.generic_visit(node))  # type: ignore[arg-type]
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         node = self.generic_visit(node)  # type: ignore[assignment]
@@ -150,7 +276,8 @@ class _Decide(ast.NodeTransformer):
         try:
             return node.body if self._truth(node.test) else node.orelse
         except _Unknown:
-            return node
+            same = isinstance(node.test, ast.Name) and ast.dump(node.body) == ast.dump(node.orelse)
+            return node.body if same else node
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         node = self.generic_visit(node)  # type: ignore[assignment]
@@ -169,6 +296,19 @@ class _Decide(ast.NodeTransformer):
         return node if len(parts) > 1 else parts[0]
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
+        name, whole = _callee(node), self.types[RunConfig.__name__]
+        try:
+            if name == "to_plain" and self.value(node.args[0]) is whole:
+                return ast.Name("CONFIG", ast.Load())
+            if name == "replace" and self.value(node.args[0]) is whole:  # only the seed is read of what it returns
+                node = ast.Call(
+                    ast.Attribute(ast.Name("argparse", ast.Load()), "Namespace", ast.Load()), [], node.keywords
+                )
+        except _Unknown:
+            pass
+        written = self._written(node)
+        if written is not node:
+            return written
         node = self.generic_visit(node)  # type: ignore[assignment]
         node.args = [self._flag(argument) for argument in node.args]
         for keyword in node.keywords:
@@ -182,6 +322,11 @@ class _Decide(ast.NodeTransformer):
         except _Unknown:
             return node
         return ast.Constant(value) if value is None or isinstance(value, bool) else node
+
+
+def _callee(node: ast.Call) -> str:
+    """Returns the name that is called with arguments by their places; "" for anything else."""
+    return node.func.id if isinstance(node.func, ast.Name) and node.args else ""
 
 
 def _until_it_leaves(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -198,15 +343,13 @@ def _attribute(owner: Any, name: str) -> Any:
         if all(value == values[0] for value in values):
             return values[0]
     elif is_dataclass(owner) and name != OPEN and hasattr(owner, name) and not callable(getattr(owner, name)):
-        value = getattr(owner, name)
-        return _Any((value, RECORD_INT6, RECORD_INT8)) if isinstance(value, type(RECORD_INT6)) else value
+        return getattr(owner, name)
     raise _Unknown
 
 
 def _parts(config: RunConfig) -> dict[str, Any]:
     """Returns the configuration and its parts by the names of their classes; of a class with several, all of them."""
-    found: dict[str, list[Any]] = {type(each).__name__: [each] for each in (config, RECORD_INT6)}
-    found[type(RECORD_INT8).__name__].append(RECORD_INT8)
+    found: dict[str, list[Any]] = {type(config).__name__: [config]}
     pending: list[Any] = [config]
     for part in pending:
         for each in fields(part):

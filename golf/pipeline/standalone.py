@@ -1,104 +1,58 @@
-"""The shipped `train_gpt.py` as a program: the whole run without the project around it.
+"""The shipped `train_gpt.py` as a program: the whole run, from nothing to its scores, without the project around it.
 
-Options that are not on the command line come from the environment, under the names that others' scripts use. The log,
-on the terminal and in logs/RUN_ID.txt, is that of `golf.train.run_log`. The counted code is the file itself.
+It computes what `golf.pipeline.stages` does, from the same functions, but keeps no state to continue from and reads no
+earlier result: a folder that holds anything is refused. Options that are not on the command line come from the
+environment, under the names that others' scripts use. The log, on the terminal and in logs/RUN_ID.txt, is that of
+`golf.train.run_log`. The counted code is the file itself.
 """
 
 import argparse
-import contextlib
+import dataclasses
+import hashlib
+import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from golf.config.config import RunConfig, from_plain, override_all, to_plain
-from golf.data.dataset import open_dataset
-from golf.pipeline.run_directory import RunDirectory
-from golf.pipeline.stage_context import StageContext
-from golf.pipeline.stages import run_stages
-from golf.runtime.files import write_json
-from golf.runtime.process_group import join
-from golf.runtime.results import PackResult, RunResults
-from golf.train.hooks import Hooks
-from golf.train.loop import Preempted, PreemptionCheck
-from golf.train.run_log import LogFile
+from torch import Tensor, save
 
+from golf.artifact.calibration import calibrate
+from golf.artifact.container import decode
+from golf.artifact.pack import NO_HESSIANS, pack
+from golf.config.config import RunConfig, from_plain, to_plain
+from golf.config.schedule import make_plan
+from golf.data.dataset import Dataset, open_dataset
+from golf.evaluate.sliding import ChunkScore, score, validation_stream
+from golf.evaluate.ttt import ChunkTrainer, score_and_train, trainable_parameters
+from golf.model.compile import activation_dtype, compile_model
+from golf.model.gepa import GEPA, build_model
+from golf.runtime.process_group import ProcessGroup, device_name, join
+from golf.runtime.results import AVERAGED, LADDER, LIVE, SLIDING, TTT, PackResult, RungResult, RunResults, TrainResult
+from golf.train.loop import Step, train
+from golf.train.microbatching import ready_to_train, training_passes
+from golf.train.run_log import (
+    LogFile,
+    LogSink,
+    end_lines,
+    exact_line,
+    has_log_line,
+    head_lines,
+    machine_lines,
+    rung_line,
+    size_lines,
+    step_line,
+    utc_now,
+)
+from golf.train.train_state import TrainState
 
-def size_line(pack: PackResult) -> str:
-    """Returns the line of an artifact's bytes."""
-    verdict = "fits" if pack.fits else f"over by {pack.over_bytes:,}"
-    sizes = f"{pack.artifact_bytes:,} bytes = model {pack.model_bytes:,} + code {pack.code_bytes:,}"
-    return f"artifact {sizes} ({verdict})"
-
-
-def ladder_lines(results: RunResults) -> Iterator[str]:
-    """Yields the run's sizes and scores, one line each."""
-    yield size_line(results.pack)
-    yield f"train      {results.train.seconds:9.1f} s"
-    for rung in results.ladder:
-        scores = f"{rung.bpb:.6f} BPB  {rung.nats_per_token:.6f} nats/token"
-        yield f"{rung.name:10s} {rung.seconds:9.1f} s  {scores}"
-
-
-def record_values(run: StageContext, results: RunResults) -> dict[str, Any]:
-    """Returns the content of record.json: the configuration, the data's digest and the results of all stages."""
-    values, pack = to_plain(results), results.pack
-    values["pack"] |= {"artifact_bytes": pack.artifact_bytes, "over_bytes": pack.over_bytes, "fits": pack.fits}
-    return {"config": to_plain(run.config), "data": run.dataset.digest} | values
-
-
-class Progress:
-    """Prints the progress of a run, at most one line in `every` seconds, on the first rank only."""
-
-    def __init__(self, quiet: bool, every: float = 5.0) -> None:
-        self.quiet, self.every, self.printed = quiet, every, -every
-
-    def __call__(self, curve: str, step: int, value: float) -> None:
-        """Prints a point of a curve; those of the training are lines of the log."""
-        if curve not in ("train_loss", "validation_bpb"):
-            self._print(f"{curve:15s} {step:6d} {value:.4f}")
-
-    def line(self, line: str) -> None:
-        """Prints a line of the log that has figures of a step."""
-        if line.startswith("step:"):
-            self._print(line, "val_bpb" in line)
-
-    def _print(self, line: str, always: bool = False) -> None:
-        if not self.quiet and (always or time.monotonic() - self.printed >= self.every):
-            self.printed = time.monotonic()
-            print(line, flush=True)
-
-
-@contextlib.contextmanager
-def preemption_signals(first: bool) -> Iterator[PreemptionCheck]:
-    """Takes Ctrl-C and SIGTERM as a preemption within the block; a second Ctrl-C ends it at once.
-
-    Args: first: whether this rank tells the user.
-    Yields: the check whether a signal has come.
-    Raises: SystemExit with the shell's code of the signal (130, 143), once the state is saved.
-    """
-    seen: list[int] = []
-
-    def take(number: int, frame: object) -> None:
-        if seen and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    except Preempted as stop:
-        if first:
-            print(f"\n{stop}; the same command continues", file=sys.stderr)
-        raise SystemExit(128 + (seen or [signal.SIGTERM])[0]) from stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
+Curves = dict[str, list[tuple[int, float, float]]]
+"""Points (step, Unix seconds, value) by the name of the curve."""
+Weights = Mapping[str, Tensor]
 
 UNREAD = (
     *("MAX_WALLCLOCK_SECONDS", "ITERATIONS", "TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN", "VOCAB_SIZE", "NUM_LAYERS"),
@@ -107,19 +61,23 @@ UNREAD = (
 """Variables that other scripts read and that would change the result or the log here."""
 
 
-def read_options(config: RunConfig) -> argparse.Namespace:
+def read_options(vocab_size: int, seed: int) -> argparse.Namespace:
     """Returns the command line; what it leaves out comes from the environment, as in others' scripts, or from ./data.
+
+    Args:
+        vocab_size: names the competition's folders.
+        seed: the default.
 
     Raises: SystemExit naming the files that are missing.
     """
-    env, vocab_size = os.environ, config.model.vocab_size
+    env = os.environ
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description="Train, pack and score this record's model; torchrun for several GPUs."
     )
     parser.add_argument("--data", type=Path, help="folder of shards (DATA_PATH, ./data/datasets/fineweb10B_spN)")
     parser.add_argument("--tokenizer", type=Path, help="(TOKENIZER_PATH, in --data, ../../tokenizers beside it)")
-    parser.add_argument("--out", type=Path, help="folder of the run (out/RUN_ID)")
-    parser.add_argument("--seed", type=int, default=env.get("SEED") or config.seed, help="(SEED, %(default)s)")
+    parser.add_argument("--out", type=Path, help="new folder of the run (out/RUN_ID)")
+    parser.add_argument("--seed", type=int, default=env.get("SEED") or seed, help="(SEED, %(default)s)")
     parser.add_argument("--run-id", default=env.get("RUN_ID"), help="of logs/RUN_ID.txt (RUN_ID, seedN)")
     given = parser.parse_args()
     base = Path(env.get("DATA_DIR") or "data")
@@ -141,19 +99,164 @@ def read_options(config: RunConfig) -> argparse.Namespace:
     return given
 
 
-def main(config_json: dict[str, Any]) -> None:
-    """Trains, packs and scores the configuration that the shipped file holds."""
-    config = from_plain(RunConfig, config_json)
-    given = read_options(config)
-    config = override_all(config, {"seed": given.seed})
-    with join() as group, preemption_signals(group.first) as preemption:
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished training."""
+
+    result: TrainResult
+    curves: Curves
+    weights: dict[str, Weights]
+    """Live and averaged weights, by their rungs."""
+
+
+def train_model(config: RunConfig, dataset: Dataset, group: ProcessGroup, log: LogSink) -> Trained:
+    """Trains to the last step, with the log and the validations on the way."""
+    began, steps, lines = time.perf_counter(), config.schedule.steps, list[str]()
+    curves: Curves = {"train_loss": [], "validation_bpb": []}
+    model = build_model(config.model, config.seed, activation_dtype(group.device))
+    state = TrainState(model, config.optimizer, group)
+
+    def add(*added: str) -> None:
+        for line in added:
+            lines.append(line)
+            log(line)
+
+    def after_step(step: Step) -> None:
+        done, every = step.step + 1, config.validate_every
+        curves["train_loss"].append((step.step, time.time(), step.loss_nats))
+        if has_log_line(done, steps):
+            add(step_line(done, steps, time.perf_counter() - began, train_loss=step.loss_nats))
+        if every is not None and done % every == 0 and done < steps:
+            scored = score(forward, validation_stream(dataset, group), config.score, group, plain=True)
+            curves["validation_bpb"].append((done, time.time(), scored.bpb))
+            figures = {"val_loss": scored.nats_per_token, "val_bpb": scored.bpb}
+            add(step_line(done, steps, time.perf_counter() - began, **figures))
+
+    add(f"started: {utc_now()}", *machine_lines(group))
+    forward = ready_to_train(model, config, group, say_what_fits=False)
+    if dataset.train is None:
+        raise SystemExit(f"error: no shards *_train_*.bin in {dataset.folder}")
+    batches, passes = training_passes(config.batch, dataset.train, group)
+    clip = config.optimizer.gradient_clip
+    train(
+        state,
+        make_plan(config.schedule),
+        batches,
+        clip,
+        group,
+        after_step,
+        forward,
+        passes,
+        say_what_fits=False,
+    )
+    seconds = time.perf_counter() - began
+    add(*end_lines(steps, seconds, group))
+    result = TrainResult(
+        seconds=seconds,
+        steps=steps,
+        tokens=steps * config.batch.tokens_per_step,
+        device=f"{group.world_size} x {device_name(group.device)}",
+        log=tuple(lines),
+    )
+    return Trained(
+        result=result, curves=curves, weights={LIVE: state.live_weights(), AVERAGED: state.averaged_weights()}
+    )
+
+
+def model_with(weights: Weights, config: RunConfig, group: ProcessGroup) -> GEPA:
+    """Returns the model with the given weights."""
+    model = GEPA(config.model, activation_dtype(group.device))
+    model.load_state_dict(dict(weights))
+    return model.to(group.device)
+
+
+def pack_model(weights: Weights, config: RunConfig, dataset: Dataset, group: ProcessGroup, path: Path) -> PackResult:
+    """Writes the artifact, on the first rank; returns its size together with that of the program."""
+    began, code = time.perf_counter(), Path(sys.argv[0]).read_bytes()
+    if group.first:
+        inputs = NO_HESSIANS
+        if config.quant.calibrated:
+            assert dataset.train is not None
+            inputs = calibrate(model_with(weights, config, group), dataset.train, config)
+        path.write_bytes(pack(weights, config.model, config.quant, inputs))
+    group.wait()
+    return PackResult(
+        model_bytes=path.stat().st_size,
+        seconds=time.perf_counter() - began,
+        code_bytes=len(code),
+        code_sha256=hashlib.sha256(code).hexdigest(),
+        cap_bytes=config.cap_bytes,
+    )
+
+
+def read_weights(path: Path, config: RunConfig) -> Weights:
+    """Returns the weights of an artifact of this program."""
+    return decode(path.read_bytes(), config.quant.codec, corrected=config.quant.correction is not None)[1]
+
+
+def measure_rung(rung: str, weights: Weights, config: RunConfig, dataset: Dataset, group: ProcessGroup) -> RungResult:
+    """Scores one rung of the ladder."""
+    began, times = time.perf_counter(), list[float]()
+
+    def after_chunk(number: int, chunk: ChunkScore) -> None:
+        times.append(time.time())
+
+    model, stream = model_with(weights, config, group), validation_stream(dataset, group)
+    forward = compile_model(model, config.compile, group.device)
+    if config.ttt is not None and rung == TTT:
+        trainer = ChunkTrainer(trainable_parameters(model, config.ttt.frozen_blocks), forward, config.ttt, group)
+        scored = score_and_train(trainer, stream, config.score, config.ttt, group, after_chunk=after_chunk)
+    else:
+        scored = score(forward, stream, config.score, group, plain=rung != SLIDING, after_chunk=after_chunk)
+    return RungResult(
+        name=rung,
+        bpb=scored.bpb,
+        nats_per_token=scored.nats_per_token,
+        seconds=time.perf_counter() - began,
+        chunks=tuple((chunk.nll_nats, chunk.num_tokens, chunk.num_bytes) for chunk in scored.chunks),
+        chunk_times=tuple(times),
+    )
+
+
+def run_all(config: RunConfig, dataset: Dataset, out: Path, group: ProcessGroup, log: LogSink) -> RunResults:
+    """Trains, packs, and scores each rung, those of the artifact from its file."""
+    for line in head_lines(config, dataset):
+        log(line)
+    trained, path = train_model(config, dataset, group, log), out / "artifact.golf"
+    if group.first:
+        save(trained.weights[AVERAGED], out / "average.pt")
+        (out / "curves.json").write_text(json.dumps(trained.curves))
+    packed = pack_model(trained.weights[AVERAGED], config, dataset, group, path)
+    for line in size_lines(packed, config.quant):
+        log(line)
+    ladder: list[RungResult] = []
+    for rung in LADDER if config.ttt is not None else LADDER[:-1]:
+        weights = trained.weights[rung] if rung in trained.weights else read_weights(path, config)
+        ladder.append(measure_rung(rung, weights, config, dataset, group))
+        log(rung_line(ladder[-1]))
+    for result in ladder:
+        log(exact_line(result.name, result.nats_per_token, result.bpb))
+    return RunResults(train=trained.result, pack=packed, ladder=tuple(ladder))
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Trains, packs and scores the configuration that the shipped file holds as JSON values."""
+    config = from_plain(RunConfig, settings)
+    given = read_options(config.model.vocab_size, settings["seed"])
+    config_of_seed = replace(config, seed=given.seed)
+    with join() as group:
+        if group.first:
+            given.out.mkdir(parents=True, exist_ok=True)
+            if any(given.out.iterdir()):
+                raise SystemExit(f"error: {given.out} holds another run: give --out or --run-id")
         dataset = open_dataset(given.data, config.model.vocab_size, given.tokenizer)
-        code, directory = Path(sys.argv[0]).read_bytes(), RunDirectory(given.out)
-        run = StageContext(config=config, dataset=dataset, directory=directory, group=group)
         log = LogFile(Path("logs") / f"{given.run_id}.txt", group, partial(print, flush=True))
         unread = [f"{name}={os.environ[name]}" for name in UNREAD if name in os.environ]
         if unread:
             log(f"not read: {' '.join(unread)}; model and number of steps are fixed, so that the result is, too")
-        results = run_stages(run, code, Hooks(event=Progress(not group.first), log=log, preemption=preemption))
+        results = run_all(config_of_seed, dataset, given.out, group, log)
         if group.first:
-            write_json(run.directory.file("record.json"), record_values(run, results))
+            values, pack = dataclasses.asdict(results), results.pack
+            values["pack"] |= {"artifact_bytes": pack.artifact_bytes, "over_bytes": pack.over_bytes, "fits": pack.fits}
+            values |= {"config": to_plain(config) | {"seed": given.seed}, "data": dataset.digest}
+            (given.out / "record.json").write_text(json.dumps(values, indent=1))

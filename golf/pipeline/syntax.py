@@ -51,6 +51,29 @@ def defined(node: ast.stmt) -> list[str]:
     return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 
+def is_text(node: ast.AST) -> bool:
+    """Returns whether a statement is a docstring or another text that does nothing."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def without_texts(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """Returns the statements without docstrings, whose words are no names; trees are changed."""
+    for each in (each for node in statements for each in ast.walk(node)):
+        if isinstance(each, (ast.FunctionDef, ast.ClassDef)):
+            each.body = [node for node in each.body if not is_text(node)] or [ast.Pass()]
+    return list(statements)
+
+
+def without_field_types(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """Returns the statements with 0 for the types of dataclasses' fields, which nothing reads; trees are changed."""
+    for node in classes_in(statements):
+        if any("dataclass" in ast.dump(each) for each in node.decorator_list):
+            for each in node.body:
+                if isinstance(each, ast.AnnAssign):
+                    each.annotation = ast.Constant(0)
+    return list(statements)
+
+
 def without_nested_quotes(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """Returns the statements with `format` in place of f-strings that hold strings in their expressions.
 

@@ -60,6 +60,7 @@ def train(
     forward: nn.Module | None = None,
     passes: int = MICRO_BATCHES,
     preemption: PreemptionCheck = never,
+    say_what_fits: bool = True,
 ) -> None:
     """Runs the rows of `plan` from `state.step` on.
 
@@ -76,7 +77,7 @@ def train(
         state.clear_gradients(group)
         for number in range(per_rank):
             assert upcoming is not None
-            loss = add_gradients(model, *upcoming, row, passes)
+            loss = add_gradients(model, upcoming[0], upcoming[1], row, passes, say_what_fits)
             state.reduced[-1] += loss / passes
             # Read ahead while the device computes: the first wait for it is in `clip_gradients`.
             next_step, next_pass = step + (number + 1) // per_rank, (number + 1) % per_rank
@@ -96,11 +97,13 @@ def on_device(batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tenso
     return x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
 
-def add_gradients(model: nn.Module, x_BT: Tensor, y_BT: Tensor, row: Row, slices: int) -> Tensor:
+def add_gradients(
+    model: nn.Module, x_BT: Tensor, y_BT: Tensor, row: Row, slices: int, say_what_fits: bool = True
+) -> Tensor:
     """Adds the gradients of the mean loss over a slice, one of `slices` of a step, to those of the parameters.
 
     Returns: that loss.
-    Raises: OutOfMemory; the gradients are then invalid.
+    Raises: OutOfMemory; the gradients are then invalid. Unless `say_what_fits`: torch's own error.
     """
 
     def run(sequences: int) -> Tensor:
@@ -111,6 +114,8 @@ def add_gradients(model: nn.Module, x_BT: Tensor, y_BT: Tensor, row: Row, slices
         return loss.detach()
 
     sequences, length = x_BT.shape
+    if not say_what_fits:
+        return run(sequences)
     try:
         return run(sequences)
     except (MemoryError, RuntimeError) as error:
@@ -139,7 +144,7 @@ def update(state: TrainState, row: Row) -> None:
     for settings in state.adamw.param_groups:
         settings["lr"] = settings["peak_lr"] * row.lr_scale
     state.adamw.step()
-    state.muon.step(row.lr_scale, row.muon_momentum)
+    state.muon.step(row.lr_scale, row.muon_momentum, row.decay_scale)
     if row.average_weight > 0:
         torch._foreach_lerp_(list(state.average.values()), list(state.parameters.values()), row.average_weight)
     state.step += 1

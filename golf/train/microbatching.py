@@ -3,8 +3,6 @@
 A pass computes one micro-batch, or several that are small: the mean of their means is the mean over all of them.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +27,11 @@ def passes_per_step(batch: BatchConfig, group: ProcessGroup) -> int:
 
 def training_passes(batch: BatchConfig, stream: TokenStream, group: ProcessGroup) -> tuple[Batches, int]:
     """Returns the ids and targets of this rank's passes, and the passes of a step over all ranks."""
-    return in_passes(partial(read_batch, stream, batch, rank=group.rank, world_size=group.world_size), batch, group)
+
+    def read(step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
+        return read_batch(stream, batch, step, micro_batch, group.rank, group.world_size)
+
+    return in_passes(read, batch, group)
 
 
 def in_passes(micro_batches: Batches, batch: BatchConfig, group: ProcessGroup) -> tuple[Batches, int]:
@@ -45,10 +47,10 @@ def in_passes(micro_batches: Batches, batch: BatchConfig, group: ProcessGroup) -
     return read, passes
 
 
-def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup) -> nn.Module:
+def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup, say_what_fits: bool = True) -> nn.Module:
     """Returns the model for forward passes; a compiled one has run synthetic tokens in each way that the plan needs.
 
-    Raises: OutOfMemory when a slice of a step does not fit.
+    Raises: OutOfMemory when a slice of a step does not fit; unless `say_what_fits`, torch's own error.
     """
     forward = compile_model(model, config.compile, group.device)
     if forward is model:
@@ -59,7 +61,7 @@ def ready_to_train(model: GEPA, config: RunConfig, group: ProcessGroup) -> nn.Mo
     # Of gradients that are never cleared, a state that was read back must keep the stored ones.
     gradients = [(p.grad, p.grad.clone()) for p in model.parameters() if p.grad is not None]
     for row in {(row.qat, row.looped): row for row in make_plan(config.schedule)}.values():
-        add_gradients(forward, tokens_BT, tokens_BT, row, passes)
+        add_gradients(forward, tokens_BT, tokens_BT, row, passes, say_what_fits)
     for gradient, before in gradients:
         gradient.copy_(before)
     return forward

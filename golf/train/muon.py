@@ -75,8 +75,8 @@ class Muon:
         self._stacks = list(by_shape.values())
 
     @torch.no_grad()
-    def step(self, lr_scale: float, momentum: float) -> None:
-        """Makes one update from the matrices' gradients, every learning rate times `lr_scale`."""
+    def step(self, lr_scale: float, momentum: float, decay_scale: float = 1.0) -> None:
+        """Makes one update from the matrices' gradients, with these factors on learning rates and weight decay."""
         if not self.matrices:
             return
         gradients = [matrix.grad for matrix in self.matrices if matrix.grad is not None]
@@ -85,7 +85,7 @@ class Muon:
         nesterov = torch._foreach_add(gradients, self.momenta, alpha=momentum)
         updates = self._orthogonal(nesterov)
         for matrix, lr, update in zip(self.matrices, self.lrs, updates, strict=True):
-            matrix.mul_(1.0 - lr * lr_scale * self.weight_decay)
+            matrix.mul_(1.0 - lr * lr_scale * (self.weight_decay * decay_scale))
             matrix.add_(update.to(matrix.dtype), alpha=-lr * lr_scale)
 
     def _orthogonal(self, gradients: Sequence[Tensor]) -> list[Tensor]:

@@ -5,7 +5,8 @@ import subprocess
 from types import TracebackType
 from typing import Self
 
-from tune.cli.console import best_of, say
+from tune.cli.console import say
+from tune.cli.progress import best_of
 from tune.cli.session import Session
 from tune.cli.sweep_report import entries_of
 from tune.search.search import Search

@@ -1,101 +1,86 @@
-"""What a person sees of a sweep: a line for each event, a status line now and then, and the table at the end."""
+"""What a person sees while a sweep runs: a live table on a terminal, else a line for each event."""
 
-import re
+import sys
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.console import Group as RenderGroup
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from golf.cli.describe import save_line
-from golf.cli.terminal import python_line
-from tune.cli.tables import Column, format_table, terminal_width
-from tune.records.entries import FailureKind, TrialEntry, TrialState, unit_of
+from tune.cli.outcome_table import score_text, short_id
+from tune.cli.progress import RunningTrial, SweepProgress, counted
+from tune.records.entries import TrialEntry, TrialState
 from tune.records.layout import Storage
 from tune.records.text import duration
 from tune.search.space import Trial
 
-DescribeProgress = Callable[[Trial, str, int], tuple[str, float]]
-"""(trial, curve, step) -> (what the trial is doing, in words; the fraction of it that is done)."""
-_SHOWN_REASONS = 5
-_REASON_CHARACTERS = 200
 _STATUS_SECONDS = 15.0
 """Between status lines."""
-_LEAST_FRACTION = 0.1
-"""Fraction of a trial from which on its own pace says more than the mean of others."""
-_LARGE_SCORE = 1000.0
-_ORDER = {TrialState.DONE: 0, TrialState.SCREENED: 1, TrialState.INFEASIBLE: 2, TrialState.FAILED: 3}
+_RUNNING_ROWS, _BEST_ROWS = 8, 3
+"""Rows of the live table: trials that run, and the best that ended."""
+_WIDE = 110
+"""Characters of a line from which on the live table has all its columns."""
+_REFRESHES = 2
+"""Times a second that the live table is drawn."""
 
 
-@dataclass
-class _Running:
-    """A trial that is running."""
+class SweepConsole(Protocol):
+    """Shows a sweep, as its watcher."""
 
-    trial: Trial
-    started: float
-    stage: str = "starting"
-    fraction: float = 0.0
+    def started(self, trial: Trial) -> None:
+        """A trial began."""
+
+    def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
+        """A trial reported a point of a curve."""
+
+    def ended(self, entry: TrialEntry) -> None:
+        """A trial's entry is in the ledger."""
+
+    def close(self) -> None:
+        """Nothing more happens."""
 
 
-class Console:
-    """Prints a sweep's progress, as its watcher."""
+def open_console(progress: SweepProgress, title: str, root: Path) -> SweepConsole:
+    """Returns the live table where standard output is a terminal that can show it, else the lines.
 
-    def __init__(
-        self,
-        num_trials: int,
-        concurrent: int,
-        known: Sequence[TrialEntry],
-        describe_progress: DescribeProgress,
-        root: Path = Path(),
-    ) -> None:
-        """Prepares for a sweep.
+    Args: progress: of the sweep; title: said once; root: of the storage.
+    """
+    console = Console(highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveTable(progress, title, root, console)
+    say(title)
+    return EventLines(progress, root)
 
-        Args:
-            num_trials: of the whole sweep.
-            concurrent: trials at a time.
-            known: entries of earlier starts.
-            describe_progress: of the workload.
-            root: of the storage.
-        """
-        self.num_trials, self.concurrent, self.storage = num_trials, concurrent, Storage(root)
-        self.describe_progress = describe_progress
-        self.entries = {entry.trial: entry for entry in known}
-        self.running: dict[str, _Running] = {}
-        self.trial_seconds: list[float] = []
-        """Wall-clock seconds of the trials that ended since this start."""
+
+class EventLines:
+    """A line for each event, and a status line now and then."""
+
+    def __init__(self, progress: SweepProgress, root: Path = Path()) -> None:
+        self.progress, self.storage = progress, Storage(root)
         self.last_status = time.monotonic()
 
     def started(self, trial: Trial) -> None:
         """Prints that a trial began."""
-        self.running[trial.trial] = _Running(trial, time.monotonic())
-        say(f"started     {trial.name}")
+        self.progress.begin(trial)
+        say(f"{'started':13s} {short_id(trial.trial)}  {trial.name}")
 
     def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
         """Notes how far a trial is."""
-        running = self.running.setdefault(trial.trial, _Running(trial, time.monotonic()))
-        running.stage, running.fraction = self.describe_progress(trial, curve, step)
+        self.progress.point(trial, curve, step, value)
         self.status()
 
     def ended(self, entry: TrialEntry) -> None:
         """Prints what became of a trial."""
-        running = self.running.pop(entry.trial, None)
-        if running is not None:
-            self.trial_seconds.append(time.monotonic() - running.started)
-        self.entries[entry.trial] = entry
-        label = f" ({entry.label})" if entry.label and entry.objective is None else ""
-        result = score_text(entry) + label if entry.done else entry.reason or ""
-        if entry.done and entry.artifact_bytes is not None:
-            result += f", {entry.artifact_bytes:,} bytes"
-        say(f"{entry.state:11s} {entry.name}: {result}")
-        log = self.storage.files(entry).get("log")
-        remarks = [f"its log: {log}"] if log and not entry.done else []
-        remarks += [f"nodes were lost, its ranks: {entry.world_history}"] if entry.world_history else []
-        if entry.checkpoints is not None and entry.checkpoints.saves and "train" in entry.computed:
-            remarks.append(save_line(entry.checkpoints))
-        remarks += entry.notes
-        remarks += [f"first chunks of {score.name}: {score.rank}" for score in entry.screening]
-        for remark in remarks:
-            say(f"{'':11s} {remark}")
+        self.progress.end(entry)
+        for line in ended_lines(entry, self.storage):
+            say(line)
         self.last_status = 0.0
         self.status()
 
@@ -104,171 +89,129 @@ class Console:
         if time.monotonic() - self.last_status < _STATUS_SECONDS:
             return
         self.last_status = time.monotonic()
-        entries = list(self.entries.values())
-        parts = [f"{len(entries)} of {self.num_trials} trials", f"{len(self.running)} running", *_counted(entries)]
-        best = best_of(entries)
-        parts += [f"best {score_text(best)}"] if best else []
-        left = self.seconds_left()
-        parts += [f"about {duration(left)} left"] if left else []
-        parts += [", ".join(running.stage for running in self.running.values())] if self.running else []
-        say(" | ".join(parts))
+        stages = ", ".join(running.stage for running in self.progress.running.values())
+        say(" | ".join([*status_parts(self.progress), *([stages] if stages else [])]))
 
-    def seconds_left(self) -> float | None:
-        """Returns wall-clock seconds to the end, by the trials seen so far; None before there is anything to go by."""
-        now, seconds = time.monotonic(), list(self.trial_seconds)
-        if not seconds:
-            paced = [running for running in self.running.values() if running.fraction > _LEAST_FRACTION]
-            seconds = [(now - running.started) / running.fraction for running in paced]
-        if not seconds:
-            return None
-        mean = sum(seconds) / len(seconds)
-        waiting = self.num_trials - len(self.entries) - len(self.running)
-        rest = [_seconds_left_of(running, now - running.started, mean) for running in self.running.values()]
-        return max([*rest, (sum(rest) + mean * waiting) / max(self.concurrent, 1)], default=0.0)
+    def close(self) -> None:
+        """Does nothing: every line is printed."""
 
 
-def _seconds_left_of(running: _Running, elapsed: float, mean: float) -> float:
-    """Seconds that a running trial still takes: by its own progress, before that by the mean of all."""
-    if running.fraction > _LEAST_FRACTION:
-        return elapsed * (1 / running.fraction - 1)
-    return max(mean - elapsed, 0.05 * mean)
+class LiveTable:
+    """The trials that run and the best so far, drawn again and again below the lines of those that ended."""
+
+    def __init__(self, progress: SweepProgress, title: str, root: Path, console: Console) -> None:
+        self.progress, self.title, self.storage, self.console = progress, title, Storage(root), console
+        self.lock = threading.Lock()
+        """The table is drawn by a thread of its own."""
+        self.live = Live(
+            console=console, get_renderable=self.render, refresh_per_second=_REFRESHES, transient=True, screen=False
+        )
+        self.live.start()
+
+    def started(self, trial: Trial) -> None:
+        """Adds a trial to the table."""
+        with self.lock:
+            self.progress.begin(trial)
+
+    def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
+        """Notes how far a trial is."""
+        with self.lock:
+            self.progress.point(trial, curve, step, value)
+
+    def ended(self, entry: TrialEntry) -> None:
+        """Prints what became of a trial above the table."""
+        with self.lock:
+            self.progress.end(entry)
+        styles = {TrialState.DONE: "green", TrialState.FAILED: "red"}
+        for number, line in enumerate(ended_lines(entry, self.storage)):
+            text = Text(f"{time.strftime('%H:%M:%S')}  {line}", overflow="ellipsis", no_wrap=True)
+            text.stylize(styles.get(entry.state, "yellow") if number == 0 else "dim", 10, 24 if number == 0 else None)
+            self.console.print(text)
+
+    def close(self) -> None:
+        """Removes the table."""
+        self.live.stop()
+
+    def render(self) -> RenderGroup:
+        """Returns the table as it is now."""
+        with self.lock:
+            progress, wide = self.progress, self.console.width >= _WIDE
+            table = Table(box=None, padding=(0, 1, 0, 0), expand=True, header_style="bold")
+            table.add_column("trial", no_wrap=True, width=6)
+            table.add_column("state", no_wrap=True, width=22)
+            if wide:
+                table.add_column("", width=12)
+            table.add_column("BPB", justify="right", no_wrap=True, width=11)
+            table.add_column("to the cap", justify="right", no_wrap=True, width=10)
+            table.add_column("s", justify="right", no_wrap=True, width=5)
+            if wide:
+                table.add_column("saved", justify="right", no_wrap=True, width=5)
+            table.add_column("settings", no_wrap=True, overflow="ellipsis", ratio=1)
+            running = list(progress.running.values())
+            for each in running[:_RUNNING_ROWS]:
+                table.add_row(*_running_row(each, wide))
+            if len(running) > _RUNNING_ROWS:
+                table.add_row("", f"and {len(running) - _RUNNING_ROWS} more")
+            done = sorted((e for e in progress.entries.values() if e.done), key=lambda entry: entry.loss or 0.0)
+            for number, entry in enumerate(done[:_BEST_ROWS]):
+                table.add_row(*_ended_row(entry, wide), style="" if number == 0 else "dim")
+            done_share = len(progress.entries) / max(progress.num_trials, 1)
+            status = Table(box=None, padding=(0, 1, 0, 0))
+            status.add_column(width=20)
+            status.add_column(no_wrap=not wide, overflow="ellipsis")
+            elapsed = f"{duration(time.monotonic() - progress.started_at)} so far"
+            status.add_row(ProgressBar(1.0, done_share), " | ".join([*status_parts(progress), elapsed]))
+            return RenderGroup(Text(self.title, style="bold", overflow="ellipsis", no_wrap=True), table, status)
+
+
+def _running_row(running: RunningTrial, wide: bool) -> list[str | ProgressBar]:
+    score = ""
+    if running.score is not None:
+        curve, value = running.score
+        score = f"~{value:.4f}" if curve.endswith("_bpb") else f"loss {value:.3f}"
+    bar: list[str | ProgressBar] = [ProgressBar(1.0, running.fraction)] if wide else []
+    saved = [""] if wide else []
+    start = [short_id(running.trial.trial), running.stage]
+    return [*start, *bar, score, "", f"{running.seconds:.0f}", *saved, running.trial.name]
+
+
+def _ended_row(entry: TrialEntry, wide: bool) -> list[str]:
+    margin = "" if entry.size is None else f"{entry.size.margin_bytes:+,d}"
+    alone, now = entry.total_seconds, entry.computed_seconds
+    saved = [f"{1 - now / alone:.0%}" if alone else ""] if wide else []
+    row = [short_id(entry.trial), entry.state.word, *([""] if wide else []), score_text(entry).split()[0], margin]
+    return [*row, f"{now:.0f}", *saved, entry.name]
+
+
+def status_parts(progress: SweepProgress) -> list[str]:
+    """Returns where a sweep is: trials by state, the best one, the time to the end."""
+    entries = list(progress.entries.values())
+    num_done = sum(entry.done for entry in entries)
+    parts = [f"{len(entries)} of {progress.num_trials} trials", f"{len(progress.running)} running"]
+    parts += [f"{num_done} finished"] if num_done else []
+    parts += counted(entries)
+    best, left = progress.best(), progress.seconds_left()
+    parts += [f"best {score_text(best)} ({short_id(best.trial)})"] if best else []
+    return parts + ([f"about {duration(left)} left"] if left else [])
+
+
+def ended_lines(entry: TrialEntry, storage: Storage) -> list[str]:
+    """Returns what became of a trial, in one line, and remarks on it."""
+    label = f" ({entry.label})" if entry.label and entry.objective is None else ""
+    result = score_text(entry) + label if entry.done else entry.reason or ""
+    if entry.done and entry.artifact_bytes is not None:
+        result += f", {entry.artifact_bytes:,} bytes"
+    log = storage.files(entry).get("log")
+    remarks = [f"its log: {log}"] if log and not entry.done else []
+    remarks += [f"nodes were lost, its ranks: {entry.world_history}"] if entry.world_history else []
+    if entry.checkpoints is not None and entry.checkpoints.saves and "train" in entry.computed:
+        remarks.append(save_line(entry.checkpoints))
+    remarks += entry.notes
+    remarks += [f"first chunks of {score.name}: {score.rank}" for score in entry.screening]
+    first = f"{entry.state.word:13s} {short_id(entry.trial)}  {result}  {entry.name}"
+    return [first, *(f"{'':21s}{remark}" for remark in remarks)]
 
 
 def say(text: str) -> None:
     """Prints one line with the time."""
-    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
-
-
-def best_of(entries: Sequence[TrialEntry]) -> TrialEntry | None:
-    """Returns the feasible entry with the best score."""
-    return min((entry for entry in entries if entry.done), key=_loss, default=None)
-
-
-def score_text(entry: TrialEntry) -> str:
-    """Returns the score of a finished trial with its unit."""
-    return f"{_score_cell(entry)} {entry.unit}"
-
-
-def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None = None) -> str:
-    """Returns all trials as a table, the best first, those over the cap and failed ones last.
-
-    Args:
-        entries: of the trials.
-        root: of the storage.
-        width: characters of a line; None: those of the terminal.
-    """
-    ordered = sorted(entries, key=lambda entry: (_ORDER[entry.state], _loss(entry), entry.name))
-    rungs = list(dict.fromkeys(rung.name for entry in ordered for rung in entry.rungs))[:-1]
-    columns = [
-        Column("state", [str(entry.state) for entry in ordered], align="left"),
-        Column(unit_of(entries), [_score_cell(entry) for entry in ordered]),
-        *(Column(name, [_rung_text(entry, name) for entry in ordered], 3 + n) for n, name in enumerate(rungs)),
-        Column("bytes", [_text(entry.artifact_bytes, ",d") for entry in ordered], 50),
-        Column("to the cap", [_margin_text(entry) for entry in ordered], 60),
-        Column("alone s", [_text(entry.total_seconds or None, ".0f") for entry in ordered], 2),
-        Column("now s", [_text(entry.computed_seconds if entry.seconds else None, ".0f") for entry in ordered], 1),
-        Column("trial", [entry.trial for entry in ordered], align="left"),
-        Column("name", [entry.name for entry in ordered], align="left"),
-    ]
-    lines = format_table(columns, width or terminal_width())
-    alone, now = (sum(entry.total_seconds for entry in entries), sum(entry.computed_seconds for entry in entries))
-    if now < alone:
-        lines.append(f"computed in {duration(now)} what would take {duration(alone)} without sharing")
-    reasons = [line for entry in ordered for line in _reason_lines(entry, Storage(root))]
-    return "\n".join(lines + (["", "why:", *reasons] if reasons else []))
-
-
-def _reason_lines(entry: TrialEntry, storage: Storage) -> list[str]:
-    """Why a trial has no result, and where its log is."""
-    if entry.state not in (TrialState.FAILED, TrialState.SCREENED):
-        return []
-    log = storage.files(entry).get("log")
-    return [f"{entry.trial}  {entry.reason}", *([f"{'':12s}  log: {log}"] if log else [])]
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What became of all trials, in words and as an exit status."""
-
-    text: str
-    """Empty where there is nothing to say beside the best trial."""
-    status: int
-    """1 when no trial has a result and some have failed; else 0."""
-
-
-def ending_of(entries: Sequence[TrialEntry], root: Path, what: str = "trial") -> Ending:
-    """Returns how a sweep or study ended, apart from its best trial: failures counted by kind, and where to read more.
-
-    Args:
-        entries: of its trials.
-        root: of the storage.
-        what: the word for one of them.
-    """
-    failed = [entry for entry in entries if entry.state == TrialState.FAILED]
-    others = _counted([entry for entry in entries if entry.state != TrialState.FAILED], caps=True)
-    any_done = any(entry.done for entry in entries)
-    plural = f"{len(entries)} {what}{'s' if len(entries) != 1 else ''}"
-    if not failed:
-        text = f"none of {plural} gave a score: {', '.join(others)}"
-        return Ending(text if entries and not any_done else "", 0)
-    reasons = f"{_reasons(failed)}\n  more: {_where_to_read(failed, Storage(root))}"
-    if any_done:
-        return Ending(f"warning: {len(failed)} of {plural} failed: {reasons}", 0)
-    if others:
-        return Ending(f"none of {plural} gave a score: {', '.join(others)}, {len(failed)} failed: {reasons}", 1)
-    return Ending(f"{'all ' if len(entries) > 1 else ''}{plural} failed: {reasons}", 1)
-
-
-def _counted(entries: Sequence[TrialEntry], caps: bool = False) -> list[str]:
-    """Numbers of the trials without a result, in words. Args: caps: whether their caps are named."""
-    counts = Counter(entry.state for entry in entries)
-    sizes = {entry.size.cap_bytes for entry in entries if entry.state == TrialState.INFEASIBLE and entry.size}
-    over = "over the cap" + (f" of {', '.join(f'{size:,}' for size in sorted(sizes))} bytes" if caps and sizes else "")
-    if any(entry.violations for entry in entries):
-        over = "out of bounds"
-    named = {TrialState.INFEASIBLE: over, TrialState.SCREENED: "screened out", TrialState.FAILED: "failed"}
-    return [f"{counts[state]} {text}" for state, text in named.items() if counts[state]]
-
-
-def _reasons(failed: Sequence[TrialEntry]) -> str:
-    """Reasons of failures with their counts, the most frequent first; those of a known kind are counted together."""
-    first: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for entry in failed:
-        reason, kind = str(entry.reason), entry.failure.kind if entry.failure else FailureKind.ERROR
-        same = re.sub(r"\d+(\.\d+)?", "N", reason) if kind == FailureKind.ERROR else str(kind)
-        counts[same] += 1
-        first.setdefault(same, reason)
-    most_common = counts.most_common(_SHOWN_REASONS)
-    shown = [f"{count} x {first[same][:_REASON_CHARACTERS]}" for same, count in most_common]
-    rest = counts.total() - sum(count for _, count in most_common)
-    return "; ".join(shown + ([f"{rest} for other reasons"] if rest else []))
-
-
-def _where_to_read(failed: Sequence[TrialEntry], storage: Storage) -> str:
-    ledger, sweep = str(storage.ledger), failed[0].sweep
-    show = python_line("tune", "ledger", "show", "--ledger", ledger, "--sweep", sweep, "--state", TrialState.FAILED)
-    logs = [path for entry in failed if (path := storage.files(entry).get("log"))]
-    return f"{logs[0]} and {show}" if logs else show
-
-
-def _score_cell(entry: TrialEntry) -> str:
-    """Returns a score with the decimals that differ between trials; a large one of another metric with six digits."""
-    return _text(entry.score, ".4f" if abs(entry.score or 0.0) < _LARGE_SCORE else ",.6g")
-
-
-def _loss(entry: TrialEntry) -> float:
-    return 0.0 if entry.loss is None else entry.loss
-
-
-def _margin_text(entry: TrialEntry) -> str:
-    return _text(None if entry.size is None else entry.size.margin_bytes, "+,d")
-
-
-def _rung_text(entry: TrialEntry, name: str) -> str:
-    rung = entry.rung(name)
-    return _text(None if rung is None else rung.bpb, ".4f")
-
-
-def _text(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True, file=sys.stdout)

@@ -22,7 +22,7 @@ from tune.records.ledger import SERIES, Ledger, locked, warn_of_damage
 from tune.records.lines import ranges, read_lines
 from tune.search.space import Trial
 from tune.tracking.connection import database_path, default_uri
-from tune.tracking.tracker import attach, sync, ui_line
+from tune.tracking.tracker import attach, runs_page, sync
 
 LEDGER, DATABASE = "ledger.jsonl", "mlflow.db"
 """Names in a copy; all others are as below the storage."""
@@ -203,17 +203,17 @@ def _files(storage: Storage) -> list[Path]:
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     ledger = Ledger(storage.ledger)
     for entry in ledger.trials():
-        paths += storage.files(entry).values()
+        paths += [*storage.files(entry).values(), *storage.logs(entry)]
         paths += [] if entry.series is None else [ledger.series_path(entry.series)]
     return list(dict.fromkeys(paths))
 
 
-def show_in_mlflow(storage: Storage) -> str | None:
-    """Completes the MLflow database of a fetched storage: the runs' files and reports were not copied.
+def show_in_mlflow(storage: Storage, uri: str) -> str | None:
+    """Brings MLflow up to date with a ledger, its files and reports; what it holds already is not sent again.
 
     Returns: one line for the user when MLflow does not take them, else None.
     """
-    records, uri = Ledger(storage.ledger).records(), default_uri(storage.root)
+    records = Ledger(storage.ledger).records()
     by_preset: dict[str, list[TrialEntry]] = {}
     for trial in trials_of(records):
         by_preset.setdefault(trial.preset, []).append(trial)
@@ -221,10 +221,11 @@ def show_in_mlflow(storage: Storage) -> str | None:
     for preset, trials in by_preset.items():
         sweeps = sorted({trial.sweep for trial in trials})
         studies = [r for r in records if isinstance(r, (PlanEntry, VerdictEntry)) and r.study in sweeps]
-        problems.append(sync([*trials, *studies], uri, preset).problem)
+        problems.append(sync([*trials, *studies], uri, preset, storage).problem)
         for name in sweeps:
             report = sorted(path for path in storage.report(name).glob("*") if path.is_file())
-            problems.append(attach(uri, preset, name, report) if report else None)
+            is_study = any(study.study == name for study in studies)
+            problems.append(attach(uri, preset, name, report, is_study) if report else None)
     return next(filter(None, problems), None)
 
 
@@ -243,4 +244,5 @@ def mirror_command(parsed: argparse.Namespace) -> None:
         raise OSError(str(error)) from error
     warn_of_damage(storage.ledger)
     print(f"every number: {python_line('tune', 'ledger', 'show', '--ledger', str(storage.ledger))}")
-    print(show_in_mlflow(storage) or f"in a browser: {ui_line(default_uri(storage.root))}")
+    uri = default_uri(storage.root)
+    print(show_in_mlflow(storage, uri) or runs_page(uri, ""))

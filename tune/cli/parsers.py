@@ -43,7 +43,7 @@ RANGED
 exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
 and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
 
-during and after a sweep: run_sweep.py status|report|ledger|optuna|import|store|mirror|cluster --help
+during and after a sweep: run_sweep.py status|ui|report|ledger|optuna|import|store|mirror|cluster --help
 """
 _SEED_DESCRIPTION = """Runs one configuration under several seeds with Ray Tune and reports what they show.
 
@@ -366,6 +366,19 @@ def optuna_parser() -> Parser:
     return parser
 
 
+def ui_parser() -> Parser:
+    """Returns the parser of the command that shows MLflow's pages."""
+    about = "Start MLflow for a storage folder and open the table of a sweep or seed study; Ctrl-C ends it."
+    parser = command_parser(f"{_TUNE} ui", "tune.cli.ui:ui_command", about)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a sweep or seed study (the last one of the ledger)")
+    parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")
+    parser.add_argument("--port", type=whole(least=1, most=65535), help="of 127.0.0.1 (a free one)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address only")
+    uri = "another MLflow than the database in the storage; a server is not started but shown"
+    parser.add_argument("--tracking-uri", metavar="URI", help=uri)
+    return parser
+
+
 def ledger_parser() -> Parser:
     """Returns the parser of the commands that read the ledger."""
     about = "Show or export the ledger, the record of every trial and seed study."
@@ -453,6 +466,7 @@ def cluster_parser() -> Parser:
 
 TOOLS: Mapping[str, Callable[[], Parser]] = {
     "status": status_parser,
+    "ui": ui_parser,
     "report": report_parser,
     "ledger": ledger_parser,
     "optuna": optuna_parser,

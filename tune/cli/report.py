@@ -10,7 +10,6 @@ from tune.records.ledger import warn_of_damage
 from tune.report.data import ReportData
 from tune.report.document import write_report
 from tune.tracking.connection import absolute_uri, database_path, default_uri
-from tune.tracking.experiment import report_run
 from tune.tracking.tracker import attach
 
 
@@ -31,6 +30,20 @@ def attach_to_run(storage: Storage, name: str, uri: str | None, paths: Sequence[
     presets = [entry.preset for entry in results.trials if entry.preset]
     database, experiment = database_path(address), presets[-1] if presets else name
     if database is None or database.exists():
-        problem = attach(address, experiment, name, paths)
-        run = name if results.is_study else report_run(name)
-        print(problem or f"also in MLflow, experiment {experiment}, run {run}, Artifacts", file=sys.stderr)
+        problem = attach(address, experiment, name, paths, results.is_study)
+        print(problem or f"also in MLflow, experiment {experiment}, run {name}, Artifacts", file=sys.stderr)
+
+
+def report_at_end(storage: Storage, name: str, uri: str, experiment: str, *, is_study: bool = False) -> str:
+    """Writes the report when runs are over, and keeps it in MLflow.
+
+    Args: storage: with the ledger; name: of the sweep or study; uri: of an MLflow that answers; experiment: its name;
+        is_study: whether it is a seed study.
+    Returns: a line for the user, where it is or why there is none: the runs are over and nothing may hide their end.
+    """
+    try:
+        written = write_report(storage, name)
+    except (ValueError, OSError) as error:
+        return f"no report: {error}"
+    problem = attach(uri, experiment, name, written, is_study)
+    return f"report: {written[0]}" + (f"\n{problem}" if problem else "")

@@ -12,8 +12,9 @@ from golf.config.rules import MIN_SEEDS, P_CLAIM
 from golf.runtime.results import digest
 from golf.submission.study import StudyVerdict
 from tune.cache.store import Store
-from tune.cli.console import ending_of
 from tune.cli.options import run_anywhere
+from tune.cli.outcome_table import ending_of
+from tune.cli.report import report_at_end
 from tune.cli.script_subject import ScriptSubject
 from tune.cli.script_target import target_of_trial
 from tune.cli.seed_options import SeedStudyOptions, options_of
@@ -191,8 +192,10 @@ class SeedStudyCommand:
             if not session.stopped:
                 self.keep(verdict, history)
             problem = session.send(self.name)
-            page = problem or runs_page(session.uri, session.preset, self.name)
-            print(f"every number: {self.ledger.path}\n{page}")
+            print(f"every number: {self.ledger.path}")
+            if problem is None and not session.stopped:
+                print(report_at_end(self.storage, self.name, session.uri, session.preset, is_study=True))
+            print(problem or runs_page(session.uri, session.preset, self.name))
         if session.stopped:
             print("stopped: what was finished is kept; the same command continues")
             return 130

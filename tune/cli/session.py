@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from golf.cli.terminal import python_line
-from tune.cli.console import Console, say
+from tune.cli.console import open_console, say
 from tune.cli.mirror import Mirror
 from tune.cli.options import Machines, Places
+from tune.cli.progress import SweepProgress
 from tune.cli.status import StatusFile
 from tune.cluster.limits import NO_LIMITS, Limits, LimitWatch
 from tune.cluster.ray_cluster import Workers, start_ray, stop_ray, trials_at_once
@@ -17,7 +18,9 @@ from tune.cluster.remote_job import explained
 from tune.cluster.sweep import Ended, SweepConfig, Watcher, run_sweep
 from tune.records.entries import Record, TrialEntry, WorldShape
 from tune.records.ledger import Ledger, warn_of_damage
+from tune.records.provenance import environment
 from tune.search.search import Search
+from tune.tracking.system_metrics import wants_system_metrics
 from tune.tracking.tracker import SweepTracker, Tracker, sync
 from tune.workloads.base import CacheConfig, Workload
 
@@ -117,14 +120,23 @@ class Session:
         )
         gpus = workers.num_workers * (workers.gpus or 1.0)
         limit_watch = LimitWatch(runs.limits, self.storage.used(name), gpus, workload.objective, known)
-        say(f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}")
         if self._tracker is None:
             self.send(name)
-            self._tracker = Tracker(self.uri, self.preset, self.storage)
-        console = Console(search.num_trials, concurrent, known, workload.describe_progress, self.storage.root)
+            # With a cluster, trials may not be on this machine.
+            measures = address is None and wants_system_metrics(workers.gpus > 0)
+            self._tracker = Tracker(self.uri, self.preset, self.storage, system_metrics=measures)
+        progress = SweepProgress(search.num_trials, concurrent, known, workload.describe_progress)
+        title = f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}"
+        console = open_console(progress, title, self.storage.root)
         try:
             tracked = SweepTracker(
-                self._tracker, name, self.preset, study="study" in config.tags, objective=workload.objective
+                tracker=self._tracker,
+                sweep=name,
+                preset=self.preset,
+                workload=workload.name,
+                is_study="study" in config.tags,
+                objective=workload.objective,
+                tags=environment(),
             )
             watchers: list[Watcher] = [console, tracked]
             watchers += [self._mirror] if self._mirror else []
@@ -135,6 +147,7 @@ class Session:
             self.stopped = True
         finally:
             limit_watch.write()
+            console.close()
 
     def finish_mirror(self) -> None:
         """Copies all that is there at the end, where there is a mirror, and says whether it worked; call it last."""

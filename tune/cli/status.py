@@ -19,7 +19,8 @@ import msgspec
 
 from golf.config.config import nearest
 from golf.runtime.files import write_bytes
-from tune.cli.console import DescribeProgress, best_of, score_text, table
+from tune.cli.outcome_table import score_text, table
+from tune.cli.progress import DescribeProgress, best_of
 from tune.cli.tables import Column, format_table, terminal_width
 from tune.records.entries import TrialEntry, TrialState
 from tune.records.layout import Storage
@@ -33,12 +34,6 @@ _SILENT_SECONDS = 60.0
 """Without a write, after which a driver counts as gone."""
 _LEAST_FRACTION = 0.02
 """Of a trial, from which on its own pace says how long it still takes."""
-_STATES = {
-    TrialState.DONE: "done",
-    TrialState.SCREENED: "stopped early",
-    TrialState.INFEASIBLE: "over the cap or out of bounds",
-    TrialState.FAILED: "failed",
-}
 
 
 class RunningTrial(msgspec.Struct, kw_only=True):
@@ -167,7 +162,7 @@ class _Sweep:
         of = (
             f"{len(self.entries)} of {self.status.num_trials}" if self.status and self.lives else f"{len(self.entries)}"
         )
-        parts = [f"{of} trials ended", *(f"{counts[state]} {text}" for state, text in _STATES.items() if counts[state])]
+        parts = [f"{of} trials ended", *(f"{counts[state]} {state.word}" for state in TrialState if counts[state])]
         parts += [f"{len(self.running)} running"] if self.running else []
         best = best_of(self.entries)
         parts += [f"best {score_text(best)}"] if best else []

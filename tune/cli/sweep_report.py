@@ -1,6 +1,8 @@
 """What the commands print at the end of a sweep, of a preset or of a script."""
 
-from tune.cli.console import best_of, ending_of, score_text, table
+from tune.cli.outcome_table import ending_of, score_text, table
+from tune.cli.progress import best_of
+from tune.cli.report import report_at_end
 from tune.cli.session import Session
 from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
@@ -32,6 +34,8 @@ def show_sweep(session: Session, name: str, search: Search, continued: str) -> i
         print(ending.text)
     sent = sync(Ledger(storage.ledger).latest(name), session.uri, session.preset, storage)
     print(f"every number: {storage.ledger}")
+    if sent.problem is None and entries and not session.stopped:
+        print(report_at_end(storage, name, session.uri, session.preset))
     print(sent.problem or runs_page(session.uri, session.preset, name))
     if session.stopped:
         print(f"stopped: what was finished is kept{continued}")

@@ -33,6 +33,12 @@ class TrialState(StrEnum):
     FAILED = "failed"
     """An error ended it; see its `failure`."""
 
+    @property
+    def word(self) -> str:
+        """The state as people are told it."""
+        words = {"done": "finished", "infeasible": "over the cap", "screened": "stopped early"}
+        return words.get(self.value, self.value)
+
 
 class FailureKind(StrEnum):
     """Kinds of failures; failures are counted, and tried again, by kind."""

@@ -11,6 +11,8 @@ REPORT_FORMATS = ("html", "md")
 """Suffixes of the files of a report."""
 TABLE_FORMATS = (".csv", ".json", ".parquet")
 """Suffixes of the files that tables are written to."""
+_LOGS = ("log.txt", "output.log", "failure.log")
+"""What a run, a script and a failure write in the trial's folder."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Storage:
         """
         folder = self.trial(entry.sweep, entry.trial)
         return {use: folder / Path(path).name for use, path in entry.files.items() if Path(path).name}
+
+    def logs(self, entry: TrialEntry) -> list[Path]:
+        """Returns the logs of a trial that are there: what it printed, and the last lines of a failure."""
+        folder = self.trial(entry.sweep, entry.trial)
+        return [path for name in _LOGS if (path := folder / name).is_file()]
 
     def relative(self, path: Path) -> str:
         """A path below the root as the ledger names it."""

@@ -1,7 +1,10 @@
 """Which program computed a result: versions, commit and machine, looked up once, and whether another one did."""
 
+import contextlib
 import functools
+import getpass
 import platform
+import sys
 from importlib import metadata
 
 import torch
@@ -19,9 +22,12 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """Returns versions, host and, in a checkout, the commit of the project: "-dirty" when files differ from it."""
+    """Returns versions, host, user, program and, in a checkout, its commit: "-dirty" when files differ from it."""
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return {"versions": packages, "host": platform.node()} | ({"git_commit": known} if (known := commit()) else {})
+    found = {"versions": packages, "host": platform.node(), "source": sys.argv[0]}
+    with contextlib.suppress(OSError, KeyError):  # a user without a name, as in some containers
+        found["user"] = getpass.getuser()
+    return found | ({"git_commit": known} if (known := commit()) else {})
 
 
 def outdated(entry: TrialEntry, code: str) -> bool:

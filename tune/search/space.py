@@ -6,8 +6,7 @@ import json
 import math
 import random
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,35 +83,19 @@ class Trial:
     parameters: Point
     """Values of the searched fields."""
     name: str
-    """Short and readable."""
+    """The searched fields with their values."""
     config: Config
     """The whole configuration, as JSON values."""
 
 
-def point_name(point: Point, keep_part: Collection[str] = ()) -> str:
-    """Returns a short name of a point: texts stand for themselves, numbers with the last part of their field's name.
-
-    Args:
-        point: the searched fields' values.
-        keep_part: first parts of fields that stay in the name, since the last part alone would mislead.
-    """
-
-    def short(field: str) -> str:
-        part, _, last = field.rpartition(".")
-        return f"{part}_{last}" if part in keep_part else last
-
-    names = [short(field) for field in point]
-    shared = {name for name, number in Counter(names).items() if number > 1}
-    parts = []
-    for (field, value), name in zip(point.items(), names, strict=True):
-        longer = ".".join(field.split(".")[-2:])
-        parts.append(value if isinstance(value, str) else f"{longer if name in shared else name}={value_text(value)}")
-    return " ".join(parts)
+def point_name(point: Point) -> str:
+    """Returns the name of a point: each field with its value, as `--space` and `--set` take them."""
+    return " ".join(f"{field}={value_text(value)}" for field, value in point.items())
 
 
 def value_text(value: Any) -> str:
-    """Returns a value as part of a name: lists and objects without spaces."""
-    return json.dumps(value, separators=(",", ":")) if isinstance(value, (list, dict)) else str(value)
+    """Returns a value as the command line takes it: texts as they are, all else as JSON without spaces."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def parse_range(text: str, what: str) -> Range | None:
@@ -221,7 +204,7 @@ def _choices_text(choices: Sequence[Any] | Range) -> str:
     return ",".join(map(value_text, choices))
 
 
-def only_of(space: Space, fields: Collection[str]) -> Space:
+def only_of(space: Space, fields: Sequence[str]) -> Space:
     """Returns a space without all but some fields. Raises: ValueError with near matches for one that is not in it."""
     for field in fields:
         if field not in space:

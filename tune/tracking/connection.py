@@ -96,6 +96,11 @@ def relocate_files(database: Path, mark: tuple[str, str]) -> None:
                     "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
                     (home, len(old) + 1, number, len(old) + 1, f"{old}/"),
                 )
+                opened.execute(
+                    "UPDATE model_versions SET source = ? || substr(source, ?), storage_location = NULL "
+                    "WHERE substr(source, 1, ?) = ? AND run_id IN (SELECT run_uuid FROM runs WHERE experiment_id = ?)",
+                    (home, len(old) + 1, len(old) + 1, f"{old}/", number),
+                )
 
 
 def connect(uri: str) -> Any:

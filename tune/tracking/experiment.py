@@ -1,25 +1,22 @@
-"""One experiment in MLflow: its runs of trials and seed studies are found or made, filled and linked.
+"""One experiment in MLflow: trials, seed studies and sweeps become runs, completed and linked.
 
-Runs are found by their tags `sweep` and `trial`, never by a remembered id, so that another process or another day finds
-the same ones. No number is ever read back. Every method may raise what `tune.tracking.connection.MLFLOW_ERRORS` names.
+Every method may raise what `tune.tracking.connection.MLFLOW_ERRORS` names.
 """
 
-import math
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
 from tune.records.entries import Objective, Series, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.redaction import redact
-from tune.search.space import Point, Trial
+from tune.search.space import Trial
 from tune.tracking.connection import (
     artifact_root,
     connect,
@@ -28,40 +25,37 @@ from tune.tracking.connection import (
     local_folder,
     relocate_files,
 )
+from tune.tracking.metric_names import metric_name
+from tune.tracking.registry import ARTIFACT_FILE, model_name, register_best
 from tune.tracking.run_fields import (
+    CONFIG,
     CURVES,
-    NOTE,
+    STATUSES,
     STUDY,
+    SWEEP,
     TRIAL,
-    VALUE_CHARACTERS,
     Curves,
+    config_text,
     curves_of,
-    dataset_of,
+    describe,
     digest_of,
     files_of,
-    key_of,
     metrics_of,
-    milliseconds,
+    origin_of,
     parameters_of,
     results_of,
     tags_of,
-    text_of,
     title_of,
 )
-from tune.tracking.study_run import shared_parameters, study_metrics, study_tags, verdict_time
-from tune.tracking.views import PRIMARY_METRIC, experiment_tags, quoted, view_tag
+from tune.tracking.run_store import MISSING, RunStore, is_active, is_due
+from tune.tracking.study_run import shared_parameters, study_metrics, study_tags, time_written
+from tune.tracking.sweep_run import best_of, digest_of_sweep, sweep_metrics, sweep_tags
+from tune.tracking.views import PRIMARY_METRIC, artifact_url, experiment_tags, quoted, view_tag
 
 REPORT = "report"
-"""Kind of a run that only carries a sweep's report, and the folder of its files."""
-_REPORT_OF = "report_of"
-"""Tag with the sweep's name of such a run, which has none of the tags by which trials are listed and drawn."""
-_MISSING = "files_missing"
-"""Tag with the names of files that were not there when the run was sent."""
+"""The folder of a parent run with the report of its sweep or study."""
+REPORT_PAGE = f"{REPORT}/report.html"
 _PARENT = "mlflow.parentRunId"
-_BATCH_METRICS, _BATCH_PARAMS = 1000, 100
-"""MLflow's limits for one call."""
-_PASSING_TAGS = frozenset({"reason", "failure", _MISSING, NOTE})
-"""Tags that a later entry of the same trial may lack: they are removed then."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +69,10 @@ class TrialStart:
     """Whether `sweep` is a seed study, so that the trial is a child of the study's run."""
     objective: Objective | None = None
     """What counts in place of bits per byte."""
+    workload: str = ""
+    """Name of what the trial runs."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Who runs what, as in the entry that the trial will have."""
 
 
 class Experiment:
@@ -82,35 +80,20 @@ class Experiment:
 
     def __init__(self, uri: str, name: str, storage: Storage | None) -> None:
         """Args: storage: with the ledger and the trials' files (None: where an SQLite database is, else nowhere)."""
-        self.uri, database = uri, database_path(uri)
+        self.uri, self.name, database = uri, name, database_path(uri)
         self.storage = Storage(database.parent) if storage is None and database is not None else storage
-        self.client = connect(uri)
+        client = connect(uri)
         with exclusive_access(uri):
             if database is not None:
                 relocate_files(database, PRIMARY_METRIC)
-            self.experiment_id = self._find_or_create_experiment(name, database)
+            self.runs = RunStore(uri, client, _find_or_create_experiment(client, name, database))
         self._run_ids: dict[tuple[str, str], str | None] = {}
-        self._new: set[str] = set()
-        self._sent: dict[str, dict[str, set[tuple[int, float]]]] = defaultdict(dict)
-        self._viewed: set[str] = set()
-
-    def _find_or_create_experiment(self, name: str, database: Path | None) -> str:
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is None:
-            location = None if database is None else artifact_root(database)  # else where the server says
-            try:
-                self.client.create_experiment(name, artifact_location=location, tags=experiment_tags())
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            experiment = self.client.get_experiment_by_name(name)
-        if experiment.lifecycle_stage != "active":
-            raise MlflowException(f'experiment "{name}" is deleted there; restore it or give another name')
-        return str(experiment.experiment_id)
+        self._begun: set[str] = set()
+        self._parents: dict[str, str | None] = {}
 
     def complete_runs(self) -> dict[tuple[str, str], Any]:
         """Returns (sweep, trial) -> run, of every complete run; its tag `entry` is the digest of its entry."""
-        runs = self._search("tags.complete = 'true'")
+        runs = self.runs.search("tags.complete = 'true'")
         return {(run.data.tags.get("sweep", ""), run.data.tags.get("trial", "")): run for run in runs}
 
     def show_view(
@@ -119,10 +102,10 @@ class Experiment:
         """Keeps the view of a sweep in the experiment; an equal one is not written again."""
         key, value = view_tag(sweep, list(searched), is_study, objective)
         for last in (False, True):
-            if self.client.get_experiment(self.experiment_id).tags.get(key) == value:
+            if self.runs.client.get_experiment(self.runs.experiment_id).tags.get(key) == value:
                 return
             try:
-                self.client.set_experiment_tag(self.experiment_id, key, value)
+                self.runs.client.set_experiment_tag(self.runs.experiment_id, key, value)
             except MlflowException:  # of two programs that write a tag for the first time, databases refuse one
                 if last:
                     raise
@@ -130,70 +113,92 @@ class Experiment:
     def start(self, start: TrialStart) -> str | None:
         """Shows a trial as running. Returns its run's id; None where the user deleted the run."""
         sweep, trial = start.sweep, start.trial
-        if sweep not in self._viewed:
-            self._viewed.add(sweep)
+        parent = self._parent(sweep, STUDY if start.is_seed else SWEEP, time.time())
+        if sweep not in self._begun:
+            self._begun.add(sweep)
             self.show_view(sweep, trial.parameters, start.is_seed, start.objective)
+            self._begin(parent, start)
         title = title_of(trial.name, trial.trial, sweep if start.is_seed else None)
         tags = {
+            **origin_of(start.tags),
             "preset": start.preset,
             "searched": ", ".join(trial.parameters),
             "state": "running",
             "complete": "false",
+            **({STUDY: sweep} if start.is_seed else {}),
+            **({} if parent is None else {_PARENT: parent}),
         }
-        if start.is_seed:
-            study = self._find_or_create(sweep, STUDY, sweep, time.time())
-            tags |= {"study": sweep} | ({_PARENT: study.info.run_id} if _is_active(study) else {})
-        run = self._find_or_create(sweep, TRIAL, title, time.time(), trial.trial)
-        if _is_active(run):
-            self._describe(run, parameters_of(trial), tags)
-            self.client.update_run(run.info.run_id, "RUNNING", title)
-        run_id = str(run.info.run_id) if _is_active(run) else None
+        run = self.runs.find_or_create(sweep, TRIAL, title, time.time(), trial.trial)
+        run_id = str(run.info.run_id) if is_active(run) else None
+        if run_id is not None:
+            self.runs.describe(run, parameters_of(trial, start.preset, start.workload), tags)
+            self.runs.client.log_text(run_id, config_text(trial.config), CONFIG)
+            self.runs.client.update_run(run_id, "RUNNING", title)
         self._run_ids[sweep, trial.trial] = run_id
         return run_id
+
+    def _begin(self, parent: str | None, start: TrialStart) -> None:
+        """Shows the parent of a trial as running."""
+        if parent is not None:
+            tags = {**origin_of(start.tags), "preset": start.preset, "state": "running", "complete": "false"}
+            self.runs.client.log_batch(parent, tags=[RunTag(name, redact(value)) for name, value in tags.items()])
+            self.runs.client.update_run(parent, "RUNNING")
 
     def add_points(self, start: TrialStart, curves: Curves) -> None:
         """Adds points to the curves of a trial that was started."""
         identity = start.sweep, start.trial.trial
         run_id = self._run_ids[identity] if identity in self._run_ids else self.start(start)
         if run_id is not None:
-            self._send(run_id, self._unsent(run_id, curves))
+            named = {metric_name(name): points for name, points in curves.items()}
+            self.runs.send(run_id, self.runs.unsent(run_id, named))
 
     def finish(self, entry: TrialEntry) -> bool:
         """Completes a trial's run. Returns False when it already was, or when the user deleted it."""
-        title = title_of(entry.name, entry.trial, entry.tags.get(STUDY))
-        run = self._find_or_create(entry.sweep, TRIAL, title, entry.started, entry.trial)
-        if not _is_due(run, entry):
+        title, digest = title_of(entry.name, entry.trial, entry.tags.get(STUDY)), digest_of(entry)
+        parent = self._parent(entry.sweep, STUDY if STUDY in entry.tags else SWEEP, entry.started)
+        run = self.runs.find_or_create(entry.sweep, TRIAL, title, entry.started, entry.trial)
+        if not is_due(run, digest):
             return False
         run_id, series = run.info.run_id, self._series(entry)
         curves = curves_of(entry, series or Series())
         paths, missing = files_of(entry, self.storage)
         missing += [CURVES] if series is None else []
-        self._describe(run, parameters_of(entry), tags_of(entry) | ({_MISSING: ", ".join(missing)} if missing else {}))
-        self._send(run_id, [Metric(*result) for result in results_of(metrics_of(entry), curves, entry.ended)])
-        self._send(run_id, self._unsent(run_id, curves))
-        self._log_dataset(run_id, entry)
-        for path in paths:
-            self.client.log_artifact(run_id, str(path))
-        status = "FAILED" if entry.state == TrialState.FAILED else "FINISHED"
-        self._complete(run_id, entry, title, status, entry.ended)
-        self._sent.pop(run_id, None)
+        tags = tags_of(entry) | ({MISSING: ", ".join(missing)} if missing else {})
+        tags |= {} if parent is None else {_PARENT: parent}
+        self.runs.describe(run, parameters_of(entry, entry.preset, entry.workload), tags)
+        self.runs.send(run_id, [Metric(*result) for result in results_of(metrics_of(entry), curves, entry.ended)])
+        self.runs.send(run_id, self.runs.unsent(run_id, curves))
+        self.runs.log_dataset(run_id, entry)
+        self._log_files(run_id, entry, paths)
+        self.runs.complete(run_id, digest, title, STATUSES[entry.state], entry.ended)
+        self.runs.sent.pop(run_id, None)
         return True
+
+    def _log_files(self, run_id: str, entry: TrialEntry, paths: Iterable[Path], there: Path | None = None) -> None:
+        """Keeps files and the configuration with a run. Args: there: the folder of those that it has already."""
+
+        def is_there(name: str) -> bool:
+            return there is not None and (there / name).is_file()
+
+        for path in paths:
+            if path.name != CONFIG and not is_there(path.name):
+                self.runs.client.log_artifact(run_id, str(path))
+        if not is_there(CONFIG):
+            self.runs.client.log_text(run_id, config_text(entry.config), CONFIG)
 
     def refill(self, run: Any, entry: TrialEntry) -> None:
         """Sends the files that a complete run lacks: they were not there, or its storage was fetched without them."""
-        folder, missing = local_folder(run.info.artifact_uri), run.data.tags.get(_MISSING, "")
-        if not _is_active(run) or (folder is None and not missing):
+        folder, missing = local_folder(run.info.artifact_uri), run.data.tags.get(MISSING, "")
+        if not is_active(run) or (folder is None and not missing):
             return
         paths, still_missing = files_of(entry, self.storage)
-        for path in paths:
-            if folder is None or not (folder / path.name).is_file():
-                self.client.log_artifact(run.info.run_id, str(path))
+        self._log_files(run.info.run_id, entry, paths, folder)
         series = self._series(entry) if CURVES in missing.split(", ") else Series()
         still_missing += [CURVES] if series is None else []
         if series:
-            self._send(run.info.run_id, self._unsent(run.info.run_id, curves_of(entry, series)))
+            self.runs.send(run.info.run_id, self.runs.unsent(run.info.run_id, curves_of(entry, series)))
         if missing and not still_missing:
-            self.client.delete_tag(run.info.run_id, _MISSING)
+            self.runs.client.delete_tag(run.info.run_id, MISSING)
 
     def finish_study(self, entry: VerdictEntry, trials: Sequence[TrialEntry]) -> bool:
         """Completes the run of a seed study and makes the study's trials its children.
@@ -201,42 +206,62 @@ class Experiment:
         Args: entry: the verdict on the study; trials: the study's, for what their configurations share.
         Returns: False when it already was, or when the user deleted it.
         """
-        study = entry.study
+        study, digest = entry.study, digest_of(entry)
         started = min((trial.started for trial in trials), default=time.time())
         ended = max((trial.ended for trial in trials), default=started)
-        run = self._find_or_create(study, STUDY, study, started)
-        if not _is_due(run, entry):
+        run = self.runs.find_or_create(study, STUDY, study, started)
+        if not is_due(run, digest):
             return False
-        run_id, metrics = run.info.run_id, study_metrics(entry.verdict)
-        self._describe(run, shared_parameters(trials), study_tags(entry, trials))
+        run_id = run.info.run_id
+        self.runs.describe(run, shared_parameters(trials), study_tags(entry, trials))
+        # A later verdict has a later time.
+        self.runs.summarise(run, study_metrics(entry.verdict), time_written(entry) or ended)
         if trials:
-            self._log_dataset(run_id, trials[-1])
-        # A metric cannot be taken back: what this verdict does not have becomes NaN. A later verdict has a later time.
-        stale = {name: math.nan for name in run.data.metrics if name not in map(key_of, metrics)}
-        when = milliseconds(verdict_time(entry) or ended)
-        self._send(run_id, [Metric(key_of(name), value, when, 0) for name, value in (metrics | stale).items()])
-        for child in self._search(f"tags.sweep = {quoted(study)}"):
-            if child.data.tags.get("kind") == TRIAL and child.data.tags.get(_PARENT) != run_id:
-                self.client.log_batch(child.info.run_id, tags=[RunTag(_PARENT, run_id), RunTag(STUDY, study)])
-        self._complete(run_id, entry, study, "FINISHED", ended)
+            self.runs.log_dataset(run_id, trials[-1])
+        for child in self.runs.search(f"tags.sweep = {quoted(study)}"):
+            if child.data.tags.get("kind") == TRIAL and child.data.tags.get(STUDY) != study:
+                self.runs.client.log_batch(child.info.run_id, tags=[RunTag(_PARENT, run_id), RunTag(STUDY, study)])
+        self.runs.complete(run_id, digest, study, "FINISHED", ended)
         return True
 
-    def attach(self, sweep: str, paths: Iterable[Path]) -> None:
-        """Keeps files in the folder `report` of a study's run, or of a run that only carries a sweep's report."""
-        run = self._find(sweep, STUDY) or self._report_run(sweep)
-        for path in paths:
-            self.client.log_artifact(run.info.run_id, str(path), REPORT)
-        if run.info.status == "RUNNING" and run.data.tags.get("kind") == REPORT:
-            self.client.set_terminated(run.info.run_id)
+    def finish_sweep(self, sweep: str, trials: Sequence[TrialEntry]) -> None:
+        """Completes the run of a sweep, the parent of its trials, and registers its best model.
 
-    def _report_run(self, sweep: str) -> Any:
-        """Returns the run that carries a sweep's report; the view, a filter by the tag `sweep`, leaves it out."""
+        Args: trials: the last entries of all its trials.
+        """
+        run = self.runs.find_or_create(sweep, SWEEP, sweep, min(trial.started for trial in trials))
+        digest = digest_of_sweep(trials)
+        if not is_due(run, digest):
+            return
+        ended, best = max(trial.ended for trial in trials), best_of(trials)
+        model = None if best is None else self._register(sweep, best)
+        report = artifact_url("", self.runs.experiment_id, run.info.run_id, REPORT_PAGE).lstrip("/")
+        searched = {name for trial in trials for name in trial.parameters}
+        shared = {name: value for name, value in shared_parameters(trials).items() if name not in searched}
+        self.runs.describe(run, shared, sweep_tags(trials, best, model, report))
+        self.runs.summarise(run, sweep_metrics(trials, best), max(time_written(trial) or ended for trial in trials))
+        self.runs.log_dataset(run.info.run_id, trials[-1])
+        has_result = any(trial.state != TrialState.FAILED for trial in trials)
+        self.runs.complete(run.info.run_id, digest, sweep, "FINISHED" if has_result else "FAILED", ended)
+
+    def _register(self, sweep: str, best: TrialEntry) -> str | None:
+        """Has the model registry name the best artifact, where its file is there. Returns: the model's name."""
+        paths = {} if self.storage is None else self.storage.files(best)
+        run = self.runs.find(best.sweep, TRIAL, best.trial)
+        if ARTIFACT_FILE not in paths or not paths[ARTIFACT_FILE].is_file() or run is None or not is_active(run):
+            return None
+        name = model_name(self.name, sweep)
         with exclusive_access(self.uri):
-            runs = [run for run in self._search(f"tags.kind = '{REPORT}'") if run.data.tags.get(_REPORT_OF) == sweep]
-            if runs:
-                return min(runs, key=_preference)
-            tags = {"kind": REPORT, _REPORT_OF: sweep, "state": TrialState.DONE.value, NOTE: f"Report on {sweep}"}
-            return self.client.create_run(self.experiment_id, milliseconds(time.time()), tags, report_run(sweep))
+            register_best(self.runs.client, name, run, paths[ARTIFACT_FILE].name, describe(best))
+        return name
+
+    def attach(self, sweep: str, paths: Iterable[Path], is_study: bool) -> None:
+        """Keeps files in the folder `report` of the run of a sweep or study."""
+        parent = self._parent(sweep, STUDY if is_study else SWEEP, time.time())
+        for path in () if parent is None else paths:
+            self.runs.client.log_artifact(parent, str(path), REPORT)
+        if parent in self.runs.new:
+            self.runs.client.set_terminated(parent)
 
     def _series(self, entry: TrialEntry) -> Series | None:
         """Returns the trial's curves; None where their file is missing or damaged."""
@@ -247,94 +272,25 @@ class Experiment:
         except (OSError, ValueError):
             return None
 
-    def _find_or_create(self, sweep: str, kind: str, name: str, started: float, trial: str | None = None) -> Any:
-        with exclusive_access(self.uri):
-            run = self._find(sweep, kind, trial)
-            if run is None:
-                own = {STUDY: sweep} if trial is None else {"trial": trial}
-                tags = {"sweep": sweep, "kind": kind, "state": "running", "complete": "false", **own}
-                run = self.client.create_run(self.experiment_id, milliseconds(started), tags, name)
-                self._new.add(run.info.run_id)
-        return run
-
-    def _find(self, sweep: str, kind: str, trial: str | None = None) -> Any:
-        """Returns the run, or None. Were there two, every caller would take the same one."""
-        condition = f"tags.kind = '{kind}'" if trial is None else f"tags.trial = '{trial}'"
-        runs = [run for run in self._search(condition) if run.data.tags.get("sweep") == sweep]
-        return min(runs, key=_preference, default=None)
-
-    def _search(self, condition: str) -> list[Any]:
-        """Returns all runs that meet the condition, deleted ones too."""
-        runs, page = list[Any](), None
-        while page is None or page.token:
-            token = None if page is None else page.token
-            page = self.client.search_runs([self.experiment_id], condition, ViewType.ALL, page_token=token)
-            runs += page
-        return runs
-
-    def _log_dataset(self, run_id: str, entry: TrialEntry) -> None:
-        """Adds the dataset to the run; the same one again changes nothing."""
-        dataset = dataset_of(entry)
-        if dataset is not None:
-            name, digest, source = dataset
-            inputs = DatasetInput(Dataset(name, digest, "local", source), [InputTag("mlflow.data.context", "training")])
-            self.client.log_inputs(run_id, [inputs])
-
-    def _complete(self, run_id: str, entry: TrialEntry | VerdictEntry, name: str, status: str, ended: float) -> None:
-        self.client.update_run(run_id, name=name)
-        self.client.set_terminated(run_id, status, milliseconds(ended))
-        # Last, so that a run cut short anywhere above is sent again.
-        self.client.log_batch(run_id, tags=[RunTag("entry", digest_of(entry)), RunTag("complete", "true")])
-
-    def _describe(self, run: Any, parameters: Point, tags: Mapping[str, str]) -> None:
-        """Sets tags, and the parameters that the run has not yet: MLflow refuses to change one."""
-        for name in _PASSING_TAGS.intersection(run.data.tags) - tags.keys():
-            self.client.delete_tag(run.info.run_id, name)
-        missing = {
-            key_of(name): text_of(value) for name, value in parameters.items() if key_of(name) not in run.data.params
-        }
-        params = [Param(name, value) for name, value in missing.items()]
-        labels = [RunTag(key_of(name), redact(value)[:VALUE_CHARACTERS]) for name, value in tags.items()]
-        self.client.log_batch(run.info.run_id, params=params[:_BATCH_PARAMS], tags=labels)
-        for begin in range(_BATCH_PARAMS, len(params), _BATCH_PARAMS):
-            self.client.log_batch(run.info.run_id, params=params[begin : begin + _BATCH_PARAMS])
-
-    def _unsent(self, run_id: str, curves: Curves) -> list[Metric]:
-        """Returns the points that the run does not hold: a resumed trial passes steps again, at other times."""
-        metrics: list[Any] = []
-        for name, points in curves.items():
-            key = key_of(name)
-            sent = self._sent[run_id].get(key)
-            if sent is None:
-                history = [] if run_id in self._new else self.client.get_metric_history(run_id, key)
-                sent = self._sent[run_id][key] = {(metric.step, metric.value) for metric in history}
-            for step, when, value in points:
-                if math.isfinite(value) and (int(step), float(value)) not in sent:
-                    sent.add((int(step), float(value)))
-                    metrics.append(Metric(key, float(value), milliseconds(when), int(step)))
-        return metrics
-
-    def _send(self, run_id: str, metrics: list[Metric]) -> None:
-        for begin in range(0, len(metrics), _BATCH_METRICS):
-            self.client.log_batch(run_id, metrics=metrics[begin : begin + _BATCH_METRICS])
+    def _parent(self, sweep: str, kind: str, started: float) -> str | None:
+        """Returns the id of the run of a sweep or study, made when missing; None where the user deleted it."""
+        if sweep not in self._parents:
+            run = self.runs.find_or_create(sweep, kind, sweep, started)
+            self._parents[sweep] = str(run.info.run_id) if is_active(run) else None
+        return self._parents[sweep]
 
 
-def report_run(sweep: str) -> str:
-    """Returns the name of the run that carries the report of a sweep, which has no run of its own."""
-    return f"{sweep}: report"
-
-
-def _is_active(run: Any) -> bool:
-    """Whether the user did not delete the run."""
-    return bool(run.info.lifecycle_stage == "active")
-
-
-def _preference(run: Any) -> tuple[bool, str]:
-    """Sort key by which one of several equal runs is taken."""
-    return not _is_active(run), run.info.run_id
-
-
-def _is_due(run: Any, entry: TrialEntry | VerdictEntry) -> bool:
-    """Whether the run is there and does not hold the entry yet."""
-    known = run.data.tags
-    return _is_active(run) and (known.get("complete"), known.get("entry")) != ("true", digest_of(entry))
+def _find_or_create_experiment(client: Any, name: str, database: Path | None) -> str:
+    """Returns the id of an experiment. Args: database: where MLflow is a file."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        location = None if database is None else artifact_root(database)  # else where the server says
+        try:
+            client.create_experiment(name, artifact_location=location, tags=experiment_tags())
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        experiment = client.get_experiment_by_name(name)
+    if experiment.lifecycle_stage != "active":
+        raise MlflowException(f'experiment "{name}" is deleted there; restore it or give another name')
+    return str(experiment.experiment_id)

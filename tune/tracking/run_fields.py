@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,43 +14,63 @@ from typing import Any
 import msgspec
 
 from golf.compliance.points import brief
-from tune.records.entries import Series, TrialEntry, TrialState, VerdictEntry
+from tune.records.entries import Config, Series, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
+from tune.records.redaction import redact
 from tune.records.text import flat
 from tune.search.space import Point, Trial
+from tune.study.conditions import GEPA
+from tune.tracking.metric_names import (
+    ARTIFACT,
+    LADDER_CURVE,
+    MARGIN,
+    NATS,
+    PARTIAL,
+    POINTS_FAILED,
+    SCORE,
+    key_of,
+    metric_name,
+)
+from tune.workloads.gepa.space import changed_fields
 
 Curves = Mapping[str, Iterable[Sequence[float]]]
 """Curves by name, each of (step, unix seconds, value) points."""
-LADDER_CURVE = "ladder_bpb"
-"""Metric with one step for each rung of the ladder from below, so that MLflow draws it as a line."""
-MARGIN = "margin_bytes"
-POINTS_FAILED = "points_failed"
 METRICS = {
-    "bpb": "bpb",  # first: MLflow's pages begin with the metric that a run got first
-    "nats_per_token": "nats_per_token",
-    "artifact_bytes": "size.artifact_bytes",
-    "model_bytes": "size.model_bytes",
-    "code_bytes": "size.code_bytes",
+    SCORE: "bpb",  # first: MLflow's pages begin with the metric that a run got first
+    NATS: "nats_per_token",
+    ARTIFACT: "size.artifact_bytes",
+    "bytes/model": "size.model_bytes",
+    "bytes/code": "size.code_bytes",
     MARGIN: "size.margin_bytes",
     POINTS_FAILED: "check.failed",
-    "train_tokens": "train_tokens",
-    "seconds": "total_seconds",
-    "computed_seconds": "computed_seconds",
-    "checkpoint_saves": "checkpoints.saves",
-    "checkpoint_save_seconds": "checkpoints.save_seconds",
+    "tokens/train": "train_tokens",
+    "seconds/total": "total_seconds",
+    "seconds/computed": "computed_seconds",
+    "seconds/checkpoints": "checkpoints.save_seconds",
+    "checkpoints/saves": "checkpoints.saves",
 }
 """MLflow's metric -> field of an entry. What the names of rungs and stages belong to is in `metrics_of`."""
+STATUSES = {
+    TrialState.DONE: "FINISHED",
+    TrialState.INFEASIBLE: "KILLED",
+    TrialState.SCREENED: "KILLED",
+    TrialState.FAILED: "FAILED",
+}
+"""MLflow's own state of its run."""
 NOTE = "mlflow.note.content"
 """Tag that MLflow shows as a description, in Markdown."""
 BREAK = "  \n"
 """A new line in Markdown, closer than a paragraph."""
-TRIAL, STUDY = "trial", "study"
-"""Kinds of runs, in the tag `kind`."""
+TRIAL, STUDY, SWEEP = "trial", "study", "sweep"
+"""Kinds of runs, in the tag `kind`: a trial, and its parent, which is a seed study's or a sweep's."""
+CONFIG = "config.json"
+"""The file of a run with its whole configuration."""
 CURVES = "curves"
 """The series file, among the names of an entry's files."""
 VALUE_CHARACTERS = 6000
 """MLflow's limit for one value."""
-_NAME_CHARACTERS = 250
+_LAYOUT = b"2"
+"""Changes when runs are described otherwise, so that those in MLflow are sent anew."""
 _DIGEST_CHARACTERS = 36
 """MLflow's limit for a dataset's digest."""
 
@@ -69,18 +88,36 @@ def title_of(name: str, trial: str, study: str | None) -> str:
 def digest_of(entry: TrialEntry | VerdictEntry) -> str:
     """Returns a digest of an entry's content, without the time at which the ledger wrote it."""
     bare = msgspec.structs.replace(entry, time="", ledger_version=0)
-    return hashlib.sha256(msgspec.json.encode(bare)).hexdigest()[:16]
+    return hashlib.sha256(_LAYOUT + msgspec.json.encode(bare)).hexdigest()[:16]
 
 
-def parameters_of(trial: Trial | TrialEntry) -> Point:
-    """Returns the whole configuration with dotted names, and what was searched."""
-    return {**flat(trial.config), **trial.parameters}
+def parameters_of(trial: Trial | TrialEntry, preset: str, workload: str) -> Point:
+    """Returns what was searched, and what else was set otherwise than its preset has it; all else is in CONFIG."""
+    is_gepa = workload == GEPA
+    others = changed_fields(preset, trial.parameters, trial.config) if is_gepa else flat(trial.config)
+    return {**others, **trial.parameters}
+
+
+def word_of(entry: TrialEntry) -> str:
+    """Returns how a trial ended in words."""
+    fits = entry.size is None or not entry.size.over_bytes
+    return "out of bounds" if entry.state == TrialState.INFEASIBLE and entry.violations and fits else entry.state.word
+
+
+def origin_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """Returns the tags of MLflow's own that say who ran what, from those of `tune.records.provenance`."""
+    named = {
+        "mlflow.user": tags.get("user"),
+        "mlflow.source.name": tags.get("source"),
+        "mlflow.source.type": "LOCAL" if "source" in tags else None,
+        "mlflow.source.git.commit": tags.get("git_commit", "").removesuffix("-dirty") or None,
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def tags_of(entry: TrialEntry) -> dict[str, str]:
     """Returns the entry's own tags, those that people filter by, and the description."""
     named = {
-        "state": entry.state,
         "reason": entry.reason,
         "failure": entry.failure and entry.failure.kind,
         "preset": entry.preset,
@@ -90,25 +127,27 @@ def tags_of(entry: TrialEntry) -> dict[str, str]:
         "data": entry.data,
         "code": entry.code,
         "check": entry.check and brief(entry.check),
-        "mlflow.source.git.commit": entry.tags.get("git_commit"),
     }
-    feasible = "true" if entry.state in (TrialState.DONE, TrialState.SCREENED) else "false"
-    fixed = {"kind": TRIAL, "feasible": feasible, "searched": ", ".join(entry.parameters)}
+    fixed = {"kind": TRIAL, "state": word_of(entry), "searched": ", ".join(entry.parameters)}
     given = {name: str(value) for name, value in named.items() if value is not None}
-    return {**entry.tags, **given, **fixed, NOTE: describe(entry)}
+    own = {name: value for name, value in entry.tags.items() if name not in ("user", "source")}
+    return {**own, **origin_of(entry.tags), **given, **fixed, NOTE: describe(entry)}
 
 
 def describe(entry: TrialEntry) -> str:
     """Returns a trial's result in Markdown: the score or why there is none, the size, the checks, what was varied."""
-    result = f"**{entry.state}**" + (f": {entry.reason}" if entry.reason else "")
+    word = word_of(entry)
+    result = f"**{word}**" + (f": {entry.reason}" if entry.reason and not entry.reason.startswith(word) else "")
     if entry.done:
-        result = f"**{entry.score:.4f} {entry.unit}**, {entry.state}"
+        result = f"**{entry.score:.4f} {entry.unit}**, {word}"
     if entry.size is not None:
         result += f"; {describe_size(entry.size.artifact_bytes, entry.size.margin_bytes)}"
     rungs = [f"{rung.name} {rung.bpb:.4f}" for rung in entry.rungs]
+    partial = [f"{score.name} {score.bpb:.4f} ({score.rank})" for score in entry.screening]
     varied = [f"{name} = {text_of(value)}" for name, value in entry.parameters.items()]
     lines = [result]
     lines += [f"Ladder in BPB: {', '.join(rungs)}"] if rungs else []
+    lines += [f"First chunks in BPB: {', '.join(partial)}"] if partial else []
     lines += [f"Checks: {brief(entry.check)}"] if entry.check else []
     lines += [f"Varied: `{', '.join(varied)}`"] if varied else []
     return BREAK.join(lines)
@@ -117,17 +156,19 @@ def describe(entry: TrialEntry) -> str:
 def metrics_of(entry: TrialEntry) -> dict[str, float]:
     """Returns the final numbers by MLflow's names."""
     values = {name: _field(entry, path) for name, path in METRICS.items()}
-    values |= {} if entry.seconds else dict.fromkeys(("seconds", "computed_seconds"))
-    values |= {f"bpb_{rung.name}": rung.bpb for rung in entry.rungs}
-    values |= {f"screening_bpb_{score.name}": score.bpb for score in entry.screening}
-    values |= {f"{stage}_seconds": seconds for stage, seconds in entry.seconds.items()}
-    values |= {name: value for name, value in entry.metrics.items() if name not in values}
+    values |= {} if entry.seconds else dict.fromkeys(("seconds/total", "seconds/computed"))
+    for rung in entry.rungs:
+        values |= {f"{SCORE}/{rung.name}": rung.bpb, f"{NATS}/{rung.name}": rung.nats_per_token}
+    values |= {f"{PARTIAL}{score.name}": score.bpb for score in entry.screening}
+    values |= {f"seconds/{stage}": seconds for stage, seconds in entry.seconds.items()}
+    others = {metric_name(name): value for name, value in entry.metrics.items()}
+    values |= {name: value for name, value in others.items() if name not in values}
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def curves_of(entry: TrialEntry, series: Series) -> dict[str, list[list[float]]]:
-    """Returns the trial's curves, and its ladder as one: steps are positions of rungs from 0 on."""
-    curves = {name: curve.tolist() for name, curve in series.curves.items()}
+    """Returns the trial's curves by MLflow's names, and its ladder as one: steps are positions of rungs from 0 on."""
+    curves = {metric_name(name): curve.tolist() for name, curve in series.curves.items()}
     ladder = [[step, entry.ended, rung.bpb] for step, rung in enumerate(entry.rungs)]
     return {**curves, **({LADDER_CURVE: ladder} if ladder else {})}
 
@@ -140,7 +181,7 @@ def dataset_of(entry: TrialEntry) -> tuple[str, str, str] | None:
 
 
 def files_of(entry: TrialEntry, storage: Storage | None) -> tuple[list[Path], list[str]]:
-    """Returns the files of a trial that exist, and the names of the others: those do not keep the numbers away.
+    """Returns the files and logs of a trial that exist, and the names of missing files: the numbers are sent anyway.
 
     Args: entry: the trial's; storage: where the files are; None where nobody knows.
     """
@@ -148,7 +189,8 @@ def files_of(entry: TrialEntry, storage: Storage | None) -> tuple[list[Path], li
     with contextlib.suppress(ValueError):  # a sweep or trial that no folder can be named after
         own = {} if storage is None else storage.files(entry)
         paths = {name: path for name, path in own.items() if path.is_file()}
-    return list(paths.values()), [name for name in entry.files if name not in paths]
+        paths |= {} if storage is None else {path.name: path for path in storage.logs(entry)}
+    return list(dict.fromkeys(paths.values())), [name for name in entry.files if name not in paths]
 
 
 def results_of(values: Mapping[str, float], curves: Curves, ended: float) -> list[tuple[str, float, int, int]]:
@@ -165,9 +207,9 @@ def results_of(values: Mapping[str, float], curves: Curves, ended: float) -> lis
     return metrics
 
 
-def key_of(name: str) -> str:
-    """Returns `name` with only the characters that MLflow takes in a key."""
-    return re.sub(r"[^\w.\- :/]", "_", name, flags=re.ASCII)[:_NAME_CHARACTERS]
+def config_text(config: Config) -> str:
+    """Returns a configuration as the text of CONFIG."""
+    return redact(json.dumps(config, indent=2))
 
 
 def text_of(value: Any) -> str:

@@ -10,7 +10,8 @@ from golf.compliance.points import brief
 from golf.submission.study import Gain, StudyVerdict, Summary
 from tune.records.entries import PlanEntry, Record, TrialEntry, TrialState, VerdictEntry
 from tune.search.space import Point
-from tune.tracking.run_fields import BREAK, NOTE, STUDY, describe_size, parameters_of, text_of
+from tune.tracking.metric_names import MARGIN, NATS, SCORE
+from tune.tracking.run_fields import BREAK, NOTE, STUDY, describe_size, origin_of, parameters_of, text_of
 
 
 def study_names(records: Iterable[Record]) -> set[str]:
@@ -19,23 +20,26 @@ def study_names(records: Iterable[Record]) -> set[str]:
 
 
 def study_metrics(verdict: StudyVerdict) -> dict[str, float]:
-    """Returns the statistics by MLflow's names, such as `bpb.mean`; an interval is two, `.low` and `.high`."""
+    """Returns the statistics by MLflow's names, such as `bpb/mean`; an interval is two, `_low` and `_high`."""
     comparison = verdict.comparison
     groups: Mapping[str, msgspec.Struct | None] = {
-        "bpb": verdict.bpb,
-        "nats": verdict.nats,
-        "cap": verdict.cap,
+        SCORE: verdict.bpb,
+        NATS: verdict.nats,
         "noise_bpb": verdict.noise_bpb,
         "gain_bpb": comparison and comparison.gain_bpb,
         "gain_nats": comparison and comparison.gain_nats,
     }
-    values: dict[str, float | None] = {"nats_per_bpb": verdict.nats_per_bpb}
+    values: dict[str, float | None] = {}
     for group, statistics in groups.items():
         for name, value in {} if statistics is None else msgspec.structs.asdict(statistics).items():
             if isinstance(value, tuple):
-                values |= {f"{group}.{name}.{end}": part for end, part in zip(("low", "high"), value, strict=True)}
+                values |= {f"{group}/{name}_{end}": part for end, part in zip(("low", "high"), value, strict=True)}
             else:
-                values[f"{group}.{name}"] = value
+                values[f"{group}/{name}"] = value
+    values[f"{NATS}/per_bpb"] = verdict.nats_per_bpb
+    if verdict.cap is not None:
+        cap = verdict.cap
+        values |= {"bytes/largest": cap.largest_bytes, MARGIN: cap.margin_bytes, "bytes/over_cap_p": cap.probability}
     return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
@@ -51,7 +55,8 @@ def study_tags(entry: VerdictEntry, trials: Sequence[TrialEntry]) -> dict[str, s
         "check": verdict.check and brief(verdict.check),
         "preset": trials[-1].preset if trials else None,
     }
-    fixed = {"kind": STUDY, "study": entry.study, "sweep": entry.study, "state": TrialState.DONE.value}
+    fixed = {"kind": STUDY, "study": entry.study, "sweep": entry.study, "state": TrialState.DONE.word}
+    fixed |= origin_of(trials[-1].tags) if trials else {}
     return {name: str(value) for name, value in named.items() if value is not None} | fixed | {NOTE: describe(verdict)}
 
 
@@ -72,16 +77,16 @@ def describe(verdict: StudyVerdict) -> str:
     return BREAK.join(lines) + ("\n\n" + "\n".join(remarks) if remarks else "")
 
 
-def verdict_time(entry: VerdictEntry) -> float | None:
-    """Returns the unix seconds at which the ledger wrote the verdict; None before that."""
+def time_written(entry: TrialEntry | VerdictEntry) -> float | None:
+    """Returns the unix seconds at which the ledger wrote an entry; None before that."""
     return datetime.fromisoformat(entry.time).timestamp() if entry.time else None
 
 
 def shared_parameters(trials: Sequence[TrialEntry]) -> Point:
-    """Returns the parameters that all runs of a study have in common."""
+    """Returns the parameters that all runs of a study or sweep have in common."""
     if not trials:
         return {}
-    first, *others = [parameters_of(trial) for trial in trials]
+    first, *others = [parameters_of(trial, trial.preset, trial.workload) for trial in trials]
     return {
         name: value
         for name, value in first.items()

@@ -1,4 +1,4 @@
-"""MLflow as a view of the ledger: one run for each trial, seed studies as parents of their trials.
+"""MLflow as a view of the ledger: one run for each trial, sweeps and seed studies as parents of their trials.
 
 The `Tracker` shows running trials from its own thread, `sync` sends whatever of the ledger is not complete there. No
 number is ever read back from MLflow, and MLflow being slow, away or broken must never stop or slow a trial: what was
@@ -11,8 +11,8 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from golf.cli.terminal import python_line
@@ -22,10 +22,12 @@ from tune.records.redaction import redact
 from tune.search.space import Trial
 from tune.tracking.connection import MLFLOW_ERRORS, connect, database_path, is_refusal, problem_line
 from tune.tracking.connection import default_uri as default_uri
-from tune.tracking.experiment import Experiment, TrialStart
-from tune.tracking.run_fields import digest_of, identity_of
+from tune.tracking.experiment import REPORT, REPORT_PAGE, Experiment, TrialStart
+from tune.tracking.metric_names import PROGRESS
+from tune.tracking.run_fields import STUDY, digest_of, identity_of
 from tune.tracking.study_run import study_names
-from tune.tracking.views import runs_url
+from tune.tracking.system_metrics import log_system_metrics
+from tune.tracking.views import artifact_url, quoted, runs_url
 
 _WAITING_POINTS = 50_000
 """Most live points that wait; later ones come with the finished entry's curves."""
@@ -36,7 +38,7 @@ class SyncResult:
     """How much of the ledger MLflow holds."""
 
     sent: int
-    """Runs made complete now."""
+    """Runs of trials and seed studies made complete now."""
     already: int
     """Runs that were complete before, or that the user deleted in MLflow."""
     failed: int
@@ -58,7 +60,13 @@ class Tracker:
     """Shows trials in MLflow while they run. Every method but `close` returns at once and never raises."""
 
     def __init__(
-        self, uri: str, experiment: str, storage: Storage | None = None, *, retry_seconds: float = 30.0
+        self,
+        uri: str,
+        experiment: str,
+        storage: Storage | None = None,
+        *,
+        retry_seconds: float = 30.0,
+        system_metrics: bool = False,
     ) -> None:
         """Starts the thread.
 
@@ -67,6 +75,7 @@ class Tracker:
             experiment: its name; made when missing.
             storage: where the ledger and the trials' files are (None: where an SQLite database is).
             retry_seconds: pause between attempts while MLflow does not answer.
+            system_metrics: whether MLflow logs the load of this machine with every trial that runs.
         """
         self._open: Callable[[], Experiment] = functools.partial(Experiment, uri, experiment, storage)
         self._uri = uri
@@ -76,6 +85,8 @@ class Tracker:
         self._unreachable: str | None = None
         self._refused: str | None = None
         self._starts: dict[str, TrialStart] = {}
+        self._system_metrics = system_metrics
+        self._monitored: set[str] = set()
         self._queue: queue.SimpleQueue[TrialStart | _Point | TrialEntry | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-tracker", daemon=True)
@@ -125,20 +136,26 @@ class Tracker:
                 return
             if isinstance(item, TrialStart):
                 self._starts[item.trial.trial] = item
-                self._attempt(f"the start of trial {item.trial.trial}", Experiment.start, item)
+                run_id = self._attempt(f"the start of trial {item.trial.trial}", Experiment.start, item)
+                if self._system_metrics and isinstance(run_id, str) and run_id not in self._monitored:
+                    self._monitored.add(run_id)
+                    log_system_metrics(self._uri, run_id)
             elif isinstance(item, TrialEntry):
                 self._starts.pop(item.trial, None)
                 self._attempt(f"trial {item.trial}", Experiment.finish, item)
 
-    def _attempt(self, what: str, act: Callable[..., object], *arguments: object) -> None:
-        """Runs `act` on the experiment, opened when needed; an error is noted, not raised."""
+    def _attempt(self, what: str, act: Callable[..., object], *arguments: object) -> object:
+        """Runs `act` on the experiment, opened when needed; an error is noted, not raised.
+
+        Returns: what it returns; None after an error.
+        """
         if self._experiment is None and time.monotonic() < self._retry_at:
-            return
+            return None
         try:
             if self._experiment is None:
                 self._experiment = self._open()
                 self._unreachable = None
-            act(self._experiment, *arguments)
+            return act(self._experiment, *arguments)
         except MLFLOW_ERRORS as error:
             # Opened anew, with nothing known of sent points: which of a failed call arrived is asked for then.
             self._experiment = None
@@ -147,27 +164,35 @@ class Tracker:
             else:
                 self._unreachable = problem_line(self._uri, error)
                 self._retry_at = time.monotonic() + self._retry_seconds
+            return None
 
 
+@dataclass(frozen=True, kw_only=True)
 class SweepTracker:
     """Shows one sweep's trials by a `Tracker`, as a watcher of the sweep."""
 
-    def __init__(
-        self, tracker: Tracker, sweep: str, preset: str, *, study: bool = False, objective: Objective | None = None
-    ) -> None:
-        """Args: study: whether the sweep is a seed study, whose trials are children of one run from the start;
-        objective: what counts in place of bits per byte.
-        """
-        self.tracker, self.sweep, self.preset = tracker, sweep, preset
-        self.is_study, self.objective = study, objective
+    tracker: Tracker
+    sweep: str
+    preset: str
+    workload: str = ""
+    """Name of what the trials run."""
+    is_study: bool = False
+    """Whether the sweep is a seed study."""
+    objective: Objective | None = None
+    """What counts in place of bits per byte."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Who runs what, as in the trials' entries."""
 
     def started(self, trial: Trial) -> None:
         """Shows a trial that began."""
-        self.tracker.start(TrialStart(self.sweep, trial, self.preset, self.is_study, self.objective))
+        self.tracker.start(
+            TrialStart(self.sweep, trial, self.preset, self.is_study, self.objective, self.workload, self.tags)
+        )
 
     def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
-        """Shows a point of a curve."""
-        self.tracker.add_point(trial.trial, curve, step, time.time(), value)
+        """Shows a point of a curve that the ledger will have, too."""
+        if curve not in PROGRESS:
+            self.tracker.add_point(trial.trial, curve, step, time.time(), value)
 
     def ended(self, entry: TrialEntry) -> None:
         """Completes the run of a trial that is in the ledger."""
@@ -175,14 +200,14 @@ class SweepTracker:
 
 
 def sync(records: Iterable[Record], uri: str, experiment: str, storage: Storage | None = None) -> SyncResult:
-    """Completes the run of every trial and seed study among the ledger's records.
+    """Completes the run of every trial, sweep and seed study among the ledger's records.
 
     The last of several entries of a trial counts. A run that is complete and lacks files of its entry gets them. The
     database and the experiment are made when missing. Never raises for MLflow: a server that does not answer costs
     seconds and is reported in `problem`.
 
-    Args: records: of the ledger; uri: database or server; experiment: its name; storage: where the ledger and the
-        trials' files are (None: where an SQLite database is).
+    Args: records: of the ledger, all of each sweep; uri: database or server; experiment: its name; storage: where the
+        ledger and the trials' files are (None: where an SQLite database is).
     """
     records = list(records)
     # Trials first: a study's run takes them as its children.
@@ -216,42 +241,68 @@ def sync(records: Iterable[Record], uri: str, experiment: str, storage: Storage 
         for who in held:
             if isinstance(entry := latest[who], TrialEntry):
                 runs.refill(complete[who], entry)
-        _show_views(runs, latest.values(), study_names(records))
+        studies = study_names(records)
+        for sweep, trials in _by_sweep(latest.values()).items():
+            is_study = sweep in studies or any(STUDY in trial.tags for trial in trials)
+            if trials and not is_study:
+                runs.finish_sweep(sweep, trials)
+            _show_view(runs, sweep, trials, is_study)
     except MLFLOW_ERRORS as error:
-        problem = problem or problem_line(uri, error, "the saved views or files")
+        problem = problem or problem_line(uri, error, "the runs of sweeps, saved views or files")
     return SyncResult(sent, already, failed, problem)
 
 
-def attach(uri: str, experiment: str, sweep: str, paths: Iterable[Path]) -> str | None:
-    """Keeps report files with a sweep or seed study in MLflow: in a study's run, else in one named after the sweep.
+def attach(uri: str, experiment: str, sweep: str, paths: Iterable[Path], is_study: bool = False) -> str | None:
+    """Keeps report files in MLflow, in the run of their sweep or seed study.
 
     Returns: one line for the user when MLflow does not take them, else None.
     """
     try:
-        Experiment(uri, experiment, None).attach(sweep, paths)
+        Experiment(uri, experiment, None).attach(sweep, paths, is_study)
     except MLFLOW_ERRORS as error:
         return problem_line(uri, error, f"the report of {sweep}" if is_refusal(error) else None)
     return None
 
 
 def runs_page(uri: str, experiment: str, sweep: str | None = None) -> str:
-    """Returns how to look at the runs: the command, or the page where `uri` is a server that answers.
+    """Returns how to look at the runs: the command that shows them, or the page where `uri` is a server that answers.
 
-    Args: uri: database or server; experiment: its name; sweep: whose view to open.
+    Args: uri: database or server; experiment: its name; sweep: whose table to open.
     """
-    if database_path(uri) is not None:
-        view = f", Views, {sweep}" if sweep else ""
-        return f"in a browser: {ui_line(uri)}\n  then experiment {experiment}{view}"
+    database = database_path(uri)
+    if database is not None:
+        own = ["--tracking-uri", uri] if uri != default_uri(database.parent) else []
+        words = ["ui", *([sweep] if sweep else []), "--storage", str(database.parent), *own]
+        return redact(f"in a browser: {python_line('tune', *words)}", uri)
+    pages = pages_of(uri, uri, experiment, sweep)
+    return redact(shown_pages(pages or [uri]), uri)
+
+
+def shown_pages(pages: Sequence[str]) -> str:
+    """Returns the addresses of `pages_of` as lines for a person."""
+    return "\n".join(f"{what}: {page}" for what, page in zip(("in a browser", "its report"), pages, strict=False))
+
+
+def pages_of(uri: str, server: str, experiment: str, sweep: str | None) -> list[str]:
+    """Returns the addresses of the table of an experiment or sweep, and of the sweep's report.
+
+    Args: uri: database or server; server: address at which its pages are; experiment: its name; sweep: whose table.
+    Returns: none where MLflow does not answer or does not have the experiment, one without a report.
+    """
     try:
-        stored = connect(uri).get_experiment_by_name(experiment)
+        client = connect(uri)
+        stored = client.get_experiment_by_name(experiment)
+        if stored is None:
+            return []
+        number = stored.experiment_id
+        table = runs_url(server, number, sweep)
+        parent = f"tags.sweep = {quoted(sweep or '')} AND tags.kind != 'trial'"
+        for run in client.search_runs([number], parent, max_results=1) if sweep else []:
+            if any(file.path == REPORT_PAGE for file in client.list_artifacts(run.info.run_id, REPORT)):
+                return [table, artifact_url(server, number, run.info.run_id, REPORT_PAGE)]
     except MLFLOW_ERRORS:
-        stored = None
-    return redact(f"in a browser: {runs_url(uri, stored.experiment_id, sweep) if stored else uri}", uri)
-
-
-def ui_line(uri: str) -> str:
-    """Returns the command that shows a database in a browser."""
-    return python_line("mlflow", "ui", "--backend-store-uri", uri)
+        return []
+    return [table]
 
 
 def _send(runs: Experiment, entry: TrialEntry | VerdictEntry, latest: Iterable[TrialEntry | VerdictEntry]) -> bool:
@@ -261,11 +312,16 @@ def _send(runs: Experiment, entry: TrialEntry | VerdictEntry, latest: Iterable[T
     return runs.finish_study(entry, trials)
 
 
-def _show_views(runs: Experiment, latest: Iterable[TrialEntry | VerdictEntry], studies: set[str]) -> None:
-    """Keeps a view of every sweep, with the fields that its trials varied as columns."""
-    searched: dict[str, dict[str, None]] = {}
+def _by_sweep(latest: Iterable[TrialEntry | VerdictEntry]) -> dict[str, list[TrialEntry]]:
+    """Returns sweeps and studies with their trials; a study may have none."""
+    trials: dict[str, list[TrialEntry]] = {}
     for entry in latest:
-        parameters = entry.parameters if isinstance(entry, TrialEntry) else {}
-        searched.setdefault(identity_of(entry)[0], {}).update(dict.fromkeys(parameters))
-    for sweep, names in searched.items():
-        runs.show_view(sweep, names, sweep in studies)
+        trials.setdefault(identity_of(entry)[0], []).extend([entry] if isinstance(entry, TrialEntry) else [])
+    return trials
+
+
+def _show_view(runs: Experiment, sweep: str, trials: Sequence[TrialEntry], is_study: bool) -> None:
+    """Keeps a view of a sweep, with the fields that its trials varied as columns."""
+    searched = dict.fromkeys(name for trial in trials for name in trial.parameters)
+    objective = next((trial.objective for trial in trials if trial.objective is not None), None)
+    runs.show_view(sweep, searched, is_study, objective)

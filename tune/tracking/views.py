@@ -10,31 +10,47 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from golf.runtime.results import SLIDING
 from tune.records.entries import Objective
-from tune.tracking.run_fields import LADDER_CURVE, MARGIN, NOTE, POINTS_FAILED, key_of
+from tune.tracking.metric_names import (
+    ARTIFACT,
+    LADDER_CURVE,
+    MARGIN,
+    PARTIAL,
+    POINTS_FAILED,
+    SCORE,
+    TRAIN_LOSS,
+    TTT_RUNNING,
+    key_of,
+    metric_name,
+)
+from tune.tracking.run_fields import NOTE, TRIAL
 
 View = dict[str, Any]
 """JSON of a saved view, as MLflow's pages read it."""
 VIEW_TAG = "mlflow.sharedViewState."
-PRIMARY_METRIC = ("mlflow.experiment.primaryMetric.name", "bpb")
+PRIMARY_METRIC = ("mlflow.experiment.primaryMetric.name", SCORE)
 """Tag of every experiment that is made here."""
 _MODE = "workflowType=machine_learning"
 """Without it MLflow 3 shows its menus for language-model applications."""
 _HOW_TO_READ = """\
-One run per trial; `bpb` (bits per byte, lower is better) is its last rung. **Views** has each sweep, best first.
+One run per trial; `bpb` (bits per byte, lower is better) is its last rung. **Views** has each sweep, best first; the \
+second button above the table shows its charts.
 
-A view holds the sweep's columns and, by the second button above the table, its charts.
+- The parent of the trials is their sweep: its best score, its report (Artifacts, `report/report.html`) and its best \
+artifact, in the model registry with the alias `best`. The parent of the seeds of a study has the verdict.
+- `bpb/live`, `bpb/ema`, `bpb/quantised` (the artifact read back), `bpb/sliding`, `bpb/ttt`: the ladder's rungs; \
+`bpb/ladder` has them as steps from 0 on. `bpb/partial_sliding`, `bpb/partial_ttt`: the first chunks alone, by which \
+trials are stopped early. `nats` and `nats/...`: the same in nats per token.
+- `loss/train` is in nats per token by optimiser step, `bpb/ttt_running` the BPB so far by chunk.
+- `bytes/artifact` counts model and code; `bytes/margin` is what is left below the cap, negative above it.
+- `seconds/...`: of each stage, as if computed for this trial alone; `seconds/computed`: of what was.
+- `check/failed` counts the points of the rules on which a run fails; the tag `check` names them.
+- Tag `state`: finished, over the cap, stopped early, failed. MLflow's own status: FINISHED, KILLED for both over the \
+cap and stopped early, FAILED. Filters: `tags.state = 'finished'`, `tags.sweep = '...'`, `tags.kind = 'trial'`.
+- Parameters are the fields that were searched or set otherwise than the preset; `config.json` below Artifacts has all.
 
-- `ladder_bpb` by step: the ladder's rungs from below, 0 live weights, 1 EMA, 2 quantised (the artifact read back), \
-3 sliding windows, 4 test-time training. `train_loss` is in nats per token by optimiser step, `ttt_bpb` the running \
-BPB by chunk.
-- `artifact_bytes` counts model and code; `margin_bytes` is what is left below the cap, negative above it.
-- `points_failed` counts the points of the rules on which a run fails; the tag `check` names them.
-- Filters: `tags.feasible = 'true'`, `tags.sweep = '...'`, `tags.kind = 'trial'`, `tags.state = 'screened'`. Fields \
-of the configuration are parameters such as `schedule.steps`; the tag `searched` names those that were varied.
-- A seed study is a parent run (its verdict) with the seeds as children.
-
-The ledger in the storage folder is the source of every number here."""
+The ledger in the storage folder is the source of every number here but `system/...`, the machine's load."""
 _WIDTHS = {"attributes.`Run Name`": 330, "runDateAndNestInfo": 130}
 """First columns and their widths in pixels."""
 _SECTIONS = (
@@ -57,15 +73,17 @@ def view_tag(sweep: str, searched: Sequence[str], study: bool, objective: Object
     Args: sweep: its name; searched: parameters to show as columns; study: whether it is a seed study; objective: what
         counts in place of bits per byte.
     """
-    score = "bpb" if objective is None else key_of(objective.name)
-    summary = ["bpb.mean", "bpb.standard_deviation", "gain_bpb.gain", "gain_bpb.p"] if study else []
+    score = SCORE if objective is None else metric_name(objective.name)
+    more = ["bpb/mean", "bpb/standard_deviation", "gain_bpb/gain", "gain_bpb/p"] if study else [f"{PARTIAL}{SLIDING}"]
+    metrics = (score, *more, ARTIFACT, MARGIN, "seconds/total", POINTS_FAILED)
     columns = [
-        *(f"metrics.`{name}`" for name in (score, *summary, "artifact_bytes", MARGIN, POINTS_FAILED)),
-        *(f"tags.`{name}`" for name in ("state", "feasible")),
+        "tags.`state`",
+        *(f"metrics.`{name}`" for name in metrics),
         *(f"params.`{key_of(name)}`" for name in searched),
     ]
     state = {
-        "searchFilter": f"tags.sweep = {quoted(sweep)}",
+        # The run of a sweep is no row among its trials; that of a study has the means of its seeds.
+        "searchFilter": f"tags.sweep = {quoted(sweep)}" + ("" if study else f" and tags.kind = '{TRIAL}'"),
         "orderByKey": f"metrics.`{score}`",
         "orderByAsc": objective is None or not objective.maximize,
         "startTime": "ALL",
@@ -74,7 +92,7 @@ def view_tag(sweep: str, searched: Sequence[str], study: bool, objective: Object
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
         "columnOrder": [*_WIDTHS, *columns],
-        "columnWidths": {**dict.fromkeys(columns, 105), **_WIDTHS},
+        "columnWidths": {**{column: _width(column) for column in columns}, **_WIDTHS},
         "runsHiddenMode": "FIRST_20_RUNS",
         "isAccordionReordered": True,
         "compareRunSections": [_section(*section) for section in _SECTIONS],
@@ -82,6 +100,11 @@ def view_tag(sweep: str, searched: Sequence[str], study: bool, objective: Object
     }
     view = {"name": sweep, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
     return VIEW_TAG + key_of(sweep), json.dumps(view)
+
+
+def _width(column: str) -> int:
+    """Returns pixels for a column's values and its name, which MLflow cuts off."""
+    return max(105, 8 * len(column.partition(".")[2].strip("`")) + 24)
 
 
 def runs_url(server: str, experiment_id: str, sweep: str | None = None, *, charts: bool = False) -> str:
@@ -102,20 +125,25 @@ def run_url(server: str, experiment_id: str, run_id: str) -> str:
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?{_MODE}"
 
 
+def artifact_url(server: str, experiment_id: str, run_id: str, path: str) -> str:
+    """Returns the page that shows a file of a run."""
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}/artifacts/{quote(path)}?{_MODE}"
+
+
 def _charts(score: str, searched: Sequence[str]) -> list[View]:
     """Returns the charts of a view, section by section."""
     axes = {
         side: {"key": name, "type": "METRIC", "dataAccessKey": name}
-        for side, name in (("xaxis", "artifact_bytes"), ("yaxis", score))
+        for side, name in (("xaxis", ARTIFACT), ("yaxis", score))
     }
-    fields = {"selectedParams": list(searched), "selectedMetrics": ["artifact_bytes", score], "showAllRuns": False}
+    fields = {"selectedParams": list(searched), "selectedMetrics": [ARTIFACT, score], "showAllRuns": False}
     groups = {"compareGroups": ["Parameters", "Model metrics"], "chartName": "Runs difference view"}
     switches = {"showChangeFromBaseline": True, "showDifferencesOnly": True, "baselineColumnUuid": ""}
     return [
         _line("ladder", LADDER_CURVE),
         _chart("ladder", "size", "SCATTER", axes),
-        _line("curves", "train_loss"),
-        _line("curves", "ttt_bpb"),
+        _line("curves", TRAIN_LOSS),
+        _line("curves", TTT_RUNNING),
         _chart("fields", "parallel", "PARALLEL", fields),
         _chart("differences", "table", "DIFFERENCE", {**groups, **switches}),
     ]

@@ -14,7 +14,7 @@ from golf.artifact.codec import CodecError, compress, decompress
 CODECS = ["zstd", "lzma2"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(max_size=3000), st.sampled_from(CODECS), st.integers(1, 9))
 def test_round_trip(data: bytes, codec: str, level: int) -> None:
     """Catches lost bytes, the empty payload, and packing that differs from call to call."""

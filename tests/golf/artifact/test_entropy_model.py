@@ -33,7 +33,7 @@ def drawn(kind: str, shape: tuple[int, int], seed: int = 0) -> Codes:
     return np.rint(DRAWS[kind](np.random.default_rng(seed), shape)).clip(-128, 127).astype(np.int8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.sampled_from(list(DRAWS)), st.integers(1, 40), st.integers(1, 40)), max_size=4),
     st.integers(0, 99),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from golf.artifact import published_file as model_file
 from golf.artifact.published_names import from_published, infer_model, read_published, to_published
-from golf.config.config import ModelConfig
+from golf.config.config import AttentionGateConfig, InputSmearConfig, ModelConfig
 from golf.model.gepa import GEPA
 
 TINY = ModelConfig(
@@ -40,6 +40,11 @@ VARIANTS = {
     "no value": ModelConfig(**(vars(TINY) | {"value_dim": None, "value_layers": ()})),
     "tables without a matrix": ModelConfig(**(vars(TINY) | {"bigram_dim": 24, "value_dim": 12})),
     "eleven values": ModelConfig(**(vars(TINY) | {"value_layers": tuple(range(1, 12))})),
+    "gates of the input": ModelConfig(
+        **vars(TINY)
+        | {"input_smear": InputSmearConfig(channels=9), "attention_gate": AttentionGateConfig(channels=8)}
+        | {"smear_gate": False}
+    ),
     "one kv head": ModelConfig(**(vars(TINY) | {"num_kv_heads": 1})),
 }
 
@@ -49,7 +54,11 @@ def published_names(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     d, kv, hidden = config.model_dim, config.num_kv_heads * config.head_dim, config.mlp_hidden
     half = config.num_layers // 2
     names: dict[str, tuple[int, ...]] = {"skip_weights": (half, d), "skip_gates": (half, d)}
-    names |= {"tok_emb.weight": (config.vocab_size, d), "smear_gate.gate": (d,)}
+    names |= {"tok_emb.weight": (config.vocab_size, d)}
+    if config.input_smear is None:
+        names |= {"smear_gate.gate": (d,)}
+    else:
+        names |= {"smear_gate.weight": (1, config.input_smear.channels), "smear_lambda": (1,)}
     if config.bigram_buckets is not None:
         names |= {"bigram_emb.scale": (), "bigram_emb.embed.weight": (config.bigram_buckets, config.bigram_dim)}
         if config.bigram_dim != d:
@@ -64,6 +73,8 @@ def published_names(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         block |= {"mlp.bias": (hidden,), "mlp.up_proj.weight": (hidden, d), "mlp.down_proj.weight": (d, hidden)}
         block |= {"attn.q_gain": (config.num_heads,), "attn.c_q.weight": (d, d), "attn.proj.weight": (d, d)}
         block |= {"attn.c_k.weight": (kv, d), "attn.c_v.weight": (kv, d)}
+        if config.attention_gate is not None:
+            block |= {"attn.attn_gate_w": (config.num_heads, config.attention_gate.channels)}
         names |= {f"blocks.{layer}.{name}": shape for name, shape in block.items()}
     return names
 

@@ -59,7 +59,7 @@ def test_search_against_torch_quantile(bits: int) -> None:
     torch.testing.assert_close(squared_error(weight, q), torch.stack(errors).amin(0), rtol=1e-3, atol=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(4, 8), st.booleans(), st.floats(-30, 10))
 def test_error_is_within_half_a_step(seed: int, bits: int, per_row: bool, power: float) -> None:
     """Catches overflow of codes and underflow of scales at any magnitude."""

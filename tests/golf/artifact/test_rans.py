@@ -47,7 +47,7 @@ def plain_decode(data: bytes, tables: list[int], frequencies: list[list[int]]) -
     return found
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.sampled_from([0, 1, 2, 700, 3000]), st.integers(1, 5), st.sampled_from([1, 2, 3, 60, 256]), st.integers(0, 2**32)
 )

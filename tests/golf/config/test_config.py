@@ -202,7 +202,7 @@ def _runs_of(model: ModelConfig) -> st.SearchStrategy[RunConfig]:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(config=runs())
 def test_every_configuration_survives_json(config: RunConfig) -> None:
     """Catches a field that JSON loses or turns into another type: a resumed run would take it for another run."""

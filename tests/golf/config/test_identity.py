@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from golf.config.config import GridConfig, LoopConfig, RunConfig, override_all, to_plain
+from golf.config.config import (
+    AttentionGateConfig,
+    CorrectionConfig,
+    GridConfig,
+    InputSmearConfig,
+    LoopConfig,
+    RunConfig,
+    override_all,
+    to_plain,
+)
 from golf.config.identity import FIELD_STAGES, Stage
 from golf.data.dataset import Dataset, open_dataset
 from golf.pipeline.identity import pack_identity, rung_identity, train_identity, weights_identity
@@ -21,8 +30,13 @@ BASE = replace(
         embedding_dim=16,
         parallel_from=1,
         loop=LoopConfig(first_layer=0, last_layer=1, times=2),
+        input_smear=InputSmearConfig(),
+        attention_gate=AttentionGateConfig(),
     ),
-    schedule=replace(TINY.schedule, averaging="swa", swa_every=1, qat_threshold=0.5, loop_start=0.3),
+    schedule=replace(
+        TINY.schedule, averaging="swa", swa_every=1, qat_threshold=0.5, loop_start=0.3, decay_taper_start=0.5
+    ),
+    quant=replace(TINY.quant, correction=CorrectionConfig()),
     compile=False,
 )
 FOLLOWS: dict[Stage, set[str]] = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from golf.config.config import ScheduleConfig
 from golf.config.presets import find_preset
-from golf.config.schedule import Row, fit_to_seconds, lr_scale, make_plan, swa_snapshots
+from golf.config.schedule import Row, fit_to_seconds, lr_scale, make_plan, rows_digest, swa_snapshots
 
 
 @st.composite
@@ -100,6 +100,18 @@ def test_fractions_of_the_steps(steps: int, fraction: Fraction, least: Fraction,
         if abs(Fraction(step, steps) - on) > Fraction(1, 10**9):
             assert row.looped == (Fraction(step, steps) > on)
         assert (row.lr_scale < 1) <= (step >= schedule.first_falling_step)
+
+
+@given(steps=st.integers(1, 300), start=st.fractions(0, Fraction(99, 100)), end=st.fractions(0, 3))
+def test_the_taper_of_the_decay(steps: int, start: Fraction, end: Fraction) -> None:
+    """Catches a taper that jumps at its start, ends elsewhere, or gives an untapered plan another digest."""
+    schedule = ScheduleConfig(steps=steps, warmdown_start=0, decay_taper_start=float(start), decay_taper_end=float(end))
+    rows = make_plan(schedule)
+    for step, row in enumerate(rows):
+        along = max(Fraction(0), (Fraction(step, steps) - start) / (1 - start))
+        assert row.decay_scale == pytest.approx(float(1 + (end - 1) * along), abs=1e-9)
+    plain = make_plan(replace(schedule, decay_taper_start=None))
+    assert (rows_digest(rows) == rows_digest(plain)) == all(row.decay_scale == 1 for row in rows)
 
 
 def test_the_loop_of_the_record_begins_where_it_did() -> None:

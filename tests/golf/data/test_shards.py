@@ -17,7 +17,7 @@ def packed(tokens: list[int], magic: int = 20240520, version: int = 1, count: in
     return struct.pack("<256i", magic, version, count, *[0] * 253) + struct.pack(f"<{len(tokens)}H", *tokens)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 65535), min_size=1, max_size=300))
 def test_layout_is_the_competitions(tmp_path_factory: pytest.TempPathFactory, tokens: list[int]) -> None:
     """Catches a wrong header size, byte order or token type, in the writer or the reader."""
@@ -70,7 +70,7 @@ def test_only_tokens_are_written(tmp_path: Path, tokens: np.ndarray) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), start=st.integers(0, 10**12), count=st.integers(0, 60)
 )

@@ -139,7 +139,7 @@ def test_attention_head_by_head(config: ModelConfig, extra: bool, exclusive: boo
         torch.testing.assert_close(ours[b], torch.tensor(theirs, dtype=torch.float64), rtol=0, atol=1e-11)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     length=st.integers(1, 60),
     dims=st.sampled_from([4, 6, 16]),

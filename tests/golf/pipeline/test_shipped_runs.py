@@ -1,5 +1,6 @@
 """The shipped file of several kinds of configuration against the package: equal artifact bytes, losses and chunks."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from golf.config.config import LoopConfig
+from golf.config.config import LoopConfig, to_plain
 from golf.config.presets import APRIL_OPTIMIZER, APRIL_QUANT, APRIL_SCHEDULE, with_split
 from golf.data.dataset import open_dataset
 from golf.pipeline.bundle import counted_code
 from golf.pipeline.run_directory import RunDirectory
 from golf.pipeline.stage_context import StageContext
 from golf.pipeline.stages import run_stages
-from golf.runtime.results import RungResult, read_result
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.long
@@ -64,7 +64,11 @@ def test_the_shipped_file_gives_the_packages_numbers(name: str, data: Path, tmp_
     shipped = tmp_path / "shipped"
     assert ours.file("artifact.golf").read_bytes() == (shipped / "artifact.golf").read_bytes()
     assert [rung.name for rung in ladder] == ["live", "ema", "quantised", "sliding", *(["ttt"] if config.ttt else [])]
-    for rung in ladder:
-        theirs = read_result(shipped / f"{rung.name}.json", RungResult)
-        assert theirs is not None
-        assert (theirs.bpb, theirs.chunks) == (rung.bpb, rung.chunks), rung.name
+    record = json.loads((shipped / "record.json").read_text())
+    for rung, theirs in zip(ladder, record["ladder"], strict=True):
+        assert (theirs["bpb"], theirs["chunks"]) == (rung.bpb, [list(chunk) for chunk in rung.chunks]), rung.name
+    assert record["config"] == to_plain(config)
+    again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert again.returncode == 1
+    assert again.stderr == "error: shipped holds another run: give --out or --run-id\n"
+    assert json.loads((shipped / "record.json").read_text()) == record, "nothing of the first run is changed"

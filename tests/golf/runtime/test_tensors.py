@@ -156,7 +156,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         read_tensors(Path("/dev/zero"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_mutated_files_end_in_an_error_of_input(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Fault: any other error than ValueError, or tensors that do not have the file's bytes."""

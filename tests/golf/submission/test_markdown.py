@@ -17,7 +17,7 @@ def read(escaped: str) -> str:
 
 
 @given(TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_text_stays_itself_on_one_line(text: str) -> None:
     """Fault: a name becomes markup or HTML, breaks a table's row, or is shown as something else."""
     escaped = plain(text)
@@ -29,7 +29,7 @@ def test_a_text_stays_itself_on_one_line(text: str) -> None:
 
 
 @given(TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_blocks_and_tables_hold_any_text(text: str) -> None:
     """Fault: a text ends its fence or its cell early."""
     lines = block(text).split("\n")

@@ -117,7 +117,7 @@ def snapshot_gradients(state: TrainState) -> list[Tensor]:
     return [gradient.clone() for gradient in state.gradients]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(largest=st.floats(1e-3, 1e3), size=st.floats(1e-4, 1e4), seed=st.integers(0, 1000))
 def test_clipping_bounds_the_norm_and_keeps_the_direction(largest: float, size: float, seed: int) -> None:
     """Catches a norm per tensor, a small gradient that is scaled up, and a clip of the loss in the same buffer."""

@@ -13,9 +13,9 @@ import pytest
 from golf.data.dataset import Dataset, open_dataset
 from golf.pipeline.evaluation import measure
 from golf.pipeline.pack_stage import pack_trained
+from golf.pipeline.progress import preemption_signals
 from golf.pipeline.run_directory import RunDirectory
 from golf.pipeline.stage_context import StageContext
-from golf.pipeline.standalone import preemption_signals
 from golf.pipeline.train_stage import train_stage
 from golf.runtime.files import read_json
 from golf.runtime.process_group import ProcessGroup, join

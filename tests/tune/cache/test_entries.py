@@ -431,7 +431,7 @@ def test_a_full_disk(case: Case, tmp_path: Path, room: int) -> None:
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.dictionaries(NAMES.filter(lambda name: name not in (".", "..")), st.binary(max_size=100), max_size=4))
 def test_any_names_and_bytes(content: dict[str, bytes]) -> None:
     """Fault: a name with a line break, a leading dot or odd letters is lost or collides with a temporary file."""

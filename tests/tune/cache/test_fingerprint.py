@@ -57,7 +57,7 @@ def test_keys_are_equal_exactly_for_equal_values(one: Any, other: Any) -> None:
     assert (key(one) == key(other)) == (distinguishable(one) == distinguishable(other))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # of a busy machine
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(st.dictionaries(st.text(), VALUES, min_size=1), st.data())
 def test_any_changed_leaf_changes_the_key(value: dict[str, Any], data: st.DataObject) -> None:
     """Fault: a field deep inside does not reach the key."""

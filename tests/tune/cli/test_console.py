@@ -1,16 +1,20 @@
 """What a person sees of a sweep."""
 
+import io
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from golf.runtime.results import CheckpointCost
 from tests.tune.entries import entry_of
 from tests.tune.made_ledger import made_sweep, made_trial
-from tune.cli.console import Console, best_of, ending_of, table
+from tune.cli.console import EventLines, LiveTable
+from tune.cli.outcome_table import ending_of, table
+from tune.cli.progress import SweepProgress, best_of
 from tune.records.entries import ArtifactSize, Failure, FailureKind, RungScore, ScreeningScore, TrialEntry
 from tune.search.space import Trial
 
@@ -81,9 +85,9 @@ def test_a_workload_without_ladder_and_artifact() -> None:
     """Fault: columns of dashes for what a training script does not have, or an error."""
     entries = [msgspec.structs.replace(made(name, "done", bpb), size=None) for name, bpb in (("a", 2.0), ("b", 1.0))]
     assert table(entries).splitlines() == [
-        "state     BPB  trial  name",
-        "done   1.0000  b      nb",
-        "done   2.0000  a      na",
+        "trial  state        BPB  settings",
+        "b      finished  1.0000  nb",
+        "a      finished  2.0000  na",
     ]
     assert ending_of(entries, Path()).text == ""
 
@@ -108,7 +112,7 @@ def test_how_it_ended() -> None:
     mixed = ending_of([diverged, over, out], root)
     assert mixed.status == 1
     assert mixed.text.startswith(
-        "none of 3 trials gave a score: 1 over the cap of 300 bytes, 1 screened out, 1 failed: 1 x diverged: step 3"
+        "none of 3 trials gave a score: 1 over the cap of 300 bytes, 1 stopped early, 1 failed: 1 x diverged: step 3"
     )
     assert ending_of([diverged], root, "run").text.startswith("1 run failed: ")
     partly = ending_of([done, diverged, over], root)
@@ -124,7 +128,7 @@ def test_how_it_ended() -> None:
 
 def test_the_lines_of_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a person does not learn why a trial has no score, where its log is, or that its bits differ."""
-    console = Console(4, 2, [], lambda trial, curve, step: ("", 0.0), Path("/root"))
+    console = EventLines(SweepProgress(4, 2, [], lambda trial, curve, step: ("", 0.0)), Path("/root"))
     console.ended(failure("a", FailureKind.KILLED, "its machine was lost"))
     score = ScreeningScore(name="sliding", bpb=2.0, seconds=1.0, rank="rank 2 of 3")
     cost = CheckpointCost(saves=3, save_seconds=0.5, save_interval_seconds=60.0)
@@ -134,14 +138,14 @@ def test_the_lines_of_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
     console.ended(made("c", "done", 1.5, rungs=rungs))
     lines = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]
     expected = (
-        "failed      na: killed: its machine was lost",
-        "            its log: /root/sweeps/s/trials/a/failure.log",
-        "screened    nb: because",
-        "            nodes were lost, its ranks: 8, 4",
-        "            a save of its state takes 0.5 s: every 60 s",
-        "            first chunks of sliding: rank 2 of 3",
-        "done        nc: 1.5000 BPB, 100 bytes",
-        "3 of 4 trials | 0 running | 1 screened out | 1 failed | best 1.5000 BPB",
+        "failed        a  killed: its machine was lost  na",
+        "                     its log: /root/sweeps/s/trials/a/failure.log",
+        "stopped early b  because  nb",
+        "                     nodes were lost, its ranks: 8, 4",
+        "                     a save of its state takes 0.5 s: every 60 s",
+        "                     first chunks of sliding: rank 2 of 3",
+        "finished      c  1.5000 BPB, 100 bytes  nc",
+        "3 of 4 trials | 0 running | 1 finished | 1 stopped early | 1 failed | best 1.5000 BPB (c)",
     )
     assert [line for line in expected if line not in lines] == []
 
@@ -151,14 +155,15 @@ def test_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     trials = [Trial(trial=str(n), parameters={}, name=f"n{n}", config={}) for n in range(2)]
-    console = Console(4, 2, [], lambda trial, curve, step: (f"training {step}/4", step / 4))
-    assert console.seconds_left() is None
+    progress = SweepProgress(4, 2, [], lambda trial, curve, step: (f"training {step}/4", step / 4))
+    console = EventLines(progress)
+    assert progress.seconds_left() is None
     console.started(trials[0])
     console.started(trials[1])
-    assert console.seconds_left() is None
+    assert progress.seconds_left() is None
     clock[0] += 100
     console.ended(msgspec.structs.replace(made_trial("s", 0, "done", {})[0], trial="0", bpb=2.0))
-    left = console.seconds_left()
+    left = progress.seconds_left()
     assert left is not None
     assert 90 < left < 210  # two more of 100 s, two at a time, one of them nearly done
     console.point(trials[1], "train_loss", 2, 3.0)
@@ -169,6 +174,46 @@ def test_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     assert "best 2.0000" in printed
     assert "| about 2 min left | training 2/4" in printed
     clock[0] += 1000
-    left = console.seconds_left()
+    left = progress.seconds_left()
     assert left is not None
     assert left > 0
+
+
+@pytest.mark.parametrize(("width", "settings"), [(80, "ttt.lr"), (140, "ttt.lr=0.01 split=pure-int6")])
+def test_the_live_table_fits_its_terminal(width: int, settings: str) -> None:
+    """Fault: a line that is wrapped, a trial without its id, stage or score, or more rows than a screen has."""
+    entries = [entry for entry, _ in made_sweep("s", 6, ("done", "screened", "infeasible"))]
+    progress = SweepProgress(60, 20, entries, lambda trial, curve, step: (f"scoring {curve} {step}", 0.5))
+    screen = Console(file=io.StringIO(), width=width, height=40, force_terminal=True, color_system=None)
+    live = LiveTable(progress, "sweep demo: 60 trials" + " and a long headline" * 9, Path(), screen)
+    live.close()
+    for number in range(20):
+        trial = Trial(trial=f"{number:012x}", parameters={}, name="ttt.lr=0.01 split=pure-int6", config={})
+        live.started(trial)
+        live.point(trial, "sliding_bpb", 3, 2.5)
+    with screen.capture() as captured:
+        screen.print(live.render())
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= 16
+    running = next(line for line in lines if line.startswith("000000 scoring sliding_bpb"))
+    assert "~2.5000" in running
+    assert settings in running
+    assert sum("\u2501" in line for line in lines) == (9 if width > 110 else 1)
+    best = best_of(entries)
+    assert best is not None
+    assert any(line.startswith(f"{best.trial[:6]} finished") and f"{best.bpb:.4f}" in line for line in lines)
+    assert any("6 of 60 trials" in line for line in lines)
+
+
+def test_the_live_table_prints_the_ends_above_itself() -> None:
+    """Fault: what became of a trial is overwritten by the table, or the table stays behind."""
+    screen = Console(file=io.StringIO(), width=100, force_terminal=True)
+    live = LiveTable(SweepProgress(4, 2, [], lambda trial, curve, step: ("", 0.0)), "sweep s", Path("/root"), screen)
+    live.ended(failure("abcdef012345", FailureKind.KILLED, "its machine was lost"))
+    live.close()
+    assert isinstance(screen.file, io.StringIO)
+    text = screen.file.getvalue()
+    assert "killed: its machine was lost" in text
+    assert "its log: /root/sweeps/s/trials/abcdef012345/failure.log" in text
+    assert text.rstrip().endswith("\x1b[2K") or "\x1b[?25h" in text.splitlines()[-1]

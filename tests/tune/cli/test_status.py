@@ -42,7 +42,7 @@ def test_status_while_it_runs_and_afterwards(tmp_path: Path, capsys: pytest.Capt
         assert status(words) == 0
         told = capsys.readouterr().out
         assert "s: running on" in told
-        assert "2 of 6 trials ended | 1 done | 1 failed | 1 running | best 2.1250 BPB" in told
+        assert "2 of 6 trials ended | 1 finished | 1 failed | 1 running | best 2.1250 BPB" in told
         assert "training 20/200" in told
         assert "1 begun and not finished" in told
         assert trial_of(4).trial in told

@@ -124,7 +124,7 @@ def test_counts_against_distinct_tuples() -> None:
     assert counted["prefix"].alone == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_stored_results_are_not_computed(data: st.DataObject) -> None:
     """Fault: a training begun at the first instead of the last stored state; a stored result computed; a missing
@@ -178,7 +178,7 @@ def paths(found: Forecast, stored: frozenset[str]) -> list[float]:
     return lengths
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_wall_clock_between_its_bounds(data: st.DataObject) -> None:
     """Fault: a state used before it is there; two results at once in one slot; more slots that take longer."""

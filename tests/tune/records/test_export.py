@@ -53,7 +53,7 @@ def read(path: Path) -> Rows:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=ROWS)
 def test_values_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, suffix: str, rows: Rows) -> None:
     """Fault: a float loses bits, None becomes "" or 0, a comma, quote or line break ends a cell, a list is cut."""
@@ -64,7 +64,7 @@ def test_values_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory,
     assert typed[0] == typed[1]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(values=st.lists(FLOATS, min_size=1))
 def test_csv_is_exact_for_any_reader(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:
     """Fault: numbers with as many digits as pyarrow's own reader needs and too few for others; a lost minus of 0."""

@@ -93,7 +93,7 @@ ENTRIES = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(ENTRIES, max_size=3))
 def test_records_come_back_equal(entries: list[TrialEntry]) -> None:
     """Fault: a line break, odd letter or float inside an entry splits or changes the line."""

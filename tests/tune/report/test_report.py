@@ -292,7 +292,7 @@ def test_the_report_is_in_mlflow_too(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(arguments) == main(arguments) == 0
     client = MlflowClient(tracking_uri=uri)
     runs = client.search_runs([client.get_experiment_by_name(preset).experiment_id])
-    (run,) = (run for run in runs if run.data.tags["kind"] == "report")
+    (run,) = (run for run in runs if run.data.tags["kind"] == "sweep")
     files = {Path(item.path).name for item in client.list_artifacts(run.info.run_id, "report")}
     assert {"report.html", "report.md", "bytes.svg"} <= files
     assert len(runs) == 4

@@ -107,7 +107,9 @@ def test_lists_are_values(strategy: str) -> None:
     config = SearchConfig(spaces=(space,), strategy=strategy, num_trials=4)
     given = Search(config, DEMO).planned()
     names = sorted(trial.name for trial in given)
-    assert names[:2] == ["value_layers=[0,1] ttt=None", 'value_layers=[0,1] ttt={"lr":0.1}']
+    assert names[:2] == ["model.value_layers=[0,1] ttt=null", 'model.value_layers=[0,1] ttt={"lr":0.1}']
+    for trial in given:  # a name is what --space takes
+        assert read_choices(trial.name.split(), str) == {field: [value] for field, value in trial.parameters.items()}
     assert {config_of(trial).model.value_layers for trial in given} == {(0, 1), (1,)}
     assert Search(config, DEMO, [entry_of(trial, "failed") for trial in given]).planned() == []
 
@@ -115,7 +117,7 @@ def test_lists_are_values(strategy: str) -> None:
 def test_names_tell_fields_of_one_last_name_apart() -> None:
     """Fault: "bits=5 bits=6" for two trials that are mirror images."""
     trial = make_trial(PRESETS["demo"], {"quant.mlp.bits": 5, "quant.attention.bits": 6}, "data")
-    assert trial.name == "mlp.bits=5 attention.bits=6"
+    assert trial.name == "quant.mlp.bits=5 quant.attention.bits=6"
 
 
 @pytest.mark.parametrize(

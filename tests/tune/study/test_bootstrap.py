@@ -101,7 +101,7 @@ def test_block_length_of_hard_streams() -> None:
     assert np.median([block_length(stream) for stream in autoregressive(50, 1000, 0.0, 1)]) <= 3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), factor=st.sampled_from([0.25, 2.0, 8.0]))
 def test_equivariance(seed: int, factor: float) -> None:
     """Fault: a result that depends on who is called candidate, on the unit, or on what both models share."""

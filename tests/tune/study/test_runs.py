@@ -100,7 +100,7 @@ RUNS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(runs=RUNS)
 def test_nothing_is_left_out(runs: list[tuple[str, int, int, str, str]], in_ledger: InLedger) -> None:
     """Fault: a failed, earlier, foreign or repeated run of the configuration that no listing shows."""

@@ -213,7 +213,7 @@ def test_no_gain_is_rarely_a_mistake() -> None:
     assert (stops[1] + LOOKS[0]).mean() < 4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     values=st.lists(st.integers(-64, 64), min_size=1, max_size=6),
     others=st.lists(st.integers(-64, 64), min_size=2, max_size=4),

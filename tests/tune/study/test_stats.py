@@ -46,7 +46,6 @@ def test_summary_against_scipy() -> None:
     assert got.interval == pytest.approx((expected.low, expected.high), rel=1e-12)
 
 
-@settings(deadline=None)
 @given(candidate=VALUES, baseline=VALUES, margin=st.sampled_from([0.0, 0.003, -0.01]))
 def test_welch_against_scipy(candidate: list[float], baseline: list[float], margin: float) -> None:
     """Fault: the wrong tail, a margin with the wrong sign, degrees of freedom of the pooled test."""
@@ -78,7 +77,6 @@ def test_one_sample_p_by_direct_integration() -> None:
     assert one_sample_gain(values, 1.23, 0.003).p == pytest.approx(area, rel=1e-8)
 
 
-@settings(deadline=None)
 @given(candidate=VALUES, baseline=VALUES, data=st.data())
 def test_gain_is_equivariant(candidate: list[float], baseline: list[float], data: st.DataObject) -> None:
     """Fault: a verdict that depends on the unit, on a common shift, or on the order of the seeds."""
@@ -151,7 +149,6 @@ def test_cap_probability_by_direct_integration() -> None:
     assert cap_probability(sizes, 15_990_000).margin_bytes == -7_500
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1.0), max_size=6))
 def test_holm_is_the_closure_of_bonferroni(p_values: list[float]) -> None:
     """Fault: factors in the wrong order, values not made monotone. Reference: every intersection by Bonferroni."""
@@ -190,7 +187,7 @@ def test_noise_split_finds_the_components(repeat_sd: float, seed_sd: float) -> N
     assert parts == pytest.approx(np.sqrt(np.maximum(raw, 0.0)), abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(VALUES)
 def test_one_sample_is_the_limit_of_welch(values: list[float]) -> None:
     """Fault: the two tests disagree on sign, margin or unit: a baseline of hardly any noise is a published mean."""

@@ -21,6 +21,7 @@ from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.search.space import Trial
 from tune.tracking.connection import database_path
+from tune.tracking.metric_names import metric_name
 from tune.tracking.tracker import default_uri, sync
 
 BEGIN = 1_700_000_000.0
@@ -52,7 +53,7 @@ def trial(number: int, **changes: Any) -> TrialEntry:
         data="",
         dataset="",
         code="c0de",
-        tags={"git_commit": "abc123", "versions": "torch 2"},
+        tags={"git_commit": "abc123-dirty", "versions": "torch 2", "user": "ada", "source": "run_sweep.py"},
         started=BEGIN,
         ended=BEGIN + 60,
         state=TrialState.DONE,
@@ -93,17 +94,23 @@ def all_runs(uri: str, experiment: str) -> list[Any]:
     return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id]))
 
 
+def parent_of(uri: str, experiment: str) -> Any:
+    """The run of the only sweep; fails on two."""
+    (run,) = (run for run in all_runs(uri, experiment) if run.data.tags["kind"] == "sweep")
+    return run
+
+
 def runs_by_trial(uri: str, experiment: str) -> dict[str, Any]:
     """Runs by trial; fails on two runs of one trial."""
-    runs = all_runs(uri, experiment)
+    runs = [run for run in all_runs(uri, experiment) if run.data.tags["kind"] == "trial"]
     by_trial = {run.data.tags["trial"]: run for run in runs}
     assert len(by_trial) == len(runs), "a trial has two runs"
     return by_trial
 
 
 def curve(uri: str, run: Any, name: str) -> list[tuple[int, int, float]]:
-    """All that MLflow holds under `name`: (step, unix milliseconds, value)."""
-    history = MlflowClient(uri).get_metric_history(run.info.run_id, name)
+    """All that MLflow holds of a curve of the ledger: (step, unix milliseconds, value)."""
+    history = MlflowClient(uri).get_metric_history(run.info.run_id, metric_name(name))
     return sorted((metric.step, metric.timestamp, metric.value) for metric in history)
 
 

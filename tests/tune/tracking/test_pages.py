@@ -24,8 +24,9 @@ from golf.submission.study import StudyVerdict, Summary
 from tune.records.entries import ArtifactSize, RungScore, Series, TrialEntry, TrialState, VerdictEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
-from tune.tracking.tracker import runs_page, sync
-from tune.tracking.views import compare_url, run_url, runs_url
+from tune.tracking.metric_names import LADDER_CURVE, TRAIN_LOSS, TTT_RUNNING, metric_name
+from tune.tracking.tracker import attach, pages_of, runs_page, sync
+from tune.tracking.views import artifact_url, compare_url, run_url, runs_url
 
 BEGIN = 1_700_000_000.0
 CAP = 1000
@@ -164,9 +165,10 @@ class Pages:
     def curve(self, number: int, name: str) -> list[list[float]]:
         """Steps and values of a trial's curve in the ledger; for its ladder, rung by rung."""
         entry, series = self.made[number]
-        if name == "ladder_bpb":
+        if name == LADDER_CURVE:
             return [[*range(len(LADDER))], [rung.bpb for rung in entry.rungs]]
-        return [series.curves[name][:, 0].tolist(), series.curves[name][:, 2].tolist()]
+        (points,) = (points for own, points in series.curves.items() if metric_name(own) == name)
+        return [points[:, 0].tolist(), points[:, 2].tolist()]
 
 
 @pytest.fixture(scope="module")
@@ -209,21 +211,41 @@ def drawn(browser: Browser, name: str, expected: list[list[float]]) -> None:
 
 def test_the_table_shows_names_scores_and_searched_fields(pages: Pages) -> None:
     """Fault: the page that the sweep prints shows no metric, other runs, or the best one somewhere."""
-    pages.browser.open(runs_page(pages.address, "tiny", "night").removeprefix("in a browser: "))
+    pages.browser.open(pages_of(pages.address, pages.address, "tiny", "night")[0])
     script = f"const rows = (() => {{{ROWS}}})(); return rows.length == 3 && rows[0]['metrics.bpb'] && rows"
     rows = pages.browser.until(script)
     assert [row[NAME] for row in rows] == [pages.name(number) for number in range(3)]
     assert [float(row["metrics.bpb"]) for row in rows[:2]] == [pages.made[number][0].bpb for number in range(2)]
-    assert [row["metrics.margin_bytes"] for row in rows] == ["100", "90", "-120"]
+    assert [row["metrics.bytes/margin"] for row in rows] == ["100", "90", "-120"]
     assert [row["params.schedule.steps"] for row in rows] == ["200", "300", "400"]
-    assert [row["tags.state"] for row in rows] == ["done", "done", "infeasible"]
+    assert [row["tags.state"] for row in rows] == ["finished", "finished", "over the cap"]
 
 
-def test_the_filter_for_feasible_runs(pages: Pages) -> None:
+def test_the_printed_pages_in_a_fresh_browser(pages: Pages, tmp_path: Path) -> None:
+    """Fault: who has never opened MLflow lands on its pages for language-model applications, or sees no report."""
+    report = tmp_path / "report.html"
+    report.write_text("<h1>Sweep night</h1>")
+    assert attach(pages.address, "tiny", "night", [report]) is None
+    table, page = pages_of(pages.address, pages.address, "tiny", "night")
+    assert runs_page(pages.address, "tiny", "night") == f"in a browser: {table}\nits report: {page}"
+    with open_browser(tmp_path / "profile", 1500, 1000) as fresh:
+        fresh.driver.get(table)
+        rows = fresh.until(
+            f"const rows = (() => {{{ROWS}}})(); return rows.length == 3 && rows[0]['tags.state'] && rows"
+        )
+        assert [row["tags.state"] for row in rows] == ["finished", "finished", "over the cap"]
+        fresh.open(page)
+        frame = fresh.until("return document.querySelector('iframe')")
+        fresh.driver.switch_to.frame(frame)
+        assert fresh.until("return document.body.innerText.includes('Sweep night')")
+
+
+def test_the_filter_for_finished_runs(pages: Pages) -> None:
     """Fault: trials over the cap are taken for valid ones, or valid ones are not found."""
     pages.browser.open(runs_url(pages.address, pages.experiment, "night"))
     pages.browser.until(f"return (() => {{{ROWS}}})().length == 3")
-    pages.browser.type_into("input[placeholder^='metrics.rmse']", "tags.feasible = 'true' and tags.sweep = 'night'")
+    finished = "tags.state = 'finished' and tags.kind = 'trial' and tags.sweep = 'night'"
+    pages.browser.type_into("input[placeholder^='metrics.rmse']", finished)
     rows = pages.browser.until(f"const rows = (() => {{{ROWS}}})(); return rows.length == 2 && rows")
     assert [row[NAME] for row in rows] == [pages.name(0), pages.name(1)]
 
@@ -232,20 +254,20 @@ def test_the_charts_draw_ladder_and_curves(pages: Pages) -> None:
     """Fault: the chart page draws single figures only, or leaves out a run."""
     pages.browser.open(runs_url(pages.address, pages.experiment, "night", charts=True))
     for number in (0, 1):
-        for curve in ("ladder_bpb", "train_loss", "ttt_bpb"):
+        for curve in (LADDER_CURVE, TRAIN_LOSS, TTT_RUNNING):
             drawn(pages.browser, pages.name(number), pages.curve(number, curve))
-    drawn(pages.browser, pages.name(2), pages.curve(2, "train_loss"))
+    drawn(pages.browser, pages.name(2), pages.curve(2, TRAIN_LOSS))
 
 
 def test_two_configurations_compared(pages: Pages) -> None:
     """Fault: the compare page does not show what differs, the ladder of both, or the curves behind its links."""
     pages.browser.open(compare_url(pages.address, pages.experiment, pages.runs(0, 1)))
-    text = pages.browser.until("const t = document.body.innerText; return t.includes('bpb_ttt') && t")
+    text = pages.browser.until("const t = document.body.innerText; return t.includes('bpb/ttt') && t")
     for number in (0, 1):
         for rung in pages.made[number][0].rungs:
             assert f"{rung.bpb:.3f}".rstrip("0") in text
     compared = pages.browser.driver.current_url
-    for curve in ("ladder_bpb", "train_loss"):
+    for curve in (LADDER_CURVE, TRAIN_LOSS):
         pages.browser.open(compared)
         pages.browser.click("a[href*='/metric']", curve)
         for number in (0, 1):
@@ -256,14 +278,14 @@ def test_a_study_opens_to_its_seeds(pages: Pages) -> None:
     """Fault: seeds stand beside their study instead of below it, or the study's page does not lead to them."""
     pages.browser.open(runs_url(pages.address, pages.experiment))
     names = f"return (() => {{{ROWS}}})().map(row => row['{NAME}'])"
-    closed = pages.browser.until(f"const found = (() => {{{names}}})(); return found.length == 4 && found")
-    assert closed[0] == "night-seeds"
+    closed = pages.browser.until(f"const found = (() => {{{names}}})(); return found.length == 2 && found")
+    assert closed == ["night-seeds", "night"]
     pages.browser.click(".ag-row [role=button], .ag-row button")
-    opened = pages.browser.until(f"const found = (() => {{{names}}})(); return found.length == 7 && found")
+    opened = pages.browser.until(f"const found = (() => {{{names}}})(); return found.length == 5 && found")
     assert sorted(opened[1:4]) == [f"seed={seed} night-seeds" for seed in (1337, 2025, 42)]
     pages.browser.open(run_url(pages.address, pages.experiment, pages.parent()))
     text = pages.browser.until("const t = document.body.innerText; return t.includes('seed=42') && t")
-    for shown in ("1.5430 BPB", "seed=42", "seed=1337", "seed=2025", "bpb.mean", "words"):
+    for shown in ("1.5430 BPB", "seed=42", "seed=1337", "seed=2025", "bpb/mean", "words"):
         assert shown in text
 
 
@@ -274,7 +296,7 @@ def test_a_run_says_what_it_is(pages: Pages) -> None:
     text = pages.browser.until("const t = document.body.innerText; return t.includes('Datasets') && t")
     for shown in ("1.5040 BPB", "900 bytes, 100 below the cap", "schedule.steps = 200", f"words ({DATA[:8]}"):
         assert shown in text
-    pages.browser.open(run_url(pages.address, pages.experiment, f"{run}/artifacts"))
+    pages.browser.open(artifact_url(pages.address, pages.experiment, run, ""))
     assert pages.browser.until("return document.body.innerText.includes('artifact.golf')")
 
 

@@ -113,13 +113,15 @@ def test_a_fetched_mirror_has_the_files_and_reports(
     assert mirror(["fetch", copy, str(laptop.root)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert list(artifacts(laptop).values()) == ["weights 1"]
+    best = MlflowClient(default_uri(laptop.root)).get_model_version_by_alias("tiny-night", "best")
+    assert best.source.startswith((laptop.root / "mlartifacts").as_uri() + "/")
     (line,) = (line for line in lines if line.startswith("in a browser: "))
-    uri = shlex.split(line)[-1]
+    uri = default_uri(Path(shlex.split(line)[-1]))
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny").experiment_id
     (run,) = client.search_runs([experiment], "tags.kind = 'trial'")
     assert curve(uri, run, "train_loss") == expected_curve("train_loss")
-    (run,) = client.search_runs([experiment], "tags.kind = 'report'")
+    (run,) = client.search_runs([experiment], "tags.kind = 'sweep'")
     assert "report/report.html" in {file.path for file in client.list_artifacts(run.info.run_id, "report")}
 
 
@@ -144,9 +146,10 @@ def test_a_folder_of_any_name(empty: Path, tmp_path: Path, name: str, monkeypatc
     """Fault: the database or the files lie elsewhere than is printed, or a folder is made that nobody asked for."""
     storage = made(tmp_path / name / "st", empty)
     assert artifacts(storage)
-    printed = shlex.split(runs_page(default_uri(storage.root), "tiny").splitlines()[0])[-1]
-    assert database_path(printed) == storage.root / "mlflow.db"
-    assert MlflowClient(printed).get_experiment_by_name("tiny") is not None
+    uri = default_uri(storage.root)
+    assert shlex.split(runs_page(uri, "tiny"))[-2:] == ["--storage", str(storage.root)]
+    assert database_path(uri) == storage.root / "mlflow.db"
+    assert MlflowClient(uri).get_experiment_by_name("tiny") is not None
     assert [path.name for path in tmp_path.iterdir()] == [name]
     monkeypatch.chdir(tmp_path)
     assert names(tmp_path) == names(Path()), "relative to here"

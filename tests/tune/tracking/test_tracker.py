@@ -1,6 +1,7 @@
 """MLflow as a view of the ledger, against a real sqlite database and a real server on the loopback."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -31,10 +32,11 @@ from tests.tune.tracking.made_trials import (
     started,
     trial,
 )
-from tune.records.entries import ArtifactSize, Failure, FailureKind, Series, TrialEntry, TrialState
+from tune.records.entries import ArtifactSize, Failure, FailureKind, ScreeningScore, Series, TrialEntry, TrialState
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.tracking.experiment import Experiment, TrialStart
+from tune.tracking.system_metrics import wants_system_metrics
 from tune.tracking.tracker import SyncResult, Tracker, default_uri, sync
 from tune.tracking.views import view_tag
 
@@ -58,6 +60,7 @@ def test_a_run_holds_the_whole_entry(uri: str, tmp_path: Path) -> None:
     artifact = storage.trial("night", trial(1).trial) / "artifact.golf"
     artifact.parent.mkdir(parents=True)
     artifact.write_bytes(b"bytes")
+    (artifact.parent / "log.txt").write_text("step 1")
     curves = {**CURVES, "train_loss": [[step, BEGIN + step, 1 / (1 + step)] for step in range(2300)]}
     files = {"artifact": "sweeps/night/trials/000000000001/artifact.golf", "config": "elsewhere/gone.json"}
     config = {f"part{n}": {"value": n} for n in range(230)}
@@ -70,21 +73,58 @@ def test_a_run_holds_the_whole_entry(uri: str, tmp_path: Path) -> None:
         "FINISHED",
         (BEGIN * 1000, BEGIN * 1000 + 60_000),
     )
-    expected = {"sweep": "night", "state": "done", "feasible": "true", "preset": "tiny", "git_commit": "abc123"}
+    expected = {"sweep": "night", "state": "finished", "preset": "tiny", "git_commit": "abc123-dirty"}
+    expected |= {"mlflow.user": "ada", "mlflow.source.name": "run_sweep.py", "mlflow.source.git.commit": "abc123"}
     expected |= {"workload": "gepa", "device": "1 x a CPU", "code": "c0de", "files_missing": "config"}
     assert expected.items() <= run.data.tags.items()
     parameters = {f"part{n}.value": str(n) for n in range(230)}
     assert run.data.params == parameters | {"schedule.steps": "101", "split": "mixed"}
-    metrics = {"bpb": 2.25, "bpb_live": 2.5, "artifact_bytes": 923, "model_bytes": 900, "code_bytes": 23}
-    metrics |= {"margin_bytes": 77, "train_seconds": 40, "live_seconds": 3, "seconds": 43, "computed_seconds": 3}
-    ends = {"ladder_bpb": 2.5, "train_loss": 1 / 2300, "ttt_bpb": 1.25}
+    metrics = {"bpb": 2.25, "bpb/live": 2.5, "nats/live": 2, "bytes/artifact": 923, "bytes/model": 900}
+    metrics |= {"bytes/code": 23, "bytes/margin": 77, "seconds/train": 40, "seconds/live": 3, "seconds/total": 43}
+    metrics |= {"seconds/computed": 3}
+    ends = {"bpb/ladder": 2.5, "loss/train": 1 / 2300, "bpb/ttt_running": 1.25}
     assert run.data.metrics == metrics | ends
     for name in curves:
         assert curve(uri, run, name) == expected_curve(name, curves)
     client = MlflowClient(uri)
-    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["artifact.golf"]
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["artifact.golf", "config.json", "log.txt"]
+    assert json.loads(kept(client, run, "config.json")) == config
+    assert kept(client, run, "log.txt") == "step 1"
     assert run.info.artifact_uri.startswith((folder_of(uri) / "mlartifacts").as_uri())
-    assert Path(client.download_artifacts(run.info.run_id, "artifact.golf")).read_bytes() == b"bytes"
+    assert kept(client, run, "artifact.golf") == "bytes"
+
+
+def kept(client: MlflowClient, run: Any, path: str) -> str:
+    """The text of a file that MLflow keeps with a run."""
+    return Path(client.download_artifacts(run.info.run_id, path)).read_text()
+
+
+def test_the_load_of_the_machine(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: a trial runs for hours and nobody sees what its machine did; or it is logged where nobody asked for it."""
+    assert (wants_system_metrics(has_gpu=True), wants_system_metrics(has_gpu=False)) == (True, False)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    assert wants_system_metrics(has_gpu=False)
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    tracker = Tracker(uri, "load", system_metrics=True)
+    tracker.start(TrialStart("night", started(trial(1)), "tiny"))
+    deadline = time.monotonic() + 20
+    found: set[str] = set()
+    while "system/cpu_utilization_percentage" not in found and time.monotonic() < deadline:
+        time.sleep(0.1)
+        found = {name for run in all_runs_if_there(uri, "load") for name in run.data.metrics}
+    tracker.finish(trial(1))
+    tracker.close(20)
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= found
+    run = runs_by_trial(uri, "load")[trial(1).trial]
+    assert (run.info.status, run.data.metrics["bpb"]) == ("FINISHED", trial(1).bpb)
+    while any(thread.name == "SystemMetricsMonitor" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline + 20, "it goes on after the trial"
+        time.sleep(0.1)
+
+
+def all_runs_if_there(uri: str, experiment: str) -> list[Any]:
+    """Every run of an experiment; none before that is made."""
+    return all_runs(uri, experiment) if MlflowClient(uri).get_experiment_by_name(experiment) else []
 
 
 def test_a_workload_without_ladder_artifact_and_curves(uri: str) -> None:
@@ -104,13 +144,13 @@ def test_a_workload_without_ladder_artifact_and_curves(uri: str) -> None:
         ended=BEGIN + 9,
         state=TrialState.DONE,
         bpb=1.5,
-        metrics={"accuracy": 0.5, "bpb": 99.0},
+        metrics={"accuracy": 0.5, "bpb": 99.0, "train_seconds": 3.0},
     )
     assert sync([entry], uri, "scripts") == SyncResult(1, 0, 0, None)
-    (run,) = all_runs(uri, "scripts")
-    assert run.data.metrics == {"bpb": 1.5, "accuracy": 0.5}
+    (run,) = runs_by_trial(uri, "scripts").values()
+    assert run.data.metrics == {"bpb": 1.5, "accuracy": 0.5, "seconds/train": 3.0}
     assert run.data.params == {"lr": "0.1"}
-    assert run.data.tags["mlflow.note.content"] == "**1.5000 BPB**, done  \nVaried: `lr = 0.1`"
+    assert run.data.tags["mlflow.note.content"] == "**1.5000 BPB**, finished  \nVaried: `lr = 0.1`"
     assert not {"device", "check", "files_missing"} & run.data.tags.keys()
 
 
@@ -138,24 +178,32 @@ def test_a_retried_trial_keeps_its_run(uri: str) -> None:
     failed = trial(7, state=TrialState.FAILED, failure=failure, reason=str(failure), bpb=None, rungs=(), series=None)
     sync([failed], uri, "retried")
     run = runs_by_trial(uri, "retried")[failed.trial]
-    tags = [run.data.tags[name] for name in ("state", "reason", "failure", "feasible")]
-    assert (run.info.status, tags) == ("FAILED", ["failed", "killed: worker died", "killed", "false"])
+    tags = [run.data.tags[name] for name in ("state", "reason", "failure")]
+    assert (run.info.status, tags) == ("FAILED", ["failed", "killed: worker died", "killed"])
     assert sync([failed, trial(7)], uri, "retried").sent == 1
     run = runs_by_trial(uri, "retried")[failed.trial]
-    assert (run.info.status, run.data.tags["feasible"], run.data.metrics["bpb"]) == ("FINISHED", "true", 8.25)
+    assert (run.info.status, run.data.tags["state"], run.data.metrics["bpb"]) == ("FINISHED", "finished", 8.25)
     assert not {"reason", "failure"} & run.data.tags.keys()
     assert "worker died" not in run.data.tags["mlflow.note.content"]
 
 
-def test_an_infeasible_trial_is_finished_and_marked(uri: str) -> None:
-    """Fault: a trial over the cap looks like a crash, or like a valid result."""
+def test_trials_without_a_score_are_no_finished_runs(uri: str) -> None:
+    """Fault: a trial over the cap or stopped early looks like a valid result; its partial BPB is lost."""
     size = ArtifactSize(model_bytes=1000, code_bytes=12, cap_bytes=1000)
     entry = trial(8, state=TrialState.INFEASIBLE, reason="12 bytes over", size=size, bpb=None, rungs=())
-    sync([entry], uri, "infeasible")
-    run = runs_by_trial(uri, "infeasible")[entry.trial]
-    assert (run.info.status, run.data.tags["feasible"]) == ("FINISHED", "false")
-    assert run.data.metrics["margin_bytes"] == -12
-    assert "12 over the cap" in run.data.tags["mlflow.note.content"]
+    first = (ScreeningScore(name="sliding", bpb=2.5, seconds=1.0, rank="rank 3 of 3"),)
+    early = trial(9, state=TrialState.SCREENED, reason="not promoted", bpb=None, rungs=(), screening=first)
+    violated = trial(10, state=TrialState.INFEASIBLE, violations={"train_seconds<=1": 0.5}, bpb=None, rungs=())
+    sync([entry, early, violated], uri, "ended")
+    runs = runs_by_trial(uri, "ended")
+    ends = [(runs[one.trial].info.status, runs[one.trial].data.tags["state"]) for one in (entry, early, violated)]
+    assert ends == [("KILLED", "over the cap"), ("KILLED", "stopped early"), ("KILLED", "out of bounds")]
+    assert runs[entry.trial].data.metrics["bytes/margin"] == -12
+    assert "12 over the cap" in runs[entry.trial].data.tags["mlflow.note.content"]
+    assert (runs[early.trial].data.metrics["bpb/partial_sliding"], "bpb" in runs[early.trial].data.metrics) == (
+        2.5,
+        False,
+    )
 
 
 def test_live_points_and_the_entry_agree(uri: str) -> None:
@@ -268,7 +316,7 @@ def test_a_view_that_another_sweep_wrote_in_between(
 ) -> None:
     """Fault: a database that refuses the second of two first writers of a tag takes a sweep's runs off MLflow."""
     ours = Experiment(uri, f"between-{theirs}", Storage(tmp_path))
-    other, write = Experiment(uri, f"between-{theirs}", Storage(tmp_path)), ours.client.set_experiment_tag
+    other, write = Experiment(uri, f"between-{theirs}", Storage(tmp_path)), ours.runs.client.set_experiment_tag
     refused: list[tuple[str, ...]] = []
 
     def late(*arguments: str) -> None:
@@ -278,16 +326,16 @@ def test_a_view_that_another_sweep_wrote_in_between(
             raise MlflowException("UNIQUE constraint failed: experiment_tags.key, experiment_tags.experiment_id")
         write(*arguments)
 
-    monkeypatch.setattr(ours.client, "set_experiment_tag", late)
+    monkeypatch.setattr(ours.runs.client, "set_experiment_tag", late)
     ours.show_view("night", ["split"], False)
     assert len(refused) == 1
     key, value = view_tag("night", ["split"], False)
-    assert MlflowClient(uri).get_experiment(ours.experiment_id).tags[key] == value
+    assert MlflowClient(uri).get_experiment(ours.runs.experiment_id).tags[key] == value
 
     def never(*arguments: str) -> None:
         raise MlflowException("the disk is full")
 
-    monkeypatch.setattr(ours.client, "set_experiment_tag", never)
+    monkeypatch.setattr(ours.runs.client, "set_experiment_tag", never)
     with pytest.raises(MlflowException, match="full"):
         ours.show_view("night", ["seed"], False)
 
@@ -358,12 +406,15 @@ def test_a_server_killed_in_the_middle(uri: str, tmp_path: Path) -> None:
         runs = runs_by_trial(address, "server")
         histories = [curve(address, runs[entry.trial], "train_loss") for entry in entries]
         files = [client.list_artifacts(run.info.run_id)[0].path for run in runs.values()]
+        models = client.search_model_versions("name = 'server-night'")
+        (parent,) = client.search_runs([experiment], "tags.kind = 'sweep'")
     assert 1 <= second.sent <= 9
     assert (second.failed, second.problem) == (0, None)
     assert (third.sent, third.already) == (0, 12)
     assert histories == [expected_curve("train_loss")] * 12
     assert files == ["artifact.golf"] * 12
-    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert {run.info.status for run in (parent, *runs.values())} == {"FINISHED"}
+    assert [model.run_id for model in models][:1] == [runs[entries[0].trial].info.run_id]
 
 
 def test_nothing_of_a_slow_send_outlives_close(uri: str) -> None:

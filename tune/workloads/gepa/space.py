@@ -4,6 +4,7 @@
 id of its own, and nobody else's results may stand for it.
 """
 
+import contextlib
 import difflib
 import itertools
 import json
@@ -15,7 +16,8 @@ from golf.cli.options import assignment_of
 from golf.config.config import RunConfig, override_all, to_plain, typed_value
 from golf.config.presets import PRESETS, SPLITS, find_split, with_split
 from golf.runtime.results import digest
-from tune.records.entries import REPEAT
+from tune.records.entries import REPEAT, Config
+from tune.records.text import flat
 from tune.search.space import (
     Point,
     Range,
@@ -48,6 +50,12 @@ SPACES: dict[str, Space] = {
         "optimizer.weight_decay.matrices": [0.02, 0.095],
         "ttt.lr": [0.005, 0.01],
         "ttt.epochs": [1, 2],
+    },
+    "pr1394": {
+        "schedule.loop_start": [0.25, 0.35, 0.5],
+        "schedule.warmdown_fraction": [0.6, 0.72],
+        "optimizer.weight_decay.matrices": [0.085, 0.09, 0.095, 0.1],
+        "quant.mlp.deviations": [12.0, 12.85, 14.0],
     },
     "pr1493": {
         "schedule.loop_start": [0.25, 0.35, 0.5],
@@ -266,4 +274,17 @@ def make_trial(base: RunConfig, point: Point, data: str) -> Trial:
         raise ValueError(f"{REPEAT} must be a whole number from 0 on, got {repeat!r}")
     again = [{REPEAT: repeat}] if repeat else []
     identity = digest(plain, data, *again)[:12]
-    return Trial(trial=identity, parameters=dict(point), name=point_name(point, {"ttt"}), config=plain)
+    return Trial(trial=identity, parameters=dict(point), name=point_name(point), config=plain)
+
+
+def changed_fields(preset: str, point: Point, config: Config) -> Point:
+    """Returns the fields of a trial that are set otherwise than its preset and its point set them, dotted.
+
+    Args: preset: its name, or that of a file, whose fields are compared with RunConfig's own values; point: values of
+        the searched fields; config: the whole configuration, as JSON values.
+    """
+    base = PRESETS.get(preset, RunConfig())
+    usual = flat(to_plain(base))
+    with contextlib.suppress(ValueError):  # a point that this version of the program does not know
+        usual = flat(make_trial(base, point, "").config)
+    return {field: value for field, value in flat(config).items() if field not in usual or usual[field] != value}

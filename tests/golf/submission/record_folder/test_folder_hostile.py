@@ -84,7 +84,7 @@ def test_very_much_is_not_all_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert failures(rows.values()) == [2]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["submission.json", "train_seed42.log", "train_gpt.py", "requirements.txt"]),
     cut=st.tuples(st.floats(0, 1), st.floats(0, 1)),

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_ind
 
@@ -13,7 +13,6 @@ from tune.study.stats import one_sample_gain, welch_gain
 VALUES = st.lists(st.integers(18_000, 20_000).map(lambda ticks: ticks / 10_000), min_size=2, max_size=8, unique=True)
 
 
-@settings(deadline=None)
 @given(VALUES, VALUES, st.floats(-0.01, 0.02))
 def test_it_is_the_test_of_seed_studies(values: list[float], previous: list[float], margin: float) -> None:
     """Fault: sides exchanged, the margin on the wrong side, other degrees of freedom."""

@@ -22,7 +22,7 @@ SEEN = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEN, st.sampled_from((0.1, 0.25, 0.5, 0.7, 1.0)))
 def test_ranks_against_a_direct_computation(seen: list[tuple[str, int, float]], top: float) -> None:
     """Fault: a trial is ranked among those of another step, by an older loss of its own, or the better ones stop."""
