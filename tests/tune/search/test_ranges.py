@@ -26,9 +26,10 @@ def test_every_usual_range_can_be_searched(preset: str) -> None:
             SearchConfig(spaces=(space,), strategy="random", num_trials=5), lambda p: make_trial(base, p, "d")
         )
         assert 2 <= len(search.planned()) <= 5, field
-    assert refused <= {"schedule.loop_start", "schedule.warmdown_start"}
+    without = set() if base.ttt is not None else {"ttt.lr", "ttt.epochs"}
+    assert without <= refused <= without | {"schedule.loop_start", "schedule.warmdown_start"}
     assert ("schedule.loop_start" in refused) == (base.model.loop is None)
-    for field in EVERYWHERE:
+    for field in EVERYWHERE - refused:
         found, value = usual_choices(base, field), base
         for name in field.split("."):
             value = getattr(value, name)
