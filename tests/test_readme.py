@@ -16,7 +16,7 @@ import pytest
 from golf.cli.main import main, make_parser
 from golf.cli.options import Parser
 from tune.cli.parsers import SEED_EXAMPLES, report_parser, seeds_parser, sweep_parser
-from tune.cli.script_parsers import names_script, script_seeds_parser, script_sweep_parser
+from tune.cli.script_parsers import script_seeds_parser, script_sweep_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -55,8 +55,9 @@ def placeholders_filled(words: list[str]) -> list[str]:
 
 
 def parsed_by(of_preset: Callable[[], Parser], of_script: Callable[[], Parser], words: list[str]) -> argparse.Namespace:
-    """The words as a sweep or study of a preset or of a script has them; a TOML file is one word there."""
-    parsed: argparse.Namespace = (of_script if names_script(words) else of_preset)().parse_args(words)
+    """The words as a sweep or study of a preset or of a script has them; a file of options is one word there."""
+    is_script = any(word.endswith((".py", ".toml", ".yaml")) for word in words)
+    parsed: argparse.Namespace = (of_script if is_script else of_preset)().parse_args(words)
     return parsed
 
 

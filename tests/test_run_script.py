@@ -211,8 +211,8 @@ def test_a_study_of_a_script_is_published(cluster: str, tmp_path: Path, capsys: 
         (["gpu.py", "--space", "LR=1"], "demands a CUDA GPU"),
         (["broken.py", "--space", "A=1"], "is no Python"),
         (["nothing.toml"], "No such file"),
-        (["no_script.toml"], 'add: script = "train_gpt.py"'),
-        (["table.toml"], "there is no table [envs]"),
+        (["no_script.toml"], 'or script = "train_gpt.py"'),
+        (["table.toml"], "unknown table [envs]; did you mean"),
     ],
 )
 def test_what_cannot_run_is_told(

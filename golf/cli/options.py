@@ -79,7 +79,7 @@ class Parser(argparse.ArgumentParser):
         option: argparse.Action | None = None
         values = 0
         for word in words:
-            if word.startswith("--"):
+            if word.startswith("--") or word in self._option_string_actions:
                 option, values = self._option_string_actions.get(word), 0
             elif option is not None and option.nargs == "+":
                 if values and not _may_be_value(option, word):

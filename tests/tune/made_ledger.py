@@ -91,9 +91,10 @@ def made_trial(
     if state == "infeasible":
         return msgspec.structs.replace(entry, reason=f"over the cap by {size - CAP:,} bytes"), Series(curves)
     if state == "screened":
-        rank = "rank 3 of 4, +0.0095 +- 0.0016 BPB against abc"
+        rank = "3rd of 4, 0.0095 +- 0.0016 BPB behind abcdef"
         screening = (ScreeningScore(name="sliding", bpb=2.5, seconds=1.0, rank=rank),)
-        reason = f"not promoted after the first chunks of sliding: {rank}"
+        on = "3rd of 4 on the first 10 % of validation, 0.0095 +- 0.0016 BPB behind abcdef"
+        reason = f"stopped early: {on} (top 50 % go on; --no-screening runs all)"
         return msgspec.structs.replace(entry, reason=reason, screening=screening), Series(curves)
     return _scored(entry, curves, dice, num_chunks)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from golf.cli.start import announce, function_of, parse
 from golf.cli.terminal import quiet_when_closed
+from tune.cli.command_file import MakeParser, read_command
 from tune.cli.parsers import TOOLS, seeds_parser, sweep_parser
-from tune.cli.script_parsers import names_script, script_seeds_parser, script_sweep_parser, with_file
+from tune.cli.script_parsers import script_seeds_parser, script_sweep_parser
 from tune.records.redaction import redact
 
 
@@ -20,7 +21,7 @@ def sweep(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in TOOLS:
         return command(TOOLS[words[0]], words[1:])
-    return command(script_sweep_parser if names_script(words) else sweep_parser, words)
+    return _of_preset_or_script(words, sweep_parser, script_sweep_parser)
 
 
 def seeds(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +30,17 @@ def seeds(arguments: Sequence[str] | None = None) -> int:
     Args: arguments: of the command line (those of this process).
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return command(script_seeds_parser if names_script(words) else seeds_parser, words)
+    return _of_preset_or_script(words, seeds_parser, script_seeds_parser)
+
+
+def _of_preset_or_script(words: list[str], of_preset: MakeParser, of_script: MakeParser) -> int:
+    """Runs a command about what its words, or the file that they name, say. Returns: its exit status."""
+    try:
+        line = read_command(words, of_preset, of_script)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return command(of_script if line.is_script else of_preset, line.words)
 
 
 @quiet_when_closed
@@ -39,11 +50,6 @@ def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str]
     Returns: its exit status; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C outside the
     trials, which answer it themselves.
     """
-    try:
-        words = with_file(words) if names_script(words) else words
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     parsed = parse(make_parser(), words)
     try:
         target = parsed.name or parsed.preset or parsed.from_sweep if _runs_trials(parsed) else None

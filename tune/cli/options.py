@@ -14,6 +14,7 @@ from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_corpus
 from golf.train.checkpoint_policy import CheckpointPolicy
 from tune.cache.backend import absolute_address
+from tune.cluster.limits import Limits
 from tune.cluster.ray_cluster import Workers, has_gpus
 from tune.cluster.remote_job import check_places, is_remote, run_there
 from tune.cluster.retry_policy import RetryPolicy
@@ -62,6 +63,16 @@ def open_data(folder: Path | None, base: RunConfig, preset: str | None, storage:
     if dataset.train is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); add them or give another --data")
     return dataset
+
+
+def limits_of(parsed: argparse.Namespace) -> Limits:
+    """Returns the limits of a command line with the options of `add_limits`. Raises: ValueError without a price."""
+    return Limits(
+        max_hours=parsed.max_hours,
+        max_dollars=parsed.max_dollars,
+        dollars_per_gpu_hour=parsed.dollars_per_gpu_hour,
+        stop_at=parsed.stop_at,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The command lines of sweeps, seed studies and what looks after them; parsed without PyTorch, Ray and MLflow."""
 
 import argparse
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tune.records.layout import REPORT_FORMATS, TABLE_FORMATS
 from tune.records.redaction import open_address
 from tune.search.search import DEFAULT_TRIALS, STRATEGIES
 from tune.study.preregistration import SEEDS
+from tune.workloads.gepa.ranges import FIELDS
 
 _SWEEP_DESCRIPTION = """Searches a preset's step count, warmdown, quantisation split and TTT settings under its byte
 cap, with Ray Tune.
@@ -28,15 +30,20 @@ _SWEEP_EXAMPLES = """
 examples:
   run_sweep.py demo                                   six trials on two cores, two to five minutes
   run_sweep.py demo --dry-run                         what would be run
-  run_sweep.py demo --search grid --space split=pure-int6,int8 --space ttt.epochs=1,3
+  run_sweep.py demo --search grid -s split=pure-int6,int8 -s ttt.epochs=1,3
+  run_sweep.py demo --only optimizer.matrix_lr ttt.lr these two alone, in their usual ranges
   run_sweep.py pr598 --data data/fineweb --workers 8  trials of 8 GPUs each on this machine
   run_sweep.py demo --address job --storage /mnt/golf on a cluster, see docs/cluster.md
+  run_sweep.py sweep.yaml                             options written down, see docs/sweeps.md
   run_sweep.py train_gpt.py --help                    any training script of your own, see docs/scripts.md
+
+fields that --only takes without a range (those of a preset's own space too):
+RANGED
 
 exit status: 0, also when some trials failed or none fits under the cap, which is said; 1 when no trial gave a score
 and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
 
-after a sweep: run_sweep.py ui|report|ledger|import|store|mirror|cluster --help
+during and after a sweep: run_sweep.py status|ui|report|ledger|optuna|import|store|mirror|cluster --help
 """
 _SEED_DESCRIPTION = """Runs one configuration under several seeds with Ray Tune and reports what they show.
 
@@ -60,7 +67,11 @@ _ADDRESS = (
     "command to a cluster as a job, where all paths are paths on the cluster. By default Ray is started here"
 )
 SPACE = "FIELD=A,B,..."
-RANGES = "choices A,B,..., or a range LOW..HIGH, log:LOW..HIGH, int:LOW..HIGH:STEP"
+RANGES = (
+    "choices A,B,..., or a range: LOW..HIGH (0.02..0.3), evenly on a logarithmic scale log:LOW..HIGH (log:1e-3..1e-1), "
+    "whole numbers int:LOW..HIGH:STEP (int:1..20:3)"
+)
+ONLY = "search these fields alone; all others keep their values"
 _DATA = "a prepared dataset (the built-in corpus, made when missing)"
 DEMO_TRIALS = 6
 """Trials of the demo without a number."""
@@ -109,14 +120,17 @@ def command_parser(name: str, command: str, description: str, epilog: str = "") 
 def sweep_parser() -> Parser:
     """Returns the parser of a sweep."""
     name = program("run_sweep.py", "golf-sweep")
-    parser = command_parser(
-        name, "tune.cli.run_sweep:run", _SWEEP_DESCRIPTION, _SWEEP_EXAMPLES.replace("run_sweep.py", name)
+    ranged = textwrap.fill(", ".join(FIELDS), 110, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    examples = _SWEEP_EXAMPLES.replace("run_sweep.py", name).replace("RANGED", ranged)
+    parser = command_parser(name, "tune.cli.run_sweep:run", _SWEEP_DESCRIPTION, examples)
+    parser.add_argument(
+        "preset", help=f"one of {', '.join(PRESETS)}, the path of a config.json, or a .yaml or .toml file with all this"
     )
-    parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
     _add_plan(parser)
     add_search(parser)
+    add_limits(parser, "BPB", priced=True)
     places = add_places(parser, "the sweep's name (the preset's); the same name continues")
     places.add_argument("--data", type=Path, help=_DATA)
     places.add_argument("--no-reuse", action="store_true", help="compute every trial alone, share nothing")
@@ -127,7 +141,7 @@ def sweep_parser() -> Parser:
 def _add_plan(parser: Parser) -> None:
     """Adds the options of --plan."""
     plan = parser.add_argument_group("plan", "for --plan, instead of what finished trials in the ledger took")
-    price = "for a price; takes --gpus-per-worker as 1"
+    price = "for a price, which takes --gpus-per-worker as 1, and for --max-dollars"
     plan.add_argument("--dollars-per-gpu-hour", type=real(unit="dollars"), help=price)
     in_all = "GPUs in all, for the wall clock (those of one trial)"
     plan.add_argument("--gpus", type=whole(least=1), metavar="N", help=in_all)
@@ -148,9 +162,18 @@ def add_search(parser: Parser) -> None:
     search = add_strategy(
         parser, f"at most so many trials ({DEMO_TRIALS} for demo, all of a grid, else {DEFAULT_TRIALS})"
     )
-    space = f'{RANGES}; "split" is a quantisation split; python -m golf fields lists all'
-    for option, metavar, text in (("--space", SPACE, space), ("--set", "FIELD=VALUE", "fields of every trial")):
-        search.add_argument(option, action="extend", nargs="+", default=[], metavar=metavar, help=text)
+    add_space(search, f'{RANGES}; "split" is a quantisation split; python -m golf fields lists all')
+    only = (
+        f"{ONLY} (ranges: --space, else the preset's own, else usual ones around its values, as of optimizer.matrix_lr)"
+    )
+    search.add_argument("--only", action="extend", nargs="+", default=[], metavar="FIELD", help=only)
+    fixed = "fields of every trial"
+    search.add_argument("--set", action="extend", nargs="+", default=[], metavar="FIELD=VALUE", help=fixed)
+    where = (
+        "where trials are stopped early: evaluation, on the first chunks of the stream (%(default)s), or training too, "
+        "by validation curves (validate_every) at equal steps of one schedule, from a quarter and a half of them on"
+    )
+    search.add_argument("--early-stopping", choices=["evaluation", "training"], default="evaluation", help=where)
     search.add_argument("--no-screening", action="store_true", help="evaluate every trial that fits in full")
     fraction = "share of the stream to screen on (%(default)s)"
     search.add_argument("--screen-fraction", type=real(most=0.5, open_below=True), default=0.1, help=fraction)
@@ -158,14 +181,48 @@ def add_search(parser: Parser) -> None:
     search.add_argument("--top", type=real(most=1.0, open_below=True), default=0.5, help=top)
 
 
+def add_space(search: Any, text: str) -> None:
+    """Adds --space to the group of a search. Args: search: the group; text: its help."""
+    search.add_argument("-s", "--space", action="extend", nargs="+", default=[], metavar=SPACE, help=text)
+
+
 def add_strategy(parser: Parser, trials: str) -> Any:
     """Adds the options of how a space is searched. Returns: their group. Args: trials: help of --trials."""
     search = parser.add_argument_group("search")
     search.add_argument("--search", default="tpe", help=f"one of {', '.join(STRATEGIES)} (%(default)s)")
     search.add_argument("--trials", type=int, help=trials)
+    first = "a point to try first; give it again for another; fields that it leaves out have their own values"
+    search.add_argument("--enqueue", action="append", default=[], metavar="FIELD=VALUE,...", help=first)
     seed = "seed of the search; the model's is a field"
     search.add_argument("--seed", type=whole(most=2**32 - 1), default=0, help=seed)
     return search
+
+
+def add_limits(parser: Parser, score: str, priced: bool = False) -> None:
+    """Adds the options that end a sweep before its last trial, and what is run at its end.
+
+    Args:
+        parser: of the sweep.
+        score: unit of --stop-at.
+        priced: whether the parser has --dollars-per-gpu-hour already.
+    """
+    limits = parser.add_argument_group(
+        "when to stop", "no trial starts afterwards; the same command with another limit continues"
+    )
+    hours = "of all starts of the sweep together; running trials save their state and end"
+    limits.add_argument("--max-hours", type=real(unit="hours"), metavar="H", help=hours)
+    dollars = "price of the GPU-hours that trials held, likewise; takes a process on CPUs as a GPU"
+    limits.add_argument("--max-dollars", type=real(unit="dollars"), metavar="D", help=dollars)
+    if not priced:
+        price = "for --max-dollars"
+        limits.add_argument("--dollars-per-gpu-hour", type=real(unit="dollars"), metavar="D", help=price)
+    enough = "a score that is good enough; running trials go on to their end"
+    limits.add_argument("--stop-at", type=float, metavar=score, help=enough)
+    then = (
+        "run this in a shell at the end, however it ends, to end a rented machine or to send a message; gets "
+        "GOLF_SWEEP_NAME, GOLF_SWEEP_STATE (finished, limit, interrupted, failed) and GOLF_SWEEP_BEST_BPB"
+    )
+    limits.add_argument("--then", metavar="COMMAND", help=then)
 
 
 def _seconds_of(text: str) -> tuple[str, float]:
@@ -289,6 +346,26 @@ def report_parser() -> Parser:
     return parser
 
 
+def status_parser() -> Parser:
+    """Returns the parser of the command that shows how far a sweep is."""
+    about = "Show how far a sweep is, also while it runs in another terminal: trials by state, the best, what runs."
+    parser = command_parser(f"{_TUNE} status", "tune.cli.status:status_command", about)
+    parser.add_argument("name", nargs="?", help="the sweep's or study's name (a line for each one)")
+    parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")
+    return parser
+
+
+def optuna_parser() -> Parser:
+    """Returns the parser of the command that writes Optuna studies."""
+    about = "Write the ledger's sweeps as Optuna studies into an SQLite file, for optuna-dashboard and Optuna's plots."
+    parser = command_parser(f"{_TUNE} optuna", "tune.cli.optuna_study:optuna_command", about)
+    parser.add_argument("name", nargs="?", help="one sweep or study (all)")
+    parser.add_argument("--storage", type=Path, default=Path("storage"), help="folder with ledger.jsonl (%(default)s)")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="(optuna.db in the storage, made anew each time)")
+    parser.add_argument("--force", action="store_true", help="replace the file of --to")
+    return parser
+
+
 def ui_parser() -> Parser:
     """Returns the parser of the command that shows MLflow's pages."""
     about = "Start MLflow for a storage folder and open the table of a sweep or seed study; Ctrl-C ends it."
@@ -388,9 +465,11 @@ def cluster_parser() -> Parser:
 
 
 TOOLS: Mapping[str, Callable[[], Parser]] = {
+    "status": status_parser,
     "ui": ui_parser,
     "report": report_parser,
     "ledger": ledger_parser,
+    "optuna": optuna_parser,
     "import": import_parser,
     "store": store_parser,
     "mirror": mirror_parser,

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from golf.cli.inputs import names_file, read_config
 from golf.cli.options import assignments
+from golf.config.config import RunConfig
 from golf.config.presets import DEMO_PRESETS
 from tune.cache.prefix_tree import format_trees
 from tune.cache.store import Store
-from tune.cli.options import machines_of, open_data, places_of, run_anywhere
+from tune.cli.afterwards import Afterwards
+from tune.cli.options import limits_of, machines_of, open_data, places_of, run_anywhere
 from tune.cli.parsers import DEMO_TRIALS
 from tune.cli.session import Runs, Session
 from tune.cli.sweep_report import entries_of, show_sweep
@@ -18,26 +20,37 @@ from tune.planning.forecast import Forecast, forecast
 from tune.planning.plan_plot import draw_tree
 from tune.planning.stage_timings import TRAIN, StageTimings
 from tune.planning.text import format_forecast, format_forecast_vs_actual
-from tune.records.entries import WorldShape
+from tune.records.entries import TrialEntry, TrialState, WorldShape
 from tune.records.ledger import Ledger
 from tune.records.provenance import outdated
+from tune.search.early_stopping import Halving
 from tune.search.search import Search, SearchConfig
 from tune.search.successive_halving import SuccessiveHalving
 from tune.workloads.gepa.describe import describe_text_passes, dry_run_table
 from tune.workloads.gepa.settings import config_of
-from tune.workloads.gepa.space import read_choices, space_of
+from tune.workloads.gepa.space import enqueued_points, only_space, read_choices, space_of
 from tune.workloads.gepa.stages import training_trees
 from tune.workloads.gepa.workload import GepaWorkload
 
 
-def search_config(parsed: argparse.Namespace) -> SearchConfig:
-    """Returns the search that the command line asks for: the preset's space with --space, less the fields of --set."""
+def search_config(parsed: argparse.Namespace, base: RunConfig) -> SearchConfig:
+    """Returns the search that the command line asks for: the preset's space with --space, less the fields of --set.
+
+    Args: parsed: the command line; base: configuration of every trial.
+    """
     preset = None if names_file(parsed.preset) else parsed.preset
-    space = space_of(preset, read_choices(parsed.space), assignments(parsed.set))
+    changes, fixed = read_choices(parsed.space), assignments(parsed.set)
+    only = parsed.only
+    space = only_space(only, base, preset, changes, fixed) if only else space_of(preset, changes, fixed)
     trials = parsed.trials
     if trials is None and parsed.preset in DEMO_PRESETS and parsed.search != "grid":
         trials = DEMO_TRIALS
-    return SearchConfig(spaces=(space,), strategy=parsed.search, num_trials=trials, seed=parsed.seed)
+    points = tuple(enqueued_points(parsed.enqueue, space, base))
+    return SearchConfig(spaces=(space,), strategy=parsed.search, num_trials=trials, seed=parsed.seed, enqueued=points)
+
+
+def _stopped_in_training(entry: TrialEntry) -> bool:
+    return entry.state == TrialState.SCREENED and not entry.screening
 
 
 class SweepCommand:
@@ -46,23 +59,47 @@ class SweepCommand:
     def __init__(self, parsed: argparse.Namespace) -> None:
         """Reads configuration, data and ledger. Raises: ValueError, OSError for what cannot be run."""
         self.parsed, self.places, self.machines = parsed, places_of(parsed), machines_of(parsed)
+        self.limits = limits_of(parsed)
         self.base, self.storage = read_config(parsed), self.places.storage
         self.preset = Path(parsed.preset).stem
         self.name = parsed.name or self.preset
-        config = search_config(parsed)
+        config = search_config(parsed, self.base)
         self.dataset = open_data(parsed.data, self.base, parsed.preset, self.storage)
         screening = SuccessiveHalving(fraction=parsed.screen_fraction, top=parsed.top)
         self.screening = None if parsed.no_screening else screening
-        planned = self.machines.planned_workers(assume_gpus=parsed.dollars_per_gpu_hour is not None)
+        self.training_halving = self._training_halving()
+        planned = self.machines.planned_workers(assume_gpus=parsed.plan and parsed.dollars_per_gpu_hour is not None)
         workload = self.workload(planned.world)
-        self.known = finished(self.name, self.storage, workload.code, self.screening is not None)
+        known = finished(self.name, self.storage, workload.code, self.keeps_screened)
+        self.known = [entry for entry in known if self.training_halving is not None or not _stopped_in_training(entry)]
         self.search = Search(config, workload.trial, self.known)
         self.planned_workload = workload.for_trials(self.search.candidates())
 
     def workload(self, world: WorldShape) -> GepaWorkload:
         """Returns what the trials run, on the machines of one trial."""
         workload = GepaWorkload.of(self.base, self.preset, self.dataset, world)
-        return replace(workload, screening=self.screening, screening_file=self.storage.screened(self.name))
+        return replace(
+            workload,
+            screening=self.screening,
+            screening_file=self.storage.screened(self.name),
+            training_halving=self.training_halving,
+        )
+
+    def _training_halving(self) -> Halving | None:
+        if self.parsed.early_stopping != "training":
+            return None
+        if self.base.validate_every is None:
+            steps = max(1, self.base.schedule.steps // 8)
+            raise ValueError(
+                "--early-stopping training compares validation curves and nothing is validated on the way; "
+                f"give --set validate_every={steps}"
+            )
+        return Halving(file=self.storage.screened(self.name), top=self.parsed.top)
+
+    @property
+    def keeps_screened(self) -> bool:
+        """Whether trials that were stopped early stay so."""
+        return self.screening is not None or self.training_halving is not None
 
     def run(self) -> int:
         """Shows, plans or runs the sweep. Returns: the exit status."""
@@ -81,21 +118,25 @@ class SweepCommand:
         if num_outdated:
             reason = "ran with other code or another torch: they are run again, as far as it changes them"
             print(f"{num_outdated} trials {reason}")
-        with Session(self.places, self.machines, self.preset) as session:
-            session.run(
-                Runs(
-                    name=self.name,
-                    search=self.search,
-                    make_workload=self.workload,
-                    known=self.known,
-                    headline=f", cap {self.base.cap_bytes:,} bytes; {passes}",
-                    share=not self.parsed.no_reuse,
-                    keep_screened=self.screening is not None,
+        session = Session(self.places, self.machines, self.preset)
+        with Afterwards(self.parsed.then, session, self.name, self.search) as afterwards:
+            with session:
+                session.run(
+                    Runs(
+                        name=self.name,
+                        search=self.search,
+                        make_workload=self.workload,
+                        known=self.known,
+                        headline=f", cap {self.base.cap_bytes:,} bytes; {passes}",
+                        share=not self.parsed.no_reuse,
+                        limits=self.limits,
+                        keep_screened=self.keeps_screened,
+                    )
                 )
-            )
-        status = show_sweep(session, self.name, self.search, "; the same command continues")
-        print(format_forecast_vs_actual(planned, entries_of(self.storage, self.name, self.search)))
-        session.finish_mirror()
+            status = show_sweep(session, self.name, self.search, "; the same command continues")
+            print(format_forecast_vs_actual(planned, entries_of(self.storage, self.name, self.search)))
+            session.finish_mirror()
+            afterwards.status = status
         return status
 
     def forecast(self) -> Forecast:

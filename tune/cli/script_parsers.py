@@ -1,23 +1,16 @@
-"""The command lines of sweeps and seed studies of a training script; parsed without PyTorch, Ray and MLflow.
-
-A command line may be written down in a TOML file: `name = value` for an option, tables `[env]`, `[arg]`, `[constant]`
-and `[space]` for what is given as NAME=VALUE.
-"""
-
-import tomllib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+"""The command lines of sweeps and seed studies of a training script; parsed without PyTorch, Ray and MLflow."""
 
 from golf.cli.options import Parser, above, whole
 from golf.cli.start import program
 from golf.train.checkpoint_policy import MTBF_HOURS
 from tune.cli.parsers import (
+    ONLY,
     RANGES,
-    SPACE,
+    add_limits,
     add_places,
     add_places_of_work,
     add_power,
+    add_space,
     add_strategy,
     add_test,
     command_parser,
@@ -26,8 +19,6 @@ from tune.cluster.retry_policy import RetryPolicy
 from tune.search.search import DEFAULT_TRIALS
 from tune.study.preregistration import SEEDS
 
-_ENDINGS = (".py", ".toml")
-_TABLES = ("env", "arg", "constant", "space")
 _SWEEP_DESCRIPTION = """Searches the settings of any training script that prints its score, with Ray Tune.
 
 What can be searched is read from the source: golf script inspect SCRIPT lists it. Each trial runs a copy of the script
@@ -40,7 +31,7 @@ examples:
   run_sweep.py train_gpt.py --fixed-steps 2000 --space MATRIX_LR=log:0.01..0.05 --trials 16
   run_sweep.py train.py --space arg.lr=0.001,0.002 constant.WIDTH=256,384 --metric 'val_loss=loss: ([0-9.]+)' \\
       --objective val_loss --constraint 'train_seconds<=600'
-  run_sweep.py script.toml                            the same, written down
+  run_sweep.py sweep.yaml                             the same, written down
 
 exit status: 0, also when some trials failed or none is within its bounds, which is said; 1 when no trial gave a score
 and some failed; 2 for what cannot be run; 130 when it was stopped and can be continued
@@ -54,61 +45,10 @@ examples:
   run_seeds.py train_gpt.py --nproc 8 --env MATRIX_LR=0.026 --seeds 42 314 999 --baseline 1.0827
   run_seeds.py --from-sweep train_gpt --best          three seeds of the winner of a sweep
   run_seeds.py train_gpt.py --target 'val_loss<=3.28' whether the mean is below it, as speedruns ask
-  run_seeds.py script.toml --until-decided --baseline train_gpt-seeds
+  run_seeds.py study.yaml --until-decided --baseline train_gpt-seeds
 
 exit status: as of run_sweep.py
 """
-
-
-def names_script(words: Sequence[str]) -> bool:
-    """Returns whether a command line is about a script: one of its words is a .py or .toml file."""
-    return any(word.endswith(_ENDINGS) and "=" not in word and not word.startswith("-") for word in words)
-
-
-def with_file(words: Sequence[str]) -> list[str]:
-    """Returns a command line with a TOML file replaced by what it holds; words of the command line come after it.
-
-    Raises: ValueError naming the file and what is wrong in it; OSError when it cannot be read.
-    """
-    file = next((word for word in words if word.endswith(".toml") and "=" not in word), None)
-    if file is None:
-        return list(words)
-    return [*_words_of(Path(file)), *(word for word in words if word != file)]
-
-
-def _words_of(path: Path) -> Iterator[str]:
-    try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    script = content.pop("script", None)
-    if not isinstance(script, str):
-        raise ValueError(f'{path} names no script; add: script = "train_gpt.py"')
-    yield str(path.parent / Path(script).expanduser())
-    for name, value in content.items():
-        if name in _TABLES and not isinstance(value, dict):
-            raise ValueError(f"{path}: {name} is a table: [{name}], then NAME = VALUE")
-        if isinstance(value, dict):
-            if name not in _TABLES:
-                raise ValueError(f"{path}: there is no table [{name}]; there are {', '.join(_TABLES)}")
-            for key, given in value.items():
-                yield f"--{name}"
-                yield f"{key}={_text(path, name, given)}"
-            continue
-        option = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            yield from [option] if value else []
-            continue
-        yield option
-        yield from (map(str, value) if isinstance(value, list) else [str(value)])
-
-
-def _text(path: Path, table: str, value: Any) -> str:
-    if isinstance(value, list):
-        if table != "space":
-            raise ValueError(f"{path}: [{table}] takes one value for each name, choices belong into [space]")
-        return ",".join(_text(path, table, item) for item in value)
-    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def script_sweep_parser() -> Parser:
@@ -116,17 +56,19 @@ def script_sweep_parser() -> Parser:
     name = program("run_sweep.py", "golf-sweep")
     examples = _SWEEP_EXAMPLES.replace("run_sweep.py", name)
     parser = command_parser(name, "tune.cli.script_sweep:run", _SWEEP_DESCRIPTION, examples)
-    parser.add_argument("preset", metavar="SCRIPT", help="a training script, or a .toml file")
+    parser.add_argument("preset", metavar="SCRIPT", help="a training script, or a .yaml or .toml file")
     parser.add_argument("--dry-run", action="store_true", help="print the trials and stop; nothing is executed")
     _add_script(parser)
     search = add_strategy(parser, f"at most so many trials (all of a grid, else {DEFAULT_TRIALS})")
     fields = f"{RANGES}; a FIELD is an environment variable, arg.FLAG or constant.NAME"
-    search.add_argument("--space", action="extend", nargs="+", default=[], metavar=SPACE, help=fields)
+    add_space(search, fields)
+    search.add_argument("--only", action="extend", nargs="+", default=[], metavar="FIELD", help=f"{ONLY}, of the space")
     steps = "steps of every trial, whatever the clock says; allows to stop trials early that are behind at equal steps"
     search.add_argument("--fixed-steps", type=whole(least=1), metavar="N", help=steps)
     search.add_argument("--no-early-stopping", action="store_true", help="run every trial to its end")
     top = "share of the trials that go on, with --fixed-steps, from a quarter and a half of the steps (%(default)s)"
     search.add_argument("--top", type=above("trials"), default=0.5, help=top)
+    add_limits(parser, "SCORE")
     places = add_places(parser, "the sweep's name (the script's); the same name continues")
     places.add_argument("--no-reuse", action="store_true", help="take no result of another sweep")
     _add_machines(parser)
@@ -138,7 +80,7 @@ def script_seeds_parser() -> Parser:
     name = program("run_seeds.py", "golf-seeds")
     examples = _SEED_EXAMPLES.replace("run_seeds.py", name).replace("run_sweep.py", "golf-sweep")
     parser = command_parser(name, "tune.cli.script_seeds:run", _SEED_DESCRIPTION, examples)
-    parser.add_argument("preset", metavar="SCRIPT", help="a training script, or a .toml file")
+    parser.add_argument("preset", metavar="SCRIPT", help="a training script, or a .yaml or .toml file")
     parser.add_argument("--dry-run", action="store_true", help="print the runs and stop; nothing is executed")
     _add_script(parser)
     runs = parser.add_argument_group("runs")

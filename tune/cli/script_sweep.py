@@ -7,21 +7,19 @@ from dataclasses import replace
 import msgspec
 
 from golf.cli.terminal import python_line
-from tune.cli.options import machines_of, places_of, run_anywhere
-from tune.cli.script_target import ask_trust, check_here, read_space, read_target, told_changes
+from tune.cli.afterwards import Afterwards
+from tune.cli.options import limits_of, machines_of, places_of, run_anywhere
+from tune.cli.script_target import ask_trust, check_here, read_enqueued, read_space, read_target, told_changes
 from tune.cli.session import Runs, Session
 from tune.cli.sweep_report import show_sweep
 from tune.cli.tables import Column, format_table, terminal_width
 from tune.cluster.sweep import finished
 from tune.records.entries import WorldShape
+from tune.search.early_stopping import COMPARED_AT, Halving
 from tune.search.search import Search, SearchConfig
-from tune.search.space import Trial
-from tune.workloads.script.early_stopping import Halving
+from tune.search.space import Trial, only_of
 from tune.workloads.script.outcome import FROM_THE_START
 from tune.workloads.script.workload import ScriptWorkload
-
-_COMPARED_AT = (4, 2)
-"""Trials are compared from these fractions of the steps on: a quarter and a half."""
 
 
 class ScriptSweepCommand:
@@ -30,14 +28,18 @@ class ScriptSweepCommand:
     def __init__(self, parsed: argparse.Namespace) -> None:
         """Reads script, space and ledger. Raises: ValueError, OSError for what cannot be run."""
         self.parsed, self.places, self.machines = parsed, places_of(parsed), machines_of(parsed)
+        self.limits = limits_of(parsed)
         self.storage, target = self.places.storage, read_target(parsed)
         self.name = parsed.name or target.preset
         space, places = read_space(target, parsed.space, parsed.allow_unknown_env)
+        space = only_of(space, parsed.only) if parsed.only else space
         if not space:
             raise ValueError(f"give what is searched: --space NAME=A,B,...; {_inspect(parsed.preset)} lists the names")
         settings = msgspec.structs.replace(target.settings, places={**target.settings.places, **places})
         self.target, self.halving = replace(target, settings=settings), self._halving()
-        config = SearchConfig(spaces=(space,), strategy=parsed.search, num_trials=parsed.trials, seed=parsed.seed)
+        points = tuple(read_enqueued(target, parsed.enqueue, space, places))
+        strategy, trials = parsed.search, parsed.trials
+        config = SearchConfig(spaces=(space,), strategy=strategy, num_trials=trials, seed=parsed.seed, enqueued=points)
         planned = self.machines.planned_workers()
         keeps_screened = self.halving is not None
         self.known = finished(self.name, self.storage, settings.files.digest, keeps_screened, settings.tags)
@@ -47,7 +49,7 @@ class ScriptSweepCommand:
         steps = self.parsed.fixed_steps
         if steps is None or self.parsed.no_early_stopping:
             return None
-        at = tuple(max(1, steps // part) for part in _COMPARED_AT)
+        at = tuple(max(1, steps // part) for part in COMPARED_AT)
         return Halving(file=self.storage.screened(self.name), steps=at, top=min(self.parsed.top, 1.0))
 
     def workload(self, world: WorldShape) -> ScriptWorkload:
@@ -66,21 +68,25 @@ class ScriptSweepCommand:
         if changes is not None:
             print(changes)
         self.target = self.target.kept(self.storage, self.name)
-        with Session(self.places, self.machines, self.target.preset) as session:
-            session.run(
-                Runs(
-                    name=self.name,
-                    search=self.search,
-                    make_workload=self.workload,
-                    known=self.known,
-                    headline=f"; {self._stopping()}",
-                    share=not self.parsed.no_reuse,
-                    keep_screened=self.halving is not None,
-                    tags=self.target.settings.tags,
+        session = Session(self.places, self.machines, self.target.preset)
+        with Afterwards(self.parsed.then, session, self.name, self.search) as afterwards:
+            with session:
+                session.run(
+                    Runs(
+                        name=self.name,
+                        search=self.search,
+                        make_workload=self.workload,
+                        known=self.known,
+                        headline=f"; {self._stopping()}",
+                        share=not self.parsed.no_reuse,
+                        limits=self.limits,
+                        keep_screened=self.halving is not None,
+                        tags=self.target.settings.tags,
+                    )
                 )
-            )
-        status = show_sweep(session, self.name, self.search, f", and the same command continues; {FROM_THE_START}")
-        session.finish_mirror()
+            status = show_sweep(session, self.name, self.search, f", and the same command continues; {FROM_THE_START}")
+            session.finish_mirror()
+            afterwards.status = status
         return status
 
     def _stopping(self) -> str:

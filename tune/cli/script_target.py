@@ -5,7 +5,7 @@ import getpass
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from tune.cluster.ray_cluster import accelerators
 from tune.records.entries import SEED, TrialEntry, WorldShape
 from tune.records.layout import Storage
 from tune.records.provenance import versions
-from tune.search.space import Range, Space, parse_range, split_choices
-from tune.workloads.script.early_stopping import Halving
+from tune.search.early_stopping import Halving
+from tune.search.space import Point, Range, Space, parse_range, read_points, split_choices
 from tune.workloads.script.files import ScriptFiles, data_manifest, find_files, keep_copy
 from tune.workloads.script.launch import PYTHON, TORCHRUN
 from tune.workloads.script.process import Limits
@@ -39,6 +39,7 @@ from tune.workloads.script.settings import (
     find_field,
     parse_constraint,
     parse_objective,
+    setting_of,
 )
 from tune.workloads.script.workload import ScriptWorkload
 
@@ -224,6 +225,22 @@ def read_space(
             space[field] = found
         places[field] = place, name
     return space, places
+
+
+def read_enqueued(
+    target: ScriptTarget, texts: Sequence[str], space: Space, places: Mapping[str, tuple[str, str]]
+) -> list[Point]:
+    """Returns the points of --enqueue; others have the script's own values. Raises: ValueError."""
+
+    def read(field: str, text: str) -> str | int | float:
+        check_setting(target.inputs, f"--enqueue {field}", *places[field], text)
+        return _typed(text)
+
+    def default(field: str) -> str | int | float | None:
+        setting = setting_of(target.inputs, *places[field])
+        return None if setting is None or setting.default is None else _typed(setting.default)
+
+    return read_points(texts, space, read, default)
 
 
 def target_of_trial(entry: TrialEntry, storage: Storage) -> ScriptTarget:

@@ -11,9 +11,11 @@ from tune.cli.console import open_console, say
 from tune.cli.mirror import Mirror
 from tune.cli.options import Machines, Places
 from tune.cli.progress import SweepProgress
+from tune.cli.status import StatusFile
+from tune.cluster.limits import NO_LIMITS, Limits, LimitWatch
 from tune.cluster.ray_cluster import Workers, start_ray, stop_ray, trials_at_once
 from tune.cluster.remote_job import explained
-from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
+from tune.cluster.sweep import Ended, SweepConfig, Watcher, run_sweep
 from tune.records.entries import Record, TrialEntry, WorldShape
 from tune.records.ledger import Ledger, warn_of_damage
 from tune.records.provenance import environment
@@ -50,6 +52,8 @@ class Runs:
     """Whether trials that were screened out stay so."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of every entry."""
+    limits: Limits = NO_LIMITS
+    """What ends them before the last trial."""
 
 
 class Session:
@@ -61,6 +65,8 @@ class Session:
         self.storage, self.uri = places.storage, places.tracking_uri
         self.stopped = False
         """Whether Ctrl-C ended the runs."""
+        self.ended = Ended()
+        """How the last runs ended otherwise."""
         self._mirror = None if places.mirror is None else Mirror(places.storage, places.mirror, self.uri, warn=say)
         self._workers: Workers | None = None
         self._tracker: Tracker | None = None
@@ -85,6 +91,14 @@ class Session:
         if len(search.given) >= search.num_trials:
             return
         warn_of_damage(self.storage.screened(name))
+        planned = self._workers or self.machines.planned_workers()
+        known = [entry for entry in runs.known if entry.trial in search.given]
+        reached = LimitWatch(
+            runs.limits, self.storage.used(name), 0, runs.make_workload(planned.world).objective, known
+        )
+        if reached.stop is not None:
+            self.ended = Ended(reached.stop)
+            return
         if not self._ray:
             self._ray = True
             with explained(address) if address else contextlib.nullcontext():
@@ -104,7 +118,8 @@ class Session:
             keep_screened=runs.keep_screened,
             tags=runs.tags,
         )
-        known = [entry for entry in runs.known if entry.trial in search.given]
+        gpus = workers.num_workers * (workers.gpus or 1.0)
+        limit_watch = LimitWatch(runs.limits, self.storage.used(name), gpus, workload.objective, known)
         if self._tracker is None:
             self.send(name)
             # With a cluster, trials may not be on this machine.
@@ -124,10 +139,14 @@ class Session:
                 tags=environment(),
             )
             watchers: list[Watcher] = [console, tracked]
-            run_sweep(config, workload, search, self.storage, watchers + ([self._mirror] if self._mirror else []))
+            watchers += [self._mirror] if self._mirror else []
+            status = StatusFile(self.storage.status(name), search.num_trials, concurrent, workload.describe_progress)
+            with status:
+                self.ended = run_sweep(config, workload, search, self.storage, [*watchers, status], limit_watch)
         except KeyboardInterrupt:
             self.stopped = True
         finally:
+            limit_watch.write()
             console.close()
 
     def finish_mirror(self) -> None:

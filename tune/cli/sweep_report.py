@@ -40,4 +40,10 @@ def show_sweep(session: Session, name: str, search: Search, continued: str) -> i
     if session.stopped:
         print(f"stopped: what was finished is kept{continued}")
         return 130
+    stop, num_stopped = session.ended.stop, session.ended.num_stopped
+    if stop is not None:
+        saved = (
+            f"; {num_stopped} running trial{'s were' if num_stopped != 1 else ' was'} stopped" if num_stopped else ""
+        )
+        print(f"stopped: {stop.reason}{saved}; {stop.remedy}")
     return ending.status

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
+from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
-from golf.runtime.files import read_json, write_json
+from golf.runtime.files import read_json, write_bytes, write_json
 from golf.train.checkpoint_policy import BY_COST, CheckpointPolicy
 from tune.cache.backend import StoreError
 from tune.cache.gc import tidy
 from tune.cache.store import Store
+from tune.cluster.limits import LimitWatch, Stop
 from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
 from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.train_workers import in_this_process, on_workers
@@ -82,19 +84,44 @@ class Watcher(Protocol):
         """A trial's entry is in the ledger."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a sweep ended."""
+
+    stop: Stop | None = None
+    """Why before its last trial; None where it did not."""
+    num_stopped: int = 0
+    """Trials that were stopped with their state saved."""
+
+
 def run_sweep(
-    config: SweepConfig, workload: Workload, search: Search, storage: Storage, watchers: Sequence[Watcher]
-) -> None:
+    config: SweepConfig,
+    workload: Workload,
+    search: Search,
+    storage: Storage,
+    watchers: Sequence[Watcher],
+    limit_watch: LimitWatch | None = None,
+) -> Ended:
     """Runs the trials that `search` gives, each to its entry in the ledger; Ray must be up.
+
+    Args:
+        config: how.
+        workload: what a trial runs.
+        search: which trials.
+        storage: where everything goes.
+        watchers: are told of what happens.
+        limit_watch: says when the sweep has to stop; None: never.
+
+    Returns: how it ended.
 
     Raises:
         ValueError: when this sweep is already running.
         KeyboardInterrupt: what was finished is kept.
     """
-    with only_driver(storage.sweep(config.name)):
+    with only_driver(storage.sweep(config.name)), stop_file(storage.stop_file(config.name)):
         search.resume(unfinished(config, storage, workload.code))
         workload = workload.for_trials(search.candidates())
-        source = TrialSource(config, workload, search, storage)
+        source = TrialSource(config, workload, search, storage, limit_watch)
         recorder = ResultRecorder(config, workload, storage, [source, *watchers])
         ray_directory = storage.ray(config.name)
 
@@ -129,12 +156,23 @@ def run_sweep(
                 name="tune",
                 storage_path=str(ray_directory),
                 verbose=0,
-                callbacks=[RayCallback(recorder)],
+                callbacks=[RayCallback(recorder, source)],
                 failure_config=tune.FailureConfig(max_failures=config.retry_policy.max_failures),
             ),
         ).fit()
         source.close()
         shutil.rmtree(ray_directory, ignore_errors=True)
+        return Ended(source.stop, recorder.num_stopped)
+
+
+@contextlib.contextmanager
+def stop_file(path: Path) -> Iterator[Path]:
+    """Gives the path of the file that asks running trials to end; there is none before and after."""
+    path.unlink(missing_ok=True)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -188,8 +226,16 @@ def unfinished(config: SweepConfig, storage: Storage, code: str) -> list[Point]:
 class TrialSource:
     """What the sweep's next trial is to do, from the search; keeps in the store what trials to come need."""
 
-    def __init__(self, config: SweepConfig, workload: Workload, search: Search, storage: Storage) -> None:
+    def __init__(
+        self,
+        config: SweepConfig,
+        workload: Workload,
+        search: Search,
+        storage: Storage,
+        limit_watch: LimitWatch | None = None,
+    ) -> None:
         self.config, self.workload, self.search, self.storage = config, workload, search, storage
+        self.limit_watch, self.stop_file = limit_watch, storage.stop_file(config.name)
         self.store = None if config.cache is None else Store(config.cache.store)
         self.waiting = {trial.trial: trial for trial in search.certain() if trial.trial not in search.given}
         if self.store is not None:
@@ -202,7 +248,7 @@ class TrialSource:
 
         A trial all of whose results are stored is not given: it ends at once.
         """
-        trial = self.search.ask()
+        trial = None if self.stop is not None else self.search.ask()
         if trial is None:
             return None
         directory = self.storage.trial(self.config.name, trial.trial)
@@ -211,7 +257,26 @@ class TrialSource:
         (directory / OUTCOME).unlink(missing_ok=True)
         # The noise of a repeat is what it is run for: another's result must not stand for it.
         cache = None if trial.parameters.get(REPEAT, 0) > 0 else self.config.cache
-        return TrialSpec(trial=trial, directory=directory, checkpoint_policy=self.config.checkpoint_policy, cache=cache)
+        return TrialSpec(
+            trial=trial,
+            directory=directory,
+            checkpoint_policy=self.config.checkpoint_policy,
+            cache=cache,
+            stop_file=self.stop_file,
+        )
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why no further trial starts."""
+        return None if self.limit_watch is None else self.limit_watch.stop
+
+    def check_limits(self, num_running: int) -> None:
+        """Asks running trials to end where a limit is reached. Args: num_running: trials that hold their machines."""
+        if self.limit_watch is None:
+            return
+        stop = self.limit_watch.check(num_running)
+        if stop is not None and stop.ends_running and not self.stop_file.exists():
+            write_bytes(self.stop_file, f"{stop.reason}\n".encode())
 
     def started(self, trial: Trial) -> None:
         """Does nothing: a trial that began still needs what it needs."""
@@ -222,6 +287,8 @@ class TrialSource:
     def ended(self, entry: TrialEntry) -> None:
         """Tells the search of a trial's end, and no longer keeps what only that trial needed."""
         self.search.tell(entry)
+        if self.limit_watch is not None:
+            self.limit_watch.learn(entry)
         if self.waiting.pop(entry.trial, None) is not None:
             self._pin()
 
@@ -249,6 +316,8 @@ class ResultRecorder:
     def __init__(self, config: SweepConfig, workload: Workload, storage: Storage, watchers: Sequence[Watcher]) -> None:
         self.config, self.workload, self.storage, self.watchers = config, workload, storage, watchers
         self.ledger = Ledger(storage.ledger)
+        self.num_stopped = 0
+        """Trials that ended without an outcome because the sweep stops."""
         self._started: dict[str, float] = {}
 
     def begin(self, trial: Trial) -> None:
@@ -270,6 +339,9 @@ class ResultRecorder:
             error: of its process; None where that ended by itself.
         """
         left = read_outcome(spec.directory) if error is None else None
+        if left is None and error is None and spec.is_stopped:
+            self.num_stopped += 1
+            return
         if left is None:
             failure = explain(error or "its process ended without a result")
             write_failure_log(spec.directory, failure, {"error": error or ""})
@@ -334,8 +406,11 @@ class RaySearcher(Searcher):  # type: ignore[misc]
 class RayCallback(tune.Callback):  # type: ignore[misc]
     """Passes Ray Tune's events on to the recorder."""
 
-    def __init__(self, recorder: ResultRecorder) -> None:
-        self.recorder = recorder
+    def __init__(self, recorder: ResultRecorder, source: TrialSource) -> None:
+        self.recorder, self.source = recorder, source
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        self.source.check_limits(sum(trial.status == RayTrial.RUNNING for trial in trials))
 
     def __getstate__(self) -> dict[str, object]:
         """Nothing, as above."""

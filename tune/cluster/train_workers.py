@@ -41,9 +41,9 @@ from tune.cluster.ray_cluster import Workers, capacity, leaving, set_train_limit
 from tune.cluster.retry_policy import RetryPolicy, RetryState
 from tune.records.entries import Failure, FailureKind
 from tune.search.space import Trial
-from tune.workloads.base import RankContext, Report, StageExecutor, StageFailed, StageRequest, Workload
+from tune.workloads.base import RankContext, Report, StageExecutor, StageFailed, StageRequest, TrialSpec, Workload
 from tune.workloads.failures import Postmortem, explain, is_final
-from tune.workloads.trial_process import STOPPED, use_threads, write_failure_log
+from tune.workloads.trial_process import STOPPED, STOPPED_EARLY, use_threads, write_failure_log
 
 _PROCESSES = "processes"
 """Folder of what the workers say of themselves, in the trial's."""
@@ -126,8 +126,8 @@ def _listen() -> None:
 
 
 @contextlib.contextmanager
-def preemption_check() -> Iterator[PreemptionCheck]:
-    """Gives whether this process has to end soon: it got a SIGTERM, or Ray knows that its node is being taken away.
+def preemption_check(spec: TrialSpec) -> Iterator[PreemptionCheck]:
+    """Gives whether this process has to end soon: its sweep stops, it got a SIGTERM, or its node is being taken away.
 
     Each rank looks for itself, beside its training: `ray.train.get_preemption_info` makes all ranks wait for each other
     at every call, and Ray Train's watcher behind it is one more process of each group.
@@ -137,7 +137,7 @@ def preemption_check() -> Iterator[PreemptionCheck]:
     def look() -> None:
         while not ended.wait(_LOOK_SECONDS):
             with contextlib.suppress(Exception):  # a head that does not answer has no notice to give
-                if leaving(node):
+                if spec.is_stopped or leaving(node):
                     leaves.set()
 
     threading.Thread(target=look, name="notice", daemon=True).start()
@@ -158,7 +158,7 @@ def work(arguments: dict[str, Any]) -> str | None:
     _introduce(directory / _PROCESSES / f"{group.rank}.json")
     try:
         report = reporter(workload, request.spec.trial, ray.train.report)
-        with preemption_check() as preemption:
+        with preemption_check(request.spec) as preemption:
             workload.run_stage(request, RankContext(group, report, preemption))
     except Preempted as preempted:
         return str(preempted)
@@ -248,6 +248,9 @@ def on_workers(workload: Workload, workers: Workers, directory: Path, retry_poli
             if failure is None:
                 shutil.rmtree(own / _PROCESSES, ignore_errors=True)
                 return
+            asked = request.spec.is_stopped or (own / STOPPED_EARLY).exists()
+            if asked and failure.kind == FailureKind.PREEMPTED:
+                raise Preempted(failure.message)
             if failure.kind == FailureKind.NO_RESOURCES:
                 again = attempts.waited()
             else:
@@ -308,7 +311,7 @@ def in_this_process(workload: Workload, report: Callable[[dict[str, str | float]
     """
 
     def run(request: StageRequest) -> None:
-        with preemption_check() as preemption:
+        with preemption_check(request.spec) as preemption:
             reporting = reporter(workload, request.spec.trial, report)
             workload.run_stage(request, RankContext(ProcessGroup(), reporting, preemption))
 

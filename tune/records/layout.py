@@ -36,6 +36,11 @@ class Storage:
         """Results of stages, shared by all sweeps."""
         return self.root / "store"
 
+    @property
+    def optuna(self) -> Path:
+        """The ledger's sweeps as Optuna studies, a view that is made anew."""
+        return self.root / "optuna.db"
+
     def sweep(self, sweep: str) -> Path:
         """The folder of one sweep."""
         return self.root / "sweeps" / one_name(sweep)
@@ -64,6 +69,18 @@ class Storage:
     def screened(self, sweep: str) -> Path:
         """Scores of first chunks of a sweep's trials, as a ledger."""
         return self.sweep(sweep) / "screened.jsonl"
+
+    def stop_file(self, sweep: str) -> Path:
+        """The file whose existence asks a sweep's running trials to save their state and end."""
+        return self.sweep(sweep) / "stop"
+
+    def status(self, sweep: str) -> Path:
+        """What the driver of a running sweep says of it."""
+        return self.sweep(sweep) / "status.json"
+
+    def used(self, sweep: str) -> Path:
+        """The hours and GPU-hours that a sweep has used in all its starts."""
+        return self.sweep(sweep) / "used.json"
 
     def report(self, name: str) -> Path:
         """The folder of the report on a sweep or seed study; a name that is no plain word is a folder all the same."""

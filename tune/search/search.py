@@ -77,6 +77,8 @@ class SearchConfig:
     """How many trials at most, finished ones included; None: all of a grid, else DEFAULT_TRIALS."""
     seed: int = 0
     """Seed of the search; the model's is a field of its configuration."""
+    enqueued: tuple[Point, ...] = ()
+    """Points of the space that come first, whatever the strategy."""
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -110,14 +112,18 @@ class Search:
             raise ValueError(f"the space has {size:,} combinations, more than {_LARGEST_SPACE:,}; give fewer choices")
         self.config, self._make_trial, self._known = config, make_trial, tuple(known)
         self._trials: dict[str, Trial | None] = {}
-        self._order, self._limit = _order_of(config)
+        order, self._limit = _order_of(config)
+        self._order = [*config.enqueued, *order]
         self.given: dict[str, Trial] = {}
         """The trials given so far and those finished before, by their id."""
         self._tpe = _TPE(config.spaces[0], config.seed) if config.strategy == "tpe" else None
         self._first_points: list[Trial] = []
+        for point in config.enqueued:
+            make_trial(point)
         self._cost: Cost | None = None
         for entry in self._known:
             self._remember(entry)
+        self.resume(config.enqueued)
 
     def _remember(self, entry: TrialEntry) -> None:
         """Counts a finished trial of this very search."""
@@ -137,10 +143,9 @@ class Search:
 
     def resume(self, points: Iterable[Point]) -> None:
         """Gives these points first: trials that were begun and not finished."""
-        for point in points:
-            trial = self._open(point) if any(_is_in(point, space) for space in self.config.spaces) else None
-            if trial is not None:
-                self._first_points.append(trial)
+        spaces, first = self.config.spaces, self._first_points
+        trials = [self._open(point) for point in points if any(_is_in(point, space) for space in spaces)]
+        self._first_points = list({trial.trial: trial for trial in (*filter(None, trials), *first)}.values())
 
     def ask(self) -> Trial | None:
         """Returns the next trial, None when there is none left."""

@@ -1,5 +1,6 @@
 """What a sweep searches: fields with their choices, the points made of them, and the trials that points stand for."""
 
+import difflib
 import itertools
 import json
 import math
@@ -27,6 +28,11 @@ class Range:
     """Whether equal ratios are equally likely, instead of equal differences."""
     step: int | None = None
     """Whole numbers this far apart, from `low` on; None: any numbers."""
+
+    def __str__(self) -> str:
+        """As it is written on a command line."""
+        kind = "int:" if self.step is not None else "log:" if self.log else ""
+        return f"{kind}{self.low:g}..{self.high:g}" + (f":{self.step}" if self.step not in (None, 1) else "")
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not self.low <= value <= self.high:
@@ -147,6 +153,65 @@ def draw_points(space: Space, num_points: int, source: random.Random) -> list[Po
 def is_continuous(space: Space) -> bool:
     """Returns whether a space has a range of any numbers, so that it has no last point."""
     return any(isinstance(field, Range) and field.step is None for field in space.values())
+
+
+def read_points(
+    texts: Sequence[str], space: Space, read: Callable[[str, str], Any], default: Callable[[str], Any]
+) -> list[Point]:
+    """Returns the points of --enqueue FIELD=VALUE,FIELD=VALUE,..., each with a value for every field of a space.
+
+    Args:
+        texts: one of each point.
+        space: that holds them.
+        read: (field, text) -> a value of the field; raises ValueError for a wrong one.
+        default: field -> its value where a text does not name it; None where there is none.
+
+    Raises: ValueError naming the point and a field that is not searched, is given twice, or has a value that the space
+        does not hold.
+    """
+    return [_read_point(text, space, read, default) for text in texts]
+
+
+def _read_point(text: str, space: Space, read: Callable[[str, str], Any], default: Callable[[str], Any]) -> Point:
+    given: dict[str, Any] = {}
+    for part in split_choices(text, "--enqueue"):
+        field, equals, value = part.partition("=")
+        if not equals or not field:
+            raise ValueError(f'--enqueue takes FIELD=VALUE,FIELD=VALUE,..., got "{part}" in {text}')
+        if field not in space:
+            close = difflib.get_close_matches(field, space, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"add --space {field}=A,B,..."
+            raise ValueError(f"--enqueue {text}: {field} is not searched; {hint} (searched: {', '.join(space)})")
+        if field in given:
+            raise ValueError(f"--enqueue {text}: {field} is given twice; give another --enqueue for another point")
+        given[field] = read(field, value)
+        if given[field] not in space[field]:
+            raise ValueError(
+                f"--enqueue {text}: the space has {field}={_choices_text(space[field])}; widen it by --space"
+            )
+    for field, choices in space.items():
+        if field not in given and (value := default(field)) not in choices:
+            what = (
+                "its own value is not known" if value is None else f"its own value {value_text(value)} is none of them"
+            )
+            raise ValueError(f"--enqueue {text}: give {field}={_choices_text(choices)} too, {what}")
+    return {field: given[field] if field in given else default(field) for field in space}
+
+
+def _choices_text(choices: Sequence[Any] | Range) -> str:
+    if isinstance(choices, Range):
+        return str(choices)
+    return ",".join(map(value_text, choices))
+
+
+def only_of(space: Space, fields: Sequence[str]) -> Space:
+    """Returns a space without all but some fields. Raises: ValueError with near matches for one that is not in it."""
+    for field in fields:
+        if field not in space:
+            close = difflib.get_close_matches(field, space, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"add --space {field}=A,B,..."
+            raise ValueError(f'--only: "{field}" has no choices; {hint} (searched: {", ".join(space)})')
+    return {field: space[field] for field in dict.fromkeys(fields)}
 
 
 def size_of(space: Space) -> int:

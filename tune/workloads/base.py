@@ -50,6 +50,13 @@ class TrialSpec:
     """When the state of a long stage is saved."""
     cache: CacheConfig | None = None
     """Where its stages are shared; None: it computes everything itself."""
+    stop_file: Path | None = None
+    """A file whose existence asks the trial to save its state and end without an outcome."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the trial is asked to end."""
+        return self.stop_file is not None and self.stop_file.exists()
 
 
 @dataclass(frozen=True, kw_only=True)

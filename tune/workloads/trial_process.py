@@ -26,6 +26,8 @@ OUTCOME, SERIES = "outcome.json", "series.npz"
 """What a trial leaves for its sweep."""
 STOPPED = "stopped.json"
 """The failure of a stage that would fail again; no further attempt is made."""
+STOPPED_EARLY = "stopped_early.txt"
+"""Why a stage was stopped because others are ahead; its state is saved, and no further attempt is made."""
 FAILURE_LOG = "failure.log"
 """The last lines of what failed."""
 PROVENANCE = "provenance.json"
@@ -37,15 +39,21 @@ def run_trial(workload: Workload, spec: TrialSpec, execute: StageExecutor) -> No
 
     Whatever a stage raises becomes the outcome of this trial alone.
 
+    A trial that its sweep asks to end leaves no outcome: the next start of the sweep goes on from its saved state.
+
     Raises: Preempted when this process's machine is being taken away: the trial is begun again elsewhere.
     """
+    if spec.is_stopped:
+        return
     use_threads(workload.world)
-    for name in (STOPPED, FAILURE_LOG, OUTCOME):
+    for name in (STOPPED, STOPPED_EARLY, FAILURE_LOG, OUTCOME):
         (spec.directory / name).unlink(missing_ok=True)
     try:
         invalidate_stale(workload, spec.directory)
         outcome, series = workload.run_trial(spec, execute)
     except Preempted:
+        if spec.is_stopped:
+            return
         raise
     except StageFailed as stage:
         outcome, series = failed_outcome(stage.failure, spec.directory), Series()

@@ -20,9 +20,11 @@ from golf.runtime.files import write_json
 from golf.runtime.results import RungResult, read_result
 from golf.train.checkpoint_policy import CheckpointPolicy
 from tests.tune.workloads.gepa.helpers import run, spec_of, workload_of
+from tests.tune.workloads.toy import Counting
 from tune.cache.store import Store
+from tune.cluster.limits import Limits, LimitWatch
 from tune.cluster.ray_cluster import Workers, trials_at_once
-from tune.cluster.sweep import ResultRecorder, SweepConfig, TrialSource, finished, only_driver, run_sweep
+from tune.cluster.sweep import Ended, ResultRecorder, SweepConfig, TrialSource, finished, only_driver, run_sweep
 from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
@@ -111,6 +113,37 @@ def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> 
         assert timeless(entry) == timeless(entries[name])
         assert other.files(entry)["artifact"].read_bytes() == storage.files(entries[name])["artifact"].read_bytes()
     assert sum("train" in entry.computed for entry in together.values()) == 1
+
+
+@pytest.mark.long
+def test_a_limit_stops_running_trials_and_more_of_it_goes_on(cluster: None, tmp_path: Path) -> None:
+    """Fault: a trial killed without its state, recorded as failed, begun anew, or another begun after the limit."""
+    storage, workload = Storage(tmp_path), Counting(Workers().world)
+
+    def is_counting() -> bool:
+        return any(int(path.read_text() or 0) > 5 for path in storage.root.glob("sweeps/s/trials/*/counted.txt"))
+
+    def count(limits: Limits) -> Ended:
+        known = finished("s", storage, workload.code)
+        search = Search(SearchConfig(spaces=({"x": [3, 120, 121]},), strategy="grid"), workload.trial, known)
+        watch = LimitWatch(limits, storage.used("s"), 1.0, clock=lambda: time.monotonic() + 3600 * is_counting())
+        return run_sweep(SweepConfig(name="s", concurrent=1), workload, search, storage, [], watch)
+
+    ended = count(Limits(max_hours=1.0))
+    assert ended.stop is not None
+    assert ended.num_stopped == 1
+    [first] = Ledger(storage.ledger).latest("s")
+    assert first.parameters == {"x": 3}
+    assert not storage.stop_file("s").exists()
+
+    ended = count(Limits(max_hours=100.0, stop_at=120.0))
+    assert ended.stop is not None
+    assert ended.stop.reason == "x=120 has 120.0000 BPB, which --stop-at 120 asks for"
+    assert [entry.bpb for entry in Ledger(storage.ledger).latest("s")] == [3.0, 120.0]
+    second = Ledger(storage.ledger).latest("s")[1]
+    starts = (storage.trial("s", second.trial) / "starts.txt").read_text().split()
+    assert len(starts) == 2
+    assert 5 < int(starts[1]) < 120, "it went on from its state"
 
 
 @pytest.mark.long

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from golf.config.config import RunConfig
+from golf.config.config import RunConfig, override_all
 from golf.config.presets import PRESETS
 from tests.tune.entries import entry_of, over_cap, scored
 from tune.records.entries import TrialEntry
 from tune.search.search import STRATEGIES, Search, SearchConfig
 from tune.search.space import Point, Range, Space, Trial
-from tune.workloads.gepa.space import make_trial, space_of
+from tune.workloads.gepa.space import enqueued_points, make_trial, space_of
 
 BASE = PRESETS["demo"]
+BASE_60 = override_all(BASE, {"schedule.steps": 60, "schedule.warmdown_start": 50})
 SPACE: Space = {"schedule.steps": [40, 60, 80], "schedule.warmdown_start": [20, 50], "split": ["pure-int6", "int8"]}
 
 
@@ -181,3 +182,48 @@ def test_a_grid_takes_no_range_of_any_numbers() -> None:
     with pytest.raises(ValueError, match=r"ttt\.lr is a range, a grid takes choices"):
         search_of(RANGES)
     assert search_of({"ttt.epochs": RANGES["ttt.epochs"]}).num_trials == 5
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_enqueued_points_come_first(strategy: str) -> None:
+    """Fault: a hand-picked point forgotten, given twice, run on top of the number of trials, or after a random one."""
+    points = enqueued_points(["schedule.warmdown_start=20,split=int8", "schedule.steps=60"], SPACE, BASE_60)
+    assert points == [
+        {"schedule.steps": 60, "schedule.warmdown_start": 20, "split": "int8"},
+        {"schedule.steps": 60, "schedule.warmdown_start": 50, "split": "pure-int6"},
+    ]
+    config = SearchConfig(spaces=(SPACE,), strategy=strategy, num_trials=5, enqueued=tuple(points))
+    search = Search(config, maker(BASE_60))
+    given = list(iter(search.ask, None))
+    assert [dict(trial.parameters) for trial in given[:2]] == points
+    assert len({trial.trial for trial in given}) == len(given) == search.num_trials == 5
+    again = Search(config, maker(BASE_60), [scored(given[0], 2.0)])
+    again.resume([given[3].parameters])
+    assert [trial.trial for trial in (again.ask(), again.ask()) if trial] == [given[3].trial, given[1].trial]
+
+
+def test_enqueued_points_lie_in_ranges_too() -> None:
+    """Fault: a point of a range that is not given, or not known again."""
+    points = tuple(enqueued_points(["ttt.lr=0.02", "ttt.lr=0.05,ttt.epochs=9"], RANGES, PRESETS["pr1493"]))
+    assert points[0] == {"ttt.lr": 0.02, "ttt.epochs": 3}
+    config = SearchConfig(spaces=(RANGES,), num_trials=4, enqueued=points)
+    search = Search(config, maker())
+    assert len(search.planned()) == search.num_trials == 4
+    assert [dict(trial.parameters) for trial in search.planned()[:2]] == list(points)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("schedule.steps", "FIELD=VALUE"),
+        ("schedule.step=60", r"schedule\.step is not searched; did you mean schedule\.steps"),
+        ("schedule.steps=70", r"the space has schedule\.steps=40,60,80; widen it"),
+        ("schedule.steps=60,schedule.steps=40", "given twice"),
+        ("split=int9", "did you mean"),
+        ("split=int8", r"give schedule\.steps=40,60,80 too, its own value 200 is none of them"),
+    ],
+)
+def test_what_cannot_be_enqueued_is_said(text: str, told: str) -> None:
+    """Fault: a point outside the space in silence, or one that only fails when it runs."""
+    with pytest.raises(ValueError, match=told):
+        enqueued_points([text], SPACE, BASE)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from golf.runtime.results import digest
+from golf.train.loop import Preempted
 from tune.records.entries import Outcome, Series, TrialState, WorldShape
 from tune.search.space import Point, Trial, point_name
 from tune.workloads.base import RankContext
@@ -31,3 +32,21 @@ class Quadratic(OpaqueWorkload):
         for step, _, value in points:
             context.report("loss", step, value)
         return Outcome(state=TrialState.DONE, bpb=points[-1][2]), Series({"loss": points})
+
+
+@dataclass(frozen=True)
+class Counting(Quadratic):
+    """Counts to `x` in a file, ten a second, and goes on where it was stopped."""
+
+    name = "counting"
+
+    def compute(self, trial: Trial, directory: Path, context: RankContext) -> tuple[Outcome, Series]:
+        counted = directory / "counted.txt"
+        with (directory / "starts.txt").open("a") as starts:
+            starts.write(f"{counted.read_text() if counted.exists() else 0} ")
+        while (number := int(counted.read_text()) if counted.exists() else 0) < trial.config["x"]:
+            counted.write_text(str(number + 1))
+            time.sleep(0.1)
+            if context.preemption():
+                raise Preempted(f"counted to {number + 1}")
+        return Outcome(state=TrialState.DONE, bpb=float(number)), Series()

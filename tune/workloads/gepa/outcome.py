@@ -18,11 +18,29 @@ from golf.train.train_log import CURVES_FILE
 from tune.cache.cached_runner import StageRunner, UncachedStageRunner
 from tune.cache.stage_graph import FIRST_CHUNKS
 from tune.records.entries import ArtifactSize, Outcome, RungScore, ScreeningScore, Series, TrialState
-from tune.search.successive_halving import ScreeningRank
+from tune.search.successive_halving import ScreeningRank, ordinal, short_id, stopped_text
 from tune.workloads.gepa.stages import CHECK_FILE, PACK, PREFIX, TRAIN, GepaStages
 from tune.workloads.trial_process import CONFIG, device_of
 
 ARTIFACT = "artifact.golf"
+
+
+@dataclass(frozen=True)
+class Screened:
+    """On what trials are screened, for the screen."""
+
+    top: float
+    """Share of the trials that continue."""
+    fraction: float
+    """Share of the stream that they are screened on, as whole chunks make it."""
+
+    def reason(self, rung: str, rank: ScreeningRank) -> str:
+        """Returns why a trial was stopped after the first chunks of a rung."""
+        against = short_id(rank.against)
+        behind = f"{rank.difference_bpb:.4f} +- {rank.standard_error_bpb:.4f} BPB behind {against}"
+        on = f"on the first {100 * self.fraction:.0f} % of validation{' with TTT' if rung == TTT else ''}"
+        where = f"{ordinal(rank.rank)} of {rank.num_trials} {on}, {behind}"
+        return stopped_text(where, self.top, "--no-screening")
 
 
 def outcome_of(
@@ -31,6 +49,7 @@ def outcome_of(
     stages: GepaStages,
     runner: StageRunner,
     ranks: Mapping[str, ScreeningRank],
+    screened: Screened | None = None,
 ) -> tuple[Outcome, Series]:
     """Returns what became of a trial whose stages ended.
 
@@ -40,9 +59,10 @@ def outcome_of(
         stages: all that it could compute.
         runner: knows what was computed for it.
         ranks: rung -> its rank on the first chunks.
+        screened: how trials are screened; None where they are not.
     """
     train, pack, ladder = results.train, results.pack, results.ladder
-    state, reason = _state_of(results, ranks)
+    state, reason = _state_of(results, ranks, screened)
     first_chunks = {rung: read_first_chunks(directory, rung) for rung in ranks}
     seconds = {TRAIN: train.seconds, PACK: pack.seconds}
     seconds |= {rung: first.seconds for rung, first in first_chunks.items()}
@@ -86,12 +106,15 @@ def read_first_chunks(directory: RunDirectory, rung: str) -> RungResult:
     return result
 
 
-def _state_of(results: RunResults, ranks: Mapping[str, ScreeningRank]) -> tuple[TrialState, str | None]:
+def _state_of(
+    results: RunResults, ranks: Mapping[str, ScreeningRank], screened: Screened | None
+) -> tuple[TrialState, str | None]:
     if not results.pack.fits:
         return TrialState.INFEASIBLE, f"over the cap by {results.pack.over_bytes:,} bytes"
     if not results.ladder:
+        assert screened is not None
         rung, rank = list(ranks.items())[-1]
-        return TrialState.SCREENED, f"not promoted after the first chunks of {rung}: {rank}"
+        return TrialState.SCREENED, screened.reason(rung, rank)
     return TrialState.DONE, None
 
 

@@ -15,6 +15,7 @@ from golf.pipeline.stages import run_stages
 from golf.runtime.process_group import ProcessGroup
 from golf.runtime.results import AVERAGED, LIVE, PackedModel
 from golf.train.hooks import Hooks
+from golf.train.loop import Preempted
 from golf.train.run_log import LOG_FILE, LogFile
 from tune.cache.cached_runner import stage_runner
 from tune.cache.stage_graph import StageOutput
@@ -23,10 +24,11 @@ from tune.records.ledger import Ledger
 from tune.search.successive_halving import ScreeningRank, screening_rank
 from tune.workloads.base import StageExecutor, TrialSpec
 from tune.workloads.gepa.checkpoints import directories_alike, link_latest_checkpoint
-from tune.workloads.gepa.outcome import outcome_of, read_first_chunks
+from tune.workloads.gepa.outcome import Screened, outcome_of, read_first_chunks
 from tune.workloads.gepa.settings import GepaSettings
 from tune.workloads.gepa.stage_worker import EvaluateRequest, TrainRequest
 from tune.workloads.gepa.stages import seconds_of
+from tune.workloads.gepa.training_stop import outcome_of_stopped
 from tune.workloads.trial_process import PROVENANCE, only_stored
 
 
@@ -44,7 +46,16 @@ class GepaRunner:
         """Rung -> the trial's rank on its first chunks."""
 
     def run(self) -> tuple[Outcome, Series]:
-        """Trains, packs and, where the artifact fits, screens and scores."""
+        """Trains, packs and, where the artifact fits, screens and scores; a training may be stopped early."""
+        try:
+            return self._run()
+        except Preempted:
+            stopped = outcome_of_stopped(self.spec.directory)
+            if stopped is None:
+                raise
+            return stopped
+
+    def _run(self) -> tuple[Outcome, Series]:
         spec, store = self.spec, None if self.spec.cache is None else self.spec.cache.open()
         with stage_runner(store, spec.directory, spec.trial.trial, self.stages, seconds_of) as self.runner:
             self.runner.train(self.stages.training, self._train)
@@ -55,7 +66,15 @@ class GepaRunner:
         # All results are read from the directory; the log, whoever computed its parts, is whole then.
         hooks = Hooks(log=LogFile(self.directory.file(LOG_FILE), ProcessGroup()))
         results = run_stages(self.context, self.code, hooks, evaluate=promoted)
-        return outcome_of(results, self.directory, self.stages, self.runner, self.ranks)
+        return outcome_of(results, self.directory, self.stages, self.runner, self.ranks, self._screened())
+
+    def _screened(self) -> Screened | None:
+        """Returns on what trials are screened; None where they are not."""
+        screening, config = self.settings.screening, self.context.config
+        first_chunks = self.settings.first_chunks(config)
+        if screening is None or first_chunks is None:
+            return None
+        return Screened(screening.top, first_chunks * config.score.chunk_tokens / self.settings.num_targets)
 
     def _train(self, start: Path | None, keep: Mapping[int, Path]) -> None:
         """Trains to the end. Args: start: state to continue from; keep: steps -> where the state after them is kept."""

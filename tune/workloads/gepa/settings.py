@@ -11,6 +11,7 @@ import msgspec
 from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
 from tune.records.entries import Config, WorldShape
+from tune.search.early_stopping import Halving
 from tune.search.space import Trial
 from tune.search.successive_halving import SuccessiveHalving
 from tune.workloads.gepa.stages import GepaStages, gepa_stages, training_key
@@ -36,6 +37,8 @@ class GepaSettings:
     """How trials are screened on the first chunks; None: all are scored in full."""
     screening_file: Path | None = None
     """Where the sweep's trials keep the scores of their first chunks."""
+    training_halving: Halving | None = None
+    """How trainings are stopped early; None: all are run to their end."""
     branches: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Training -> steps at which other trials of the sweep part from it."""
 

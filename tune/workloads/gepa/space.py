@@ -5,21 +5,33 @@ id of its own, and nobody else's results may stand for it.
 """
 
 import contextlib
+import difflib
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
 from golf.cli.options import assignment_of
 from golf.config.config import RunConfig, override_all, to_plain, typed_value
-from golf.config.presets import PRESETS, find_split, with_split
+from golf.config.presets import PRESETS, SPLITS, find_split, with_split
 from golf.runtime.results import digest
 from tune.records.entries import REPEAT, Config
 from tune.records.text import flat
-from tune.search.space import Point, Range, Space, Trial, parse_range, point_name, split_choices, value_text
+from tune.search.space import (
+    Point,
+    Range,
+    Space,
+    Trial,
+    choices_of,
+    parse_range,
+    point_name,
+    read_points,
+    split_choices,
+    value_text,
+)
+from tune.workloads.gepa.ranges import FIELDS, SPLIT, usual_choices
 
-SPLIT = "split"
 GRIDS = ("quant.attention", "quant.mlp", "quant.token_embedding", "quant.tables")
 """What a split sets."""
 
@@ -73,6 +85,28 @@ SPACES: dict[str, Space] = {
 """By preset; the other presets take pr598's."""
 
 
+def own_space(preset: str | None) -> Space:
+    """Returns the space of a preset; an empty one for None, a configuration file."""
+    return SPACES.get(preset, SPACES["pr598"]) if preset in PRESETS else {}
+
+
+def _check_name(base: RunConfig, field: str) -> None:
+    """Raises ValueError with the nearest right names for a field that does not exist."""
+    names = [*FIELDS, *_leaves(to_plain(base))]
+    if field not in names:
+        close = difflib.get_close_matches(field, names, n=3, cutoff=0.5)
+        close += [name for name in names if name.rpartition(".")[2] == field and name not in close]
+        hint = f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
+        raise ValueError(f'--only: unknown field "{field}"{hint} (all fields: `python -m golf fields`)')
+
+
+def _leaves(plain: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in plain.items():
+        yield f"{path}{name}"
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{name}.")
+
+
 def space_of(
     preset: str | None, changes: Space, fixed: Mapping[str, Any] | None = None, say: Callable[[str], object] = print
 ) -> Space:
@@ -83,22 +117,16 @@ def space_of(
     Raises: ValueError when nothing would be searched, or a field is both searched and fixed.
     """
     fixed = fixed or {}
-    pairs = [(one, "--set", other) for one in changes for other in fixed]
-    pairs += [(one, "--space", other) for one, other in itertools.combinations(changes, 2)]
-    for one, option, other in pairs:
-        if _overlap(one, other):
-            raise ValueError(f"--space {one} and {option} {other} say what one field is: give only one of them")
+    _check_apart(changes, fixed)
     kept = {}
-    for field, choices in (SPACES.get(preset, SPACES["pr598"]) if preset in PRESETS else {}).items():
+    for field, choices in own_space(preset).items():
         by = next((name for name in (*fixed, *changes) if name != field and _overlap(name, field)), None)
         if field in fixed or by is not None:
             said = "--set fixes it" if by is None else f"{'--set' if by in fixed else '--space'} {by} decides it"
             say(f"{field} leaves the search: {said}")
         else:
             kept[field] = choices
-    space = {**kept, **changes}
-    if SPLIT in space:  # a split sets whole grids: what is set of them comes after it, in every trial
-        space |= {field: [value] for field, value in fixed.items() if any(_overlap(field, grid) for grid in GRIDS)}
+    space = _with_grids({**kept, **changes}, fixed)
     if not space:
         if preset in PRESETS:
             raise ValueError(
@@ -106,6 +134,82 @@ def space_of(
             )
         raise ValueError("a configuration file has no space of its own; give --space FIELD=A,B,...")
     return space
+
+
+def only_space(
+    fields: Sequence[str],
+    base: RunConfig,
+    preset: str | None,
+    changes: Space,
+    fixed: Mapping[str, Any] | None = None,
+    say: Callable[[str], object] = print,
+) -> Space:
+    """Returns the space of --only: of each field the choices in `changes`, else the preset's own, else the usual ones.
+
+    Args:
+        fields: to be searched; all others have their values in `base`.
+        base: configuration of every trial, with the fields in `fixed` set.
+        preset: None for a configuration file.
+        changes: choices of --space.
+        fixed: fields of --set.
+        say: prints what of `changes` is left out.
+
+    Raises: ValueError naming a field that does not exist, with near matches, that has no usual range, or that is fixed.
+    """
+    own = {field: choices for field, choices in own_space(preset).items() if len(choices_of(choices)) > 1}
+    known, fixed = {**own, **changes}, fixed or {}
+    space: dict[str, Sequence[Any] | Range] = {}
+    for field in fields:
+        found = known[field] if field in known else usual_choices(base, field)
+        if found is None:
+            _check_name(base, field)
+            give = f"give one: --space {field}=A,B,... or {field}=LOW..HIGH (--help lists the fields that have one)"
+            raise ValueError(f"--only {field}: it has no usual range; {give}")
+        space[field] = found
+    for field in changes:
+        if field not in space:
+            say(f"{field} leaves the search: --only does not name it")
+    _check_apart(space, fixed, "--only")
+    return _with_grids(space, fixed)
+
+
+def enqueued_points(texts: Sequence[str], space: Space, base: RunConfig) -> list[Point]:
+    """Returns the points of --enqueue; others have their values in `base`. Raises: ValueError."""
+    plain = to_plain(base)
+
+    def read(field: str, text: str) -> Any:
+        value = assignment_of(f"{field}={text}", "--enqueue")[1]
+        canonical_choice(field, value, "--enqueue")
+        return value
+
+    def default(field: str) -> Any:
+        if field == SPLIT:
+            return next((name for name in SPLITS if with_split(base, name) == base), None)
+        value: Any = plain
+        for name in field.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+    return read_points(texts, space, read, default)
+
+
+def _with_grids(space: Space, fixed: Mapping[str, Any]) -> Space:
+    """Returns a space with what is set of the grids: a split sets whole grids, so that it comes after it in a trial."""
+    if SPLIT not in space:
+        return space
+    return {
+        **space,
+        **{field: [value] for field, value in fixed.items() if any(_overlap(field, grid) for grid in GRIDS)},
+    }
+
+
+def _check_apart(searched: Space, fixed: Mapping[str, Any], option: str = "--space") -> None:
+    """Raises ValueError for a field that is searched twice, or searched and fixed. Args: option: that searches."""
+    pairs = [(one, "--set", other) for one in searched for other in fixed]
+    pairs += [(one, option, other) for one, other in itertools.combinations(searched, 2)]
+    for one, other_option, other in pairs:
+        if _overlap(one, other):
+            raise ValueError(f"{option} {one} and {other_option} {other} say what one field is: give only one of them")
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -141,8 +245,8 @@ def read_choices(words: Sequence[str], say: Callable[[str], object] = print) -> 
     return found
 
 
-def canonical_choice(field: str, value: Any) -> str:
-    """Returns a choice in the one form that equal choices share.
+def canonical_choice(field: str, value: Any, option: str = "--space") -> str:
+    """Returns a choice in the one form that equal choices share. Args: option: by which it was given, for errors.
 
     Raises: ValueError naming the field, the choice and what it may be.
     """
@@ -152,7 +256,7 @@ def canonical_choice(field: str, value: Any) -> str:
         typed = str(find_split(str(value))) if field == SPLIT else typed_value(field, value)
     except ValueError as error:
         remedy = "; ranges are LOW..HIGH, log:LOW..HIGH, int:LOW..HIGH:STEP" if ".." in str(value) else ""
-        raise ValueError(f"--space {field}={value_text(value)}: {error}{remedy}") from error
+        raise ValueError(f"{option} {field}={value_text(value)}: {error}{remedy}") from error
     return json.dumps(to_plain(typed) if is_dataclass(typed) else typed, sort_keys=True)
 
 

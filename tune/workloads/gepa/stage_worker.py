@@ -1,7 +1,7 @@
 """The stages of a GEPA trial that a process group computes: what is asked for, one rank's work, how far it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from golf.compliance.points import check_to_plain
@@ -21,6 +21,7 @@ from tune.cache.stage_graph import StageName
 from tune.workloads.base import RankContext, StageProgress, StageRequest
 from tune.workloads.gepa.settings import GepaSettings
 from tune.workloads.gepa.stages import CHECK_FILE, TRAIN
+from tune.workloads.gepa.training_stop import TrainingStop
 
 EVALUATE = "evaluate"
 """The stage that scores rungs."""
@@ -60,6 +61,8 @@ def run_stage(settings: GepaSettings, request: StageRequest, context: RankContex
         event=context.report, log=log, checkpoint_policy=request.spec.checkpoint_policy, preemption=context.preemption
     )
     if isinstance(request, TrainRequest):
+        stop = TrainingStop(settings, request.spec, context)
+        hooks = replace(hooks, event=stop.event, preemption=stop.preemption)
         for line in head_lines(config, dataset):
             log(line)
         train_stage(run, hooks, request.start, request.keep)

@@ -21,10 +21,11 @@ from golf.scripts.metrics import Metric, in_line, parse_metric
 from golf.scripts.results import ScriptResults, results_of
 from golf.train.loop import Preempted
 from tune.records.entries import Device, Failure, Objective, Outcome, Series, TrialState, WorldShape
+from tune.search.early_stopping import Halving, Rank, rank_at
 from tune.search.space import Point, Trial, point_name
+from tune.search.successive_halving import stopped_text
 from tune.workloads.base import RankContext, StageExecutor, StageFailed, TrialSpec
 from tune.workloads.opaque import RUN, OpaqueWorkload
-from tune.workloads.script.early_stopping import Halving, Rank, rank_at
 from tune.workloads.script.launch import RUN_ID, command_of, environment_of, make_directory
 from tune.workloads.script.outcome import FROM_THE_START, failure_of, judged_again, outcome_of
 from tune.workloads.script.process import Ended, lines_of, run_process
@@ -179,11 +180,12 @@ class ScriptWorkload(OpaqueWorkload):
 
     def _stopped_early(self, watcher: "_Watcher", rank: Rank, began: float) -> StoppedEarly:
         seconds = {RUN: time.time() - began}
+        assert self.halving is not None
         name, points = watcher.score_curve()
         value = points[-1][2]
         outcome = Outcome(
             state=TrialState.SCREENED,
-            reason=f"stopped early: {rank}, {name} {value:.4f}",
+            reason=stopped_text(f"{rank}, {name} {value:.4f}", self.halving.top, "--no-early-stopping"),
             metrics={name: value},
             seconds=seconds,
             computed=seconds,

@@ -10,9 +10,9 @@ from golf.scripts.inputs import read_inputs
 from golf.train.loop import never
 from tune.cache.lease import LeaseConfig
 from tune.records.entries import Outcome, Series, WorldShape
+from tune.search.early_stopping import Halving
 from tune.search.space import Point
 from tune.workloads.base import CacheConfig, RankContext, StageRequest, TrialSpec
-from tune.workloads.script.early_stopping import Halving
 from tune.workloads.script.files import find_files
 from tune.workloads.script.process import Limits
 from tune.workloads.script.settings import ARG, CONSTANT, ENV, PLACES, ScriptSettings

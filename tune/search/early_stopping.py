@@ -5,16 +5,16 @@ on. Losses at equal steps compare only where the schedules are the same: where t
 no clock decides.
 """
 
-import math
 from pathlib import Path
 
 import msgspec
 
 from tune.records.entries import ScreeningEntry
 from tune.records.ledger import Ledger
+from tune.search.successive_halving import is_among_top, ordinal
 
-LEAST_TRIALS = 4
-"""Trials at a step, itself included, before one is stopped."""
+COMPARED_AT = (4, 2)
+"""Trials are compared from these fractions of the steps on: a quarter and a half."""
 
 
 class Halving(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,8 +22,8 @@ class Halving(msgspec.Struct, frozen=True, kw_only=True):
 
     file: Path
     """Ledger with the losses of all trials at the steps."""
-    steps: tuple[int, ...]
-    """Steps from which on the next point of the curve is compared, ascending."""
+    steps: tuple[int, ...] = ()
+    """Steps from which on the next point of the curve is compared, ascending, where trials have the same."""
     top: float = 0.5
     """Share of the trials that go on from each step; above 0, at most 1."""
 
@@ -39,7 +39,7 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True):
     goes_on: bool
 
     def __str__(self) -> str:
-        return f"{self.rank} of {self.num_trials} at step {self.step}"
+        return f"{ordinal(self.rank)} of {self.num_trials} at step {self.step:,}"
 
 
 def rank_at(halving: Halving, likeness: str, trial: str, step: int, loss: float) -> Rank:
@@ -58,5 +58,5 @@ def rank_at(halving: Halving, likeness: str, trial: str, step: int, loss: float)
         ledger.append(ScreeningEntry(trial=trial, rung=rung, chunks=((loss, 1, 1),)))
     losses[trial] = loss
     rank = 1 + sum(other < loss for other in losses.values())
-    goes_on = len(losses) < LEAST_TRIALS or rank <= math.ceil(halving.top * len(losses) - 1e-9)
+    goes_on = is_among_top(rank, len(losses), halving.top)
     return Rank(step=step, rank=rank, num_trials=len(losses), goes_on=goes_on)
