@@ -38,6 +38,8 @@ and some failed; 2 for what cannot be run; 130 when it was stopped and can be co
 
 after a sweep: run_sweep.py ui|report|ledger|import|store|mirror|cluster --help
 """
+_PLANNED = """for --plan, instead of what finished trials in the ledger took; where there are none, seconds that records
+have published stand in (pr598, pr1493)"""
 _SEED_DESCRIPTION = """Runs one configuration under several seeds with Ray Tune and reports what they show.
 
 The same command again continues: what was finished is in the ledger of the storage folder and is not run again.
@@ -126,8 +128,8 @@ def sweep_parser() -> Parser:
 
 def _add_plan(parser: Parser) -> None:
     """Adds the options of --plan."""
-    plan = parser.add_argument_group("plan", "for --plan, instead of what finished trials in the ledger took")
-    price = "for a price; takes --gpus-per-worker as 1"
+    plan = parser.add_argument_group("plan", _PLANNED)
+    price = "for a price; takes --gpus-per-worker as 1, as a plan with published seconds does"
     plan.add_argument("--dollars-per-gpu-hour", type=real(unit="dollars"), help=price)
     in_all = "GPUs in all, for the wall clock (those of one trial)"
     plan.add_argument("--gpus", type=whole(least=1), metavar="N", help=in_all)

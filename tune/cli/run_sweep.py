@@ -7,6 +7,7 @@ from pathlib import Path
 from golf.cli.inputs import names_file, read_config
 from golf.cli.options import assignments
 from golf.config.presets import DEMO_PRESETS
+from golf.runtime.results import LADDER
 from tune.cache.prefix_tree import format_trees
 from tune.cache.store import Store
 from tune.cli.options import machines_of, open_data, places_of, run_anywhere
@@ -16,7 +17,8 @@ from tune.cli.sweep_report import entries_of, show_sweep
 from tune.cluster.sweep import finished
 from tune.planning.forecast import Forecast, forecast
 from tune.planning.plan_plot import draw_tree
-from tune.planning.stage_timings import TRAIN, StageTimings
+from tune.planning.published import PUBLISHED_PRESETS, PublishedTimings
+from tune.planning.stage_timings import TRAIN, StageTimings, none_published
 from tune.planning.text import format_forecast, format_forecast_vs_actual
 from tune.records.entries import WorldShape
 from tune.records.ledger import Ledger
@@ -53,7 +55,8 @@ class SweepCommand:
         self.dataset = open_data(parsed.data, self.base, parsed.preset, self.storage)
         screening = SuccessiveHalving(fraction=parsed.screen_fraction, top=parsed.top)
         self.screening = None if parsed.no_screening else screening
-        planned = self.machines.planned_workers(assume_gpus=parsed.dollars_per_gpu_hour is not None)
+        on_gpus = parsed.dollars_per_gpu_hour is not None or (parsed.plan and parsed.preset in PUBLISHED_PRESETS)
+        planned = self.machines.planned_workers(assume_gpus=on_gpus)
         workload = self.workload(planned.world)
         self.known = finished(self.name, self.storage, workload.code, self.screening is not None)
         self.search = Search(config, workload.trial, self.known)
@@ -98,13 +101,17 @@ class SweepCommand:
         session.finish_mirror()
         return status
 
-    def forecast(self) -> Forecast:
-        """Returns the work of the trials that are planned, before anything is started."""
-        trials, store = self.search.planned(), Store(self.places.store)
+    def timings(self) -> StageTimings:
+        """Returns what is known of the stages' seconds: given, seen in the ledger, or for --plan published."""
         given = dict(self.parsed.stage_seconds)
         given |= {} if self.parsed.step_seconds is None else {TRAIN: self.parsed.step_seconds}
-        workload = self.planned_workload
-        timings = StageTimings(workload, Ledger(self.storage.ledger).trials(), given)
+        published = PublishedTimings(self.planned_workload).seconds if self.parsed.plan else none_published
+        return StageTimings(self.planned_workload, Ledger(self.storage.ledger).trials(), given, published)
+
+    def forecast(self) -> Forecast:
+        """Returns the work of the trials that are planned, before anything is started."""
+        trials, store, workload = self.search.planned(), Store(self.places.store), self.planned_workload
+        timings = self.timings()
 
         def is_stored(key: str) -> bool:
             return not self.parsed.no_reuse and store.find(key) is not None
@@ -121,8 +128,21 @@ class SweepCommand:
         print(format_trees(trees, names))
         slots = self.machines.concurrent or int((self.parsed.gpus or 0) // max(planned.units, 1)) or 1
         print(f"\n{format_forecast(planned, slots, self.parsed.dollars_per_gpu_hour)}")
+        for line in self.published_notes():
+            print(line)
         print("trials over the cap make it less; TPE may choose other trials than these")
         print(f"picture: {picture}")
+
+    def published_notes(self) -> list[str]:
+        """Returns one line for each published record that seconds of the plan are taken from."""
+        timings, published = self.timings(), PublishedTimings(self.planned_workload)
+        taken = {
+            stage: trial.config
+            for trial in self.search.planned()
+            for stage in (TRAIN, *LADDER)
+            if not timings.is_own(trial.config, stage)
+        }
+        return published.notes(taken)
 
 
 def run(parsed: argparse.Namespace) -> int:
