@@ -117,6 +117,8 @@ def sweep_parser() -> Parser:
     parser.add_argument("preset", help=f"one of {', '.join(PRESETS)}, or the path of a config.json")
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
+    measure = "measure 20 steps and a few chunks of scoring on this machine, print the plan with that, and stop"
+    parser.add_argument("--calibrate", action="store_true", help=measure)
     _add_plan(parser)
     add_search(parser)
     places = add_places(parser, "the sweep's name (the preset's); the same name continues")
