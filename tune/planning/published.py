@@ -86,9 +86,10 @@ class PublishedTimings:
     def _is_same_work(self, config: RunConfig, published: RunConfig, stage: str) -> bool:
         """Returns whether a stage takes no longer than the published one: TTT with fewer epochs takes less."""
         own, other = (self._workload.stage_work(to_plain(run), stage).keys[-1] for run in (config, published))
-        if stage != TTT or config.ttt is None or published.ttt is None:
+        if stage != TTT:
             return own == other
-        return own == other and config.ttt.epochs <= published.ttt.epochs
+        assert published.ttt is not None
+        return own == other and config.ttt is not None and config.ttt.epochs <= published.ttt.epochs
 
     def seconds(self, config: Config, stage: str, steps: float | None = None) -> float | None:
         """Returns the seconds of a stage of this configuration; None: nothing is published.

@@ -54,7 +54,7 @@ def test_what_was_measured_and_what_follows() -> None:
     num_qat = 9  # the scale falls from 1 at step 50 to below 0.2 at step 91
     assert seconds("train") == pytest.approx(100 + num_qat)
     assert seconds("train", schedule__qat_threshold=None) == 100
-    assert seconds("train", schedule__steps=50, schedule__warmdown_start=50, schedule__qat_threshold=None) == 50
+    assert seconds("train", schedule__steps=60, schedule__qat_threshold=None) == 60
     assert (seconds("live"), seconds("quantised"), seconds("sliding"), seconds("ttt")) == (3, 3, 10, 14)
     assert (seconds("ttt", ttt__epochs=3), seconds("ttt", ttt__lr=0.1)) == (22, 14)
     assert seconds("pack") is None

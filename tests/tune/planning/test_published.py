@@ -59,6 +59,7 @@ def test_scaling() -> None:
         ("pr598", "train", {"batch.tokens_per_step": 393_216}),
         ("pr598", "ttt", {"score.stride": 32}),
         ("pr598", "ttt", {"ttt.epochs": 11}),
+        ("pr1493", "ttt", {"ttt": None}),
         ("pr598", "sliding", {}),
         ("pr1493", "pack", {}),
         ("pr1394", "train", {}),
