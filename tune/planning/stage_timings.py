@@ -9,7 +9,7 @@ from statistics import median
 from types import MappingProxyType
 
 from tune.records.entries import Config, TrialEntry, WorldShape
-from tune.workloads.base import Workload
+from tune.workloads.base import StageWork, Workload
 
 TRAIN = "train"
 """The stage whose unit of work is one optimiser step."""
@@ -67,17 +67,17 @@ class StageTimings:
             work; None: all of them.
         """
         work = self._workload.stage_work(config, stage)
-        rate = self._given.get(stage, self._rate_seen(config, stage))
+        rate = self._given.get(stage, self._rate_seen(stage, work))
         if rate is None:
             return self._published(config, stage, units)
         return rate * (work.units if units is None else units)
 
     def is_own(self, config: Config, stage: str) -> bool:
         """Returns whether a stage's seconds were given or seen, not published."""
-        return stage in self._given or self._rate_seen(config, stage) is not None
+        return stage in self._given or self._rate_seen(stage, self._workload.stage_work(config, stage)) is not None
 
-    def _rate_seen(self, config: Config, stage: str) -> float | None:
-        seen = (self._seen.get((stage, key)) for key in self._workload.stage_work(config, stage).keys)
+    def _rate_seen(self, stage: str, work: StageWork) -> float | None:
+        seen = (self._seen.get((stage, key)) for key in work.keys)
         return next((median(rates) for rates in seen if rates), None)
 
 
