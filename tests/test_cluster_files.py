@@ -1,10 +1,14 @@
 """The cluster files: Ray takes them, they differ where they may, and a node's environment is built once."""
 
 import copy
+import json
 import os
 import re
+import socket
 import subprocess
+import time
 import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -115,6 +119,100 @@ def test_gpu_machines_prefer_the_spot_market() -> None:
     assert spot["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
     assert not on_demand["node_config"].get("InstanceMarketOptions")
     assert spot["min_workers"] == on_demand["min_workers"] == 0
+
+
+def test_gpu_machines_end_without_a_head() -> None:
+    """Fault: a head that is lost leaves machines that nobody ends; or a machine of one's own, or the head, is shut
+    down."""
+    aws, onprem = loaded(AWS), loaded(ONPREM)
+    assert "shutdown" not in ONPREM.read_text()
+    assert onprem["initialization_commands"]
+    kinds = aws["available_node_types"]
+    assert "UserData" not in kinds["head"]["node_config"]
+    for name in ("gpu_spot", "gpu_on_demand"):
+        assert kinds[name]["node_config"]["InstanceInitiatedShutdownBehavior"] == "terminate"
+        boot = kinds[name]["node_config"]["UserData"]
+        assert boot.startswith("#!/bin/bash\n")
+        subprocess.run(["bash", "-n"], input=boot, text=True, check=True)
+    [command] = [command for command in aws["initialization_commands"] if "head_watch" in command]
+    script = "~/golf-tune/cluster/head_watch.sh"
+    assert script in command
+    head = {"PATH": "/nowhere"}  # no sudo, which a head must not come to
+    assert subprocess.run(["/bin/bash", "-c", command], env=head, check=False).returncode == 0
+    worker = {"PATH": "/nowhere", "RAY_HEAD_IP": "10.0.0.1"}
+    assert subprocess.run(["/bin/bash", "-c", command], env=worker, capture_output=True, check=False).returncode != 0
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[tuple["socket.socket", "subprocess.Popen[bytes]"]]:
+    """A port of a head, and the script that watches it, a second for fifteen minutes; it touches the file "ended"."""
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        words = ["127.0.0.1", str(port.getsockname()[1]), "1", "0.1", str(tmp_path / "address")]
+        script = ["bash", str(ROOT / "cluster" / "head_watch.sh"), *words, "touch", str(tmp_path / "ended")]
+        with subprocess.Popen(script, stdout=subprocess.DEVNULL) as process:
+            yield port, process
+            process.kill()
+
+
+def test_a_machine_ends_when_its_head_is_gone(
+    watch: tuple[socket.socket, "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    """Fault: a machine that goes on without a head, that ends beside one, or at once when Ray starts again there."""
+    port, process = watch
+    time.sleep(1.3)
+    assert process.poll() is None
+    port.close()
+    began = time.monotonic()
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "ended").exists()
+    assert time.monotonic() - began > 0.8
+
+
+def test_a_new_head_counts(watch: tuple[socket.socket, "subprocess.Popen[bytes]"], tmp_path: Path) -> None:
+    """Fault: a machine that works for a new head ends with the old one; a damaged file is run or taken for a head."""
+    port, process = watch
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        (tmp_path / "address").write_text(f"127.0.0.1:{other.getsockname()[1]}")
+        time.sleep(0.3)
+        port.close()
+        time.sleep(1.5)
+        assert process.poll() is None
+    (tmp_path / "address").write_text(f"$(touch {tmp_path}/run):1")
+    assert process.wait(timeout=60) == 0
+    assert not (tmp_path / "run").exists()
+
+
+def policy(name: str) -> list[dict[str, Any]]:
+    """The statements of a policy that docs/cluster.md shows."""
+    found = re.search(rf"(?ms)^{name}='(.*?)'$", (ROOT / "docs" / "cluster.md").read_text())
+    assert found, name
+    statements: list[dict[str, Any]] = json.loads(found[1].replace("'$BUCKET'", "golf"))["Statement"]
+    return statements
+
+
+def test_the_head_may_end_only_its_own_machines() -> None:
+    """Fault: a leaked role of the head ends or renames other machines of the account, or starts some without its tag.
+
+    The name in the conditions must be the one of cluster.yaml, or the head could start nothing.
+    """
+    cluster = loaded(AWS)["cluster_name"]
+    dangerous = {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:CreateTags"}
+    named = set()
+    for statement in policy("START"):
+        actions = {statement["Action"]} if isinstance(statement["Action"], str) else set(statement["Action"])
+        resources = [statement["Resource"]] if isinstance(statement["Resource"], str) else statement["Resource"]
+        if not actions & dangerous:
+            continue
+        assert "*" not in resources
+        if any("instance/" in resource for resource in resources):
+            [values] = statement["Condition"].values()
+            assert set(values.items()) & {
+                ("aws:RequestTag/ray-cluster-name", cluster),
+                ("aws:ResourceTag/ray-cluster-name", cluster),
+                ("ec2:CreateAction", "RunInstances"),
+            }
+            named |= actions
+    assert named == dangerous
 
 
 def test_all_that_a_node_runs_goes_up() -> None:

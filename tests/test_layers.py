@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     *("golf.config", "golf.runtime", "golf.data", "golf.model", "golf.train", "golf.artifact", "golf.evaluate"),
-    *("golf.pipeline", "golf.compliance", "golf.submission", "golf.scripts", "golf.cli", "golf"),
+    *("golf.pipeline", "golf.compliance", "golf.submission", "golf.scripts", "golf.doctor", "golf.cli", "golf"),
     *("tune.records", "tune.search", "tune.cache", "tune.workloads", "tune.planning", "tune.cluster"),
     *("tune.study", "tune.tracking", "tune.report", "tune.cli", "tune"),
 )

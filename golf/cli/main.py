@@ -52,6 +52,9 @@ IMPORTING = """A quantised
 file becomes an artifact with the same codes and scales; float weights become the folder of a run, to be scored or
 packed. Every value stays as it is, bit for bit. Nothing in the file is executed."""
 
+EXAMINING = """Each check is
+one line: ok, warning or failed, what was found and what helps. Nothing stays behind: the folder is tried in one of its
+own, which is removed. Of locks only those among processes of this machine can be tried."""
 INSPECTING = """The source is
 read, also where it is packed into the file; nothing of it is run."""
 
@@ -64,6 +67,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     _add_describing(commands)
     _add_check(commands)
+    _add_doctor(commands)
     for name in ("run", "train"):
         _add_run(commands, name)
     _add_packing(commands)
@@ -192,6 +196,21 @@ def _add_check(commands: Any) -> None:
     _add_json(check)
     _path(check, "--out", "write the JSON object to a file as well", "FILE")
     _add_set(check)
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = _add(
+        commands,
+        "doctor",
+        "golf.cli.doctor:doctor_command",
+        "whether this machine and a storage folder are fit for runs; exit code 1 when a check failed",
+        "doctor",
+        "doctor /mnt/golf",
+        "doctor /mnt/golf --json",
+        more=EXAMINING,
+    )
+    _path(doctor, "path", "the storage folder that is to be used (%(default)s)", nargs="?", default=Path("storage"))
+    _add_json(doctor)
 
 
 def _add_run(commands: Any, name: str) -> None:

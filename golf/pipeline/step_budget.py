@@ -5,11 +5,12 @@ The clock never stops a run: steps are measured on a model of their own, which i
 
 import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from golf.config.config import RunConfig
+from golf.config.config import RunConfig, ScheduleConfig
 from golf.config.schedule import Row, fit_to_seconds, make_plan
 from golf.data.dataset import Dataset
 from golf.model.compile import activation_dtype
@@ -21,6 +22,18 @@ from golf.train.train_state import TrainState
 
 MEASURED_STEPS = 3
 """Steps whose time counts, after one for warm-up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSeconds:
+    """What a kind of training step takes."""
+
+    qat: bool
+    """Whether the forward pass fake-quantises the linear layers."""
+    looped: bool
+    """Whether the model's loop is on."""
+    seconds: float
+    """Mean seconds of one."""
 
 
 def plan_for_seconds(
@@ -37,14 +50,29 @@ def plan_for_seconds(
 
 def measure_step(config: RunConfig, dataset: Dataset, group: ProcessGroup) -> float:
     """Returns the mean seconds of one training step on this machine: QAT and the loop in the plan's shares of steps."""
+    return mean_step_seconds(config.schedule, measure_steps(config, dataset, group, MEASURED_STEPS))
+
+
+def mean_step_seconds(schedule: ScheduleConfig, measured: Sequence[StepSeconds]) -> float:
+    """Returns the mean seconds of a step of a schedule; a kind of step that was not measured counts as the slowest."""
+    known = {(step.qat, step.looped): step.seconds for step in measured}
+    counts = Counter((row.qat, row.looped) for row in make_plan(schedule))
+    slowest = max(known.values())
+    return sum(known.get(kind, slowest) * count for kind, count in counts.items()) / schedule.steps
+
+
+def measure_steps(config: RunConfig, dataset: Dataset, group: ProcessGroup, num_steps: int) -> tuple[StepSeconds, ...]:
+    """Returns the mean seconds of each kind of training step of the plan, over `num_steps` after one for warm-up.
+
+    They are the first rank's, on every rank.
+    Raises: ValueError without training shards; OutOfMemory when a slice of a step does not fit.
+    """
     stream = dataset.train
     if stream is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
     plan = make_plan(config.schedule)
-    counts = Counter((row.qat, row.looped) for row in plan)
     state = TrainState(build_model(config.model, config.seed, activation_dtype(group.device)), config.optimizer, group)
     forward = ready_to_train(state.model, config, group)
-
     batches, passes = training_passes(config.batch, stream, group)
     clip = config.optimizer.gradient_clip
 
@@ -55,9 +83,17 @@ def measure_step(config: RunConfig, dataset: Dataset, group: ProcessGroup) -> fl
             ends.append(time.perf_counter())
 
         state.step = 0
-        train(state, [row] * (1 + MEASURED_STEPS), batches, clip, group, after_step, forward, passes)
-        return (ends[-1] - ends[0]) / MEASURED_STEPS
+        train(state, [row] * (1 + num_steps), batches, clip, group, after_step, forward, passes)
+        return first_rank_value((ends[-1] - ends[0]) / num_steps, group)
 
-    seconds = {kind: mean_seconds(replace(plan[0], qat=kind[0], looped=kind[1])) for kind in sorted(counts)}
-    step_seconds = sum(seconds[kind] * count / len(plan) for kind, count in counts.items()) if group.first else 0.0
-    return float(group.sum(torch.tensor(step_seconds, dtype=torch.float64, device=group.device)))
+    kinds = sorted({(row.qat, row.looped) for row in plan})
+    return tuple(
+        StepSeconds(qat=qat, looped=looped, seconds=mean_seconds(replace(plan[0], qat=qat, looped=looped)))
+        for qat, looped in kinds
+    )
+
+
+def first_rank_value(value: float, group: ProcessGroup) -> float:
+    """Returns the first rank's value on every rank."""
+    own = value if group.first else 0.0
+    return float(group.sum(torch.tensor(own, dtype=torch.float64, device=group.device)))

@@ -45,6 +45,8 @@ and some failed; 2 for what cannot be run; 130 when it was stopped and can be co
 
 during and after a sweep: run_sweep.py status|ui|report|ledger|optuna|import|store|mirror|cluster --help
 """
+_PLANNED = """for --plan, instead of what finished trials in the ledger took; where there are none, seconds that records
+have published stand in (pr598, pr1493)"""
 _SEED_DESCRIPTION = """Runs one configuration under several seeds with Ray Tune and reports what they show.
 
 The same command again continues: what was finished is in the ledger of the storage folder and is not run again.
@@ -128,6 +130,8 @@ def sweep_parser() -> Parser:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the trials with their work and stop")
     parser.add_argument("--plan", action="store_true", help="print and draw the tree, the work and its price, and stop")
+    measure = "measure 20 steps and a few chunks of scoring on this machine, print the plan with that, and stop"
+    parser.add_argument("--calibrate", action="store_true", help=measure)
     _add_plan(parser)
     add_search(parser)
     add_limits(parser, "BPB", priced=True)
@@ -140,8 +144,8 @@ def sweep_parser() -> Parser:
 
 def _add_plan(parser: Parser) -> None:
     """Adds the options of --plan."""
-    plan = parser.add_argument_group("plan", "for --plan, instead of what finished trials in the ledger took")
-    price = "for a price, which takes --gpus-per-worker as 1, and for --max-dollars"
+    plan = parser.add_argument_group("plan", _PLANNED)
+    price = "for a price and --max-dollars; takes --gpus-per-worker as 1, as a plan with published seconds does"
     plan.add_argument("--dollars-per-gpu-hour", type=real(unit="dollars"), help=price)
     in_all = "GPUs in all, for the wall clock (those of one trial)"
     plan.add_argument("--gpus", type=whole(least=1), metavar="N", help=in_all)

@@ -8,19 +8,23 @@ from golf.cli.inputs import names_file, read_config
 from golf.cli.options import assignments
 from golf.config.config import RunConfig
 from golf.config.presets import DEMO_PRESETS
+from golf.runtime.results import LADDER
 from tune.cache.prefix_tree import format_trees
 from tune.cache.store import Store
 from tune.cli.afterwards import Afterwards
+from tune.cli.calibrate import calibrate
 from tune.cli.options import limits_of, machines_of, open_data, places_of, run_anywhere
 from tune.cli.parsers import DEMO_TRIALS
 from tune.cli.session import Runs, Session
 from tune.cli.sweep_report import entries_of, show_sweep
 from tune.cluster.sweep import finished
 from tune.planning.forecast import Forecast, forecast
+from tune.planning.measured import MeasuredTimings
 from tune.planning.plan_plot import draw_tree
-from tune.planning.stage_timings import TRAIN, StageTimings
+from tune.planning.published import PUBLISHED_PRESETS, PublishedTimings
+from tune.planning.stage_timings import TRAIN, StageTimings, none_published
 from tune.planning.text import format_forecast, format_forecast_vs_actual
-from tune.records.entries import TrialEntry, TrialState, WorldShape
+from tune.records.entries import Config, TrialEntry, TrialState, WorldShape
 from tune.records.ledger import Ledger
 from tune.records.provenance import outdated
 from tune.search.early_stopping import Halving
@@ -68,7 +72,9 @@ class SweepCommand:
         screening = SuccessiveHalving(fraction=parsed.screen_fraction, top=parsed.top)
         self.screening = None if parsed.no_screening else screening
         self.training_halving = self._training_halving()
-        planned = self.machines.planned_workers(assume_gpus=parsed.plan and parsed.dollars_per_gpu_hour is not None)
+        priced = (parsed.plan or parsed.calibrate) and parsed.dollars_per_gpu_hour is not None
+        published = parsed.plan and parsed.preset in PUBLISHED_PRESETS
+        planned = self.machines.planned_workers(assume_gpus=priced or published)
         workload = self.workload(planned.world)
         known = finished(self.name, self.storage, workload.code, self.keeps_screened)
         self.known = [entry for entry in known if self.training_halving is not None or not _stopped_in_training(entry)]
@@ -107,7 +113,9 @@ class SweepCommand:
         if self.parsed.dry_run:
             print(dry_run_table(trials, self.dataset, len(self.known)))
             return 0
-        planned = self.forecast()
+        if self.parsed.calibrate:
+            return self.calibrate()
+        planned = self.forecast(self.timings())
         passes = describe_text_passes(list(map(config_of, self.search.candidates())), self.dataset)
         if self.parsed.plan:
             self.show_plan(planned)
@@ -139,13 +147,33 @@ class SweepCommand:
             afterwards.status = status
         return status
 
-    def forecast(self) -> Forecast:
-        """Returns the work of the trials that are planned, before anything is started."""
-        trials, store = self.search.planned(), Store(self.places.store)
-        given = dict(self.parsed.stage_seconds)
-        given |= {} if self.parsed.step_seconds is None else {TRAIN: self.parsed.step_seconds}
+    def timings(self) -> StageTimings:
+        """Returns what is known of the stages' seconds: given, seen in the ledger, or for --plan published."""
+        published = PublishedTimings(self.planned_workload).seconds if self.parsed.plan else none_published
+        return StageTimings(self.planned_workload, Ledger(self.storage.ledger).trials(), self.given(), published)
+
+    def given(self) -> dict[str, float]:
+        """Returns the seconds that the command line gives, by stage and unit of its work."""
+        step = {} if self.parsed.step_seconds is None else {TRAIN: self.parsed.step_seconds}
+        return dict(self.parsed.stage_seconds) | step
+
+    def calibrate(self) -> int:
+        """Measures steps and chunks on this machine, and prints what the sweep would take. Returns: the exit status."""
         workload = self.planned_workload
-        timings = StageTimings(workload, Ledger(self.storage.ledger).trials(), given)
+        measured = MeasuredTimings(workload=workload, measured=calibrate(workload))
+        seen = self.timings()
+
+        def seconds(config: Config, stage: str, units: float | None) -> float | None:
+            known = measured.seconds(config, stage, units)
+            return seen.seconds(config, stage, units) if known is None else known
+
+        print(measured.text())
+        self.show_plan(self.forecast(StageTimings(workload, (), self.given(), seconds)))
+        return 0
+
+    def forecast(self, timings: StageTimings) -> Forecast:
+        """Returns the work of the trials that are planned, before anything is started, with these seconds of stages."""
+        trials, store, workload = self.search.planned(), Store(self.places.store), self.planned_workload
 
         def is_stored(key: str) -> bool:
             return not self.parsed.no_reuse and store.find(key) is not None
@@ -162,10 +190,25 @@ class SweepCommand:
         print(format_trees(trees, names))
         slots = self.machines.concurrent or int((self.parsed.gpus or 0) // max(planned.units, 1)) or 1
         print(f"\n{format_forecast(planned, slots, self.parsed.dollars_per_gpu_hour)}")
+        for line in self.published_notes() if self.parsed.plan else []:
+            print(line)
         print("trials over the cap make it less; TPE may choose other trials than these")
         print(f"picture: {picture}")
+
+    def published_notes(self) -> list[str]:
+        """Returns one line for each published record that seconds of the plan are taken from."""
+        timings, published = self.timings(), PublishedTimings(self.planned_workload)
+        taken = {
+            stage: trial.config
+            for trial in self.search.planned()
+            for stage in (TRAIN, *LADDER)
+            if not timings.is_own(trial.config, stage)
+        }
+        return published.notes(taken)
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Runs or continues a sweep, here or on a cluster. Returns: the exit status."""
+    if parsed.calibrate and parsed.address:
+        raise ValueError("--calibrate measures this machine: give it without --address, on a machine with the GPUs")
     return run_anywhere("sweep", parsed, lambda local: SweepCommand(local).run())

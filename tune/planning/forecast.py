@@ -140,6 +140,13 @@ class Forecast:
         """Seconds of all stages; None: of some stage unknown."""
         return self._seconds(lambda piece: True)
 
+    @property
+    def known_seconds(self) -> Amount:
+        """Seconds of the stages that are not unknown."""
+        known = self._seconds(lambda piece: piece.seconds is not None)
+        assert known is not None
+        return known
+
     def hours(self, seconds: Amount | None) -> Amount | None:
         """Returns GPU-hours, or CPU-hours, of trials that take these seconds."""
         return None if seconds is None else seconds.times(self.units / 3600)

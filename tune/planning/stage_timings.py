@@ -1,28 +1,42 @@
-"""Seconds that stages take, by what finished trials took: never a guess, None where nothing alike was seen."""
+"""Seconds that stages take, by what finished trials took: never a guess, None where nothing alike was seen.
+
+Where nothing was, seconds published for other machines can stand in; whoever passes them says so.
+"""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import median
 from types import MappingProxyType
 
 from tune.records.entries import Config, TrialEntry, WorldShape
-from tune.workloads.base import Workload
+from tune.workloads.base import StageWork, Workload
 
 TRAIN = "train"
 """The stage whose unit of work is one optimiser step."""
 NONE_GIVEN: Mapping[str, float] = MappingProxyType({})
+Published = Callable[[Config, str, float | None], float | None]
+"""(configuration, stage, units): the seconds elsewhere, as `StageTimings.seconds`."""
+
+
+def none_published(config: Config, stage: str, units: float | None) -> float | None:
+    """Returns that nothing is known from elsewhere."""
+    return None
 
 
 class StageTimings:
     """Seconds of stages: the median of finished trials that are alike in all that the time depends on."""
 
     def __init__(
-        self, workload: Workload, entries: Iterable[TrialEntry] = (), given: Mapping[str, float] = NONE_GIVEN
+        self,
+        workload: Workload,
+        entries: Iterable[TrialEntry] = (),
+        given: Mapping[str, float] = NONE_GIVEN,
+        published: Published = none_published,
     ) -> None:
         """Learns from the ledger.
 
         Args: workload: says which stages are alike, on which data and machines; entries: of trials of any sweep; given:
-            stage -> seconds for a unit of its work, instead of what entries show.
+            stage -> seconds for a unit of its work, instead of what entries show; published: where neither says it.
         Raises: ValueError when seconds that are given are not finite or below 0.
         """
         for name, seconds in given.items():
@@ -30,6 +44,7 @@ class StageTimings:
                 what = "an optimiser step" if name == TRAIN else f"stage {name}"
                 raise ValueError(f"seconds of {what} must be finite and not below 0, got {seconds}")
         self._workload, self._given = workload, dict(given)
+        self._published = published
         self._seen: dict[tuple[str, str], list[float]] = {}
         for entry in entries:
             self.learn(entry)
@@ -52,9 +67,18 @@ class StageTimings:
             work; None: all of them.
         """
         work = self._workload.stage_work(config, stage)
+        rate = self._given.get(stage, self._rate_seen(stage, work))
+        if rate is None:
+            return self._published(config, stage, units)
+        return rate * (work.units if units is None else units)
+
+    def is_own(self, config: Config, stage: str) -> bool:
+        """Returns whether a stage's seconds were given or seen, not published."""
+        return stage in self._given or self._rate_seen(stage, self._workload.stage_work(config, stage)) is not None
+
+    def _rate_seen(self, stage: str, work: StageWork) -> float | None:
         seen = (self._seen.get((stage, key)) for key in work.keys)
-        rate = self._given.get(stage, next((median(rates) for rates in seen if rates), None))
-        return None if rate is None else rate * (work.units if units is None else units)
+        return next((median(rates) for rates in seen if rates), None)
 
 
 def _same_machines(entry: TrialEntry, world: WorldShape) -> bool:

@@ -31,7 +31,10 @@ def format_forecast(planned: Forecast, slots: int = 1, dollars_per_gpu_hour: flo
     names = ["stage", "alone", "distinct", "stored", "to compute", "s alone", "s shared", "s now"]
     rows = [["optimiser steps", *_figures(planned.steps, lambda steps: f"{steps:,.0f}"), *_ratios(planned.steps)]]
     unit = "GPU-hours" if planned.device == "cuda" else "CPU-hours"
-    for name, seconds in (("training", planned.training_seconds), ("all stages", planned.seconds)):
+    in_all = ("all stages", planned.seconds)
+    if planned.seconds is None and any(stage.seconds for stage in planned.stages):
+        in_all = ("stages that are known", planned.known_seconds)
+    for name, seconds in (("training", planned.training_seconds), in_all):
         hours = planned.hours(seconds)
         rows.append([f"{name}, {unit}", *_figures(hours, _plain), *_ratios(seconds)])
         if dollars_per_gpu_hour is not None and planned.device == "cuda" and hours is not None:
