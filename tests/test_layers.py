@@ -34,7 +34,7 @@ HOMES = {
 ENVIRONMENT = {
     *("golf.runtime.process_group", "golf.pipeline.standalone", "golf.cli.main"),
     *("tune.cache.backend", "tune.cluster.ray_cluster", "tune.cluster.reaper", "tune.records.redaction"),
-    "tune.workloads.script.launch",
+    *("tune.workloads.script.launch", "tune.cli.afterwards"),
 }
 """Modules that may touch os.environ."""
 

@@ -60,6 +60,11 @@ def flipped(config: RunConfig, field: str) -> RunConfig:
         "schedule.warmdown_fraction": {"schedule.warmdown_fraction": 0.5},
         "schedule.loop_start": {"model.loop": {"first_layer": 0, "last_layer": 0}, "schedule.loop_start": 0.5},
         "batch.order": {"batch.order": "shuffled"},
+        "model.input_smear": {"model.input_smear": {"channels": 4}},
+        "model.attention_gate": {"model.attention_gate": {"channels": 4}},
+        "schedule.decay_taper_start": {"schedule.decay_taper_start": 0.25},
+        "schedule.decay_taper_end": {"schedule.decay_taper_start": 0.25, "schedule.decay_taper_end": 0.1},
+        "quant.correction": {"quant.correction": {"matrices": 1}},
     }
     if field in special:
         return override_all(config, special[field])
