@@ -85,7 +85,7 @@ def test_a_killed_sweep_goes_on(cluster: str, script: Path, tmp_path: Path) -> N
     words += ["--allow-unknown-env", "SECONDS", "--storage", str(storage.root), "--trust", "--concurrent", "1"]
     words += ["--address", cluster]
     killed = start("run_sweep.py", words, SECRETS)
-    output = read_until(killed, lambda line: " done " in line)
+    output = read_until(killed, lambda line: " finished " in line)
     output += read_until(killed, lambda line: " started " in line)
     killed.kill()
     killed.communicate(timeout=60)

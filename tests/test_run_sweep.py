@@ -25,10 +25,11 @@ from tune.workloads.gepa.space import make_trial
 from tune.workloads.gepa.stages import code_digest
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables
-TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|done|infeasible| {12}a save of its state|\d+ of \d+ trials)")
+TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|finished|over the cap| {21}a save of its state|\d+ of \d+ trials)")
 OTHER = re.compile(
     r"|tiny: importing PyTorch and what else is needed"
-    r"|state .*|(done|infeasible) .*|best: .*|its files: .*|every number: .*|report: .*|in a browser: .*|stopped: .*"
+    r"|trial .*|[0-9a-f]{6}  (finished|over the cap) .*"
+    r"|best: .*|its files: .*|every number: .*|report: .*|in a browser: .*|stopped: .*"
 )
 
 
@@ -51,7 +52,7 @@ def test_killed_interrupted_and_continued(
     arguments += ["--space", "seed=1,2", "split=int4", "--concurrent", "1", "--no-screening", "--address", cluster]
     shell = SECRETS | {"PWD": str(tmp_path), "OLDPWD": str(tmp_path.parent), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     killed = start("run_sweep.py", arguments, shell)
-    output = read_until(killed, lambda line: " done " in line)
+    output = read_until(killed, lambda line: " finished " in line)
     killed.kill()
     killed.communicate(timeout=60)
     [first] = Ledger(storage.ledger).latest("tiny")
@@ -63,6 +64,7 @@ def test_killed_interrupted_and_continued(
         rest = interrupted.communicate(timeout=120)[0]
         output += [rest]
         assert interrupted.returncode == 130
+        assert "stopping: saving 1 running trial (Ctrl-C again ends at once)" in rest
         assert "the same command continues" in rest
         assert "Traceback" not in rest
 

@@ -6,9 +6,11 @@ nodes that are taken away are looked for in `tune.cluster.train_workers`. MLflow
 at their import, too: they get by without one, but not without its name.
 """
 
+import importlib
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 for _name, _value in {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -29,3 +31,10 @@ except RuntimeError:  # HOME is not set, and the user is not in the system's lis
     os.environ["HOME"] = str(_home)
 if not os.access(_home, os.W_OK):
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which says at length that its cache is a temporary one
+
+
+def __getattr__(name: str) -> Any:
+    """Returns one of the three verbs of `tune.api`, whose imports take seconds, when it is asked for."""
+    if name in ("sweep", "seeds", "load"):
+        return getattr(importlib.import_module("tune.api"), name)
+    raise AttributeError(f"module 'tune' has no attribute {name!r}")

@@ -1,7 +1,9 @@
 """Ray and MLflow around the runs of a command."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -141,11 +143,12 @@ class Session:
             watchers: list[Watcher] = [console, tracked]
             watchers += [self._mirror] if self._mirror else []
             status = StatusFile(self.storage.status(name), search.num_trials, concurrent, workload.describe_progress)
-            with status:
+            with status, graceful_interrupt(limit_watch, progress):
                 self.ended = run_sweep(config, workload, search, self.storage, [*watchers, status], limit_watch)
         except KeyboardInterrupt:
             self.stopped = True
         finally:
+            self.stopped = self.stopped or limit_watch.interrupted
             limit_watch.write()
             console.close()
 
@@ -161,3 +164,28 @@ class Session:
         ledger = Ledger(self.storage.ledger)
         records: list[Record] = [*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)]
         return sync(records, self.uri, self.preset, self.storage).problem
+
+
+@contextlib.contextmanager
+def graceful_interrupt(limit_watch: LimitWatch, progress: SweepProgress) -> Iterator[None]:
+    """Takes Ctrl-C within the block as the end of the sweep, answers at once, and lets running trials save their state.
+
+    Raises: KeyboardInterrupt at a second Ctrl-C.
+    """
+
+    def take(number: int, frame: object) -> None:
+        if limit_watch.interrupted:
+            raise KeyboardInterrupt
+        limit_watch.interrupt()
+        count = len(progress.running)
+        with contextlib.suppress(RuntimeError):  # the signal came while a line was printed
+            say(f"stopping: saving {count} running trial{'' if count == 1 else 's'} (Ctrl-C again ends at once)")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, take)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

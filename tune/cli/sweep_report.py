@@ -37,13 +37,11 @@ def show_sweep(session: Session, name: str, search: Search, continued: str) -> i
     if sent.problem is None and entries and not session.stopped:
         print(report_at_end(storage, name, session.uri, session.preset))
     print(sent.problem or runs_page(session.uri, session.preset, name))
-    if session.stopped:
-        print(f"stopped: what was finished is kept{continued}")
-        return 130
     stop, num_stopped = session.ended.stop, session.ended.num_stopped
+    saved = f"; {num_stopped} running trial{'s were' if num_stopped != 1 else ' was'} stopped" if num_stopped else ""
+    if session.stopped:
+        print(f"stopped: what was finished is kept{saved}{continued}")
+        return 130
     if stop is not None:
-        saved = (
-            f"; {num_stopped} running trial{'s were' if num_stopped != 1 else ' was'} stopped" if num_stopped else ""
-        )
         print(f"stopped: {stop.reason}{saved}; {stop.remedy}")
     return ending.status

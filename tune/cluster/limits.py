@@ -93,6 +93,8 @@ class LimitWatch:
         self.limits, self.file, self.gpus_per_trial, self.objective = limits, file, gpus_per_trial, objective
         self.used = read_used(file)
         self.stop: Stop | None = None
+        self.interrupted = False
+        """Whether the user ended the sweep."""
         self._clock, self._last, self._written = clock, clock(), -math.inf
         for entry in known:
             self.learn(entry)
@@ -109,6 +111,11 @@ class LimitWatch:
         if self.stop is None or not self.stop.ends_running:
             self.stop = self._reached() or self.stop
         return self.stop
+
+    def interrupt(self) -> None:
+        """Ends the sweep by the user's wish: running trials save their state."""
+        self.interrupted = True
+        self.stop = Stop("Ctrl-C", "the same command continues", ends_running=True)
 
     def learn(self, entry: TrialEntry) -> None:
         """Takes a trial's end."""

@@ -79,8 +79,12 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
 
     Args: trial_slots: trials at a time that a Ray started here allows at most; num_cpus: CPUs it hands out, all by
         default.
-    Raises: ConnectionError when there is no cluster at `address`.
+    Raises: ConnectionError when there is no cluster at `address`; ValueError where this process is connected already.
     """
+    if ray.is_initialized():
+        raise ValueError(
+            "this process is already connected to a Ray; call ray.shutdown() before a sweep, which starts its own"
+        )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     quiet = {"logging_level": logging.CRITICAL, "log_to_driver": False}
     if address is not None:
