@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # The longest files first; the tests of one file, and all that share a Ray, run in one process.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 10
 
-.PHONY: venv sweep test test-all check clean
+.PHONY: venv sweep test test-all check docs clean
 
 venv: $(STAMP)
 
@@ -52,6 +52,10 @@ test-all: venv
 	$(PYTEST) -m long; tests=$$?; \
 	echo "make test-all: $$(($$(date +%s) - began)) s"; \
 	exit $$tests
+
+# The documentation as a site that opens from the disk: build/site/index.html.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -15,11 +15,14 @@ import pytest
 
 from golf.cli.main import main, make_parser
 from golf.cli.options import Parser
-from tune.cli.parsers import SEED_EXAMPLES, report_parser, seeds_parser, sweep_parser
+from tune.cli.parsers import SEED_EXAMPLES, TOOLS, seeds_parser, sweep_parser
 from tune.cli.script_parsers import script_seeds_parser, script_sweep_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
+GENERATED = ROOT / "docs/reference"
+"""Pages that the site alone has: docs/hooks/reference.py makes them."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 SOURCES = sorted([*ROOT.glob("golf/**/*.py"), *ROOT.glob("tune/**/*.py"), ROOT / "run_sweep.py", ROOT / "run_seeds.py"])
 
 
@@ -36,14 +39,14 @@ def shell_lines(text: str) -> Iterator[str]:
 
 
 def commands(program: str) -> list[list[str]]:
-    """The words after `program` in every command of the documents that runs it, comments left out."""
+    """The words after `program` in every command of the documents that gives it any, comments left out."""
     found = []
     for document in DOCUMENTS:
         for line in shell_lines(document.read_text()):
             words = shlex.split(line.replace("\u2026", "..."), comments=True) if program in line else []
             size = len(program.split())
             at = next((n for n in range(len(words)) if words[n : n + size] == program.split()), None)
-            if at is not None:
+            if at is not None and words[at + size :]:
                 found.append(words[at + size :])
     return found
 
@@ -114,12 +117,34 @@ def test_sweep_commands_parse() -> None:
             parse_sweep(placeholders_filled([word for word in words if not word.startswith("$(")]))
 
 
-def test_report_commands_parse() -> None:
-    """Fault: a document shows a report with an option that is not there."""
-    shown = commands("-m tune report")
+def test_commands_of_the_installed_package_parse() -> None:
+    """Fault: a document shows golf-sweep or golf-seeds with an option that is not there."""
+    shown = [words for words in commands("golf-sweep") if not words[0].startswith("-")]
     assert shown
     for words in shown:
-        report_parser().parse_args(words)
+        if words[0] in TOOLS:
+            TOOLS[words[0]]().parse_args(words[1:])
+        else:
+            parsed_by(sweep_parser, script_sweep_parser, words)
+
+
+def test_tools_commands_parse() -> None:
+    """Fault: a document shows a report, or a command on ledger, store or mirror, with an option that is not there."""
+    shown = commands("-m tune")
+    assert {words[0] for words in shown} >= {"report", "ledger", "store", "mirror", "import"}
+    for name, *words in shown:
+        if words:
+            TOOLS[name]().parse_args(words)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(document: Path) -> None:
+    """Fault: a link of a page is broken where the repository is read; `make docs` follows those of the site."""
+    for link in LINK.findall(document.read_text()):
+        path, _, _ = link.partition("#")
+        target = (document.parent / path).resolve()
+        if "://" not in link and path and target.parent != GENERATED:
+            assert target.exists(), link
 
 
 def test_seeds_commands_parse() -> None:
