@@ -23,7 +23,7 @@ from tune.cli.parsers import TOOLS, seeds_parser, sweep_parser
 from tune.cli.script_parsers import script_seeds_parser, script_sweep_parser
 
 ROOT = Path(__file__).resolve().parents[2]
-USAGE_COLUMNS = 100
+USAGE_COLUMNS = 88
 """Width of a usage line; argparse would take the terminal's."""
 
 API: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -104,7 +104,7 @@ def _command(title: str, parser: argparse.ArgumentParser, level: int = 2) -> str
         actions = [action for action in group._group_actions if not _is_left_out(action)]
         if actions:
             rows = "\n".join(_option_row(parser, action) for action in actions)
-            parts.append(f"**{group.title}**\n\n| | |\n|---|---|\n{rows}")
+            parts.append(f"| {group.title} | |\n|---|---|\n{rows}")
     if parser.epilog and level < 4:
         parts.append(f"```text\n{parser.epilog}\n```")
     parts += [_command(f"{title} {name}", sub, level + 1) for name, sub in _commands_of(parser)]
