@@ -173,7 +173,7 @@ def _sections(kind: type, prefix: str, defaults: Any) -> Iterator[str]:
 def _dataclass_in(hint: Any) -> type | None:
     """Returns the dataclass that a field's type is, or is beside None."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+    return next((option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)), None)
 
 
 def _plain(value: Any) -> Any:
@@ -197,9 +197,8 @@ def _field_notes(kind: type) -> dict[str, str]:
     assert isinstance(tree, ast.ClassDef)
     notes = {}
     for field, text in zip(tree.body, tree.body[1:], strict=False):
-        is_noted = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_noted:
-            notes[field.target.id] = str(text.value.value)  # type: ignore[union-attr]
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            notes[ast.unparse(field.target)] = str(text.value.value)
     return notes
 
 
