@@ -10,6 +10,7 @@ import dataclasses
 import html
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -124,12 +125,18 @@ def _option_row(parser: argparse.ArgumentParser, action: argparse.Action) -> str
 
 def _code(text: str) -> str:
     """Returns text as code that stands in a table's cell."""
-    return f"<code>{_cell(text)}</code>"
+    return f"<code>{_escaped(text)}</code>"
 
 
 def _cell(text: str) -> str:
+    """Returns text for a table's cell, in which words in back quotes are code and nothing else is Markdown."""
+    parts = re.split("`([^`]+)`", text)
+    return "".join(_code(part) if number % 2 else _escaped(part) for number, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
     """Returns text on one line, in which nothing is Markdown, HTML or the border of a cell."""
-    escaped = html.escape(" ".join(text.split()), quote=False)
+    escaped = html.escape(re.sub(r"\s+", " ", text), quote=False)
     for mark in "|*_`[]\\":
         escaped = escaped.replace(mark, f"&#{ord(mark)};")
     return escaped
@@ -161,13 +168,19 @@ def _sections(kind: type, prefix: str, defaults: Any) -> Iterator[str]:
         path, part, value = prefix + field.name, _dataclass_in(hints[field.name]), getattr(defaults, field.name)
         if part is not None:
             parts.append((part, f"{path}.", part() if value is None else value))
-        shown = "see below" if dataclasses.is_dataclass(value) else json.dumps(_plain(value))
+        is_part = dataclasses.is_dataclass(value)
+        shown = f"[below](#{_anchor(path)})" if is_part else _code(json.dumps(_plain(value)))
         kind_text = _code(_type_text(hints[field.name]))
-        rows.append(f"| {_code(path)} | {kind_text} | {_code(shown)} | {_cell(notes[field.name])} |")
+        rows.append(f"| {_code(path)} | {kind_text} | {shown} | {_cell(notes[field.name])} |")
     table = "\n".join(["| field | type | default | meaning |", "|---|---|---|---|", *rows])
     yield f"## {prefix.rstrip('.') or 'The run'}\n\n{_prose(inspect.getdoc(kind) or '')}\n\n{table}"
     for part, inner, value in parts:
         yield from _sections(part, inner, value)
+
+
+def _anchor(path: str) -> str:
+    """Returns the anchor of a part's heading, as the site makes it."""
+    return path.replace(".", "")
 
 
 def _dataclass_in(hint: Any) -> type | None:
