@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from benchmarks.browser import CHROMIUM, DRIVER, open_browser
 from golf.config.config import RunConfig, ScheduleConfig
 from tune.cli.parsers import TOOLS
 
@@ -96,3 +97,13 @@ def test_the_reference_is_complete(site: Path) -> None:
     assert not [name for name in names if f"<code>{name}</code>" not in configuration]
     sweeps = unescape((site / "reference/golf-sweep.html").read_text())
     assert not [word for word in (*TOOLS, "--space", "--mirror", "--no-early-stopping") if word not in sweeps]
+
+
+@pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no chromium and chromedriver in the PATH")
+def test_search_works_in_files_on_the_disk(site: Path, tmp_path: Path) -> None:
+    """Fault: the search waits for a worker that the browser does not start for a file, or for a server's script."""
+    with open_browser(tmp_path / "profile", 1200, 800) as browser:
+        browser.open((site / "index.html").as_uri())
+        browser.click("label[for=__search]")
+        browser.until("return document.querySelector('input.md-search__input')").send_keys("preemption")
+        browser.until("return document.querySelectorAll('.md-search-result__item').length")
