@@ -28,6 +28,7 @@ USAGE_COLUMNS = 88
 """Width of a usage line; argparse would take the terminal's."""
 
 API: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "Three verbs": {"tune.api": ("sweep", "seeds", "load", "Results")},
     "Configurations": {
         "golf.config.presets": ("find_preset", "find_split", "with_split"),
         "golf.config.config": ("override", "override_all", "to_plain", "from_plain"),
@@ -251,7 +252,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _python_page() -> str:
     opening = (
         "# Python\n\nWhat a program of your own may call. Version 0.1: names can still change, and "
-        "[the changelog](../../CHANGELOG.md) says so. [An example](../how-to/python.md) reads a ledger and an artifact."
+        "[the changelog](../../CHANGELOG.md) says so. The three verbs are in `tune` itself, "
+        "too: `from tune import load, seeds, sweep`. [Examples](../how-to/python.md) use them."
     )
     parts = [opening]
     for subject, modules in API.items():
