@@ -16,6 +16,7 @@ from tests.commands import read_until, start
 from tests.planted_secrets import PASSWORD, QUERY, SECRETS, leaks
 from tests.tune.entries import entry_of
 from tune.cli.main import sweep as main
+from tune.cli.report import report_at_end
 from tune.records.entries import Failure, FailureKind, TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
@@ -91,6 +92,7 @@ def test_killed_interrupted_and_continued(
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
     assert sync(entries, default_uri(storage.root), "tiny").problem is None
+    report_at_end(storage, "tiny", default_uri(storage.root), "tiny")
     check_runs(storage, entries)
     assert leaks(tmp_path, *output) == []
 

@@ -18,6 +18,7 @@ from tune.api import _words
 NOTEBOOK = Path(__file__).resolve().parents[2] / "docs/notebooks/ledger.ipynb"
 
 
+@pytest.mark.long
 def test_a_sweep_and_what_reads_it(
     cluster: str, tiny: RunConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
