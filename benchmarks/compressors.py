@@ -6,26 +6,17 @@ training text, the model does: the comparison shows scale, not merit. Prints a t
 
 import argparse
 import json
-import lzma
 import sys
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import sentencepiece
-import zstandard
 
 from golf.data.corpus import CORPUS_NAME
 from golf.data.dataset import open_dataset
+from tune.cli.compressors import bits_per_byte
 from tune.cli.progress import best_of
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
-
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "zlib -9": lambda text: zlib.compress(text, 9),
-    "xz -9": lambda text: lzma.compress(text, preset=9),
-    "zstd -22": lambda text: zstandard.ZstdCompressor(level=22).compress(text),
-}
 
 
 def validation_text(data: Path) -> bytes:
@@ -57,7 +48,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: no finished trial of sweep {parsed.sweep} in {storage.ledger}; run make sweep", file=sys.stderr)
         return 2
     text = validation_text(storage.data / CORPUS_NAME)
-    figures = {name: 8 * len(compress(text)) / len(text) for name, compress in COMPRESSORS.items()}
+    figures = bits_per_byte(text)
     figures[f"best model ({best.name})"] = float(best.bpb or 0.0)
     for name, bpb in sorted(figures.items(), key=lambda item: -item[1]):
         print(f"{bpb:8.4f} bits per byte  {name}")

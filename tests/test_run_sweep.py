@@ -30,7 +30,7 @@ TIMED = re.compile(r"\d\d:\d\d:\d\d  (sweep|started|finished|over the cap| {21}a
 OTHER = re.compile(
     r"|tiny: importing PyTorch and what else is needed"
     r"|trial .*|[0-9a-f]{6}  (finished|over the cap) .*"
-    r"|best: .*|its files: .*|every number: .*|report: .*|in a browser: .*|stopped: .*"
+    r"|is it luck\? .*|best: .*|its files: .*|every number: .*|report: .*|in a browser: .*|stopped: .*"
 )
 
 

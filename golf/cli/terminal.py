@@ -52,13 +52,17 @@ def reader_gone() -> bool:
 
 
 def python_line(module: str, *words: str) -> str:
-    """Returns a command line that runs a module with this Python, quoted for a shell.
+    """Returns a command line that runs a module with this Python, quoted for a shell."""
+    return f"{this_python()} -m {shlex.join([module, *words])}"
 
-    An environment that is not activated has no command on the PATH, so Python is named by its path, relative to the
-    current folder where it is below it.
+
+def this_python() -> str:
+    """Returns the path of this Python, quoted for a shell: relative to the current folder where it is below it.
+
+    An environment that is not activated has no command on the PATH.
     """
     python, here = Path(sys.executable), Path.cwd()
-    return shlex.join([str(python.relative_to(here) if python.is_relative_to(here) else python), "-m", module, *words])
+    return shlex.quote(str(python.relative_to(here) if python.is_relative_to(here) else python))
 
 
 def expanded(path: Path | str) -> Path:

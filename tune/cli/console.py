@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,13 +14,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from golf.cli.describe import save_line
 from tune.cli.outcome_table import score_text, short_id
 from tune.cli.progress import RunningTrial, SweepProgress, counted
 from tune.records.entries import TrialEntry, TrialState
 from tune.records.layout import Storage
 from tune.records.text import duration
-from tune.search.space import Trial
+from tune.search.space import Point, Trial, value_text
 
 _STATUS_SECONDS = 15.0
 """Between status lines."""
@@ -124,9 +124,9 @@ class LiveTable:
             self.progress.end(entry)
         styles = {TrialState.DONE: "green", TrialState.FAILED: "red"}
         for number, line in enumerate(ended_lines(entry, self.storage)):
-            text = Text(f"{time.strftime('%H:%M:%S')}  {line}", overflow="ellipsis", no_wrap=True)
+            text = Text(f"{time.strftime('%H:%M:%S')}  {line}")
             text.stylize(styles.get(entry.state, "yellow") if number == 0 else "dim", 10, 24 if number == 0 else None)
-            self.console.print(text)
+            self.console.print(text, no_wrap=True, overflow="ellipsis")
 
     def close(self) -> None:
         """Removes the table."""
@@ -146,15 +146,21 @@ class LiveTable:
             table.add_column("s", justify="right", no_wrap=True, width=5)
             if wide:
                 table.add_column("saved", justify="right", no_wrap=True, width=5)
-            table.add_column("settings", no_wrap=True, overflow="ellipsis", ratio=1)
+            done = sorted((e for e in progress.entries.values() if e.done), key=lambda entry: entry.loss or 0.0)
             running = list(progress.running.values())
+            shown = [each.trial.parameters for each in running[:_RUNNING_ROWS]]
+            shown += [entry.parameters for entry in done[:_BEST_ROWS]]
+            fields = _fitting_fields(shown, self.console.width - (86 if wide else 66))
+            for field in fields:
+                table.add_column(field.replace(".", ".\n"), justify="right", no_wrap=True)
+            table.add_column("", ratio=1)
             for each in running[:_RUNNING_ROWS]:
-                table.add_row(*_running_row(each, wide))
+                table.add_row(*_running_row(each, wide), *_values(each.trial.parameters, fields))
             if len(running) > _RUNNING_ROWS:
                 table.add_row("", f"and {len(running) - _RUNNING_ROWS} more")
-            done = sorted((e for e in progress.entries.values() if e.done), key=lambda entry: entry.loss or 0.0)
             for number, entry in enumerate(done[:_BEST_ROWS]):
-                table.add_row(*_ended_row(entry, wide), style="" if number == 0 else "dim")
+                values = _values(entry.parameters, fields)
+                table.add_row(*_ended_row(entry, wide), *values, style="" if number == 0 else "dim")
             done_share = len(progress.entries) / max(progress.num_trials, 1)
             status = Table(box=None, padding=(0, 1, 0, 0))
             status.add_column(width=20)
@@ -172,7 +178,7 @@ def _running_row(running: RunningTrial, wide: bool) -> list[str | ProgressBar]:
     bar: list[str | ProgressBar] = [ProgressBar(1.0, running.fraction)] if wide else []
     saved = [""] if wide else []
     start = [short_id(running.trial.trial), running.stage]
-    return [*start, *bar, score, "", f"{running.seconds:.0f}", *saved, running.trial.name]
+    return [*start, *bar, score, "", f"{running.seconds:.0f}", *saved]
 
 
 def _ended_row(entry: TrialEntry, wide: bool) -> list[str]:
@@ -180,7 +186,23 @@ def _ended_row(entry: TrialEntry, wide: bool) -> list[str]:
     alone, now = entry.total_seconds, entry.computed_seconds
     saved = [f"{1 - now / alone:.0%}" if alone else ""] if wide else []
     row = [short_id(entry.trial), entry.state.word, *([""] if wide else []), score_text(entry).split()[0], margin]
-    return [*row, f"{now:.0f}", *saved, entry.name]
+    return [*row, f"{now:.0f}", *saved]
+
+
+def _values(parameters: Point, fields: Sequence[str]) -> list[str]:
+    return [value_text(parameters[field]) if field in parameters else "" for field in fields]
+
+
+def _fitting_fields(points: Sequence[Point], width: int) -> list[str]:
+    """Returns the searched fields whose columns fit, those in which the points differ first."""
+    values = {field: {value_text(point[field]) for point in points if field in point} for p in points for field in p}
+    fields = []
+    for field in sorted(values, key=lambda field: len(values[field]) == 1):
+        width -= 1 + max(map(len, (*field.replace(".", ".\n").splitlines(), *values[field])))
+        if width < 0:
+            break
+        fields.append(field)
+    return fields
 
 
 def status_parts(progress: SweepProgress) -> list[str]:
@@ -198,16 +220,13 @@ def status_parts(progress: SweepProgress) -> list[str]:
 def ended_lines(entry: TrialEntry, storage: Storage) -> list[str]:
     """Returns what became of a trial, in one line, and remarks on it."""
     label = f" ({entry.label})" if entry.label and entry.objective is None else ""
-    result = score_text(entry) + label if entry.done else entry.reason or ""
+    result = score_text(entry) + label if entry.done else (entry.reason or "").removeprefix(f"{entry.state.word}: ")
     if entry.done and entry.artifact_bytes is not None:
         result += f", {entry.artifact_bytes:,} bytes"
     log = storage.files(entry).get("log")
     remarks = [f"its log: {log}"] if log and not entry.done else []
     remarks += [f"nodes were lost, its ranks: {entry.world_history}"] if entry.world_history else []
-    if entry.checkpoints is not None and entry.checkpoints.saves and "train" in entry.computed:
-        remarks.append(save_line(entry.checkpoints))
     remarks += entry.notes
-    remarks += [f"first chunks of {score.name}: {score.rank}" for score in entry.screening]
     first = f"{entry.state.word:13s} {short_id(entry.trial)}  {result}  {entry.name}"
     return [first, *(f"{'':21s}{remark}" for remark in remarks)]
 

@@ -75,7 +75,7 @@ RANGES = (
 )
 ONLY = "search these fields alone; all others keep their values"
 _DATA = "a prepared dataset (the built-in corpus, made when missing)"
-DEMO_TRIALS = 6
+DEMO_TRIALS = 24
 """Trials of the demo without a number."""
 _MAX_SEEDS = 10
 

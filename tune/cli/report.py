@@ -1,10 +1,12 @@
 """`python -m tune report`: writes the report of a sweep or a seed study from the ledger, and attaches it in MLflow."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from golf.cli.terminal import this_python
 from tune.records.layout import REPORT_FORMATS, Storage
 from tune.records.ledger import warn_of_damage
 from tune.report.data import ReportData
@@ -32,6 +34,13 @@ def attach_to_run(storage: Storage, name: str, uri: str | None, paths: Sequence[
     if database is None or database.exists():
         problem = attach(address, experiment, name, paths, results.is_study)
         print(problem or f"also in MLflow, experiment {experiment}, run {name}, Artifacts", file=sys.stderr)
+
+
+def seeds_command(sweep: str, root: Path) -> str:
+    """Returns the command that runs the best trial of a sweep under several seeds."""
+    program = f"{this_python()} run_seeds.py" if Path("run_seeds.py").is_file() else "golf-seeds"
+    words = [f"--from-sweep={sweep}"] if sweep.startswith("-") else ["--from-sweep", sweep]
+    return f"{program} {shlex.join([*words, '--best', '--storage', str(root)])}"
 
 
 def report_at_end(storage: Storage, name: str, uri: str, experiment: str, *, is_study: bool = False) -> str:

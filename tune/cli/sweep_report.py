@@ -1,8 +1,9 @@
 """What the commands print at the end of a sweep, of a preset or of a script."""
 
+from tune.cli.compressors import compressors_line
 from tune.cli.outcome_table import ending_of, score_text, table
 from tune.cli.progress import best_of
-from tune.cli.report import report_at_end
+from tune.cli.report import report_at_end, seeds_command
 from tune.cli.session import Session
 from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
@@ -29,6 +30,9 @@ def show_sweep(session: Session, name: str, search: Search, continued: str) -> i
     best = best_of(entries)
     if best is not None:
         print(f"best: {score_text(best)}, {best.name}; its folder {storage.trial(name, best.trial)}")
+        compared = compressors_line(storage.data / best.dataset)
+        if compared is not None:
+            print(compared)
     ending = ending_of(entries, root)
     if ending.text:
         print(ending.text)
@@ -37,6 +41,8 @@ def show_sweep(session: Session, name: str, search: Search, continued: str) -> i
     if sent.problem is None and entries and not session.stopped:
         print(report_at_end(storage, name, session.uri, session.preset))
     print(sent.problem or runs_page(session.uri, session.preset, name))
+    if best is not None and not session.stopped:
+        print(f"is it luck? {seeds_command(name, root)}")
     stop, num_stopped = session.ended.stop, session.ended.num_stopped
     saved = f"; {num_stopped} running trial{'s were' if num_stopped != 1 else ' was'} stopped" if num_stopped else ""
     if session.stopped:

@@ -37,11 +37,10 @@ GRIDS = ("quant.attention", "quant.mlp", "quant.token_embedding", "quant.tables"
 
 SPACES: dict[str, Space] = {
     "demo": {
-        "schedule.steps": [130, 200],
+        "schedule.steps": [160, 200],
         "schedule.warmdown_start": [30, 60],
-        "schedule.warmdown_shape": ["linear", "cosine"],
         SPLIT: ["mixed-int6-int8", "pure-int6", "int5-mlp"],
-        "ttt.lr": [0.005, 0.01],
+        "ttt.lr": [0.005, 0.01, 0.02],
         "ttt.epochs": [1, 2],
     },
     "demo-april": {
