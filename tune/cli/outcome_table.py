@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from golf.cli.terminal import python_line
@@ -12,6 +12,7 @@ from tune.cli.tables import Column, format_table, terminal_width
 from tune.records.entries import FailureKind, TrialEntry, TrialState, unit_of
 from tune.records.layout import Storage
 from tune.records.text import duration
+from tune.search.space import value_text
 
 _SHOWN_REASONS = 5
 _REASON_CHARACTERS = 200
@@ -43,7 +44,7 @@ def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None 
         Column("to the cap", [_margin_text(entry) for entry in ordered], 60),
         Column("alone s", [_text(entry.total_seconds or None, ".0f") for entry in ordered], 2),
         Column("now s", [_text(entry.computed_seconds if entry.seconds else None, ".0f") for entry in ordered], 1),
-        Column("settings", [entry.name for entry in ordered], align="left"),
+        *_settings(ordered),
     ]
     lines = format_table(columns, width or terminal_width())
     alone, now = (sum(entry.total_seconds for entry in entries), sum(entry.computed_seconds for entry in entries))
@@ -51,6 +52,20 @@ def table(entries: Sequence[TrialEntry], root: Path = Path(), width: int | None 
         lines.append(f"computed in {duration(now)} what would take {duration(alone)} without sharing")
     reasons = [line for entry in ordered for line in _reason_lines(entry, Storage(root))]
     return "\n".join(lines + (["", "why:", *reasons] if reasons else []))
+
+
+def _settings(ordered: Sequence[TrialEntry]) -> list[Column]:
+    """Returns a column for each searched field, those of few values the first to be left out, the widest one last."""
+    fields = list(dict.fromkeys(field for entry in ordered for field in entry.parameters))
+    if not fields or not all(entry.parameters for entry in ordered):
+        return [Column("settings", [entry.name for entry in ordered], align="left")]
+    cells = {
+        field: [value_text(e.parameters[field]) if field in e.parameters else "" for e in ordered] for field in fields
+    }
+    columns = [Column(field, values, 10 + min(len(set(values)), 20)) for field, values in cells.items()]
+    widest = max(columns, key=lambda column: max(map(len, column.cells)))
+    columns.remove(widest)
+    return [*columns, replace(widest, importance=0, align="left")]
 
 
 def short_id(trial: str) -> str:

@@ -64,7 +64,7 @@ def format_forecast_vs_actual(planned: Forecast, entries: Sequence[TrialEntry]) 
     sides = [entry.seconds for entry in ended], [entry.computed for entry in ended]
     summary = (
         f"{len(names):,} trials were forecast, {len(ended):,} of them have ended ({states[TrialState.INFEASIBLE]} over "
-        f"the cap, {states[TrialState.SCREENED]} screened out, {states[TrialState.FAILED]} failed)"
+        f"the cap, {states[TrialState.SCREENED]} {TrialState.SCREENED.word}, {states[TrialState.FAILED]} failed)"
     )
     summary += f"; others that the search chose: {len(entries) - len(ended):,}" if len(entries) > len(ended) else ""
     # The states on the way count to the training.
