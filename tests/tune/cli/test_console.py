@@ -61,8 +61,8 @@ def test_the_table_is_in_order_and_aligned() -> None:
 @pytest.mark.parametrize(
     ("width", "shown", "hidden"),
     [
-        (200, ["live", "sliding", "bytes", "to the cap", "alone s", "now s"], []),
-        (140, ["sliding", "bytes", "to the cap", "ttt.lr"], []),
+        (300, ["live", "sliding", "bytes", "to the cap", "alone s", "now s"], []),
+        (140, ["bytes", "to the cap", "ttt.lr"], ["now s"]),
         (100, ["bytes", "to the cap", "ttt.lr"], ["now s", "alone s", "live"]),
         (80, ["BPB", "bytes", "to the cap"], ["now s", "alone s", "sliding"]),
         (40, ["BPB", "trial"], ["bytes", "to the cap"]),
