@@ -29,6 +29,6 @@ def fineweb_command(arguments: argparse.Namespace) -> None:
     if arguments.repository:
         variant = replace(variant, repository=arguments.repository)
     folder = arguments.out or variant.folder
-    download_fineweb(folder, arguments.train_shards, variant)
+    download_fineweb(folder, arguments.train_shards, variant, jobs=arguments.jobs)
     preset = _PRESETS[arguments.variant]
     print(f"the shards are in {folder}\nnext: python -m golf run {preset} --data {folder}")

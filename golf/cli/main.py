@@ -362,6 +362,7 @@ def _add_data(sources: Any) -> None:
     fineweb.add_argument("--repository", type=_repository, metavar="OWNER/NAME", help=repository)
     shards = "training shards of 100 M tokens (%(default)s)"
     fineweb.add_argument("--train-shards", type=whole(), default=80, metavar="N", help=shards)
+    fineweb.add_argument("--jobs", type=whole(least=1), default=4, metavar="N", help="shards at a time (%(default)s)")
     _path(fineweb, "--out", "the dataset's folder (data/fineweb, or data/fineweb-sp8192 and so on)")
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,12 @@ def download_fineweb(
     variant: Variant = VARIANTS["sp1024"],
     endpoint: str | None = None,
     log: Callable[[str], object] = print,
+    jobs: int = 4,
 ) -> Manifest:
     """Makes `folder` the competition's dataset with its first `train_shards` training shards (0: evaluation only).
 
     Args: variant: tokenisation and repository; endpoint: another server that speaks the same protocol; log: receives
-        lines of progress.
+        lines of progress; jobs: training shards that are downloaded at a time.
     Returns: the folder's manifest.
     Raises: ModuleNotFoundError without huggingface_hub; ValueError on a folder that holds something else or a wrong
         number of shards; DownloadError naming the file and the remedy. Whole files stay.
@@ -88,8 +90,14 @@ def download_fineweb(
     for path in validation:
         files |= _fetch(folder, remote, path, vocab_size, log)
     _check_validation(folder, variant)
-    for number, path in enumerate(train, 1):
-        files |= _fetch(folder, remote, path, vocab_size, log, f"[{number}/{len(train)}] ")
+    labels = [f"[{number}/{len(train)}] " for number in range(1, len(train) + 1)]
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        try:
+            for fetched in pool.map(lambda p, label: _fetch(folder, remote, p, vocab_size, log, label), train, labels):
+                files |= fetched
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what is under way ends, and is kept
+            raise
     manifest |= {"complete": True, "files": files}
     shutil.rmtree(folder / _PARTS, ignore_errors=True)
     write_json(folder / DATASET_MANIFEST, manifest)

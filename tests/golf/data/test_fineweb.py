@@ -35,6 +35,8 @@ class Hub(ThreadingHTTPServer):
         self.faults: dict[str, list[str]] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.stated_hashes: bool | str = True
+        self.together: threading.Barrier | None = None
+        """Where it is set, answers of training shards wait until so many are asked for."""
 
     @property
     def endpoint(self) -> str:
@@ -85,6 +87,8 @@ class Handler(BaseHTTPRequestHandler):
         fault = faults.pop(0) if body and faults else ""
         if body:
             self.server.asked.append((path, asked))
+            if self.server.together is not None and "_train_" in path:
+                self.server.together.wait(20)
         if fault == "flip":
             content = content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
         if fault == "header":
@@ -322,3 +326,24 @@ def test_wrong_options(capsys: pytest.CaptureFixture[str], options: list[str], m
     with pytest.raises(SystemExit):
         main(["data", "fineweb", *options])
     assert message in capsys.readouterr().err
+
+
+def test_training_shards_come_together(hub: Hub, tmp_path: Path) -> None:
+    """Fault: one shard after the other, a manifest in the order of arrival, an error of one that loses the others."""
+    hub.together = threading.Barrier(3)
+    hub.faults[f"{SHARDS}fineweb_train_000001.bin"] = ["flip", "flip"]
+    with pytest.raises(DownloadError, match=r"fineweb_train_000001\.bin arrived damaged twice"):
+        # The second attempt at the damaged one waits for nobody.
+        download_fineweb(tmp_path, 3, SMALL, hub.endpoint, log=lambda line: _open(hub, line), jobs=3)
+    assert len(list(tmp_path.glob("fineweb_train_*.bin"))) == 2
+    hub.asked.clear()
+    manifest = download_fineweb(tmp_path, 3, SMALL, hub.endpoint, log=lambda line: None, jobs=3)
+    assert hub.downloads() == ["manifest.json", "fineweb_train_000001.bin"]
+    names = [name for name in manifest["files"] if "_train_" in name]
+    assert names == [f"fineweb_train_{number:06d}.bin" for number in range(3)]
+
+
+def _open(hub: Hub, line: str) -> None:
+    """Lets answers go without waiting once all three were asked for together."""
+    if "_train_" in line:
+        hub.together = None
