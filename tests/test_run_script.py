@@ -158,6 +158,7 @@ def test_every_way_to_fail(cluster: str, script: Path, tmp_path: Path, capfd: py
     assert all(reason in text for reason in ("is of step 1 of 9", "asked for was 7"))
 
 
+@pytest.mark.long
 def test_a_study_of_a_script_is_published(cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a number of the record folder that is not the runs', or a folder that its own check refuses."""
     storage, script = Storage(tmp_path / "storage"), tmp_path / "own" / "train_gpt.py"

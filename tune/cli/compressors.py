@@ -10,8 +10,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import zstandard
-
+from golf.artifact import codec
 from golf.data.text import VALIDATION_TEXT
 
 Compress = Callable[[bytes], bytes]
@@ -24,7 +23,7 @@ def compressors() -> dict[str, Compress]:
     known: dict[str, Compress] = {
         "zlib": lambda text: zlib.compress(text, 9),
         "xz": lambda text: lzma.compress(text, preset=9),
-        "zstd": lambda text: zstandard.ZstdCompressor(level=22).compress(text),
+        "zstd": lambda text: codec.compress(text, "zstd", 22),
     }
     if importlib.util.find_spec("pyppmd"):
         known["ppmd"] = _ppmd

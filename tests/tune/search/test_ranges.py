@@ -45,7 +45,7 @@ def test_only_takes_the_nearest_definition_of_a_range() -> None:
     space = only_space(["ttt.epochs", "ttt.lr", "optimizer.matrix_lr"], base, "demo", changes, say=lines.append)
     assert space == {
         "ttt.epochs": [1, 3],
-        "ttt.lr": [0.005, 0.01],
+        "ttt.lr": [0.005, 0.01, 0.02],
         "optimizer.matrix_lr": Range(low=0.00625, high=0.1, log=True),
     }
     assert lines == ["split leaves the search: --only does not name it"]
