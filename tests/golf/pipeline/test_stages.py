@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golf.config.config import BatchConfig, RunConfig, override_all
+from golf.config.config import BatchConfig, RunConfig, override_all, to_plain
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_text
 from golf.pipeline.bundle import counted_code
@@ -21,8 +21,10 @@ from golf.pipeline.stage_context import StageContext
 from golf.pipeline.stages import run_stages
 from golf.pipeline.train_stage import train_stage
 from golf.runtime.errors import Diverged
+from golf.runtime.files import write_json
 from golf.runtime.results import RungResult, read_result
 from golf.train.hooks import Hooks
+from tests.commands import ROOT
 from tests.conftest import TINY
 
 WORDS = [
@@ -90,22 +92,16 @@ def test_a_run_over_the_cap_is_not_evaluated(dataset: Dataset, tmp_path: Path) -
 @pytest.mark.long
 def test_two_ranks_score_like_one(dataset: Dataset, tmp_path: Path) -> None:
     """Fault: a rank's share of batches, windows or sequences is lost or counted twice, in training or in scoring."""
-    script = tmp_path / "train_gpt.py"
-    script.write_bytes(counted_code(CONFIG))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(
-        [*command, "--data", str(dataset.folder), "--out", str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    write_json(tmp_path / "config.json", to_plain(CONFIG))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "golf"]
+    command += ["run", str(tmp_path / "config.json"), "--data", str(dataset.folder), "--out", str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     two, one, shared = (run_in(tmp_path / name, dataset) for name in ("two", "one", "shared"))
-    ours = run_stages(one, script.read_bytes()).ladder
+    ours = run_stages(one, counted_code(CONFIG)).ladder
     made = ("pack.json", "artifact.golf", *(f"{rung.name}.json" for rung in ours))
     shutil.copytree(two.directory.path, shared.directory.path, ignore=shutil.ignore_patterns(*made))
-    pack_trained(shared, script.read_bytes())
+    pack_trained(shared, counted_code(CONFIG))
     assert shared.directory.file("artifact.golf").read_bytes() == two.directory.file("artifact.golf").read_bytes()
     for rung in ours:
         theirs = read_result(two.directory.file(f"{rung.name}.json"), RungResult)

@@ -88,14 +88,14 @@ def test_a_sweep(cluster: None, tiny: RunConfig, data: Path, tmp_path: Path) -> 
     space: Space = {"optimizer.embedding_lr": [0.035, 1e30], "split": ["int4", "int8"]}
     entries, seen = sweep(base, space, data, storage)
     assert {name: entry.state for name, entry in entries.items()} == {
-        "embedding_lr=0.035 int4": "done",
-        "embedding_lr=0.035 int8": "infeasible",
-        "embedding_lr=1e+30 int4": "failed",
-        "embedding_lr=1e+30 int8": "failed",
+        "optimizer.embedding_lr=0.035 split=int4": "done",
+        "optimizer.embedding_lr=0.035 split=int8": "infeasible",
+        "optimizer.embedding_lr=1e+30 split=int4": "failed",
+        "optimizer.embedding_lr=1e+30 split=int8": "failed",
     }
-    assert str(entries["embedding_lr=1e+30 int4"].reason).startswith("diverged: step 1")
+    assert str(entries["optimizer.embedding_lr=1e+30 split=int4"].reason).startswith("diverged: step 1")
     assert len(Ledger(storage.ledger).trials()) == len(seen.entries) == len(set(seen.begun)) == 4
-    done = entries["embedding_lr=0.035 int4"]
+    done = entries["optimizer.embedding_lr=0.035 split=int4"]
     wanted = (done.trial, "train_loss")
     losses = {(step, value) for trial, curve, step, value in seen.points if (trial, curve) == wanted}
     curve = Ledger(storage.ledger).series(done).curves["train_loss"]
@@ -177,7 +177,7 @@ def test_two_workers_and_a_dead_one(cluster: None, tiny: RunConfig, data: Path, 
     killed, _ = sweep(base, space, data, storage, Workers(2), checkpoint_policy=policy, cache=shared(storage))
     killer.join()
     assert len(pids) == 1
-    entry = killed["warmdown_start=120"]
+    entry = killed["schedule.warmdown_start=120"]
     assert storage.files(entry)["artifact"].read_bytes() == (calm / "artifact.golf").read_bytes()
     sliding = read_result(calm / "sliding.json", RungResult)
     assert sliding is not None
