@@ -419,7 +419,7 @@ def test_picture_names_every_training(tmp_path: Path) -> None:
     draw_tree(trees, names, tmp_path / "tree.svg")
     shown = labels_in(tmp_path / "tree.svg")
     assert len(shown) == len({rows_of(trial) for trial in trials}) == 6
-    assert all(label.startswith("$x_1$ <&> steps=") and label.endswith("(4 trials)") for label in shown)
+    assert all(label.startswith("$x_1$ <&> schedule.steps=") and label.endswith("(4 trials)") for label in shown)
     draw_tree(trees, names, tmp_path / "again.svg")
     assert (tmp_path / "tree.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
     draw_tree(trees, names, tmp_path / "tree.png")
