@@ -1,7 +1,6 @@
 """`python -m tune report`: writes the report of a sweep or a seed study from the ledger, and attaches it in MLflow."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from tune.records.layout import REPORT_FORMATS, Storage
 from tune.records.ledger import warn_of_damage
 from tune.report.data import ReportData
 from tune.report.document import write_report
+from tune.report.headline import seeds_options
 from tune.tracking.connection import absolute_uri, database_path, default_uri
 from tune.tracking.tracker import attach
 
@@ -39,8 +39,7 @@ def attach_to_run(storage: Storage, name: str, uri: str | None, paths: Sequence[
 def seeds_command(sweep: str, root: Path) -> str:
     """Returns the command that runs the best trial of a sweep under several seeds."""
     program = f"{this_python()} run_seeds.py" if Path("run_seeds.py").is_file() else "golf-seeds"
-    words = [f"--from-sweep={sweep}"] if sweep.startswith("-") else ["--from-sweep", sweep]
-    return f"{program} {shlex.join([*words, '--best', '--storage', str(root)])}"
+    return f"{program} {seeds_options(sweep, root)}"
 
 
 def report_at_end(storage: Storage, name: str, uri: str, experiment: str, *, is_study: bool = False) -> str:

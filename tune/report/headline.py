@@ -50,9 +50,7 @@ def headline_of(results: Results, studies: Sequence[Results], root: Path) -> Hea
             f"Seeds: not confirmed ({few} in the ledger). The best of {len(results.ranked)} scores is in part luck of "
             "its seed."
         )
-        dash = results.name.startswith("-")
-        words = [f"--from-sweep={results.name}"] if dash else ["--from-sweep", results.name]
-        command = f"python run_seeds.py {shlex.join([*words, '--best', '--storage', str(root)])}"
+        command = f"python run_seeds.py {seeds_options(results.name, root)}"
         step = "Run the best configuration under several seeds, with the sweep's own options for data and machines:"
         return Headline(tuple(answers), step, command)
     study = confirmed[0]
@@ -191,6 +189,12 @@ def _seeds_sentence(study: Results, group: Group) -> str:
     if risk is not None and risk.probability is not None and risk.probability > 0.01:
         text += f" A further seed is over the cap with probability {risk.probability:.2g}."
     return text
+
+
+def seeds_options(sweep: str, root: Path) -> str:
+    """Returns the options of run_seeds.py that run a sweep's best trial under several seeds, quoted for a shell."""
+    words = [f"--from-sweep={sweep}"] if sweep.startswith("-") else ["--from-sweep", sweep]
+    return shlex.join([*words, "--best", "--storage", str(root)])
 
 
 def command_of(program: str, positional: str, options: Sequence[str]) -> str:
