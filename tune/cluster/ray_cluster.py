@@ -79,8 +79,11 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
 
     Args: trial_slots: trials at a time that a Ray started here allows at most; num_cpus: CPUs it hands out, all by
         default.
-    Raises: ConnectionError when there is no cluster at `address`; ValueError where this process is connected already.
+    Raises: ConnectionError when there is no cluster at `address`; ValueError where the environment switches tokens
+        off, and where this process is connected already.
     """
+    if address is None:
+        ensure_token()
     if ray.is_initialized():
         raise ValueError(
             "this process is already connected to a Ray; call ray.shutdown() before a sweep, which starts its own"
@@ -90,7 +93,6 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
     if address is not None:
         ray.init(address=address, **quiet)
         return
-    ensure_token()
     _kept.append(ReapedDirectory("golf-ray-"))
     with _on_loopback(), without_thread_numbers(), _kept[-1].used():
         # "local", for else Ray joins whatever cluster was started last on this machine.
