@@ -1,6 +1,7 @@
 """The shipped file of several kinds of configuration against the package: equal artifact bytes, losses and chunks."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,9 @@ from golf.pipeline.bundle import counted_code
 from golf.pipeline.run_directory import RunDirectory
 from golf.pipeline.stage_context import StageContext
 from golf.pipeline.stages import run_stages
+from golf.runtime.files import write_json
+from golf.runtime.results import RungResult, read_result
+from tests.commands import ROOT
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.long
@@ -72,3 +76,24 @@ def test_the_shipped_file_gives_the_packages_numbers(name: str, data: Path, tmp_
     assert again.returncode == 1
     assert again.stderr == "error: shipped holds another run: give --out or --run-id\n"
     assert json.loads((shipped / "record.json").read_text()) == record, "nothing of the first run is changed"
+
+
+def test_the_shipped_file_on_two_ranks(data: Path, tmp_path: Path) -> None:
+    """Fault: ranks of the shipped file train on each other's slices, or each writes and prints for itself."""
+    (tmp_path / "train_gpt.py").write_bytes(counted_code(APRIL))
+    write_json(tmp_path / "config.json", to_plain(APRIL))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    shipped = [*launcher, "train_gpt.py", "--data", str(data), "--out", "shipped"]
+    package = [*launcher, "-m", "golf", "run", "config.json", "--data", str(data), "--out", "package"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for command in (shipped, package):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+    ours, theirs = tmp_path / "package", tmp_path / "shipped"
+    assert (ours / "artifact.golf").read_bytes() == (theirs / "artifact.golf").read_bytes()
+    record = json.loads((theirs / "record.json").read_text())
+    assert [rung["name"] for rung in record["ladder"]] == ["live", "ema", "quantised", "sliding", "ttt"]
+    for rung in record["ladder"]:
+        result = read_result(ours / f"{rung['name']}.json", RungResult)
+        assert result is not None
+        assert (rung["bpb"], rung["chunks"]) == (result.bpb, [list(chunk) for chunk in result.chunks]), rung["name"]
