@@ -22,6 +22,7 @@ from tune.records.layout import Storage
 from tune.records.ledger import warn_of_damage
 from tune.tracking.connection import absolute_uri
 from tune.tracking.tracker import default_uri
+from tune.tracking.wandb_watcher import check_login
 
 
 def run_anywhere(command: str, parsed: argparse.Namespace, act: Callable[[argparse.Namespace], int]) -> int:
@@ -88,6 +89,8 @@ class Places:
     """Size that the store is kept below; None: no limit."""
     mirror: str | None
     """Folder or URI of the copies; None: none are made."""
+    wandb: str | None = None
+    """Project of Weights & Biases; None: it is not used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,14 +124,20 @@ class Machines:
 
 
 def places_of(parsed: argparse.Namespace) -> Places:
-    """Returns the places of a resolved command line with the options of `add_places`."""
+    """Returns the places of a resolved command line with the options of `add_places`.
+
+    Raises: ValueError for --wandb where nobody is logged in.
+    """
     storage = Storage(parsed.storage)
+    if parsed.wandb is not None:
+        check_login()
     return Places(
         storage=storage,
         tracking_uri=parsed.tracking_uri or default_uri(storage.root),
         store=parsed.store or str(storage.store),
         budget_bytes=None if parsed.store_gigabytes is None else int(parsed.store_gigabytes * 1e9),
         mirror=parsed.mirror,
+        wandb=parsed.wandb,
     )
 
 

@@ -299,6 +299,8 @@ def add_places(parser: argparse.ArgumentParser, name: str) -> Any:
     places.add_argument("--name", help=name)
     places.add_argument("--storage", type=Path, default=Path("storage"), help="folder for all results (%(default)s)")
     places.add_argument("--tracking-uri", help="an MLflow server (a SQLite file in the storage)")
+    wandb = "also show running trials in this project of Weights & Biases (pip install wandb; WANDB_MODE=offline works)"
+    places.add_argument("--wandb", metavar="PROJECT", help=wandb)
     places.add_argument(
         "--store", type=open_address, help="where shared stages are kept: a folder or s3://, gs:// (in the storage)"
     )

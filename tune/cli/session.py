@@ -24,6 +24,7 @@ from tune.records.provenance import environment
 from tune.search.search import Search
 from tune.tracking.system_metrics import wants_system_metrics
 from tune.tracking.tracker import SweepTracker, Tracker, sync
+from tune.tracking.wandb_watcher import WandbWatcher
 from tune.workloads.base import CacheConfig, Workload
 
 MAX_SLOTS = 64
@@ -130,6 +131,7 @@ class Session:
         progress = SweepProgress(search.num_trials, concurrent, known, workload.describe_progress)
         title = f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}"
         console = open_console(progress, title, self.storage.root)
+        wandb = None if self.places.wandb is None else WandbWatcher(self.places.wandb, name, self.storage.root)
         try:
             tracked = SweepTracker(
                 tracker=self._tracker,
@@ -142,6 +144,7 @@ class Session:
             )
             watchers: list[Watcher] = [console, tracked]
             watchers += [self._mirror] if self._mirror else []
+            watchers += [wandb] if wandb else []
             status = StatusFile(self.storage.status(name), search.num_trials, concurrent, workload.describe_progress)
             with status, graceful_interrupt(limit_watch, progress):
                 self.ended = run_sweep(config, workload, search, self.storage, [*watchers, status], limit_watch)
@@ -151,6 +154,9 @@ class Session:
             self.stopped = self.stopped or limit_watch.interrupted
             limit_watch.write()
             console.close()
+            if wandb is not None:
+                wandb.close(_SENDING_SECONDS)
+                print(wandb.problem or f"also in Weights & Biases, project {self.places.wandb}, group {name}")
 
     def finish_mirror(self) -> None:
         """Copies all that is there at the end, where there is a mirror, and says whether it worked; call it last."""
