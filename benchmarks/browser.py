@@ -1,7 +1,7 @@
 """A headless Chromium and an MLflow server on the loopback, for the tests of MLflow's pages and for pictures of them.
 
-A database address enters; a running server and a browser leave, both ended with their block. Chromium asks nobody
-outside for anything. MLflow's assistant is closed, which it opens on a first visit.
+Both are context managers, which end their processes. Chromium asks nobody outside for anything. MLflow's assistant is
+closed, which it opens on a first visit.
 """
 
 import contextlib

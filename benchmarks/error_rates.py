@@ -1,7 +1,7 @@
 """How often the statistics err: simulated seeds with a known truth against what the tests and intervals promise.
 
-Normal values with a known gain enter, rates leave: of claims where there is no gain above the margin, of claims where
-there is one, and of intervals that hold the truth. Prints tables and, at the end, one JSON object.
+Draws normal values with a known gain and counts: claims where there is no gain above the margin, claims where there is
+one, and intervals that hold the truth. Prints tables and, at the end, one JSON object.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """The readers of weights that others may have written, each with an intact sample and the ways to spoil it.
 
-A random source enters, spoiled bytes leave; `read` gives them to the real reader in a folder of its own. Checksums are
-sealed again for most of them, because a reader that only its checksum defends is not defended from an author.
+Each sample makes spoiled bytes from a random source; `read` gives them to the real reader in a folder of its own.
+Checksums are sealed again for most of them, because a reader that only its checksum defends is not defended from an
+author.
 """
 
 import hashlib

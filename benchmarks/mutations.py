@@ -1,7 +1,7 @@
 """Ways to spoil bytes and JSON values, as an enemy or a bad disk would.
 
-A random source and intact bytes or values enter; spoiled ones leave, the same for the same source. Knows no file
-format: who seals a checksum again, and where, is `benchmarks.readers`.
+The same random source spoils the same bytes in the same way. Nothing here knows a file format: checksums are sealed
+again in `benchmarks.readers`.
 """
 
 import copy

@@ -1,7 +1,7 @@
 """The readers of files that others may have written, each with an intact sample and the ways to spoil it.
 
-A random source enters, spoiled bytes leave; `read` gives them to the real reader in a folder of its own. A reader must
-return, or raise one of its errors with the file's name in a message of bounded length.
+Each sample makes spoiled bytes from a random source; `read` gives them to the real reader in a folder of its own. A
+reader must return, or raise one of its errors with the file's name in a message of bounded length.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """The sweep that is disturbed: a grid whose trials share prefixes, small enough for a CPU, and what equality means.
 
-A folder enters; a dataset, a search and settings leave, and the differences between two ledgers. Two ledgers are equal
-when every trial has the same entry bit for bit: status, cause, configuration, keys of its stages, every metric but
-seconds, every value of every curve, every chunk, the bytes per tensor group and the artifact's SHA-256. What tells when
-or where something ran is left out: times, seconds, paths, and which trial it was that computed a shared stage.
+Two ledgers are equal when every trial has the same entry bit for bit: status, cause, configuration, keys of its stages,
+every metric but seconds, every value of every curve, every chunk, the bytes per tensor group and the artifact's
+SHA-256. What tells when or where something ran is left out: times, seconds, paths, and which trial it was that computed
+a shared stage.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Processes that are known by a mark in their environment, whoever started them; a server and a wire that can be cut.
 
-A mark enters, living processes by their kind leave. All that carries a mark can be ended by it.
+Finds the living processes with a mark, by their kind, and ends them.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Part B: the command itself, with Ray and an MLflow server, while its processes are killed at random.
 
-A grid and a random generator enter, kills and an account leave. `run_sweep.py` runs as a process; a kill -9 hits at
+`run_sweep.py` runs as a process; a kill -9 hits at
 random the driver, a trial's process, a training worker, the trial that holds a lease, the raylet, the GCS or the MLflow
 server, or the wire to that server is cut for some seconds. Where the command ends, by the kill or with trials that were
 killed too often, the same command is started again, as a person would. One that does nothing for minutes is a hang: it

@@ -1,7 +1,7 @@
 """Faults of the storage and a notice before the end, each a small sweep that is disturbed once and then goes on.
 
-A grid enters; a line of the table leaves for each fault: what was done, what the sweep said, and whether the ledger is
-the undisturbed one's afterwards. A full or read-only storage is a real file system of some megabytes (a tmpfs, which
+Each fault gives a line of the table: what was done, what the sweep said, and whether the ledger is the undisturbed
+one's afterwards. A full or read-only storage is a real file system of some megabytes (a tmpfs, which
 takes root); slow and failing ones are the store's folder with its calls delayed or failing.
 """
 
