@@ -147,15 +147,15 @@ class LiveTable:
             if wide:
                 table.add_column("saved", justify="right", no_wrap=True, width=5)
             done = sorted((e for e in progress.entries.values() if e.done), key=lambda entry: entry.loss or 0.0)
-            running = list(progress.running.values())
-            shown = [each.trial.parameters for each in running[:_RUNNING_ROWS]]
+            running = list(progress.running.items())
+            shown = [each.parameters for _, each in running[:_RUNNING_ROWS]]
             shown += [entry.parameters for entry in done[:_BEST_ROWS]]
             fields = _fitting_fields(shown, self.console.width - (86 if wide else 66))
             for field in fields:
                 table.add_column(field.replace(".", ".\n"), justify="right", no_wrap=True)
             table.add_column("", ratio=1)
-            for each in running[:_RUNNING_ROWS]:
-                table.add_row(*_running_row(each, wide), *_values(each.trial.parameters, fields))
+            for trial, each in running[:_RUNNING_ROWS]:
+                table.add_row(*_running_row(trial, each, wide), *_values(each.parameters, fields))
             if len(running) > _RUNNING_ROWS:
                 table.add_row("", f"and {len(running) - _RUNNING_ROWS} more")
             for number, entry in enumerate(done[:_BEST_ROWS]):
@@ -170,15 +170,15 @@ class LiveTable:
             return RenderGroup(Text(self.title, style="bold", overflow="ellipsis", no_wrap=True), table, status)
 
 
-def _running_row(running: RunningTrial, wide: bool) -> list[str | ProgressBar]:
+def _running_row(trial: str, running: RunningTrial, wide: bool) -> list[str | ProgressBar]:
     score = ""
     if running.score is not None:
         curve, value = running.score
         score = f"~{value:.4f}" if curve.endswith("_bpb") else f"loss {value:.3f}"
     bar: list[str | ProgressBar] = [ProgressBar(1.0, running.fraction)] if wide else []
     saved = [""] if wide else []
-    start = [short_id(running.trial.trial), running.stage]
-    return [*start, *bar, score, "", f"{running.seconds:.0f}", *saved]
+    start = [short_id(trial), running.stage]
+    return [*start, *bar, score, "", f"{time.time() - running.started:.0f}", *saved]
 
 
 def _ended_row(entry: TrialEntry, wide: bool) -> list[str]:

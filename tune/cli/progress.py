@@ -3,40 +3,39 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from tune.records.entries import TrialEntry, TrialState
-from tune.search.space import Trial
+from tune.search.space import Point, Trial
 
 DescribeProgress = Callable[[Trial, str, int], tuple[str, float]]
 """(trial, curve, step) -> (what the trial is doing, in words; the fraction of it that is done)."""
-_LEAST_FRACTION = 0.1
-"""Fraction of a trial from which on its own pace says more than the mean of others."""
+_LEAST_FRACTION = 0.02
+"""Of a trial, from which on its own pace says how long it still takes."""
 
 
-@dataclass
-class RunningTrial:
-    """A trial that is running."""
+class RunningTrial(msgspec.Struct, kw_only=True):
+    """A trial that runs."""
 
-    trial: Trial
+    name: str
+    parameters: Point = {}
     started: float
-    """By the monotonic clock."""
+    """Unix seconds; of this start."""
     stage: str = "starting"
     fraction: float = 0.0
-    """Of the whole trial that is done, 0 to 1."""
+    """Of the trial that is done, 0 where it is not known."""
+    first: tuple[float, float] | None = None
+    """(unix seconds, fraction) of the first point of this start: a trial may have gone on from a saved state."""
     score: tuple[str, float] | None = None
     """Curve and value of its last point."""
 
-    @property
-    def seconds(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self.started
-
-    def seconds_left(self, mean: float) -> float:
-        """Returns the seconds that it still takes: by its own progress, before that by the mean of all."""
-        if self.fraction > _LEAST_FRACTION:
-            return self.seconds * (1 / self.fraction - 1)
-        return max(mean - self.seconds, 0.05 * mean)
+    def seconds_left(self, now: float) -> float | None:
+        """Returns the seconds that it still takes by its own pace; None before there is one."""
+        if self.first is None:
+            return None
+        seconds, done = now - self.first[0], self.fraction - self.first[1]
+        return seconds * (1 - self.fraction) / done if done > _LEAST_FRACTION else None
 
 
 class SweepProgress:
@@ -62,19 +61,22 @@ class SweepProgress:
 
     def begin(self, trial: Trial) -> None:
         """Notes that a trial began."""
-        self.running[trial.trial] = RunningTrial(trial, time.monotonic())
+        self.running[trial.trial] = RunningTrial(name=trial.name, parameters=trial.parameters, started=time.time())
 
     def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
         """Notes how far a trial is."""
-        running = self.running.setdefault(trial.trial, RunningTrial(trial, time.monotonic()))
+        if trial.trial not in self.running:
+            self.begin(trial)
+        running = self.running[trial.trial]
         running.stage, running.fraction = self.describe_progress(trial, curve, step)
+        running.first = running.first or (time.time(), running.fraction)
         running.score = curve, value
 
     def end(self, entry: TrialEntry) -> None:
         """Notes the end of a trial."""
         running = self.running.pop(entry.trial, None)
         if running is not None:
-            self.trial_seconds.append(running.seconds)
+            self.trial_seconds.append(time.time() - running.started)
         self.entries[entry.trial] = entry
 
     def best(self) -> TrialEntry | None:
@@ -83,15 +85,14 @@ class SweepProgress:
 
     def seconds_left(self) -> float | None:
         """Returns wall-clock seconds to the end, by the trials seen so far; None before there is anything to go by."""
-        seconds = list(self.trial_seconds)
-        if not seconds:
-            paced = [running for running in self.running.values() if running.fraction > _LEAST_FRACTION]
-            seconds = [running.seconds / running.fraction for running in paced]
+        now = time.time()
+        paced = [(now - running.started, running.seconds_left(now)) for running in self.running.values()]
+        seconds = self.trial_seconds or [spent + left for spent, left in paced if left is not None]
         if not seconds:
             return None
         mean = sum(seconds) / len(seconds)
         waiting = self.num_trials - len(self.entries) - len(self.running)
-        rest = [running.seconds_left(mean) for running in self.running.values()]
+        rest = [max(mean - spent, 0.05 * mean) if left is None else left for spent, left in paced]
         return max([*rest, (sum(rest) + mean * waiting) / max(self.concurrent, 1)], default=0.0)
 
 

@@ -145,9 +145,8 @@ class Session:
             watchers: list[Watcher] = [console, tracked]
             watchers += [self._mirror] if self._mirror else []
             watchers += [wandb] if wandb else []
-            status = StatusFile(self.storage.status(name), search.num_trials, concurrent, workload.describe_progress)
-            with status, graceful_interrupt(limit_watch, progress):
-                self.ended = run_sweep(config, workload, search, self.storage, [*watchers, status], limit_watch)
+            with StatusFile(self.storage.status(name), progress), graceful_interrupt(limit_watch, progress):
+                self.ended = run_sweep(config, workload, search, self.storage, watchers, limit_watch)
         except KeyboardInterrupt:
             self.stopped = True
         finally:

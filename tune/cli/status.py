@@ -5,6 +5,7 @@ and removes at its end; one that is no longer written is from a driver that was 
 """
 
 import argparse
+import contextlib
 import os
 import socket
 import threading
@@ -20,40 +21,17 @@ import msgspec
 from golf.config.config import nearest
 from golf.runtime.files import write_bytes
 from tune.cli.outcome_table import score_text, table
-from tune.cli.progress import DescribeProgress, best_of
+from tune.cli.progress import RunningTrial, SweepProgress, best_of
 from tune.cli.tables import Column, format_table, terminal_width
 from tune.records.entries import TrialEntry, TrialState
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger, warn_of_damage
 from tune.records.text import duration
-from tune.search.space import Trial
 from tune.workloads.trial_process import POINT
 
 _WRITE_SECONDS = 2.0
 _SILENT_SECONDS = 60.0
 """Without a write, after which a driver counts as gone."""
-_LEAST_FRACTION = 0.02
-"""Of a trial, from which on its own pace says how long it still takes."""
-
-
-class RunningTrial(msgspec.Struct, kw_only=True):
-    """A trial that runs."""
-
-    name: str
-    started: float
-    """Unix seconds; of this start."""
-    stage: str = "starting"
-    fraction: float = 0.0
-    """Of the trial that is done, 0 where it is not known."""
-    first: tuple[float, float] | None = None
-    """(unix seconds, fraction) of the first point of this start: a trial may have gone on from a saved state."""
-
-    def seconds_left(self, now: float) -> float | None:
-        """Returns the seconds that it still takes by its own pace; None before there is one."""
-        if self.first is None:
-            return None
-        seconds, done = now - self.first[0], self.fraction - self.first[1]
-        return seconds * (1 - self.fraction) / done if done > _LEAST_FRACTION else None
 
 
 class SweepStatus(msgspec.Struct, kw_only=True):
@@ -69,65 +47,48 @@ class SweepStatus(msgspec.Struct, kw_only=True):
 
 
 class StatusFile:
-    """Writes what runs, as a sweep's watcher, from the first trial on; the file is removed at the end of the block.
+    """Writes what runs every few seconds, from the first trial on; the file is removed at the end of the block.
 
     A second driver of the sweep, which is refused before its first trial, leaves the file alone.
     """
 
-    def __init__(self, path: Path, num_trials: int, concurrent: int, describe_progress: DescribeProgress) -> None:
-        """Args: path: of the file; num_trials, concurrent: in all and at a time; describe_progress: of the workload."""
-        self.path, self.describe_progress = path, describe_progress
-        host = socket.gethostname()
-        self.status = SweepStatus(
-            host=host, pid=os.getpid(), num_trials=num_trials, concurrent=concurrent, updated=time.time()
-        )
-        self._lock, self._ended = threading.Lock(), threading.Event()
+    def __init__(self, path: Path, progress: SweepProgress) -> None:
+        """Args: path: of the file; progress: of the sweep, which another thread may change."""
+        self.path, self.progress = path, progress
+        self._written, self._ended = False, threading.Event()
         self._thread = threading.Thread(target=self._write_now_and_then, name="status", daemon=True)
 
     def __enter__(self) -> Self:
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
+        if self._written:
             self.path.unlink(missing_ok=True)
-
-    def started(self, trial: Trial) -> None:
-        """Adds a trial."""
-        with self._lock:
-            self.status.running.setdefault(trial.trial, RunningTrial(name=trial.name, started=time.time()))
-        if not self._thread.is_alive() and not self._ended.is_set():
-            self._write()
-            self._thread.start()
-
-    def point(self, trial: Trial, curve: str, step: int, value: float) -> None:
-        """Notes how far a trial is."""
-        self.started(trial)
-        with self._lock:
-            running = self.status.running[trial.trial]
-            running.stage, running.fraction = self.describe_progress(trial, curve, step)
-            running.first = running.first or (time.time(), running.fraction)
-
-    def ended(self, entry: TrialEntry) -> None:
-        """Takes a trial away."""
-        with self._lock:
-            self.status.running.pop(entry.trial, None)
 
     def _write_now_and_then(self) -> None:
         while not self._ended.wait(_WRITE_SECONDS):
-            self._write()
+            self.write()
 
-    def _write(self) -> None:
-        with self._lock:
-            self.status.updated = time.time()
-            encoded = msgspec.json.encode(self.status)
-        try:
-            write_bytes(self.path, encoded)
-        except OSError:  # a full disk is for the trials to tell
+    def write(self) -> None:
+        """Writes what runs now; nothing before the first trial."""
+        if not self.progress.running and not self._written:
             return
+        status = SweepStatus(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            num_trials=self.progress.num_trials,
+            concurrent=self.progress.concurrent,
+            updated=time.time(),
+            running=dict(self.progress.running),
+        )
+        self._written = True
+        with contextlib.suppress(OSError):  # a full disk is for the trials to tell
+            write_bytes(self.path, msgspec.json.encode(status))
 
 
 def read_status(path: Path) -> SweepStatus | None:

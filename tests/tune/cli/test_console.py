@@ -151,7 +151,8 @@ def test_the_lines_of_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
 def test_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault: a forecast that is off by a factor, negative, or made from nothing."""
     clock = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    for name in ("monotonic", "time"):
+        monkeypatch.setattr(time, name, lambda: clock[0])
     trials = [Trial(trial=str(n), parameters={}, name=f"n{n}", config={}) for n in range(2)]
     progress = SweepProgress(4, 2, [], lambda trial, curve, step: (f"training {step}/4", step / 4))
     console = EventLines(progress)

@@ -10,7 +10,8 @@ from golf.config.presets import PRESETS
 from golf.runtime.files import write_bytes, write_json
 from tests.commands import tool
 from tests.tune.entries import entry_of, scored
-from tune.cli.status import RunningTrial, StatusFile, read_status
+from tune.cli.progress import RunningTrial, SweepProgress
+from tune.cli.status import StatusFile, read_status
 from tune.cluster.sweep import only_driver
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
@@ -33,12 +34,14 @@ def test_status_while_it_runs_and_afterwards(tmp_path: Path, capsys: pytest.Capt
     Ledger(storage.ledger).append(entry_of(trial_of(2), "failed", reason="out of memory"))
     for seed in (3, 4):
         write_json(storage.trial("s", trial_of(seed).trial) / "point.json", {"seed": seed})
-    file = StatusFile(storage.status("s"), 6, 1, lambda trial, curve, step: (f"training {step}/200", step / 200))
+    progress = SweepProgress(6, 1, [], lambda trial, curve, step: (f"training {step}/200", step / 200))
+    file = StatusFile(storage.status("s"), progress)
     with only_driver(storage.sweep("s")), file:
+        file.write()
         assert not storage.status("s").exists(), "another driver may have it"
-        file.started(trial_of(3))
-        file.point(trial_of(3), "train_loss", 20, 3.0)
-        file._write()
+        progress.begin(trial_of(3))
+        progress.point(trial_of(3), "train_loss", 20, 3.0)
+        file.write()
         assert status(words) == 0
         told = capsys.readouterr().out
         assert "s: running on" in told
