@@ -227,6 +227,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer turns, one seed, few steps: 3 minutes on 2 cores")
     parser.add_argument("--device", type=torch.device, help="cpu or cuda (a GPU where there is one)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="on a CPU (%(default)s)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="of the clip search (all)")
     parser.add_argument("--gptq", action="store_true", help="GPTQ as well, on the trained demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1337, 2025], help="of the demo (%(default)s)")
     parser.add_argument("--data", type=Path, help="prepared data (the built-in corpus, prepared for this)")
@@ -239,7 +240,8 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(parsed.threads)
     device = parsed.device or pick_device(0)
     print(f"{device_name(device)}, torch {torch.__version__}")
-    races = {name: race(preset, grid, parsed.quick, device) for name, (preset, grid) in CASES.items()}
+    chosen = {name: CASES[name] for name in parsed.cases}
+    races = {name: race(preset, grid, parsed.quick, device) for name, (preset, grid) in chosen.items()}
     print_races(races)
     result: dict[str, Any] = {
         "device": device_name(device),

@@ -131,12 +131,19 @@ def make_batches(config: RunConfig, group: ProcessGroup) -> Batches:
     return batches
 
 
-def operations(config: RunConfig) -> float:
-    """Arithmetic for one token, forward and backward, of every matrix but those that rows are looked up in."""
+def operations(config: RunConfig, looped: bool = True) -> float:
+    """Arithmetic for one token, forward and backward, of every matrix but those that rows are looked up in.
+
+    Args: looped: whether the model's loop is on, whose blocks then count as often as they are visited.
+    """
     with torch.device("meta"):
-        named = dict(GEPA(config.model).named_parameters())
-    matrices = sum(p.numel() for name, p in named.items() if p.ndim == 2 and not name.endswith("table.weight"))
-    return 6.0 * (matrices + config.model.num_layers * config.model.model_dim * config.batch.sequence_length)
+        model = GEPA(config.model)
+    sizes = {name: p.numel() for name, p in model.named_parameters() if p.ndim == 2}
+    sizes = {name: size for name, size in sizes.items() if not name.endswith("table.weight")}
+    visits = config.model.visits(looped)
+    matrices = sum(size for name, size in sizes.items() if not name.startswith("blocks."))
+    matrices += sum(size for layer in visits for name, size in sizes.items() if name.startswith(f"blocks.{layer}."))
+    return 6.0 * (matrices + len(visits) * config.model.model_dim * config.batch.sequence_length)
 
 
 def parts_of_a_step(config: RunConfig, state: TrainState, forward: nn.Module, group: ProcessGroup) -> dict[str, float]:
@@ -168,7 +175,7 @@ def measure(shape: str, parsed: argparse.Namespace, device: torch.device) -> dic
     forward = ready_to_train(state.model, config, group)
     losses: dict[str, list[float]] = {"plain": [], "ours": []}
     small = is_slow(shape, device)
-    steps = 1 if small else 10
+    steps = 1 if small else 3 if parsed.quick else 10
 
     def ours() -> None:
         plan, clip = [row] * (state.step + steps), config.optimizer.gradient_clip

@@ -33,8 +33,8 @@ HOMES = {
 """Packages that may import a library."""
 ENVIRONMENT = {
     *("golf.runtime.process_group", "golf.pipeline.standalone", "golf.cli.main"),
-    *("tune.cache.backend", "tune.cluster.ray_cluster", "tune.cluster.reaper", "tune.records.redaction"),
-    *("tune.workloads.script.launch", "tune.cli.afterwards"),
+    *("tune.cache.backend", "tune.cluster.ray_cluster", "tune.cluster.workers", "tune.cluster.reaper"),
+    *("tune.records.redaction", "tune.workloads.script.launch", "tune.cli.afterwards"),
 }
 """Modules that may touch os.environ."""
 

@@ -1,7 +1,8 @@
 """How every command starts: its words are parsed first, and only then is the one function imported that it calls.
 
 PyTorch, Ray, MLflow and SciPy take seconds to import. No module of parsers imports them: a parser names the function of
-its command as "module:function", which is imported here and nowhere else.
+its command as "module:function", which is imported here and nowhere else; so is what a command needs for some of its
+work only, such as Ray where trials are left to be run.
 """
 
 import argparse
@@ -64,6 +65,11 @@ def announce(what: str) -> None:
 
 def function_of(command: str) -> Callable[[argparse.Namespace], int | None]:
     """Imports the function of a command, named as "module:function"."""
-    module, _, function = command.partition(":")
-    found: Callable[[argparse.Namespace], int | None] = getattr(importlib.import_module(module), function)
+    found: Callable[[argparse.Namespace], int | None] = imported(command)
     return found
+
+
+def imported(name: str) -> Any:
+    """Returns what a module defines, named as "module:name"; for what takes seconds to import and is seldom needed."""
+    module, _, inner = name.partition(":")
+    return getattr(importlib.import_module(module), inner)

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import ObjectStore, S3Store, from_url
 from pyarrow import fs
 
+from golf.cli.start import imported
 from golf.cli.terminal import expanded
 from tune.records.ledger import flush
 from tune.records.redaction import redact
@@ -334,7 +334,7 @@ def _open_s3(address: str) -> ObjectStore:
     variable AWS_ENDPOINT_URL names another server. Raises: OSError when there are no credentials or no such bucket.
     """
     try:
-        credentials = Boto3CredentialProvider()
+        credentials = imported("obstore.auth.boto3:Boto3CredentialProvider")()
     except ValueError as error:
         raise OSError("there are no credentials for it in the environment or in ~/.aws") from error
     endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)

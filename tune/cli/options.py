@@ -8,21 +8,20 @@ from pathlib import Path
 import torch
 
 from golf.cli.inputs import check_built_in
+from golf.cli.start import imported
 from golf.config.config import RunConfig
 from golf.data.corpus import CORPUS_NAME
 from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_corpus
 from golf.train.checkpoint_policy import CheckpointPolicy
 from tune.cache.backend import absolute_address
+from tune.cluster.address import check_places, is_remote
 from tune.cluster.limits import Limits
-from tune.cluster.ray_cluster import Workers, has_gpus
-from tune.cluster.remote_job import check_places, is_remote, run_there
 from tune.cluster.retry_policy import RetryPolicy
+from tune.cluster.workers import Workers
 from tune.records.layout import Storage
 from tune.records.ledger import warn_of_damage
-from tune.tracking.connection import absolute_uri
-from tune.tracking.tracker import default_uri
-from tune.tracking.wandb_watcher import check_login
+from tune.tracking.addresses import absolute_uri, default_uri
 
 
 def run_anywhere(command: str, parsed: argparse.Namespace, act: Callable[[argparse.Namespace], int]) -> int:
@@ -35,7 +34,8 @@ def run_anywhere(command: str, parsed: argparse.Namespace, act: Callable[[argpar
     """
     check_places(parsed)
     if is_remote(parsed.address):
-        return run_there(command, parsed.words, parsed.address)
+        status: int = imported("tune.cluster.remote_job:run_there")(command, parsed.words, parsed.address)
+        return status
     local = resolved(parsed)
     warn_of_damage(Storage(local.storage).ledger)
     return act(local)
@@ -116,11 +116,10 @@ class Machines:
             self.workers, self.cpus_per_worker, gpus if self.gpus_per_worker is None else self.gpus_per_worker
         )
 
-    def available_workers(self) -> Workers:
-        """Returns the processes of one trial; Ray must be up."""
-        gpus = self.gpus_per_worker
-        found = float(has_gpus(self.address is not None)) if gpus is None else gpus
-        return Workers(self.workers, self.cpus_per_worker, found)
+    def available_workers(self, has_gpus: bool) -> Workers:
+        """Returns the processes of one trial. Args: has_gpus: whether the cluster that is connected has any."""
+        gpus = float(has_gpus) if self.gpus_per_worker is None else self.gpus_per_worker
+        return Workers(self.workers, self.cpus_per_worker, gpus)
 
 
 def places_of(parsed: argparse.Namespace) -> Places:
@@ -130,7 +129,7 @@ def places_of(parsed: argparse.Namespace) -> Places:
     """
     storage = Storage(parsed.storage)
     if parsed.wandb is not None:
-        check_login()
+        imported("tune.tracking.wandb_watcher:check_login")()
     return Places(
         storage=storage,
         tracking_uri=parsed.tracking_uri or default_uri(storage.root),

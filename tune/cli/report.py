@@ -5,13 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from golf.cli.terminal import this_python
 from tune.records.layout import REPORT_FORMATS, Storage
 from tune.records.ledger import warn_of_damage
 from tune.report.data import ReportData
 from tune.report.document import write_report
-from tune.report.headline import seeds_options
-from tune.tracking.connection import absolute_uri, database_path, default_uri
+from tune.tracking.addresses import absolute_uri, database_path, default_uri
 from tune.tracking.tracker import attach
 
 
@@ -34,12 +32,6 @@ def attach_to_run(storage: Storage, name: str, uri: str | None, paths: Sequence[
     if database is None or database.exists():
         problem = attach(address, experiment, name, paths, results.is_study)
         print(problem or f"also in MLflow, experiment {experiment}, run {name}, Artifacts", file=sys.stderr)
-
-
-def seeds_command(sweep: str, root: Path) -> str:
-    """Returns the command that runs the best trial of a sweep under several seeds."""
-    program = f"{this_python()} run_seeds.py" if Path("run_seeds.py").is_file() else "golf-seeds"
-    return f"{program} {seeds_options(sweep, root)}"
 
 
 def report_at_end(storage: Storage, name: str, uri: str, experiment: str, *, is_study: bool = False) -> str:

@@ -15,13 +15,14 @@ from tune.cache.store import Store
 from tune.cli.options import run_anywhere
 from tune.cli.outcome_table import ending_of
 from tune.cli.report import report_at_end
+from tune.cli.runs import Runs
 from tune.cli.script_subject import ScriptSubject
 from tune.cli.script_target import target_of_trial
 from tune.cli.seed_options import SeedStudyOptions, options_of
-from tune.cli.session import Runs, Session
+from tune.cli.session import Session
 from tune.cli.study_subject import GepaSubject, StudySubject
 from tune.cli.study_target import find_data, find_target, likely_nats_per_bpb, trial_of
-from tune.cluster.sweep import finished
+from tune.cluster.finished import finished
 from tune.records.entries import (
     REPEAT,
     SEED,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from golf.cli.inputs import names_file, read_config
 from golf.cli.options import assignments
+from golf.cli.start import imported
 from golf.config.config import RunConfig
 from golf.config.presets import DEMO_PRESETS
 from golf.runtime.results import LADDER
@@ -15,12 +16,12 @@ from tune.cli.afterwards import Afterwards
 from tune.cli.calibrate import calibrate
 from tune.cli.options import limits_of, machines_of, open_data, places_of, run_anywhere
 from tune.cli.parsers import DEMO_TRIALS
-from tune.cli.session import Runs, Session
+from tune.cli.runs import Runs
+from tune.cli.session import Session
 from tune.cli.sweep_report import entries_of, show_sweep
-from tune.cluster.sweep import finished
+from tune.cluster.finished import finished
 from tune.planning.forecast import Forecast, forecast
 from tune.planning.measured import MeasuredTimings
-from tune.planning.plan_plot import draw_tree
 from tune.planning.published import PUBLISHED_PRESETS, PublishedTimings
 from tune.planning.stage_timings import TRAIN, StageTimings, none_published
 from tune.planning.text import format_forecast, format_forecast_vs_actual
@@ -186,7 +187,7 @@ class SweepCommand:
         names = {trial.trial: trial.name for trial in trials}
         trees = training_trees({trial.trial: config_of(trial) for trial in trials})
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_tree(trees, names, picture)
+        imported("tune.planning.plan_plot:draw_tree")(trees, names, picture)
         print(format_trees(trees, names))
         slots = self.machines.concurrent or int((self.parsed.gpus or 0) // max(planned.units, 1)) or 1
         print(f"\n{format_forecast(planned, slots, self.parsed.dollars_per_gpu_hour)}")

@@ -9,11 +9,12 @@ import msgspec
 from golf.cli.terminal import python_line
 from tune.cli.afterwards import Afterwards
 from tune.cli.options import limits_of, machines_of, places_of, run_anywhere
+from tune.cli.runs import Runs
 from tune.cli.script_target import ask_trust, check_here, read_enqueued, read_space, read_target, told_changes
-from tune.cli.session import Runs, Session
+from tune.cli.session import Session
 from tune.cli.sweep_report import show_sweep
 from tune.cli.tables import Column, format_table, terminal_width
-from tune.cluster.sweep import finished
+from tune.cluster.finished import finished
 from tune.records.entries import WorldShape
 from tune.search.early_stopping import COMPARED_AT, Halving
 from tune.search.search import Search, SearchConfig

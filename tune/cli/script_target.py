@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import torch
 
+from golf.cli.start import imported
 from golf.runtime.files import read_json, write_bytes, write_json
 from golf.scripts.inputs import ScriptInputs, read_inputs
 from golf.scripts.metrics import parse_metric
 from golf.scripts.needs import ScriptNeeds, needs_of
-from tune.cluster.ray_cluster import accelerators
 from tune.records.entries import SEED, TrialEntry, WorldShape
 from tune.records.layout import Storage
 from tune.records.provenance import versions
@@ -76,7 +76,7 @@ class ScriptTarget:
     def workload(self, world: WorldShape, halving: Halving | None = None) -> ScriptWorkload:
         """Returns what the trials run, on the machines of one trial."""
         packages = {name: versions()[name] for name in ("python", "torch")}
-        machine = packages | {"accelerator": accelerators()}
+        machine = packages | {"accelerator": imported("tune.cluster.ray_cluster:accelerators")()}
         return ScriptWorkload(self.settings, self.preset, world, self.data, self.dataset, halving, machine)
 
     def kept(self, storage: Storage, name: str) -> "ScriptTarget":

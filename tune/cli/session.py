@@ -1,62 +1,24 @@
-"""Ray and MLflow around the runs of a command."""
+"""Ray and MLflow around the runs of a command, where any are left to be run."""
 
 import contextlib
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from golf.cli.start import imported
 from golf.cli.terminal import python_line
-from tune.cli.console import open_console, say
-from tune.cli.mirror import Mirror
 from tune.cli.options import Machines, Places
-from tune.cli.progress import SweepProgress
-from tune.cli.status import StatusFile
-from tune.cluster.limits import NO_LIMITS, Limits, LimitWatch
-from tune.cluster.ray_cluster import Workers, start_ray, stop_ray, trials_at_once
-from tune.cluster.remote_job import explained
-from tune.cluster.sweep import Ended, SweepConfig, Watcher, run_sweep
-from tune.records.entries import Record, TrialEntry, WorldShape
+from tune.cli.runs import MAX_SLOTS, Runs
+from tune.cluster.limits import Ended, LimitWatch
+from tune.records.entries import Record
 from tune.records.ledger import Ledger, warn_of_damage
-from tune.records.provenance import environment
-from tune.search.search import Search
-from tune.tracking.system_metrics import wants_system_metrics
-from tune.tracking.tracker import SweepTracker, Tracker, sync
-from tune.tracking.wandb_watcher import WandbWatcher
-from tune.workloads.base import CacheConfig, Workload
 
-MAX_SLOTS = 64
-"""Trials at a time that a Ray started here can be asked for."""
-_SENDING_SECONDS = 30.0
-"""That MLflow gets at the end to take what waits."""
+if TYPE_CHECKING:
+    from tune.cli.mirror import Mirror
+    from tune.cli.trial_runner import TrialRunner
+
 _COPYING_SECONDS = 300.0
 """That the mirror gets at the end."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Runs:
-    """Trials to be run under one name."""
-
-    name: str
-    search: Search
-    make_workload: Callable[[WorldShape], Workload]
-    """Makes what they run, for the machines of one trial."""
-    known: Sequence[TrialEntry]
-    """Entries of earlier starts that stay."""
-    what: str = "sweep"
-    """The kind of thing that is run, for the screen."""
-    headline: str = ""
-    """More about it, for the screen."""
-    share: bool = True
-    """Whether stages are shared through the store."""
-    keep_screened: bool = True
-    """Whether trials that were screened out stay so."""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    """Tags of every entry."""
-    limits: Limits = NO_LIMITS
-    """What ends them before the last trial."""
 
 
 class Session:
@@ -70,10 +32,12 @@ class Session:
         """Whether Ctrl-C ended the runs."""
         self.ended = Ended()
         """How the last runs ended otherwise."""
-        self._mirror = None if places.mirror is None else Mirror(places.storage, places.mirror, self.uri, warn=say)
-        self._workers: Workers | None = None
-        self._tracker: Tracker | None = None
-        self._ray = False
+        self._mirror: Mirror | None = None
+        if places.mirror is not None:
+            self._mirror = imported("tune.cli.mirror:Mirror")(
+                places.storage, places.mirror, self.uri, warn=imported("tune.cli.console:say")
+            )
+        self._runner: TrialRunner | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -81,81 +45,41 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if self._tracker is not None:
-                self._tracker.close(_SENDING_SECONDS)
-        finally:
-            if self._ray:
-                stop_ray()
+        if self._runner is not None:
+            self._runner.close()
 
     def run(self, runs: Runs) -> None:
         """Runs the trials of a search, each to its ledger entry; nothing where all are there."""
-        search, name, address = runs.search, runs.name, self.machines.address
+        search, name = runs.search, runs.name
         if len(search.given) >= search.num_trials:
             return
         warn_of_damage(self.storage.screened(name))
-        planned = self._workers or self.machines.planned_workers()
         known = [entry for entry in runs.known if entry.trial in search.given]
-        reached = LimitWatch(
-            runs.limits, self.storage.used(name), 0, runs.make_workload(planned.world).objective, known
-        )
+        world = (self.machines.planned_workers() if self._runner is None else self._runner.workers).world
+        reached = LimitWatch(runs.limits, self.storage.used(name), 0, runs.make_workload(world).objective, known)
         if reached.stop is not None:
             self.ended = Ended(reached.stop)
             return
-        if not self._ray:
-            self._ray = True
-            with explained(address) if address else contextlib.nullcontext():
-                start_ray(address, MAX_SLOTS)
-        workers = self._workers = self._workers or self.machines.available_workers()
-        workload = runs.make_workload(workers.world)
-        slots = trials_at_once(workers, address is not None, workload.starts_processes)
-        concurrent = min(self.machines.concurrent or MAX_SLOTS, slots, search.num_trials)
-        cache = CacheConfig(store=self.places.store, budget_bytes=self.places.budget_bytes)
-        config = SweepConfig(
-            name=name,
-            workers=workers,
-            concurrent=concurrent,
-            retry_policy=self.machines.retry_policy,
-            checkpoint_policy=self.machines.checkpoint_policy,
-            cache=cache if runs.share else None,
-            keep_screened=runs.keep_screened,
-            tags=runs.tags,
-        )
-        gpus = workers.num_workers * (workers.gpus or 1.0)
-        limit_watch = LimitWatch(runs.limits, self.storage.used(name), gpus, workload.objective, known)
-        if self._tracker is None:
-            self.send(name)
-            # With a cluster, trials may not be on this machine.
-            measures = address is None and wants_system_metrics(workers.gpus > 0)
-            self._tracker = Tracker(self.uri, self.preset, self.storage, system_metrics=measures)
-        progress = SweepProgress(search.num_trials, concurrent, known, workload.describe_progress)
-        title = f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}"
-        console = open_console(progress, title, self.storage.root)
-        wandb = None if self.places.wandb is None else WandbWatcher(self.places.wandb, name, self.storage.root)
+        if self._runner is None:
+            self._runner = self._start()
         try:
-            tracked = SweepTracker(
-                tracker=self._tracker,
-                sweep=name,
-                preset=self.preset,
-                workload=workload.name,
-                is_study="study" in config.tags,
-                objective=workload.objective,
-                tags=environment(),
-            )
-            watchers: list[Watcher] = [console, tracked]
-            watchers += [self._mirror] if self._mirror else []
-            watchers += [wandb] if wandb else []
-            with StatusFile(self.storage.status(name), progress), graceful_interrupt(limit_watch, progress):
-                self.ended = run_sweep(config, workload, search, self.storage, watchers, limit_watch)
-        except KeyboardInterrupt:
-            self.stopped = True
+            self.ended = self._runner.run(runs, known)
         finally:
-            self.stopped = self.stopped or limit_watch.interrupted
-            limit_watch.write()
-            console.close()
-            if wandb is not None:
-                wandb.close(_SENDING_SECONDS)
-                print(wandb.problem or f"also in Weights & Biases, project {self.places.wandb}, group {name}")
+            self.stopped = self._runner.interrupted
+
+    def _start(self) -> "TrialRunner":
+        """Starts Ray or connects to it; what else the trials need is imported meanwhile."""
+        address = self.machines.address
+        with ThreadPoolExecutor(1) as pool:
+            importing = pool.submit(imported, "tune.cli.trial_runner:TrialRunner")
+            try:
+                with imported("tune.cluster.remote_job:explained")(address) if address else contextlib.nullcontext():
+                    imported("tune.cluster.ray_cluster:start_ray")(address, MAX_SLOTS)
+                runner: TrialRunner = importing.result()(self.places, self.machines, self.preset, self._mirror)
+            except BaseException:
+                imported("tune.cluster.ray_cluster:stop_ray")()
+                raise
+            return runner
 
     def finish_mirror(self) -> None:
         """Copies all that is there at the end, where there is a mirror, and says whether it worked; call it last."""
@@ -168,29 +92,7 @@ class Session:
         """Completes a sweep's or study's runs in MLflow. Returns: what to tell the user if that failed."""
         ledger = Ledger(self.storage.ledger)
         records: list[Record] = [*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)]
-        return sync(records, self.uri, self.preset, self.storage).problem
-
-
-@contextlib.contextmanager
-def graceful_interrupt(limit_watch: LimitWatch, progress: SweepProgress) -> Iterator[None]:
-    """Takes Ctrl-C within the block as the end of the sweep, answers at once, and lets running trials save their state.
-
-    Raises: KeyboardInterrupt at a second Ctrl-C.
-    """
-
-    def take(number: int, frame: object) -> None:
-        if limit_watch.interrupted:
-            raise KeyboardInterrupt
-        limit_watch.interrupt()
-        count = len(progress.running)
-        with contextlib.suppress(RuntimeError):  # the signal came while a line was printed
-            say(f"stopping: saving {count} running trial{'' if count == 1 else 's'} (Ctrl-C again ends at once)")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, take)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        problem: str | None = imported("tune.tracking.tracker:sync")(
+            records, self.uri, self.preset, self.storage
+        ).problem
+        return problem

@@ -51,6 +51,16 @@ class Stop:
     """Whether running trials save their state and end, too."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a sweep ended."""
+
+    stop: Stop | None = None
+    """Why before its last trial; None where it did not."""
+    num_stopped: int = 0
+    """Trials that were stopped with their state saved."""
+
+
 class Used(msgspec.Struct, frozen=True, kw_only=True):
     """What a sweep has used in all its starts."""
 

@@ -23,55 +23,15 @@ from ray._private.state import available_resources_per_node, state, total_resour
 
 from tune.cluster.autoscaler import grown, head_config
 from tune.cluster.reaper import ReapedDirectory
-from tune.records.entries import WorldShape
+from tune.cluster.workers import TRIAL_SLOT as TRIAL_SLOT
+from tune.cluster.workers import Workers as Workers
 
-TRIAL_SLOT = "trial_slot"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """The switch for `ray_constants.ENABLE_RAY_CLUSTER`."""
-KERNEL_SWITCHES = (
-    "ATEN_CPU_CAPABILITY",
-    "MKL_CBWR",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "ONEDNN_MAX_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-    "ONEDNN_DEFAULT_FPMATH_MODE",
-    "NVIDIA_TF32_OVERRIDE",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-    "CUBLAS_WORKSPACE_CONFIG",
-)
-"""Variables by which the libraries below torch choose their kernels, and with them the last bits of a sum."""
 _THREADS = re.compile(r"(OMP|GOMP|KMP|MKL|OPENBLAS)_(NUM_THREADS|THREAD_LIMIT|DYNAMIC|DOMAIN_NUM_THREADS|CPU_AFFINITY)")
 """Variables of a shell that say how many threads a process has, where its trial does not."""
 _kept: list[ReapedDirectory] = []
 """Folders of Rays that were started here."""
-
-
-@dataclass(frozen=True)
-class Workers:
-    """What one trial runs on."""
-
-    num_workers: int = 1
-    """Processes: 1, 2, 4 or 8."""
-    cpus: float = 1.0
-    """CPUs of each."""
-    gpus: float = 0.0
-    """GPUs of each."""
-
-    @property
-    def resources(self) -> dict[str, float]:
-        """Resources of one process, as Ray names them."""
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
-
-    @property
-    def world(self) -> WorldShape:
-        """What of it changes the bits of a result."""
-        return WorldShape(
-            ranks=self.num_workers,
-            cpus=self.cpus,
-            device="cuda" if self.gpus else "cpu",
-            threads=max(1, int(self.cpus)),
-            switches={name: os.environ[name] for name in KERNEL_SWITCHES if name in os.environ},
-        )
 
 
 def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None) -> None:

@@ -4,7 +4,6 @@ On the cluster the same command runs with `--address auto` and this machine's co
 a path there. The job outlives this process. What can go wrong with an address is reported in one line.
 """
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -21,11 +20,14 @@ from ray._private.authentication.authentication_token_setup import maybe_enable_
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-JOB, AUTO = "job", "auto"
+from tune.cluster.address import JOB as JOB
+from tune.cluster.address import check_places as check_places
+from tune.cluster.address import is_remote as is_remote
+
+AUTO = "auto"
 DASHBOARD = "http://127.0.0.1:8265"
 """Where `ray dashboard` forwards the dashboard of a cluster to."""
 ROOT = Path(__file__).resolve().parents[2]
-_CLIENT = "ray://"
 _PACKAGES = ("golf", "tune")
 """What a command on the cluster needs of the project."""
 _ENTRY = "from tune.cli.main import {0}; raise SystemExit({0}())"
@@ -33,32 +35,6 @@ _WAIT_SECONDS = 60.0
 """Longest time for a cluster to begin, and for a job's log to be out of reach."""
 _TOKEN = "copy ~/.ray/auth_token of the machine that ran `ray up` to this one, readable by you alone"
 _VERSIONS = "install what cluster/constraints.txt of the cluster's project says"
-
-
-def is_remote(address: str | None) -> bool:
-    """Returns whether the command itself is to run elsewhere."""
-    return address is not None and (address == JOB or address.startswith(f"{JOB}:"))
-
-
-def check_places(parsed: argparse.Namespace) -> None:
-    """Refuses addresses and paths that cannot be meant for a cluster.
-
-    Raises: ValueError naming the option.
-    """
-    if parsed.address is None:
-        return
-    if parsed.address.startswith(_CLIENT):
-        raise ValueError(
-            f"--address {parsed.address}: commands do not run through Ray's client; give --address job, with "
-            "`ray dashboard cluster.yaml` running in another terminal, or --address auto on a machine of the cluster"
-        )
-    for option in ("storage", "data", "store", "mirror"):
-        path = getattr(parsed, option, None)
-        if path is not None and "://" not in str(path) and not Path(path).is_absolute():
-            raise ValueError(
-                f"--{option} {path}: with --address it is a path on the cluster, which all its machines see, "
-                f"and must be absolute, e.g. --{option} /mnt/golf"
-            )
 
 
 def run_there(command: str, arguments: Sequence[str], address: str) -> int:

@@ -21,16 +21,18 @@ from golf.train.checkpoint_policy import BY_COST, CheckpointPolicy
 from tune.cache.backend import StoreError
 from tune.cache.gc import tidy
 from tune.cache.store import Store
+from tune.cluster.finished import finished as finished
+from tune.cluster.limits import Ended as Ended
 from tune.cluster.limits import LimitWatch, Stop
 from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
 from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.train_workers import in_this_process, on_workers
 from tune.planning.forecast import Costs
 from tune.planning.stage_timings import StageTimings
-from tune.records.entries import REPEAT, FailureKind, Outcome, Series, TrialEntry, TrialState
+from tune.records.entries import REPEAT, Outcome, Series, TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
-from tune.records.provenance import environment, outdated, versions
+from tune.records.provenance import environment, versions
 from tune.search.search import Search
 from tune.search.space import Point, Trial
 from tune.workloads.base import CacheConfig, StageRequest, TrialSpec, Workload
@@ -45,8 +47,6 @@ from tune.workloads.trial_process import (
     run_trial,
     write_failure_log,
 )
-
-_NO_TAGS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +82,6 @@ class Watcher(Protocol):
 
     def ended(self, entry: TrialEntry) -> None:
         """A trial's entry is in the ledger."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a sweep ended."""
-
-    stop: Stop | None = None
-    """Why before its last trial; None where it did not."""
-    num_stopped: int = 0
-    """Trials that were stopped with their state saved."""
 
 
 def run_sweep(
@@ -190,30 +180,6 @@ def only_driver(directory: Path) -> Iterator[None]:
                 f"this sweep is already running in {directory}; wait for it, or give another --name"
             ) from error
         yield
-
-
-def finished(
-    sweep: str, storage: Storage, code: str, keep_screened: bool = True, tags: Mapping[str, str] = _NO_TAGS
-) -> list[TrialEntry]:
-    """Returns the entries of trials that are not run again: all but those that failed of outer causes or are outdated.
-
-    Args:
-        sweep: its name.
-        storage: with the ledger.
-        code: digest of the code that would run them.
-        keep_screened: whether trials that were screened out are finished.
-        tags: that an entry has to have, such as what its run was judged by.
-    """
-
-    def is_finished(entry: TrialEntry) -> bool:
-        if outdated(entry, code) or any(entry.tags.get(name) != value for name, value in tags.items()):
-            return False
-        if entry.state == TrialState.SCREENED:
-            return keep_screened
-        diverged = entry.failure is not None and entry.failure.kind == FailureKind.DIVERGED
-        return entry.state != TrialState.FAILED or diverged
-
-    return [entry for entry in Ledger(storage.ledger).latest(sweep) if is_finished(entry)]
 
 
 def unfinished(config: SweepConfig, storage: Storage, code: str) -> list[Point]:

@@ -12,7 +12,7 @@ from golf.runtime.results import SLIDING, TTT
 from tune.records.entries import TrialEntry, TrialState
 from tune.records.layout import Storage
 from tune.report.data import STATE_NAMES, Group, Results, groups_of, name_of, score_of
-from tune.report.text import clean, signed
+from tune.report.text import clean, seeds_options, signed
 from tune.study.stats import cap_probability, summarise
 
 _MAX_LETTERS = 160
@@ -189,12 +189,6 @@ def _seeds_sentence(study: Results, group: Group) -> str:
     if risk is not None and risk.probability is not None and risk.probability > 0.01:
         text += f" A further seed is over the cap with probability {risk.probability:.2g}."
     return text
-
-
-def seeds_options(sweep: str, root: Path) -> str:
-    """Returns the options of run_seeds.py that run a sweep's best trial under several seeds, quoted for a shell."""
-    words = [f"--from-sweep={sweep}"] if sweep.startswith("-") else ["--from-sweep", sweep]
-    return shlex.join([*words, "--best", "--storage", str(root)])
 
 
 def command_of(program: str, positional: str, options: Sequence[str]) -> str:

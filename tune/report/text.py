@@ -1,6 +1,8 @@
 """Text that is safe to show, whatever characters users put into it."""
 
 import re
+import shlex
+from pathlib import Path
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]")
 """Characters that XML cannot hold, and those that change the direction of the text around them."""
@@ -31,3 +33,9 @@ def clean_lines(text: str) -> str:
 def signed(value: float, digits: int = 4) -> str:
     """Returns a difference with its sign; the minus is as wide as the plus."""
     return f"{value:+,.{digits}f}".replace("-", "\u2212")
+
+
+def seeds_options(sweep: str, root: Path) -> str:
+    """Returns the options of run_seeds.py that run a sweep's best trial under several seeds, quoted for a shell."""
+    words = [f"--from-sweep={sweep}"] if sweep.startswith("-") else ["--from-sweep", sweep]
+    return shlex.join([*words, "--best", "--storage", str(root)])

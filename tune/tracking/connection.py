@@ -5,7 +5,6 @@ No global state of MLflow's is used beyond its settings, so that two sweeps in o
 
 import contextlib
 import logging
-import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,12 +17,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.telemetry import set_telemetry_client
 from mlflow.tracking._tracking_service import utils as private
 from mlflow.utils.file_utils import local_file_uri_to_path
-from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from golf.cli.terminal import expanded
 from tune.records.ledger import locked
 from tune.records.redaction import redact
+from tune.tracking.addresses import absolute_uri as absolute_uri
+from tune.tracking.addresses import database_path as database_path
+from tune.tracking.addresses import default_uri as default_uri
+from tune.tracking.addresses import sqlite_uri as sqlite_uri
 
 MLFLOW_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 """Errors that a call of MLflow may raise; those of `requests` are OSErrors."""
@@ -32,37 +33,6 @@ _ARTIFACTS = "mlartifacts"
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 """Error codes that are about one entry and not about all of MLflow."""
 _opening = threading.Lock()
-
-
-def default_uri(storage: Path) -> str:
-    """Returns the address of the MLflow database in the folder `storage`."""
-    return sqlite_uri(storage.absolute() / "mlflow.db")
-
-
-def sqlite_uri(database: Path) -> str:
-    """Returns the address of a database file with an absolute path.
-
-    SQLAlchemy ends the path at a "?" and decodes percents, so these two are quoted. MLflow makes the parent folder of
-    a path that it takes from the address undecoded; with the driver named it leaves that to us.
-    """
-    path = str(database)
-    quoted = path.replace("%", "%25").replace("?", "%3F")
-    return f"sqlite:///{path}" if quoted == path else f"sqlite+pysqlite:///{quoted}"
-
-
-def database_path(uri: str) -> Path | None:
-    """Returns the file of an SQLite address, else None."""
-    return Path(make_url(uri).database or "mlflow.db") if re.match(r"sqlite(\+\w+)?:", uri) else None
-
-
-def absolute_uri(uri: str) -> str:
-    """Returns an address of MLflow's with its path made absolute, "~" as the home folder; others are not changed."""
-    database = database_path(uri)
-    if database is not None:
-        return uri if str(database) == ":memory:" else sqlite_uri(expanded(database).absolute())
-    if "://" in uri or uri.startswith(("file:", "databricks")):
-        return uri
-    return str(expanded(uri).absolute())
 
 
 def artifact_root(database: Path) -> str:

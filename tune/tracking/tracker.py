@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from golf.cli.terminal import python_line
 from tune.records.entries import Objective, Record, TrialEntry, VerdictEntry
 from tune.records.layout import Storage
 from tune.records.redaction import redact
 from tune.search.space import Trial
+from tune.tracking.addresses import database_page
 from tune.tracking.connection import MLFLOW_ERRORS, connect, database_path, is_refusal, problem_line
 from tune.tracking.connection import default_uri as default_uri
 from tune.tracking.experiment import REPORT, REPORT_PAGE, Experiment, TrialStart
@@ -271,9 +271,7 @@ def runs_page(uri: str, experiment: str, sweep: str | None = None) -> str:
     """
     database = database_path(uri)
     if database is not None:
-        own = ["--tracking-uri", uri] if uri != default_uri(database.parent) else []
-        words = ["ui", *([sweep] if sweep else []), "--storage", str(database.parent), *own]
-        return redact(f"in a browser: {python_line('tune', *words)}", uri)
+        return database_page(uri, database, sweep)
     pages = pages_of(uri, uri, experiment, sweep)
     return redact(shown_pages(pages or [uri]), uri)
 

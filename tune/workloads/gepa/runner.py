@@ -8,7 +8,7 @@ from pathlib import Path
 from golf.config.config import from_plain
 from golf.pipeline.bundle import counted_code
 from golf.pipeline.identity import training_identity
-from golf.pipeline.pack_stage import pack_trained, with_code
+from golf.pipeline.pack_stage import pack_trained
 from golf.pipeline.run_directory import RunDirectory
 from golf.pipeline.stage_context import StageContext
 from golf.pipeline.stages import run_stages
@@ -41,9 +41,13 @@ class GepaRunner:
         self.directory = RunDirectory(spec.directory)
         self.context = StageContext(config=config, dataset=dataset, directory=self.directory)
         self.stages = settings.stages(spec.trial)
-        self.code = counted_code(config)
         self.ranks: dict[str, ScreeningRank] = {}
         """Rung -> the trial's rank on its first chunks."""
+
+    @property
+    def code(self) -> bytes:
+        """The counted code: made when it is first needed, after the training, since that takes seconds."""
+        return counted_code(self.context.config)
 
     def run(self) -> tuple[Outcome, Series]:
         """Trains, packs and, where the artifact fits, screens and scores; a training may be stopped early."""
@@ -129,8 +133,9 @@ def load_from_cache(settings: GepaSettings, spec: TrialSpec) -> tuple[Outcome, S
     packed = store.find(stages.pack.key)
     if store.find(stages.training[-1].key) is None or packed is None:
         return None
-    model = from_plain(PackedModel, json.loads(store.read(packed, "pack.json"))["result"])
-    fits = with_code(model, counted_code(config), config.cap_bytes).fits
-    if fits and not all(store.find(output.key) for output in (*stages.screens, *stages.rungs)):
-        return None
+    if not all(store.find(output.key) for output in (*stages.screens, *stages.rungs)):
+        model = from_plain(PackedModel, json.loads(store.read(packed, "pack.json"))["result"])
+        # Whatever its code takes, which the driver has no seconds to make for every trial.
+        if model.model_bytes <= config.cap_bytes:
+            return None
     return GepaRunner(settings, spec, only_stored).run()
