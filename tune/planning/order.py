@@ -17,7 +17,7 @@ from tune.search.space import Trial
 _LOOK_COST = 10
 """Times the seconds of a look at the store that pass before the next one."""
 _Rank = tuple[bool, int, int]
-"""Whether all is stored, optimiser steps to train, outputs to compute; the largest comes first."""
+"""Whether it shares outputs and all are stored, optimiser steps to train, outputs to compute; the largest comes first."""
 
 
 class TreeOrder:
@@ -37,7 +37,7 @@ class TreeOrder:
         """
         self._stages, self._list_stored = stages, stored
         self._look_seconds, self._clock = look_seconds, clock
-        self._next_look = -float("inf")
+        self._next_look, self._never_looked = clock(), True
         self._stored: set[str] = set()
         self._graphs: dict[str, StageGraph] = {}
         self._trials_of: dict[str, list[str]] = {}
@@ -49,8 +49,11 @@ class TreeOrder:
 
     def choose(self, trials: Sequence[Trial]) -> Trial | None:
         """Returns which of these trials starts next; None while every one of them would wait for a running trial."""
-        self._look()
-        ranked = [(rank, trial) for trial in trials if (rank := self._rank(trial)) is not None]
+        ranks = [self._rank(trial) for trial in trials]
+        if None in ranks or self._never_looked:
+            self._look()
+            ranks = [self._rank(trial) for trial in trials]
+        ranked = [(rank, trial) for rank, trial in zip(ranks, trials, strict=True) if rank is not None]
         return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
     def start(self, trial: Trial) -> None:
@@ -59,22 +62,25 @@ class TreeOrder:
         self._computing.update((key, trial.trial) for key in keys if key not in self._computing)
         self._changed(keys)
 
-    def end(self, trial: str) -> None:
-        """Counts a trial, by its id, as ended: what it did not store is no longer being computed."""
+    def end(self, trial: str, stored: Iterable[str]) -> None:
+        """Counts a trial, by its id, as ended: what it did not store is no longer being computed.
+
+        Args: stored: keys of its outputs that are stored.
+        """
         keys = [key for key, by in self._computing.items() if by == trial]
         for key in keys:
             del self._computing[key]
-        self._changed(keys)
-        self._next_look = -float("inf")
+        self._stored.update(stored)
+        self._changed([*keys, *stored])
 
     def _look(self) -> None:
-        """Looks for what was stored, now and then."""
+        """Looks for what was stored, now and then: a bucket takes long to list."""
         began = self._clock()
         if began < self._next_look:
             return
         stored = set(self._list_stored())
         self._changed(stored ^ self._stored)
-        self._stored = stored
+        self._stored, self._never_looked = stored, False
         for key in stored & self._computing.keys():
             del self._computing[key]
         ended = self._clock()
@@ -94,7 +100,7 @@ class TreeOrder:
         trained = [output.steps for output in graph.outputs if output.steps and output.key in self._stored]
         to_train = [output.steps for output in missing if output.steps]
         steps = max(to_train) - max((n for n in trained if n < max(to_train)), default=0) if to_train else 0
-        return not missing, steps, len(missing)
+        return bool(graph.outputs) and not missing, steps, len(missing)
 
     def _graph(self, trial: Trial) -> StageGraph:
         if trial.trial not in self._graphs:
