@@ -17,7 +17,7 @@ from tune.search.space import Trial
 _LOOK_COST = 10
 """Times the seconds of a look at the store that pass before the next one."""
 _Rank = tuple[bool, int, int]
-"""Whether it shares outputs and all are stored, optimiser steps to train, outputs to compute; the largest comes first."""
+"""Whether all that it shares is stored, optimiser steps to train, outputs to compute; the largest comes first."""
 
 
 class TreeOrder:

@@ -145,7 +145,7 @@ def opaque(trials: Sequence[Trial]) -> TreeOrder:
 
 
 def test_trials_that_share_nothing_keep_their_order() -> None:
-    """Fault: a random search, or a script's, whose trials are shuffled for no gain; points to come first that do not."""
+    """Fault: a random search, or a script's, reordered for no gain; points to come first that do not."""
     space: Space = {"seed": list(range(8))}
     for strategy in ("grid", "random"):
         config = SearchConfig(spaces=(space,), strategy=strategy, num_trials=6, enqueued=({"seed": 5},))

@@ -25,11 +25,14 @@ from tune.search.successive_halving import ScreeningRank, screening_rank
 from tune.workloads.base import StageExecutor, TrialSpec
 from tune.workloads.gepa.checkpoints import directories_alike, link_latest_checkpoint
 from tune.workloads.gepa.outcome import Screened, outcome_of, read_first_chunks
-from tune.workloads.gepa.settings import GepaSettings
+from tune.workloads.gepa.settings import GepaSettings, config_of
 from tune.workloads.gepa.stage_worker import EvaluateRequest, TrainRequest
 from tune.workloads.gepa.stages import seconds_of
 from tune.workloads.gepa.training_stop import outcome_of_stopped
 from tune.workloads.trial_process import PROVENANCE, only_stored
+
+_MOST_CODE_BYTES = 100_000
+"""More than the counted code of any configuration takes."""
 
 
 class GepaRunner:
@@ -124,13 +127,15 @@ def load_from_cache(settings: GepaSettings, spec: TrialSpec) -> tuple[Outcome, S
     """Returns the outcome of a trial all of whose results are stored; None where something has to be computed."""
     if spec.cache is None:
         return None
-    config, _ = settings.open(spec.trial)
-    stages, store = settings.stages(spec.trial), spec.cache.open()
+    config, stages, store = config_of(spec.trial), settings.stages(spec.trial), spec.cache.open()
     packed = store.find(stages.pack.key)
     if store.find(stages.training[-1].key) is None or packed is None:
         return None
     model = from_plain(PackedModel, json.loads(store.read(packed, "pack.json"))["result"])
-    fits = with_code(model, counted_code(config), config.cap_bytes).fits
-    if fits and not all(store.find(output.key) for output in (*stages.screens, *stages.rungs)):
+    scored = all(store.find(output.key) for output in (*stages.screens, *stages.rungs))
+    # Making the code takes seconds of the driver: not where the artifact fits with any, and is not scored.
+    if not scored and model.model_bytes + _MOST_CODE_BYTES <= config.cap_bytes:
+        return None
+    if not scored and with_code(model, counted_code(config), config.cap_bytes).fits:
         return None
     return GepaRunner(settings, spec, only_stored).run()
