@@ -9,6 +9,7 @@ there, and waits in its place for what others compute.
 import heapq
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,14 +18,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import numpy as np
 
 from benchmarks.ledger_open import record_size_series, record_size_trial
 from golf.runtime.files import write_bytes
 from tune.cache.entry import EntryRecord
 from tune.cache.stage_graph import StageOutput
 from tune.cluster.sweep import RaySearcher, ResultRecorder, TrialSource
-from tune.records.entries import Outcome, Series
+from tune.records.entries import Outcome
 from tune.search.space import Trial
 from tune.workloads.base import TrialSpec
 from tune.workloads.gepa.settings import config_of
@@ -255,6 +255,7 @@ class SimulatedCluster:
         self.account.num_ended += 1
         write_outcome(spec.directory, number, tuple(self.graphs[spec.trial.trial].keys), self._series)
         self._driver(lambda: self.recorder.end(spec))
+        shutil.rmtree(spec.directory)
 
     def _kill(self, count: int) -> None:
         """Takes nodes away with the trials on them, which begin again elsewhere, from what is stored."""
@@ -270,10 +271,8 @@ class SimulatedCluster:
 
 
 def write_outcome(directory: Path, number: int, keys: tuple[str, ...], series: bytes) -> None:
-    """Writes an outcome as large as that of a run of the record, with series of its own."""
+    """Writes an outcome as large as that of a run of the record, with its series."""
     entry = record_size_trial(number)
     values = {name: getattr(entry, name) for name in Outcome.__struct_fields__} | {"keys": keys}
-    own = Series.decode(series)
-    own.chunks["ttt"] = own.chunks["ttt"] + np.array([number, 0, 0])
-    write_bytes(directory / SERIES, own.encode())
+    write_bytes(directory / SERIES, series)
     write_bytes(directory / OUTCOME, msgspec.json.encode(Outcome(**values)))

@@ -49,12 +49,11 @@ class TreeOrder:
 
     def choose(self, trials: Sequence[Trial]) -> Trial | None:
         """Returns which of these trials starts next; None while every one of them would wait for a running trial."""
-        ranks = [self._rank(trial) for trial in trials]
-        if None in ranks or self._never_looked:
-            self._look()
-            ranks = [self._rank(trial) for trial in trials]
-        ranked = [(rank, trial) for rank, trial in zip(ranks, trials, strict=True) if rank is not None]
-        return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
+        ranks = self._ranks_of(trials)
+        if (None in ranks or self._never_looked) and self._look():
+            ranks = self._ranks_of(trials)
+        best = max((rank for rank in ranks if rank is not None), default=None)
+        return None if best is None else trials[ranks.index(best)]
 
     def start(self, trial: Trial) -> None:
         """Counts what a trial has to compute as being computed."""
@@ -73,11 +72,11 @@ class TreeOrder:
         self._stored.update(stored)
         self._changed([*keys, *stored])
 
-    def _look(self) -> None:
-        """Looks for what was stored, now and then: a bucket takes long to list."""
+    def _look(self) -> bool:
+        """Looks for what was stored, now and then: a bucket takes long to list. Returns: whether it looked."""
         began = self._clock()
         if began < self._next_look:
-            return
+            return False
         stored = set(self._list_stored())
         self._changed(stored ^ self._stored)
         self._stored, self._never_looked = stored, False
@@ -85,11 +84,13 @@ class TreeOrder:
             del self._computing[key]
         ended = self._clock()
         self._next_look = ended + max(self._look_seconds, _LOOK_COST * (ended - began))
+        return True
 
-    def _rank(self, trial: Trial) -> _Rank | None:
-        if trial.trial not in self._ranks:
-            self._ranks[trial.trial] = self._new_rank(self._graph(trial))
-        return self._ranks[trial.trial]
+    def _ranks_of(self, trials: Sequence[Trial]) -> list[_Rank | None]:
+        for trial in trials:
+            if trial.trial not in self._ranks:
+                self._ranks[trial.trial] = self._new_rank(self._graph(trial))
+        return [self._ranks[trial.trial] for trial in trials]
 
     def _new_rank(self, graph: StageGraph) -> _Rank | None:
         missing = graph.missing(self._stored)
