@@ -10,12 +10,14 @@ The grid of 72 trials is 2 step counts x 3 warmdown starts x 3 splits x 4 TTT se
 - real: the same driver under Ray Tune with a process for each of 8 trials at a time; stages only wait, their seconds
   divided by a number, and no worker group is started
 
-The lower bound is the larger of all work over all nodes and of the longest way through one trial. The last line is one
-JSON object. With --quick the grids of 72 and 1,152 are simulated, and that of 72 is run, in at most 3 minutes.
+The lower bound is the larger of all work over all nodes and of the longest way through one trial. "Driver" is the CPU
+of the driver's own code, the search and the keys of all stages included; the rest of its process is Ray's. The last
+line is one JSON object. With --quick fewer are run, in at most 3 minutes on two cores.
 """
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import sys
@@ -58,6 +60,10 @@ NODES = {72: 8, 288: 32, 1152: 64}
 """Trials -> nodes."""
 REAL_SECONDS = 40.0
 """That the lower bound of the real run is scaled to."""
+SIMULATED_COLUMNS = (
+    *("trials on nodes", "order", "makespan, s", "over the bound", "idle", "held by waiting trials", "lost by kills"),
+    *("driver, CPU ms a trial", "driver grew, MB"),
+)
 WORLD = WorldShape(ranks=8, cpus=1.0, device="cuda", threads=1)
 
 
@@ -291,31 +297,59 @@ def run_real(grid: Grid, num_nodes: int, divisor: float, root: Path, kind: type[
     return Real((end - start.wall) * divisor, waited, cpu, sum(own), entries)
 
 
-def row(name: str, *cells: str) -> None:
+def table(*names: str) -> None:
+    """Prints the head of a table."""
+    print("\n| " + " | ".join(names) + " |\n|" + "---|" * len(names), flush=True)
+
+
+def row(*cells: str) -> None:
     """Prints a line of a table."""
-    print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def show_simulated(grid: Grid, root: Path) -> tuple[Simulated, float]:
-    """Simulates a grid in three ways, and prints a line for each; returns the first with its ratio to the bound."""
+def show_simulated(grid: Grid, root: Path, with_grid_order: bool) -> tuple[Simulated, float]:
+    """Simulates a grid in several ways, with a line for each; returns the first, and its makespan over the bound."""
     num_nodes = NODES[grid.num_trials]
-    bound = grid.bound(num_nodes)
+    bound, lost = grid.bound(num_nodes), max(1, num_nodes // 10)
     tree = simulate(grid, root / "tree")
     half = tree.account.makespan / 2
-    lost = max(1, num_nodes // 10)
-    killed = simulate(grid, root / "killed", kill_at=half)
     # All nodes compute until then, and those that are left do the rest.
     killed_bound = half + (grid.work - num_nodes * half) / (num_nodes - lost)
-    runs = {"tree": (tree, bound), "grid": (simulate(grid, root / "grid", GridOrder), bound)}
-    runs[f"tree, {lost} of {num_nodes} nodes lost"] = killed, killed_bound
+    runs = {"tree": (tree, bound)}
+    if with_grid_order:
+        runs["grid"] = simulate(grid, root / "grid", GridOrder), bound
+    runs[f"tree, {lost} nodes lost"] = simulate(grid, root / "killed", kill_at=half), killed_bound
     for name, (run, least) in runs.items():
         account = run.account
         idle = account.available - account.computed - account.lost
         cells = [f"{account.makespan:,.0f}", f"{account.makespan / least:.3f}", f"{account.share(idle):.1f} %"]
         cells += [f"{account.share(account.waited):.2f} %", f"{account.share(account.lost):.1f} %"]
         cells += [f"{1000 * account.driver_cpu / grid.num_trials:.1f}", f"{run.memory_bytes / 1e6:,.0f}"]
-        row(f"{grid.num_trials} on {num_nodes} | {name}", *cells)
+        row(f"{grid.num_trials:,} on {num_nodes}", name, *cells)
     return tree, tree.account.makespan / bound
+
+
+def show_real(root: Path, quick: bool) -> float:
+    """Runs grids under Ray Tune, with a line for each; returns the CPU milliseconds a trial beside the driver's own."""
+    num_nodes = NODES[72]
+    table("trials on processes", "order", "over the bound", "held by waiting trials", "process, ms a trial", "own, ms")
+    runs = [(72, num_nodes, REAL_SECONDS, "tree", Search)]
+    if not quick:
+        runs += [(72, num_nodes, REAL_SECONDS, "grid", GridOrder), (288, 2, 0.01, "tree", Search)]
+    start_ray(None, num_nodes, num_nodes)
+    try:
+        for num_trials, places, seconds, name, kind in runs:
+            grid = Grid.of(num_trials)
+            bound = grid.bound(places)
+            real = run_real(grid, places, bound / seconds, root / f"real-{num_trials}-{name}", kind)
+            process, own = (1000 * spent / num_trials for spent in (real.driver_cpu, real.own_cpu))
+            is_timed = seconds == REAL_SECONDS
+            ratio = f"{real.makespan / bound:.2f}" if is_timed else "stages take no time"
+            waited = f"{100 * real.waited / (places * real.makespan):.2f} %" if is_timed else ""
+            row(f"{num_trials} on {places}", name, ratio, waited, f"{process:.1f}", f"{own:.1f}")
+    finally:
+        stop_ray()
+    return process - own
 
 
 def memory_disk() -> str | None:
@@ -326,57 +360,30 @@ def memory_disk() -> str | None:
 def main(arguments: list[str]) -> int:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two of the three grids, at most 3 minutes")
+    parser.add_argument("--quick", action="store_true", help="less of it, in at most 3 minutes")
     parsed = parser.parse_args(arguments)
-    print(f"{device_name(torch.device('cpu'))}; CPU seconds of a machine with other work on it\n")
-    results: dict[str, float] = {}
+    cpus, load = os.cpu_count(), os.getloadavg()[0]
+    print(f"{device_name(torch.device('cpu'))} of {cpus} cores, load {load:.1f} at the start\n\n## Simulated")
+    table(*SIMULATED_COLUMNS)
     with tempfile.TemporaryDirectory(prefix="golf-scale-", dir=memory_disk()) as folder:
         root = Path(folder)
-        print(
-            "Simulated: trials and nodes, order, makespan in seconds, over the lower bound, idle nodes, of these held by"
-        )
-        print(
-            "waiting trials, lost by kills, CPU milliseconds of the driver's own code a trial, megabytes it grew by\n"
-        )
         for num_trials in (72, 1152) if parsed.quick else NODES:
             grid = Grid.of(num_trials)
-            simulated, ratio = show_simulated(grid, root)
+            simulated, ratio = show_simulated(grid, root, not parsed.quick or num_trials == 72)
+        print(f"\nledger of {num_trials:,} trials: {simulated.ledger_bytes / 1e6:.1f} MB, ", end="")
+        print(f"opened in {simulated.open_seconds:.2f} CPU seconds\n\n## Real")
+        own_ms = 1000 * simulated.account.driver_cpu / num_trials
         results = {
             "makespan_ratio": ratio,
-            "driver_ms_per_trial": 1000 * simulated.account.driver_cpu / grid.num_trials,
+            "driver_ms_per_trial": own_ms,
             "idle_wait_percent": simulated.account.share(simulated.account.waited),
             "ledger_open_seconds": simulated.open_seconds,
+            "ray_ms_per_trial": show_real(root, parsed.quick),
         }
-        print(f"\nledger of {grid.num_trials} trials: {simulated.ledger_bytes / 1e6:.1f} MB, opened in ", end="")
-        print(f"{simulated.open_seconds:.2f} CPU seconds")
-        show_real(root, results, parsed.quick)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(f"peak memory of this process: {peak:,.0f} MB")
+    print(f"\npeak memory of the driver's process: {peak:,.0f} MB\n")
     print(json.dumps({name: round(value, 4) for name, value in results.items()}))
     return 0
-
-
-def show_real(root: Path, results: dict[str, float], quick: bool) -> None:
-    """Runs the grid of 72 under Ray Tune and prints what came of it; adds Ray's own cost to the results."""
-    grid, num_nodes = Grid.of(72), NODES[72]
-    bound = grid.bound(num_nodes)
-    divisor = bound / REAL_SECONDS
-    start_ray(None, num_nodes, num_nodes)
-    try:
-        print(
-            f"\nReal, {num_nodes} processes, seconds of stages divided by {divisor:.0f}: order, over the lower bound,"
-        )
-        print("nodes held by waiting trials, CPU milliseconds a trial of the driver's process, of its own code\n")
-        kinds: dict[str, type[Search]] = {"tree": Search} if quick else {"tree": Search, "grid": GridOrder}
-        for name, kind in kinds.items():
-            real = run_real(grid, num_nodes, divisor, root / f"real-{name}", kind)
-            waited = 100 * real.waited / (num_nodes * real.makespan)
-            each = [1000 * seconds / grid.num_trials for seconds in (real.driver_cpu, real.own_cpu)]
-            if name == "tree":
-                results["ray_ms_per_trial"] = each[0] - each[1]
-            row(f"72 on 8 | {name}", f"{real.makespan / bound:.3f}", f"{waited:.2f} %", *(f"{ms:.1f}" for ms in each))
-    finally:
-        stop_ray()
 
 
 if __name__ == "__main__":
