@@ -256,9 +256,10 @@ def _screened(works: Sequence[Work], odds: Mapping[str, ScreeningOdds]) -> tuple
 def wall_clock_seconds(planned: Forecast, slots: int) -> Amount | None:
     """Returns the seconds from the first trial's start to the last one's end, `slots` trials at a time; None: unknown.
 
-    As the sweep does it: trials take a free slot in their order; what another trial is computing is waited for in the
-    slot; a trial scores all rungs that nobody has begun before it waits for the others. The first trial in the order
-    computes what several want, so that more slots never take longer.
+    Trials take a free slot in their order and wait there for what another trial is computing; they score all rungs that
+    nobody has begun before they wait for the others. The first trial in the order computes what several want, so that
+    more slots never take longer. A sweep itself gives such a slot to another trial (`tune.planning.order`), so that
+    with many slots it is done well before.
 
     Raises: ValueError when slots is below 1.
     """
