@@ -77,7 +77,10 @@ class TreeOrder:
         began = self._clock()
         if began < self._next_look:
             return False
-        stored = set(self._list_stored())
+        try:
+            stored = set(self._list_stored())
+        except OSError:  # a store that does not answer costs order, not the sweep
+            stored = self._stored
         self._changed(stored ^ self._stored)
         self._stored, self._never_looked = stored, False
         for key in stored & self._computing.keys():

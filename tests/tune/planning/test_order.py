@@ -174,3 +174,18 @@ def test_a_look_costs_a_tenth_of_the_time_at_most() -> None:
         sweep.seconds += 1.0
         assert order.choose(rest) is None
     assert 4 <= len(looks) <= 6
+
+
+def test_a_store_that_does_not_answer_costs_no_trial() -> None:
+    """Fault: a bucket out of reach for a moment that ends the sweep, or holds trials back for ever."""
+
+    def fail() -> set[str]:
+        raise OSError("no route to host")
+
+    sweep = Sweep()
+    sweep.search.order_by(TreeOrder(sweep.graph, fail, clock=lambda: sweep.seconds))
+    given_out = []
+    while (trial := sweep.ask()) is not None:
+        given_out.append(trial.trial)
+        sweep.end(trial)
+    assert sorted(given_out) == sorted(trial.trial for trial in sweep.planned)
