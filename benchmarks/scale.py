@@ -318,7 +318,7 @@ def show_simulated(grid: Grid, root: Path, with_grid_order: bool) -> tuple[Simul
     runs = {"tree": (tree, bound)}
     if with_grid_order:
         runs["grid"] = simulate(grid, root / "grid", GridOrder), bound
-    runs[f"tree, {lost} nodes lost"] = simulate(grid, root / "killed", kill_at=half), killed_bound
+    runs[f"tree, {lost} lost"] = simulate(grid, root / "killed", kill_at=half), killed_bound
     for name, (run, least) in runs.items():
         account = run.account
         idle = account.available - account.computed - account.lost
