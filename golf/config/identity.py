@@ -6,6 +6,7 @@ field of `RunConfig` is entered here, and every question of the form "is this th
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, Literal
 
 from golf.config.config import RunConfig, to_plain
@@ -39,13 +40,18 @@ def stage_arguments(config: RunConfig, stage: Stage) -> dict[str, Any]:
 
     What the stage's inputs depend on is not repeated: their identities stand beside these in an identity of a result.
     """
-    plain = to_plain(config)
+    plain = _plain(config)
     if stage == "validate":
         if config.validate_every is None:
             return {"validate_every": None}
         windows = {name: plain["score"][name] for name in _VALIDATION_WINDOWS}
         return {"validate_every": config.validate_every, "windows": windows}
     return {name: plain[name] for name, stages in FIELD_STAGES.items() if stage in stages and name != "schedule"}
+
+
+@lru_cache(maxsize=64)  # the stages of one trial are asked for one after the other
+def _plain(config: RunConfig) -> Mapping[str, Any]:
+    return to_plain(config)
 
 
 def without_seed(config: Mapping[str, Any]) -> dict[str, Any]:

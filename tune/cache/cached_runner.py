@@ -28,7 +28,7 @@ to the directory that is given for it."""
 SecondsOf = Callable[[Path, StageOutput], float]
 """(trial's directory, output in it) -> seconds of computing; for a state of a training, all since its first step."""
 _POLL_SECONDS = 0.5
-"""Time between two looks for a state that a training has passed."""
+"""Time between two looks for what a stage has left on its way."""
 
 
 class CachedStageRunner:
@@ -39,6 +39,8 @@ class CachedStageRunner:
         self.store, self.directory, self.trial, self.seconds_of = store, directory, trial, seconds_of
         self.computed: dict[str, float] = {}
         """Seconds of what was computed here, by the output's name."""
+        self.waited_seconds = 0.0
+        """Seconds that were spent waiting for what other trials compute."""
         self._present: dict[str, set[str]] = {}
         """Files of published outputs that are in the directory, by key."""
 
@@ -56,11 +58,15 @@ class CachedStageRunner:
                 # Another may have published an output between the look and the claim.
                 own = [output for output in missing if output.key in claimed and self.store.find(output.key) is None]
                 if own:
-                    compute(own)
+                    # Each is published as soon as it is there; what an earlier start left may be computed again.
+                    new = [output for output in own[:-1] if not (self.directory / output.files[-1]).exists()]
+                    with self._publishing(new, lambda output: self._finish(output, leases)):
+                        compute(own)
                 for output in own:
-                    self._finish(output, leases)
+                    if output.key in leases.leases:
+                        self._finish(output, leases)
             if not claimed:
-                time.sleep(self.store.lease_config.poll_seconds)
+                self._wait()
 
     def train(self, chain: Sequence[StageOutput], train: Train, with_weights: bool = False) -> None:
         """Fetches the last output of a chain of training states, or trains from the longest prefix that is stored.
@@ -87,7 +93,7 @@ class CachedStageRunner:
                     if start is None or self._fetch(start, with_weights=True):
                         self._train(missing, start, train, leases)
                         break
-            time.sleep(self.store.lease_config.poll_seconds)
+            self._wait()
         for output in chain[:-1]:
             shutil.rmtree(self.directory / str(output.name), ignore_errors=True)
             self._present.pop(output.key, None)
@@ -97,34 +103,48 @@ class CachedStageRunner:
     ) -> None:
         """Trains and publishes every state on the way as soon as it is there."""
         spent = 0.0 if start is None else self.seconds_of(self.directory, start)
-        waiting = list(missing[:-1])
-        ended = threading.Event()
+
+        def publish(output: StageOutput) -> None:
+            nonlocal spent
+            spent = self._finish(output, leases, spent)
+
+        with self._publishing(missing[:-1], publish):
+            train(
+                None if start is None else self.directory / str(start.name),
+                {output.steps: self.directory / str(output.name) for output in missing[:-1]},
+            )
+        self._finish(missing[-1], leases, spent)
+
+    @contextmanager
+    def _publishing(self, outputs: Sequence[StageOutput], publish: Callable[[StageOutput], object]) -> Iterator[None]:
+        """Publishes outputs that are computed within the block, one after the other, each as soon as it is there."""
+        waiting, ended = list(outputs), threading.Event()
 
         def publish_passed() -> None:
-            nonlocal spent
-            while True:
+            while waiting:
                 last_look = ended.is_set()
                 while waiting and (self.directory / waiting[0].files[-1]).exists():
                     try:
-                        spent = self._finish(waiting[0], leases, spent)
-                    except OSError as error:  # the training itself goes on; its end meets the same fault, or none
+                        publish(waiting[0])
+                    except OSError as error:  # the stage itself goes on; its end meets the same fault, or none
                         self.store.warn(f"{waiting[0].name} is not shared: {error}")
                     del waiting[0]
-                if last_look or not waiting:
+                if last_look:
                     return
                 ended.wait(_POLL_SECONDS)
 
         publisher = threading.Thread(target=publish_passed, name="publisher", daemon=True)
         publisher.start()
         try:
-            train(
-                None if start is None else self.directory / str(start.name),
-                {output.steps: self.directory / str(output.name) for output in missing[:-1]},
-            )
+            yield
         finally:
             ended.set()
             publisher.join()
-        self._finish(missing[-1], leases, spent)
+
+    def _wait(self) -> None:
+        """Waits a moment for what another trial computes."""
+        time.sleep(self.store.lease_config.poll_seconds)
+        self.waited_seconds += self.store.lease_config.poll_seconds
 
     def _fetch(self, output: StageOutput, with_weights: bool) -> bool:
         """Returns whether the output's files are in the trial's directory, where stored ones are copied to."""

@@ -3,8 +3,9 @@
 A workload says what its stages are. An opaque one, which only runs as a whole, has a graph of one output.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
+from functools import cached_property
 
 FIRST_CHUNKS = "-screen"
 """Ends the name of a stage that was run on the first chunks of its data only."""
@@ -68,12 +69,30 @@ class StageGraph:
         """The keys of all outputs, in order."""
         return [output.key for output in self.outputs]
 
+    @cached_property
+    def read(self) -> frozenset[str]:
+        """The keys of outputs that other outputs of the trial read."""
+        return frozenset(parent for output in self.outputs for parent in output.parents)
+
+    def missing(self, stored: Container[str]) -> list[StageOutput]:
+        """Returns what has to be computed, in order: all that is not stored, but interior outputs that nothing needs.
+
+        Args: stored: keys of the outputs that are there.
+        """
+        demanded: set[str] = set()
+        missing = []
+        for output in reversed(self.outputs):
+            if output.key not in stored and (not output.interior or output.key in demanded):
+                missing.append(output)
+                demanded.update(output.parents)
+        return missing[::-1]
+
     def needed(self, stored: Callable[[str], bool]) -> list[str]:
         """Returns the keys that the trial still needs in the store, in order.
 
         An interior output that others read is needed only while something that is not stored depends on it.
         """
-        read = {parent for output in self.outputs for parent in output.parents}
+        read = self.read
         demanded: set[str] = set()
         needed = []
         for output in reversed(self.outputs):

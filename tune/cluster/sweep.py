@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from golf.runtime.files import read_json, write_bytes, write_json
 from golf.train.checkpoint_policy import BY_COST, CheckpointPolicy
 from tune.cache.backend import StoreError
 from tune.cache.gc import tidy
+from tune.cache.stage_graph import StageGraph
 from tune.cache.store import Store
 from tune.cluster.finished import finished as finished
 from tune.cluster.limits import Ended as Ended
@@ -28,6 +29,7 @@ from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
 from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.train_workers import in_this_process, on_workers
 from tune.planning.forecast import Costs
+from tune.planning.order import TreeOrder
 from tune.planning.stage_timings import StageTimings
 from tune.records.entries import REPEAT, Outcome, Series, TrialEntry
 from tune.records.layout import Storage
@@ -189,6 +191,11 @@ def unfinished(config: SweepConfig, storage: Storage, code: str) -> list[Point]:
     return [read_json(path) for path in points if path.parent.name not in done]
 
 
+def is_repeat(trial: Trial) -> bool:
+    """Returns whether a trial is run for its noise, so that another's result must not stand for it."""
+    return trial.parameters.get(REPEAT, 0) > 0
+
+
 class TrialSource:
     """What the sweep's next trial is to do, from the search; keeps in the store what trials to come need."""
 
@@ -199,20 +206,25 @@ class TrialSource:
         search: Search,
         storage: Storage,
         limit_watch: LimitWatch | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.workload, self.search, self.storage = config, workload, search, storage
         self.limit_watch, self.stop_file = limit_watch, storage.stop_file(config.name)
         self.store = None if config.cache is None else Store(config.cache.store)
         self.waiting = {trial.trial: trial for trial in search.certain() if trial.trial not in search.given}
-        if self.store is not None:
-            timings = StageTimings(workload, Ledger(storage.ledger).trials())
-            search.price(Costs(workload.stages, timings, self._is_stored))
+        self._graphs: dict[str, StageGraph] = {}
+        if config.cache is not None and self.store is not None:
+            look_seconds = config.cache.lease_config.poll_seconds
+            search.order_by(TreeOrder(self._stages, self.store.keys, look_seconds, clock))
+            if search.learns:  # what trials cost is asked by no other
+                timings = StageTimings(workload, Ledger(storage.ledger).trials())
+                search.price(Costs(self._stages, timings, self._is_stored))
             self._pin()
 
     def next(self) -> TrialSpec | None:
-        """Returns what the next trial is to do, its configuration and point written to its directory; None at the end.
+        """Returns what the next trial is to do, its configuration and point written to its directory.
 
-        A trial all of whose results are stored is not given: it ends at once.
+        Returns: None at the end, and while all trials that are left would wait for running ones (`is_over`).
         """
         trial = None if self.stop is not None else self.search.ask()
         if trial is None:
@@ -221,8 +233,7 @@ class TrialSource:
         write_json(directory / CONFIG, dict(trial.config))
         write_json(directory / POINT, dict(trial.parameters))
         (directory / OUTCOME).unlink(missing_ok=True)
-        # The noise of a repeat is what it is run for: another's result must not stand for it.
-        cache = None if trial.parameters.get(REPEAT, 0) > 0 else self.config.cache
+        cache = None if is_repeat(trial) else self.config.cache
         return TrialSpec(
             trial=trial,
             directory=directory,
@@ -230,6 +241,11 @@ class TrialSource:
             cache=cache,
             stop_file=self.stop_file,
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further trial will start."""
+        return self.stop is not None or not self.search.holds_back
 
     @property
     def stop(self) -> Stop | None:
@@ -253,6 +269,7 @@ class TrialSource:
     def ended(self, entry: TrialEntry) -> None:
         """Tells the search of a trial's end, and no longer keeps what only that trial needed."""
         self.search.tell(entry)
+        self._graphs.pop(entry.trial, None)
         if self.limit_watch is not None:
             self.limit_watch.learn(entry)
         if self.waiting.pop(entry.trial, None) is not None:
@@ -265,13 +282,19 @@ class TrialSource:
             with contextlib.suppress(StoreError):
                 tidy(self.store, self.store.lease_config)
 
+    def _stages(self, trial: Trial) -> StageGraph:
+        """Returns the outputs of a trial that can be shared, worked out once."""
+        if trial.trial not in self._graphs:
+            self._graphs[trial.trial] = StageGraph(()) if is_repeat(trial) else self.workload.stages(trial)
+        return self._graphs[trial.trial]
+
     def _is_stored(self, key: str) -> bool:
         return self.store is not None and self.store.find(key) is not None
 
     def _pin(self) -> None:
         """Keeps what trials to come need from being dropped for the store's budget."""
         if self.store is not None and self.config.cache is not None and self.config.cache.budget_bytes is not None:
-            graphs = map(self.workload.stages, self.waiting.values())
+            graphs = map(self._stages, self.waiting.values())
             needed = {key for graph in graphs for key in graph.needed(self._is_stored)}
             self.store.pin(needed, f"sweep {self.config.name}")
 
@@ -353,7 +376,9 @@ class RaySearcher(Searcher):  # type: ignore[misc]
         while spec is not None and spec.cache is not None and load_trial_from_cache(self.source.workload, spec):
             self.recorder.end(spec)
             spec = self.source.next()
-        return Searcher.FINISHED if spec is None else {"spec": spec}
+        if spec is None:
+            return Searcher.FINISHED if self.source.is_over else None  # Ray Tune asks again after None
+        return {"spec": spec}
 
     def __getstate__(self) -> dict[str, object]:
         """Nothing: Ray Tune pickles its parts for a restore of its own, which is never asked for."""

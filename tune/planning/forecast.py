@@ -9,7 +9,7 @@ to do now are those expected when trials come in no particular order.
 import heapq
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -68,16 +68,10 @@ class Work:
         read = {parent for piece in self.pieces for parent in piece.output.parents}
         return tuple(piece for piece in self.pieces if piece.output.key not in read)
 
-    def missing(self, stored: Collection[str]) -> list[Piece]:
+    def missing(self, stored: Container[str]) -> list[Piece]:
         """Returns what the trial computes itself when all in `stored` is there; it continues from the longest state."""
-        demanded: set[str] = set()
-        missing = []
-        for piece in reversed(self.pieces):
-            output = piece.output
-            if output.key not in stored and (not output.interior or output.key in demanded):
-                missing.append(piece)
-                demanded.update(output.parents)
-        return missing[::-1]
+        keys = {output.key for output in StageGraph(tuple(piece.output for piece in self.pieces)).missing(stored)}
+        return [piece for piece in self.pieces if piece.output.key in keys]
 
 
 @dataclass(frozen=True)
@@ -262,9 +256,10 @@ def _screened(works: Sequence[Work], odds: Mapping[str, ScreeningOdds]) -> tuple
 def wall_clock_seconds(planned: Forecast, slots: int) -> Amount | None:
     """Returns the seconds from the first trial's start to the last one's end, `slots` trials at a time; None: unknown.
 
-    As the sweep does it: trials take a free slot in their order; what another trial is computing is waited for in the
-    slot; a trial scores all rungs that nobody has begun before it waits for the others. The first trial in the order
-    computes what several want, so that more slots never take longer.
+    Trials take a free slot in their order and wait there for what another trial is computing; they score all rungs that
+    nobody has begun before they wait for the others. The first trial in the order computes what several want, so that
+    more slots never take longer. A sweep itself gives such a slot to another trial (`tune.planning.order`), so that
+    with many slots it is done well before.
 
     Raises: ValueError when slots is below 1.
     """

@@ -5,6 +5,7 @@ was. The byte cap is a constraint: TPE learns how far over it a trial was, and s
 of TPE: Bergstra et al. 2011, in Optuna.
 """
 
+import itertools
 import json
 import math
 import random
@@ -65,6 +66,19 @@ class Cost(Protocol):
         """Learns the seconds of a finished trial."""
 
 
+class Order(Protocol):
+    """Which of several trials starts next."""
+
+    def choose(self, trials: Sequence[Trial]) -> Trial | None:
+        """Returns one of these trials; None while none of them should start."""
+
+    def start(self, trial: Trial) -> None:
+        """Counts a trial as running, for it was given out."""
+
+    def end(self, trial: str, stored: Sequence[str]) -> None:
+        """Counts a trial, by its id, as ended. Args: stored: keys of its outputs that are stored."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """How a space is searched."""
@@ -121,6 +135,9 @@ class Search:
         for point in config.enqueued:
             make_trial(point)
         self._cost: Cost | None = None
+        self._tree: Order | None = None
+        self._open_trials: dict[str, Trial] | None = None
+        """What is still to be given where the order of trials is free; None: not known yet."""
         for entry in self._known:
             self._remember(entry)
         self.resume(config.enqueued)
@@ -135,6 +152,23 @@ class Search:
             self.given[trial.trial] = trial
             self.tell(entry)
 
+    def order_by(self, order: Order) -> None:
+        """Lets `order` choose among the trials that are given whatever is learned on the way; TPE's come as it asks.
+
+        Points that were given to come first stay before the others, but for those that `order` holds back.
+        """
+        self._tree = order
+
+    @property
+    def learns(self) -> bool:
+        """Whether finished trials decide which points are tried."""
+        return self._tpe is not None
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether trials are left that `ask` did not give because each would wait for a running one."""
+        return len(self.given) < self._limit and bool(self._open_trials)
+
     def price(self, cost: Cost) -> None:
         """Lets TPE choose the cheapest among proposals of about equal expected gain."""
         self._cost = cost
@@ -146,29 +180,48 @@ class Search:
         spaces, first = self.config.spaces, self._first_points
         trials = [self._open(point) for point in points if any(_is_in(point, space) for space in spaces)]
         self._first_points = list({trial.trial: trial for trial in (*filter(None, trials), *first)}.values())
+        self._open_trials = None
 
     def ask(self) -> Trial | None:
-        """Returns the next trial, None when there is none left."""
+        """Returns the next trial; None when there is none left, or all that are left are held back (`holds_back`)."""
         if len(self.given) >= self._limit:
             return None
-        if self._first_points:
-            trial: Trial | None = self._first_points.pop(0)
-        elif self._tpe is not None:
-            # Before TPE has a notion of gain, the cheapest would only be the shortest training.
-            trial = self._tpe.ask(self._open, self._cost if len(self.given) >= _RANDOM_FIRST else None)
-        else:
-            trial = None
-        trial = trial or next(filter(None, map(self._open, self._order)), None)
+        trial = self._next() if self._tree is None or self._tpe is not None else self._choose(self._tree)
         if trial is not None:
             self.given[trial.trial] = trial
             if self._cost is not None:
                 self._cost.take(trial)
+            if self._tree is not None:
+                self._tree.start(trial)
+        return trial
+
+    def _next(self) -> Trial | None:
+        trial: Trial | None = None
+        if self._first_points:
+            trial = self._first_points.pop(0)
+        elif self._tpe is not None:
+            # Before TPE has a notion of gain, the cheapest would only be the shortest training.
+            trial = self._tpe.ask(self._open, self._cost if len(self.given) >= _RANDOM_FIRST else None)
+        return trial or next(filter(None, map(self._open, self._order)), None)
+
+    def _choose(self, order: Order) -> Trial | None:
+        """Returns one of the trials that would be given in the order of the search."""
+        if self._open_trials is None:
+            rest = filter(None, map(self._open, self._order))
+            trials = {trial.trial: trial for trial in (*self._first_points, *rest)}
+            self._open_trials = dict(itertools.islice(trials.items(), self._limit - len(self.given)))
+        trial = order.choose(self._first_points) or order.choose(list(self._open_trials.values()))
+        if trial is not None:
+            del self._open_trials[trial.trial]
+            self._first_points = [first for first in self._first_points if first.trial != trial.trial]
         return trial
 
     def tell(self, entry: TrialEntry) -> None:
         """Learns from a finished trial's ledger entry."""
         if self._cost is not None:
             self._cost.learn(entry)
+        if self._tree is not None:
+            self._tree.end(entry.trial, entry.keys)
         if self._tpe is not None:
             self._tpe.tell(self.given[entry.trial].parameters, entry)
 

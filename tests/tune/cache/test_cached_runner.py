@@ -5,7 +5,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -354,6 +354,28 @@ def test_a_training_publishes_its_states_as_it_passes_them(trials: Trials) -> No
     seconds = {str(entry.record.stage): entry.record.seconds for entry in store.all()}
     assert seconds == training.runner.computed
     assert {path.name for path in training.runner.directory.iterdir()} == {"weights", "train.json"}
+    assert store.storage.files(LEASES) == {}
+
+
+def test_scores_are_published_one_by_one(trials: Trials) -> None:
+    """Fault: who needs the first of two scores waits for the second; what an earlier start left is published as new."""
+    scores = [StageOutput(StageName(name), 64 * name[0], (f"{name}.json",)) for name in ("a", "b", "c")]
+    runner, store = trials.runner("first"), trials.runner("other").store
+    (runner.directory / "b.json").write_text("old")
+
+    def compute(outputs: Sequence[StageOutput]) -> None:
+        assert list(outputs) == scores
+        (runner.directory / "a.json").write_text("new")
+        wait_for(lambda: store.find(scores[0].key))
+        time.sleep(1.0)  # longer than between two looks
+        assert store.find(scores[1].key) is None
+        (runner.directory / "b.json").write_text("new")
+        (runner.directory / "c.json").write_text("new")
+
+    runner.obtain(scores, compute)
+    entries = [store.find(output.key) for output in scores]
+    assert [store.read(entry, entry.record.stage.kind + ".json") for entry in entries if entry] == [b"new"] * 3
+    assert runner.computed == {"a": SECONDS, "b": SECONDS, "c": SECONDS}
     assert store.storage.files(LEASES) == {}
 
 

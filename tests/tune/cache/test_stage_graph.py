@@ -53,6 +53,20 @@ def test_states_on_the_way_are_needed_until_the_end_is_stored(stored: set[str], 
     assert GRAPH.needed(stored.__contains__) == needed
 
 
+@pytest.mark.parametrize(
+    ("stored", "missing"),
+    [
+        (set(), ["prefix-2", "prefix-4", "train", "pack", "ttt"]),
+        ({"prefix-4"}, ["train", "pack", "ttt"]),
+        ({"prefix-2", "pack"}, ["prefix-4", "train", "ttt"]),
+        ({"train", "pack", "ttt"}, []),
+    ],
+)
+def test_what_a_trial_computes(stored: set[str], missing: list[str]) -> None:
+    """Fault: a state computed that nothing needs any more, or a training that does not go on from the last state."""
+    assert [output.key for output in GRAPH.missing(stored)] == missing
+
+
 def test_an_opaque_workload_has_one_output() -> None:
     """Fault: a graph that needs more than the one output that a plain script leaves."""
     graph = StageGraph((output("script"),))

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray.tune.search import Searcher
 
 from golf.config.config import RunConfig, override_all, to_plain
 from golf.pipeline.bundle import code_bytes
@@ -24,7 +25,16 @@ from tests.tune.workloads.toy import Counting
 from tune.cache.store import Store
 from tune.cluster.limits import Limits, LimitWatch
 from tune.cluster.ray_cluster import Workers, trials_at_once
-from tune.cluster.sweep import Ended, ResultRecorder, SweepConfig, TrialSource, finished, only_driver, run_sweep
+from tune.cluster.sweep import (
+    Ended,
+    RaySearcher,
+    ResultRecorder,
+    SweepConfig,
+    TrialSource,
+    finished,
+    only_driver,
+    run_sweep,
+)
 from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
@@ -261,6 +271,27 @@ def test_states_of_trials_to_come_are_pinned(tiny: RunConfig, data: Path, tmp_pa
         del keys[spec.trial.trial]
         assert source.store.pinned() == set().union(*keys.values())
     assert not keys
+
+
+def test_a_trial_that_would_wait_is_not_started(tiny: RunConfig, data: Path, tmp_path: Path) -> None:
+    """Fault: a place held by a trial that waits for a prefix that another one trains; Ray Tune told that all is over;
+    a prefix that nobody takes over when its trial fails."""
+    space: Space = {"schedule.steps": [8, 10], "schedule.warmdown_start": [4], "split": ["int4", "int8"]}
+    workload, storage = workload_of(tiny, data), Storage(tmp_path)
+    search = Search(SearchConfig(spaces=(space,), strategy="grid"), workload.trial)
+    workload = workload.for_trials(search.candidates())
+    config = SweepConfig(name="s", cache=shared(storage))
+    source = TrialSource(config, workload, search, storage)
+    recorder = ResultRecorder(config, workload, storage, [source])
+    searcher, begun = RaySearcher(source, recorder), list[str]()
+    for num_left in (3, 2, 1, 0):
+        spec = searcher.suggest("next")["spec"]
+        begun.append(spec.trial.trial)
+        assert searcher.suggest("another") == (
+            None if num_left else Searcher.FINISHED
+        )  # Ray Tune asks again after None
+        recorder.end(spec, "its process was killed")
+    assert len(set(begun)) == 4
 
 
 def test_one_driver_at_a_time(tmp_path: Path) -> None:

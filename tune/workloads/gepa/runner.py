@@ -25,7 +25,7 @@ from tune.search.successive_halving import ScreeningRank, screening_rank
 from tune.workloads.base import StageExecutor, TrialSpec
 from tune.workloads.gepa.checkpoints import directories_alike, link_latest_checkpoint
 from tune.workloads.gepa.outcome import Screened, outcome_of, read_first_chunks
-from tune.workloads.gepa.settings import GepaSettings
+from tune.workloads.gepa.settings import GepaSettings, config_of
 from tune.workloads.gepa.stage_worker import EvaluateRequest, TrainRequest
 from tune.workloads.gepa.stages import seconds_of
 from tune.workloads.gepa.training_stop import outcome_of_stopped
@@ -128,8 +128,7 @@ def load_from_cache(settings: GepaSettings, spec: TrialSpec) -> tuple[Outcome, S
     """Returns the outcome of a trial all of whose results are stored; None where something has to be computed."""
     if spec.cache is None:
         return None
-    config, _ = settings.open(spec.trial)
-    stages, store = settings.stages(spec.trial), spec.cache.open()
+    config, stages, store = config_of(spec.trial), settings.stages(spec.trial), spec.cache.open()
     packed = store.find(stages.pack.key)
     if store.find(stages.training[-1].key) is None or packed is None:
         return None

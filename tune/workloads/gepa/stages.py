@@ -14,7 +14,7 @@ import torch
 
 from golf.config.config import RunConfig, ScheduleConfig
 from golf.config.identity import Stage, stage_arguments
-from golf.config.schedule import make_plan, rows_digest
+from golf.config.schedule import Row, make_plan, rows_digest
 from golf.pipeline.evaluation import rungs_of
 from golf.runtime.files import read_json
 from golf.runtime.results import AVERAGED, LIVE, SLIDING, STATE, TENSORS, TTT, WEIGHTS, digest
@@ -107,6 +107,7 @@ def training_arguments(config: RunConfig) -> dict[str, Any]:
     return {**stage_arguments(config, "train"), "validate": stage_arguments(config, "validate")}
 
 
+@lru_cache(maxsize=4096)
 def training_key(config: RunConfig) -> str:
     """Returns the identity of a training: equal for configurations that train alike from the first step to the last."""
     return digest(training_arguments(config), _rows_digest(config.schedule, config.schedule.steps))
@@ -115,10 +116,7 @@ def training_key(config: RunConfig) -> str:
 def training_trees(configs: Mapping[str, RunConfig]) -> list[Node]:
     """Returns the trees of the steps that trainings share; `configs` are by the name of the trial."""
     return build_trees(
-        {
-            name: Training(digest(training_arguments(config)), make_plan(config.schedule))
-            for name, config in configs.items()
-        }
+        {name: Training(digest(training_arguments(config)), _plan(config.schedule)) for name, config in configs.items()}
     )
 
 
@@ -153,4 +151,9 @@ def code_digest() -> str:
 
 @lru_cache(maxsize=4096)
 def _rows_digest(schedule: ScheduleConfig, steps: int) -> str:
-    return rows_digest(make_plan(schedule)[:steps])
+    return rows_digest(_plan(schedule)[:steps])
+
+
+@lru_cache(maxsize=64)  # rows of tens of thousands of steps
+def _plan(schedule: ScheduleConfig) -> tuple[Row, ...]:
+    return make_plan(schedule)
