@@ -4,12 +4,12 @@ import ast
 from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
-from golf.pipeline.syntax import arguments_of, bound_in, classes_in, used
+from golf.pipeline.syntax import arguments_of, bound_in, classes_in, used, walk
 
 
 def _calls(statements: Sequence[ast.stmt], names: Sequence[str]) -> dict[str, list[ast.Call]]:
     """Returns the calls of each function or class that is called by plain arguments and used no other way."""
-    everything = [each for node in statements for each in ast.walk(node)]
+    everything = [each for node in statements for each in walk(node)]
     called = {id(each.func): each for each in everything if isinstance(each, ast.Call)}
     calls: dict[str, list[ast.Call]] = {name: [] for name in names}
     other = set[str]()
@@ -43,7 +43,7 @@ def _of_module(node: ast.AST, own: Set[str] = frozenset()) -> Iterator[ast.Name]
 
 def _annotation(node: ast.AST) -> Iterator[ast.AST]:
     for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
-        yield from ast.walk(annotation) if annotation is not None else ()
+        yield from walk(annotation) if annotation is not None else ()
 
 
 def _functions(statements: Sequence[ast.stmt]) -> dict[str, ast.FunctionDef]:
@@ -111,14 +111,16 @@ def _give_by_place(statements: Sequence[ast.stmt]) -> None:
         names = [argument.arg for argument in given.args][int(functions[name].name == "__init__") :]
         for call in calls:
             _place(call, names)
-    for node in classes_in(statements):
+    classes = classes_in(statements)
+    constructed = _calls(statements, [node.name for node in classes])
+    for node in classes:
         fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
         optional = [each.value is not None for each in fields]
         if node.decorator_list and "dataclass" in ast.dump(node.decorator_list[0]) and optional == sorted(optional):
             decorator = node.decorator_list[0]
             if isinstance(decorator, ast.Call):
                 decorator.keywords = [keyword for keyword in decorator.keywords if keyword.arg != "kw_only"]
-            for call in _calls(statements, [node.name]).get(node.name, []):
+            for call in constructed.get(node.name, []):
                 _place(call, [each.target.id for each in fields if isinstance(each.target, ast.Name)])
 
 
@@ -145,14 +147,10 @@ def with_short_parameters(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """
     tree = ast.Module(list(statements), [])
     _give_by_place(statements)
-    everything = list(ast.walk(tree))
+    everything = list(walk(tree))
     named = {keyword.arg for each in everything if isinstance(each, ast.Call) for keyword in each.keywords}
     inner = (
-        each
-        for outer in everything
-        if isinstance(outer, ast.FunctionDef)
-        for each in ast.walk(outer)
-        if each is not outer
+        each for outer in everything if isinstance(outer, ast.FunctionDef) for each in walk(outer) if each is not outer
     )
     named |= {each.name for each in inner if isinstance(each, (ast.ExceptHandler, ast.FunctionDef))}
     taken = {each.id for each in everything if isinstance(each, ast.Name)}

@@ -14,7 +14,7 @@ from typing import Any
 
 from golf.config.config import GridConfig, RunConfig, plain_shape
 from golf.pipeline.parameters import drop_constant_parameters
-from golf.pipeline.syntax import arguments_of, bound_in, classes_in, defined, used
+from golf.pipeline.syntax import arguments_of, bound_in, classes_in, defined, used, walk
 
 OPEN = "seed"
 """The field of the configuration that a command line sets."""
@@ -61,7 +61,7 @@ def specialise(statements: Sequence[ast.stmt], config: RunConfig, roots: Sequenc
         roots: names that others use.
     """
     kept, size = list(statements), -1
-    while size != (size := sum(1 for node in kept for _ in ast.walk(node))):
+    while size != (size := sum(1 for node in kept for _ in walk(node))):
         drop_constant_parameters(kept)
         names = _parts(config)
         classes = _known_attributes(kept, names)
@@ -72,7 +72,7 @@ def specialise(statements: Sequence[ast.stmt], config: RunConfig, roots: Sequenc
 
 
 def _loaded_attributes(statements: Sequence[ast.stmt]) -> set[str]:
-    everything = (each for node in statements for each in ast.walk(node))
+    everything = (each for node in statements for each in walk(node))
     return {each.attr for each in everything if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Load)}
 
 
@@ -86,7 +86,7 @@ def _drop_fields(statements: Sequence[ast.stmt], names: Mapping[str, Any]) -> No
                 for each in node.body
                 if not isinstance(each, ast.AnnAssign) or getattr(each.target, "id", "") in read
             ] or [ast.Pass()]
-    for each in (each for node in statements for each in ast.walk(node)):
+    for each in (each for node in statements for each in walk(node)):
         if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id in names:
             each.keywords = [keyword for keyword in each.keywords if keyword.arg in read]
 
@@ -133,7 +133,7 @@ class _Decide(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         before, arguments, stored = self.known, arguments_of(node.args), bound_in(node)
         read_before = self.read_names
-        own_names = (each for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load))
+        own_names = (each for each in walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load))
         self.read_names = {each.id for each in own_names} | (read_before or set())
         names = {argument.arg for argument in arguments} | set(stored)
         self.known = {name: value for name, value in before.items() if name not in names or name == "self"}
@@ -362,7 +362,7 @@ def _parts(config: RunConfig) -> dict[str, Any]:
 
 def _pairs(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Yields targets and values of assignments inside, also of several at once."""
-    for each in ast.walk(node):
+    for each in walk(node):
         if isinstance(each, ast.Assign) and len(each.targets) == 1:
             target, value = each.targets[0], each.value
             if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
@@ -385,7 +385,7 @@ def _known_attributes(statements: Sequence[ast.stmt], names: Mapping[str, Any]) 
     stores = Counter(
         each.attr
         for node in statements
-        for each in ast.walk(node)
+        for each in walk(node)
         if isinstance(each, ast.Attribute) and not isinstance(each.ctx, ast.Load)
     )
     of_selves = sum((_own_stores(node) for node in classes_in(statements)), Counter[str]())
@@ -420,7 +420,7 @@ def _own_stores(node: ast.ClassDef) -> Counter[str]:
     """Returns how often each attribute of `self` is bound in a class."""
     return Counter(
         each.attr
-        for each in ast.walk(node)
+        for each in walk(node)
         if isinstance(each, ast.Attribute)
         and not isinstance(each.ctx, ast.Load)
         and isinstance(each.value, ast.Name)
@@ -440,7 +440,7 @@ def reached(statements: Sequence[ast.stmt], roots: Sequence[str], annotations: b
             found.add(id(node))
             pending += [owners[name] for name in set(used(node, annotations)) if name in owners]
     kept = [node for node in statements if id(node) in found]
-    everything = [each for node in kept for each in ast.walk(node)]
+    everything = [each for node in kept for each in walk(node)]
     called = {each.attr for each in everything if isinstance(each, ast.Attribute)}
     texts = [each.value for each in everything if isinstance(each, ast.Constant) and isinstance(each.value, str)]
     called |= {"forward", "backward"} | {word for text in texts for word in text.replace(".", " ").split()}

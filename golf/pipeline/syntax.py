@@ -3,6 +3,28 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
+
+_NO_NODES = {"ctx", "id", "attr", "name", "arg", "kind", "type_comment", "module", "asname", "level", "simple"}
+"""Fields that hold no node but perhaps the context of a name."""
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields a node and all inside it as `ast.walk` does, but for the contexts of names, in a fraction of its time."""
+    found = [node]
+    for each in found:
+        for field in _fields_with_nodes(type(each)):
+            value = getattr(each, field, None)
+            if isinstance(value, list):
+                found += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST):
+                found.append(value)
+        yield each
+
+
+@cache
+def _fields_with_nodes(kind: type[ast.AST]) -> tuple[str, ...]:
+    return () if kind is ast.Constant else tuple(field for field in kind._fields if field not in _NO_NODES)
 
 
 def arguments_of(arguments: ast.arguments) -> list[ast.arg]:
@@ -12,7 +34,7 @@ def arguments_of(arguments: ast.arguments) -> list[ast.arg]:
 def bound_in(node: ast.AST) -> Counter[str]:
     """Returns how often each name is bound inside, also by inner functions and as their arguments."""
     names = Counter[str]()
-    for each in ast.walk(node):
+    for each in walk(node):
         if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load):
             names[each.id] += 1
         elif isinstance(each, (ast.FunctionDef, ast.Lambda)) and each is not node:
@@ -48,7 +70,7 @@ def defined(node: ast.stmt) -> list[str]:
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         return [alias.asname or alias.name.split(".")[0] for alias in node.names]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+    return [name.id for target in targets for name in walk(target) if isinstance(name, ast.Name)]
 
 
 def is_text(node: ast.AST) -> bool:
@@ -58,7 +80,7 @@ def is_text(node: ast.AST) -> bool:
 
 def without_texts(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """Returns the statements without docstrings, whose words are no names; trees are changed."""
-    for each in (each for node in statements for each in ast.walk(node)):
+    for each in (each for node in statements for each in walk(node)):
         if isinstance(each, (ast.FunctionDef, ast.ClassDef)):
             each.body = [node for node in each.body if not is_text(node)] or [ast.Pass()]
     return list(statements)
@@ -86,7 +108,7 @@ def without_nested_quotes(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 class _Formats(ast.NodeTransformer):
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         parts = [part for part in node.values if isinstance(part, ast.FormattedValue)]
-        inner = (each for part in parts for each in ast.walk(part.value))
+        inner = (each for part in parts for each in walk(part.value))
         if not any(isinstance(each, ast.Constant) and isinstance(each.value, str) for each in inner):
             return node
         text = ""

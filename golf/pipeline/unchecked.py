@@ -4,6 +4,8 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
+from golf.pipeline.syntax import walk
+
 CHECKING = ("ValueError", "ArtifactError", "CodecError")
 """Errors of checks."""
 PURE = {
@@ -64,7 +66,7 @@ class _Unchecked(ast.NodeTransformer):
 
 def _is_pure(node: ast.expr) -> bool:
     """Returns whether an expression does nothing but have a value."""
-    for each in ast.walk(node):
+    for each in walk(node):
         name = getattr(each.func, "attr", getattr(each.func, "id", "")) if isinstance(each, ast.Call) else "len"
         if isinstance(each, ast.NamedExpr) or name not in PURE:
             return False
