@@ -3,28 +3,28 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 _NO_NODES = {"ctx", "id", "attr", "name", "arg", "kind", "type_comment", "module", "asname", "level", "simple"}
 """Fields that hold no node but perhaps the context of a name."""
+_FIELDS = {
+    name: () if kind is ast.Constant else tuple(field for field in kind._fields if field not in _NO_NODES)
+    for name, kind in vars(ast).items()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
+"""Class -> the fields that may hold nodes."""
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
     """Yields a node and all inside it as `ast.walk` does, but for the contexts of names, in a fraction of its time."""
     found = [node]
     for each in found:
-        for field in _fields_with_nodes(type(each)):
+        for field in _FIELDS[type(each).__name__]:
             value = getattr(each, field, None)
             if isinstance(value, list):
                 found += [item for item in value if isinstance(item, ast.AST)]
             elif isinstance(value, ast.AST):
                 found.append(value)
         yield each
-
-
-@cache
-def _fields_with_nodes(kind: type[ast.AST]) -> tuple[str, ...]:
-    return () if kind is ast.Constant else tuple(field for field in kind._fields if field not in _NO_NODES)
 
 
 def arguments_of(arguments: ast.arguments) -> list[ast.arg]:

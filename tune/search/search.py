@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from golf.config.config import nearest
 from tune.records.entries import TrialEntry, TrialState
+from tune.search.additive_model import AdditiveModel
 from tune.search.space import (
     Point,
     Range,
@@ -134,6 +135,7 @@ class Search:
         self._first_points: list[Trial] = []
         for point in config.enqueued:
             make_trial(point)
+        self._model = AdditiveModel()
         self._cost: Cost | None = None
         self._tree: Order | None = None
         self._open_trials: dict[str, Trial] | None = None
@@ -155,7 +157,8 @@ class Search:
     def order_by(self, order: Order) -> None:
         """Lets `order` choose among the trials that are given whatever is learned on the way; TPE's come as it asks.
 
-        Points that were given to come first stay before the others, but for those that `order` holds back.
+        Points that were given to come first stay before the others, but for those that `order` holds back. Among
+        trials that are alike to it, those come first that are expected to score best, as far as others have ended.
         """
         self._tree = order
 
@@ -210,7 +213,8 @@ class Search:
             rest = filter(None, map(self._open, self._order))
             trials = {trial.trial: trial for trial in (*self._first_points, *rest)}
             self._open_trials = dict(itertools.islice(trials.items(), self._limit - len(self.given)))
-        trial = order.choose(self._first_points) or order.choose(list(self._open_trials.values()))
+        promising = sorted(self._open_trials.values(), key=lambda trial: self._model.expected(trial.parameters))
+        trial = order.choose(self._first_points) or order.choose(promising)
         if trial is not None:
             del self._open_trials[trial.trial]
             self._first_points = [first for first in self._first_points if first.trial != trial.trial]
@@ -218,6 +222,7 @@ class Search:
 
     def tell(self, entry: TrialEntry) -> None:
         """Learns from a finished trial's ledger entry."""
+        self._model.learn(entry)
         if self._cost is not None:
             self._cost.learn(entry)
         if self._tree is not None:
