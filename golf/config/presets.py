@@ -81,6 +81,7 @@ APRIL_MODEL = ModelConfig(
     parallel_from=7,
     loop=LoopConfig(first_layer=3, last_layer=5, times=3),
 )
+APRIL_BATCH = BatchConfig(order="shuffled")
 APRIL_OPTIMIZER = OptimizerConfig(
     matrix_lr=0.022,
     scalar_lr=0.02,
@@ -143,6 +144,7 @@ PRESETS: dict[str, RunConfig] = {
     ),
     "pr1493": RunConfig(
         model=APRIL_MODEL,
+        batch=APRIL_BATCH,
         schedule=APRIL_SCHEDULE,
         optimizer=APRIL_OPTIMIZER,
         quant=APRIL_QUANT,
@@ -155,6 +157,7 @@ PRESETS: dict[str, RunConfig] = {
             parallel_from=None,
             loop=LoopConfig(first_layer=4, last_layer=5, times=3),
         ),
+        batch=APRIL_BATCH,
         schedule=replace(APRIL_SCHEDULE, steps=4990, warmdown_fraction=0.667, ema_decay=0.997, loop_start=0.5),
         optimizer=replace(
             APRIL_OPTIMIZER,
@@ -179,7 +182,7 @@ PRESETS: dict[str, RunConfig] = {
             parallel_from=3,
             loop=LoopConfig(first_layer=1, last_layer=2, times=2),
         ),
-        batch=BatchConfig(tokens_per_step=2048, sequence_length=256),
+        batch=replace(APRIL_BATCH, tokens_per_step=2048, sequence_length=256),
         schedule=replace(APRIL_SCHEDULE, steps=200, momentum_steps=60, momentum_end=0.95, ema_decay=0.9),
         optimizer=APRIL_OPTIMIZER,
         quant=replace(APRIL_QUANT, float_elements=4096, calibration_tokens=32_768),

@@ -64,6 +64,8 @@ def test_parameters_of_the_records(name: str) -> None:
 def test_parameters_of_the_records_of_april(name: str, number: int) -> None:
     """Catches another number of skips, which depends on the loop, or a part that the records do not have."""
     assert count_parameters(find_preset(name).model) == number
+    assert find_preset(name).batch.order == find_preset("demo-april").batch.order == "shuffled"
+    assert find_preset("pr598").batch.order == "stream"
 
 
 def test_counted_parameters_are_the_built_ones() -> None:
