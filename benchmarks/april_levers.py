@@ -40,7 +40,7 @@ LEVERS: dict[str, dict[str, object]] = {
     "decay-taper": {"schedule.decay_taper_start": 0.7},
     "warmdown-72": {"schedule.warmdown_fraction": 0.72},
     "no-qat": {"schedule.qat_threshold": None},
-    "shuffled": {"batch.order": "shuffled"},
+    "stream": {"batch.order": "stream"},
     "no-tables": {
         "model.bigram_buckets": None,
         "model.value_dim": None,

@@ -82,6 +82,8 @@ APRIL_MODEL = ModelConfig(
     loop=LoopConfig(first_layer=3, last_layer=5, times=3),
 )
 APRIL_BATCH = BatchConfig(order="shuffled")
+DEMO_BATCH = BatchConfig(tokens_per_step=2048, sequence_length=256, order="shuffled")
+"""Shuffled, because the few steps of a demo would else see the first pages of the text only."""
 APRIL_OPTIMIZER = OptimizerConfig(
     matrix_lr=0.022,
     scalar_lr=0.02,
@@ -118,7 +120,7 @@ PRESETS: dict[str, RunConfig] = {
             value_dim=32,
             value_layers=(2, 3),
         ),
-        batch=BatchConfig(tokens_per_step=2048, sequence_length=256),
+        batch=DEMO_BATCH,
         schedule=ScheduleConfig(
             steps=200,
             warmdown_start=30,
@@ -182,7 +184,7 @@ PRESETS: dict[str, RunConfig] = {
             parallel_from=3,
             loop=LoopConfig(first_layer=1, last_layer=2, times=2),
         ),
-        batch=replace(APRIL_BATCH, tokens_per_step=2048, sequence_length=256),
+        batch=DEMO_BATCH,
         schedule=replace(APRIL_SCHEDULE, steps=200, momentum_steps=60, momentum_end=0.95, ema_decay=0.9),
         optimizer=APRIL_OPTIMIZER,
         quant=replace(APRIL_QUANT, float_elements=4096, calibration_tokens=32_768),
