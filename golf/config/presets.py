@@ -133,7 +133,7 @@ PRESETS: dict[str, RunConfig] = {
         quant=replace(_split(6, 6, 6, 6), float_elements=4096, calibration_tokens=32_768),
         score=ScoreConfig(sequence_length=256, stride=128, chunk_tokens=4096),
         ttt=TTTConfig(lr=0.01, epochs=2, frozen_blocks=1),
-        cap_bytes=372_000,
+        cap_bytes=370_000,
         validate_every=None,
     ),
     "pr598": RunConfig(),
