@@ -5,7 +5,9 @@ A trial that fails is recorded with its cause and the sweep continues. What was 
 
 import contextlib
 import fcntl
+import importlib
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -135,6 +137,7 @@ def run_sweep(
 
             run_trial(workload, spec, execute)
 
+        _keep_wandb_out_of_ray()
         tune.Tuner(
             tune.with_resources(trainable, places),
             tune_config=tune.TuneConfig(
@@ -155,6 +158,19 @@ def run_sweep(
         source.close()
         shutil.rmtree(ray_directory, ignore_errors=True)
         return Ended(source.stop, recorder.num_stopped)
+
+
+def _keep_wandb_out_of_ray() -> None:
+    """Makes Ray Tune's integration of Weights & Biases, which it always imports, do without the package.
+
+    To import it takes a second, and leaves temporary folders where the process is killed.
+    """
+    if "wandb" not in sys.modules:
+        sys.modules["wandb"] = None  # type: ignore[assignment]  # as Python's documentation says for "not there"
+        try:
+            importlib.import_module("ray.air.integrations.wandb")
+        finally:
+            del sys.modules["wandb"]
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ class Sweep:
         self.search = Search(SearchConfig(spaces=(space,), strategy="grid"), WORKLOAD.trial)
         self.planned = self.search.planned()
         self.workload = WORKLOAD.for_trials(self.planned)
+        self.graphs: dict[str, StageGraph] = {}
         self.stored: set[str] = set()
         self.seconds = 0.0
         self.order = TreeOrder(self.graph, lambda: self.stored, clock=lambda: self.seconds)
@@ -45,7 +46,9 @@ class Sweep:
 
     def graph(self, trial: Trial) -> StageGraph:
         """The outputs of a trial."""
-        return self.workload.stages(trial)
+        if trial.trial not in self.graphs:
+            self.graphs[trial.trial] = self.workload.stages(trial)
+        return self.graphs[trial.trial]
 
     def ask(self) -> Trial | None:
         """Asks after the time between two looks."""
