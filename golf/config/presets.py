@@ -190,7 +190,7 @@ PRESETS: dict[str, RunConfig] = {
         quant=replace(APRIL_QUANT, float_elements=4096, calibration_tokens=32_768),
         score=ScoreConfig(sequence_length=256, stride=128, chunk_tokens=4096),
         ttt=TTTConfig(lr=0.01, epochs=2, frozen_blocks=0),
-        cap_bytes=290_000,
+        cap_bytes=270_000,
         validate_every=None,
     ),
 }

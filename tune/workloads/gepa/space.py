@@ -47,6 +47,7 @@ SPACES: dict[str, Space] = {
         "schedule.loop_start": [0.0, 0.35, 0.7],
         "schedule.warmdown_fraction": [0.5, 0.72],
         "optimizer.weight_decay.matrices": [0.02, 0.095],
+        "quant.mlp.bits": [6, 7],
         "ttt.lr": [0.005, 0.01],
         "ttt.epochs": [1, 2],
     },
