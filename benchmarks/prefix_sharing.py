@@ -31,8 +31,9 @@ from golf.runtime.process_group import ProcessGroup
 from golf.train.hooks import discard_point
 from tune.cache.prefix_tree import unshared_steps
 from tune.cli.progress import best_of
-from tune.cluster.ray_cluster import Workers, start_ray, stop_ray
+from tune.cluster.ray_cluster import start_ray, stop_ray
 from tune.cluster.sweep import SweepConfig, run_sweep
+from tune.cluster.workers import Workers
 from tune.records.entries import Outcome, TrialEntry, TrialState
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger

@@ -19,7 +19,7 @@ from tune.records.entries import TrialState
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.report.document import write_report
-from tune.tracking.tracker import default_uri
+from tune.tracking.addresses import default_uri
 
 SCRIPT = Path(__file__).parent / "tune" / "workloads" / "script" / "scripts" / "train_gpt.py"
 WAYS = """

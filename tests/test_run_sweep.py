@@ -21,7 +21,8 @@ from tune.records.entries import Failure, FailureKind, TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.provenance import versions
-from tune.tracking.tracker import default_uri, sync
+from tune.tracking.addresses import default_uri
+from tune.tracking.tracker import sync
 from tune.workloads.gepa.space import make_trial
 from tune.workloads.gepa.stages import code_digest
 

@@ -22,8 +22,9 @@ from golf.pipeline.bundle import code_bytes
 from golf.runtime.files import write_json
 from golf.train.checkpoint_policy import CheckpointPolicy
 from tune.cache.lease import LeaseConfig
-from tune.cluster.ray_cluster import Workers
-from tune.cluster.sweep import SweepConfig, finished
+from tune.cluster.finished import finished
+from tune.cluster.sweep import SweepConfig
+from tune.cluster.workers import Workers
 from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger

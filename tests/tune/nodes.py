@@ -27,9 +27,9 @@ from golf.runtime.files import read_json
 from golf.train.checkpoint_policy import CheckpointPolicy
 from tests.tune.cluster.metadata import Metadata
 from tests.tune.workloads.gepa.helpers import workload_of
-from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
 from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.sweep import SweepConfig, run_sweep
+from tune.cluster.workers import TRIAL_SLOT, Workers
 from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger

@@ -14,9 +14,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.tune.nodes import SMALL, SOON
-from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
 from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.sweep import SweepConfig, run_sweep
+from tune.cluster.workers import TRIAL_SLOT, Workers
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.search.search import Search, SearchConfig

@@ -27,7 +27,7 @@ from tune.records.entries import REPEAT, SEED, ArtifactSize, Device, Objective, 
 from tune.records.layout import Storage, one_name
 from tune.records.ledger import Ledger, warn_of_damage
 from tune.study.conditions import same_configuration_key
-from tune.tracking.connection import absolute_uri, default_uri
+from tune.tracking.addresses import absolute_uri, default_uri
 from tune.tracking.tracker import sync
 
 WORKLOAD, PRESET = "script", "imported"

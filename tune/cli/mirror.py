@@ -21,7 +21,7 @@ from tune.records.layout import Storage
 from tune.records.ledger import SERIES, Ledger, locked, warn_of_damage
 from tune.records.lines import ranges, read_lines
 from tune.search.space import Trial
-from tune.tracking.connection import database_path, default_uri
+from tune.tracking.addresses import database_path, default_uri
 from tune.tracking.tracker import attach, runs_page, sync
 
 LEDGER, DATABASE = "ledger.jsonl", "mlflow.db"

@@ -10,8 +10,7 @@ from golf.cli.terminal import python_line
 from tune.cli.options import Machines, Places
 from tune.cli.runs import MAX_SLOTS, Runs
 from tune.cluster.limits import Ended, LimitWatch
-from tune.records.entries import Record
-from tune.records.ledger import Ledger, warn_of_damage
+from tune.records.ledger import warn_of_damage
 
 if TYPE_CHECKING:
     from tune.cli.mirror import Mirror
@@ -90,9 +89,6 @@ class Session:
 
     def send(self, name: str) -> str | None:
         """Completes a sweep's or study's runs in MLflow. Returns: what to tell the user if that failed."""
-        ledger = Ledger(self.storage.ledger)
-        records: list[Record] = [*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)]
-        problem: str | None = imported("tune.tracking.tracker:sync")(
-            records, self.uri, self.preset, self.storage
-        ).problem
+        sent = imported("tune.tracking.tracker:send")(name, self.uri, self.preset, self.storage)
+        problem: str | None = sent.problem
         return problem

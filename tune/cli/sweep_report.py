@@ -65,11 +65,10 @@ def published(session: Session, name: str, has_entries: bool) -> str:
     stamp, report = storage.sweep(name) / "published", storage.report(name) / "report.html"
     if database is not None and stamp.is_file() and stamp.read_text() == _state(storage, name, database):
         return f"report: {report}\n{database_page(session.uri, database, name)}"
-    tracker = "tune.tracking.tracker"
-    sent = imported(f"{tracker}:sync")(Ledger(storage.ledger).latest(name), session.uri, session.preset, storage)
-    if sent.problem is not None:
-        return str(sent.problem)
-    page = str(imported(f"{tracker}:runs_page")(session.uri, session.preset, name))
+    problem = session.send(name)
+    if problem is not None:
+        return problem
+    page = str(imported("tune.tracking.tracker:runs_page")(session.uri, session.preset, name))
     if not has_entries or session.stopped:
         return page
     line = str(imported("tune.cli.report:report_at_end")(storage, name, session.uri, session.preset))

@@ -14,11 +14,10 @@ from tune.cli.status import StatusFile
 from tune.cluster.limits import Ended, LimitWatch
 from tune.cluster.ray_cluster import has_gpus, stop_ray, trials_at_once
 from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
-from tune.records.entries import Record, TrialEntry
-from tune.records.ledger import Ledger
+from tune.records.entries import TrialEntry
 from tune.records.provenance import environment
 from tune.tracking.system_metrics import wants_system_metrics
-from tune.tracking.tracker import SweepTracker, Tracker, sync
+from tune.tracking.tracker import SweepTracker, Tracker, send
 from tune.tracking.wandb_watcher import WandbWatcher
 from tune.workloads.base import CacheConfig
 
@@ -104,9 +103,7 @@ class TrialRunner:
     def _tracker_of(self, name: str) -> Tracker:
         """Returns what shows trials in MLflow; at first, what is in the ledger already is sent."""
         if self._tracker is None:
-            ledger = Ledger(self.storage.ledger)
-            records: list[Record] = [*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)]
-            sync(records, self.places.tracking_uri, self.preset, self.storage)
+            send(name, self.places.tracking_uri, self.preset, self.storage)
             # With a cluster, trials may not be on this machine.
             measures = self.machines.address is None and wants_system_metrics(self.workers.gpus > 0)
             self._tracker = Tracker(self.places.tracking_uri, self.preset, self.storage, system_metrics=measures)

@@ -11,7 +11,7 @@ from golf.config.config import nearest
 from tune.cli.mirror import show_in_mlflow
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger, warn_of_damage
-from tune.tracking.connection import absolute_uri, database_path, default_uri
+from tune.tracking.addresses import absolute_uri, database_path, default_uri
 from tune.tracking.server import running_server
 from tune.tracking.tracker import pages_of, shown_pages
 

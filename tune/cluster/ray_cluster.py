@@ -23,8 +23,7 @@ from ray._private.state import available_resources_per_node, state, total_resour
 
 from tune.cluster.autoscaler import grown, head_config
 from tune.cluster.reaper import ReapedDirectory
-from tune.cluster.workers import TRIAL_SLOT as TRIAL_SLOT
-from tune.cluster.workers import Workers as Workers
+from tune.cluster.workers import TRIAL_SLOT, Workers
 
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """The switch for `ray_constants.ENABLE_RAY_CLUSTER`."""

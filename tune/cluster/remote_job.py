@@ -20,10 +20,6 @@ from ray._private.authentication.authentication_token_setup import maybe_enable_
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from tune.cluster.address import JOB as JOB
-from tune.cluster.address import check_places as check_places
-from tune.cluster.address import is_remote as is_remote
-
 AUTO = "auto"
 DASHBOARD = "http://127.0.0.1:8265"
 """Where `ray dashboard` forwards the dashboard of a cluster to."""

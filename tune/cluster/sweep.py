@@ -24,12 +24,11 @@ from tune.cache.backend import StoreError
 from tune.cache.gc import tidy
 from tune.cache.stage_graph import StageGraph
 from tune.cache.store import Store
-from tune.cluster.finished import finished as finished
-from tune.cluster.limits import Ended as Ended
-from tune.cluster.limits import LimitWatch, Stop
-from tune.cluster.ray_cluster import TRIAL_SLOT, Workers
+from tune.cluster.finished import finished
+from tune.cluster.limits import Ended, LimitWatch, Stop
 from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.train_workers import in_this_process, on_workers
+from tune.cluster.workers import TRIAL_SLOT, Workers
 from tune.planning.forecast import Costs
 from tune.planning.order import TreeOrder
 from tune.planning.stage_timings import StageTimings

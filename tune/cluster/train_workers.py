@@ -37,8 +37,9 @@ from golf.runtime.files import read_json, write_bytes, write_json
 from golf.runtime.process_group import ProcessGroup, current_group
 from golf.train.loop import Preempted, PreemptionCheck
 from tune.cache.world_history import record_world
-from tune.cluster.ray_cluster import Workers, capacity, leaving, set_train_limits
+from tune.cluster.ray_cluster import capacity, leaving, set_train_limits
 from tune.cluster.retry_policy import RetryPolicy, RetryState
+from tune.cluster.workers import Workers
 from tune.records.entries import Failure, FailureKind
 from tune.search.space import Trial
 from tune.workloads.base import RankContext, Report, StageExecutor, StageFailed, StageRequest, TrialSpec, Workload

@@ -21,10 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tune.records.ledger import locked
 from tune.records.redaction import redact
-from tune.tracking.addresses import absolute_uri as absolute_uri
-from tune.tracking.addresses import database_path as database_path
-from tune.tracking.addresses import default_uri as default_uri
-from tune.tracking.addresses import sqlite_uri as sqlite_uri
+from tune.tracking.addresses import database_path
 
 MLFLOW_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 """Errors that a call of MLflow may raise; those of `requests` are OSErrors."""

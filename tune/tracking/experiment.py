@@ -17,14 +17,8 @@ from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.records.redaction import redact
 from tune.search.space import Trial
-from tune.tracking.connection import (
-    artifact_root,
-    connect,
-    database_path,
-    exclusive_access,
-    local_folder,
-    relocate_files,
-)
+from tune.tracking.addresses import database_path
+from tune.tracking.connection import artifact_root, connect, exclusive_access, local_folder, relocate_files
 from tune.tracking.metric_names import metric_name
 from tune.tracking.registry import ARTIFACT_FILE, model_name, register_best
 from tune.tracking.run_fields import (

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from tune.records.entries import Objective, Record, TrialEntry, VerdictEntry
 from tune.records.layout import Storage
+from tune.records.ledger import Ledger
 from tune.records.redaction import redact
 from tune.search.space import Trial
-from tune.tracking.addresses import database_page
-from tune.tracking.connection import MLFLOW_ERRORS, connect, database_path, is_refusal, problem_line
-from tune.tracking.connection import default_uri as default_uri
+from tune.tracking.addresses import database_page, database_path
+from tune.tracking.connection import MLFLOW_ERRORS, connect, is_refusal, problem_line
 from tune.tracking.experiment import REPORT, REPORT_PAGE, Experiment, TrialStart
 from tune.tracking.metric_names import PROGRESS
 from tune.tracking.run_fields import STUDY, digest_of, identity_of
@@ -250,6 +250,12 @@ def sync(records: Iterable[Record], uri: str, experiment: str, storage: Storage 
     except MLFLOW_ERRORS as error:
         problem = problem or problem_line(uri, error, "the runs of sweeps, saved views or files")
     return SyncResult(sent, already, failed, problem)
+
+
+def send(name: str, uri: str, experiment: str, storage: Storage) -> SyncResult:
+    """Completes the runs of one sweep or seed study from the storage's ledger; see `sync`."""
+    ledger = Ledger(storage.ledger)
+    return sync([*ledger.trials(name), *ledger.plans(name), *ledger.verdicts(name)], uri, experiment, storage)
 
 
 def attach(uri: str, experiment: str, sweep: str, paths: Iterable[Path], is_study: bool = False) -> str | None:

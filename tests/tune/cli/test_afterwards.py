@@ -11,9 +11,8 @@ from tests.tune.entries import scored
 from tune.cli.afterwards import Afterwards
 from tune.cli.options import Machines, Places
 from tune.cli.session import Session
-from tune.cluster.limits import Stop
+from tune.cluster.limits import Ended, Stop
 from tune.cluster.retry_policy import RetryPolicy
-from tune.cluster.sweep import Ended
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.search.search import Search, SearchConfig
@@ -22,9 +21,9 @@ from tune.workloads.gepa.space import make_trial
 LIMIT = Ended(Stop("the 2 h are used", "more continues", ends_running=True))
 
 
-def session_of(root: Path) -> Session:
+def session_of(root: Path, tracking_uri: str = "") -> Session:
     """A session that has started nothing."""
-    places = Places(storage=Storage(root), tracking_uri="", store="", budget_bytes=None, mirror=None)
+    places = Places(storage=Storage(root), tracking_uri=tracking_uri, store="", budget_bytes=None, mirror=None)
     machines = Machines(
         address=None,
         workers=1,

@@ -8,13 +8,11 @@ import pytest
 
 from golf.cli.start import imported
 from golf.config.presets import PRESETS
-from golf.train.checkpoint_policy import CheckpointPolicy
+from tests.tune.cli.test_afterwards import session_of
 from tests.tune.entries import scored
 from tune.cli import sweep_report
-from tune.cli.options import Machines, Places
 from tune.cli.session import Session
 from tune.cli.sweep_report import published
-from tune.cluster.retry_policy import RetryPolicy
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.tracking.addresses import database_path, default_uri
@@ -37,17 +35,7 @@ def test_report_and_mlflow_are_made_again_where_anything_changed(
     """Fault: an old report stays, or MLflow lacks a trial, because an earlier start had finished; or a repeat of a
     finished sweep makes both again."""
     storage = Storage(tmp_path)
-    places = Places(storage=storage, tracking_uri=default_uri(tmp_path), store="", budget_bytes=None, mirror=None)
-    machines = Machines(
-        address=None,
-        workers=1,
-        cpus_per_worker=1.0,
-        gpus_per_worker=None,
-        concurrent=1,
-        checkpoint_policy=CheckpointPolicy(),
-        retry_policy=RetryPolicy(),
-    )
-    session, ledger = Session(places, machines, "demo"), Ledger(storage.ledger)
+    session, ledger = session_of(tmp_path, default_uri(tmp_path)), Ledger(storage.ledger)
     trials = [make_trial(PRESETS["demo"], {"seed": seed}, "data") for seed in (1, 2)]
     ledger.append(scored(trials[0], 2.0))
     first, report = published(session, "s", True), storage.report("s") / "report.html"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.commands import tool
 from tests.tune.made_ledger import made_study, made_sweep, write_ledger
-from tune.tracking.connection import default_uri
+from tune.tracking.addresses import default_uri
 
 ROOT = Path(__file__).parents[3]
 ui = tool("ui")

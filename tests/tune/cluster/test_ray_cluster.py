@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from golf.config.config import RunConfig
-from tune.cluster.ray_cluster import Workers, without_thread_numbers
+from tune.cluster.ray_cluster import without_thread_numbers
+from tune.cluster.workers import Workers
 from tune.workloads.gepa.stages import gepa_stages
 
 

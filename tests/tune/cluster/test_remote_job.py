@@ -11,7 +11,8 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobType
 
 from tune.cluster import remote_job as remote
-from tune.cluster.remote_job import _follow, check_places, explained, is_remote, run_there
+from tune.cluster.address import check_places, is_remote
+from tune.cluster.remote_job import _follow, explained, run_there
 
 SCRIPT = """
 import pathlib, sys

@@ -23,18 +23,11 @@ from golf.train.checkpoint_policy import CheckpointPolicy
 from tests.tune.workloads.gepa.helpers import run, spec_of, workload_of
 from tests.tune.workloads.toy import Counting
 from tune.cache.store import Store
-from tune.cluster.limits import Limits, LimitWatch
-from tune.cluster.ray_cluster import Workers, trials_at_once
-from tune.cluster.sweep import (
-    Ended,
-    RaySearcher,
-    ResultRecorder,
-    SweepConfig,
-    TrialSource,
-    finished,
-    only_driver,
-    run_sweep,
-)
+from tune.cluster.finished import finished
+from tune.cluster.limits import Ended, Limits, LimitWatch
+from tune.cluster.ray_cluster import trials_at_once
+from tune.cluster.sweep import RaySearcher, ResultRecorder, SweepConfig, TrialSource, only_driver, run_sweep
+from tune.cluster.workers import Workers
 from tune.records.entries import TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger

@@ -24,7 +24,8 @@ from tune.records.layout import Storage
 from tune.report.data import STATE_NAMES, ReportData
 from tune.report.document import write_report
 from tune.report.headline import headline_of
-from tune.tracking.tracker import default_uri, sync
+from tune.tracking.addresses import default_uri
+from tune.tracking.tracker import sync
 
 main = tool("report")
 

@@ -20,9 +20,9 @@ from tune.records.entries import (
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.search.space import Trial
-from tune.tracking.connection import database_path
+from tune.tracking.addresses import database_path, default_uri
 from tune.tracking.metric_names import metric_name
-from tune.tracking.tracker import default_uri, sync
+from tune.tracking.tracker import sync
 
 BEGIN = 1_700_000_000.0
 CURVES: dict[str, list[list[float]]] = {

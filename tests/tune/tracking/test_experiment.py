@@ -27,8 +27,9 @@ from tests.tune.tracking.made_trials import (
 from tune.records.entries import Failure, FailureKind, PlanEntry, StudyPlan, TrialState
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
+from tune.tracking.addresses import default_uri
 from tune.tracking.experiment import TrialStart
-from tune.tracking.tracker import Tracker, attach, default_uri, sync
+from tune.tracking.tracker import Tracker, attach, sync
 from tune.tracking.views import view_tag
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's tables

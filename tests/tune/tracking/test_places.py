@@ -12,8 +12,9 @@ from tests.commands import tool
 from tests.tune.tracking.made_trials import SERIES, curve, empty_database, expected_curve, trial
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
-from tune.tracking.connection import absolute_uri, database_path, local_folder
-from tune.tracking.tracker import default_uri, runs_page, sync
+from tune.tracking.addresses import absolute_uri, database_path, default_uri
+from tune.tracking.connection import local_folder
+from tune.tracking.tracker import runs_page, sync
 
 mirror = tool("mirror")
 report = tool("report")

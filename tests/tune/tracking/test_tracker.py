@@ -35,9 +35,10 @@ from tests.tune.tracking.made_trials import (
 from tune.records.entries import ArtifactSize, Failure, FailureKind, ScreeningScore, Series, TrialEntry, TrialState
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
+from tune.tracking.addresses import default_uri
 from tune.tracking.experiment import Experiment, TrialStart
 from tune.tracking.system_metrics import wants_system_metrics
-from tune.tracking.tracker import SyncResult, Tracker, default_uri, sync
+from tune.tracking.tracker import SyncResult, Tracker, sync
 from tune.tracking.views import view_tag
 
 pytestmark = [

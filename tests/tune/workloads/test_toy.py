@@ -6,8 +6,9 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.tune.workloads.toy import Quadratic
-from tune.cluster.ray_cluster import Workers
-from tune.cluster.sweep import SweepConfig, finished, run_sweep
+from tune.cluster.finished import finished
+from tune.cluster.sweep import SweepConfig, run_sweep
+from tune.cluster.workers import Workers
 from tune.records.entries import TrialState
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
@@ -17,7 +18,8 @@ from tune.search.space import Space
 from tune.study.baseline import baseline_of
 from tune.study.runs import study_of
 from tune.study.verdict import judge
-from tune.tracking.tracker import default_uri, sync
+from tune.tracking.addresses import default_uri
+from tune.tracking.tracker import sync
 from tune.workloads.base import CacheConfig
 
 WORKERS = Workers()
