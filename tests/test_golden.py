@@ -76,9 +76,12 @@ def test_the_recorded_artifact_is_read_and_made_again(tmp_path: Path) -> None:
     assert differing <= 0.001 * sum(tensor.numel() for tensor in tensors.values())
 
 
-@pytest.mark.parametrize("kind", ["forward_gepa", "train_gepa", "ttt_gepa", "kernels", "fineweb_bytes"])
+APRIL = [pytest.param(f"{kind}_loop", marks=pytest.mark.long) for kind in ("forward", "train", "gptq", "ttt")]
+
+
+@pytest.mark.parametrize("kind", ["forward_gepa", "train_gepa", "ttt_gepa", "kernels", "fineweb_bytes", *APRIL])
 def test_golden_numbers(kind: str) -> None:
-    """Fault: golf/ computes another recipe than the published trainer."""
+    """Fault: golf/ computes another recipe than the published trainers."""
     if not GOLDEN.is_dir():
         pytest.skip(f"no golden numbers at {GOLDEN.relative_to(ROOT.parent)}")
     script = [sys.executable, str(ROOT / "tests" / "golden.py"), str(GOLDEN / f"{kind}.safetensors")]
