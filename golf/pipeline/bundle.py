@@ -11,13 +11,14 @@ import base64
 import lzma
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from golf.config.config import RunConfig, from_plain, to_plain
 from golf.pipeline.parameters import with_short_parameters
 from golf.pipeline.specialise import reached, specialise
 from golf.pipeline.syntax import defined, is_text, used, without_field_types, without_nested_quotes, without_texts
+from golf.pipeline.template import Template, numbered
 from golf.pipeline.unchecked import without_checks
 
 try:
@@ -85,8 +86,9 @@ def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool
         python-minifier is missing: the size would be another.
     """
     plain = to_plain(replace(config, seed=RunConfig().seed))
-    main = 'if __name__=="__main__":main(CONFIG)' if "golf.pipeline.standalone" in modules else ""
-    program = _joined(modules, minified, from_plain(RunConfig, plain))
+    same, whole = from_plain(RunConfig, plain), "golf.pipeline.standalone" in modules
+    main = 'if __name__=="__main__":main(CONFIG)' if whole else ""
+    program = _program(modules, same) if whole and minified else _joined(modules, minified, RunConfig())
     return "\n".join([program, f"CONFIG={plain!r}", main]).rstrip() + "\n"
 
 
@@ -102,7 +104,7 @@ def packed(source: str) -> bytes:
     return f'import base64,lzma\ns="{text}"\nexec(compile({unpacked},"train_gpt.py","exec"))\n'.encode()
 
 
-@cache
+@lru_cache(maxsize=32)
 def counted_code(config: RunConfig) -> bytes:
     """Returns the counted code as it is shipped."""
     return packed(bundle(config))
@@ -111,6 +113,27 @@ def counted_code(config: RunConfig) -> bytes:
 def code_bytes(config: RunConfig) -> int:
     """Returns the size of the counted code."""
     return len(counted_code(config))
+
+
+def _program(modules: tuple[str, ...], config: RunConfig) -> str:
+    """Returns the minified program of `config`; that of an earlier one that it shares is filled in."""
+    found = next((each for each in _templates.setdefault(modules, []) if each.serves(config)), None)
+    if found is None:
+        own = numbered(config)
+        found = Template(_joined.__wrapped__(modules, True, own), own)
+        _templates[modules].append(found)
+    return found.filled(config, _written)
+
+
+_templates: dict[tuple[str, ...], list[Template]] = {}
+"""Programs that were made by this process, by their modules."""
+
+
+@cache
+def _written(number: int | float) -> str:
+    """Returns the shortest literal of a number."""
+    text = str(python_minifier.minify(f"x={number!r}")).strip().removeprefix("x=")
+    return f"({text})" if number < 0 else text
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Any
 from golf.config.config import GridConfig, RunConfig, plain_shape
 from golf.pipeline.parameters import drop_constant_parameters
 from golf.pipeline.syntax import arguments_of, bound_in, classes_in, defined, used, walk
+from golf.pipeline.template import is_blank, use_all
 
 OPEN = "seed"
 """The field of the configuration that a command line sets."""
@@ -57,7 +58,7 @@ def specialise(statements: Sequence[ast.stmt], config: RunConfig, roots: Sequenc
 
     Args:
         statements: of the whole program, without imports of its own modules.
-        config: what the program runs; its seed may be any.
+        config: what the program runs; its seed may be any. Numbers of `numbered` note what was decided by them.
         roots: names that others use.
     """
     kept, size = list(statements), -1
@@ -194,10 +195,12 @@ class _Decide(ast.NodeTransformer):
         if name == "replace" and self.value(node.args[0]) is whole:
             return whole  # only its seed may be another one, and is open
         if name == "plain_shape":
-            return plain_shape(self.value(node.args[0]))
+            use_all(shape := self.value(node.args[0]))
+            return plain_shape(shape)
         if isinstance(node.func, ast.Attribute) and not node.keywords:
             owner = self.value(node.func.value)
             if is_dataclass(owner) and hasattr(owner, node.func.attr):
+                use_all(owner)
                 return getattr(owner, node.func.attr)(*map(self.value, node.args))
         raise _Unknown
 
@@ -222,7 +225,8 @@ class _Decide(ast.NodeTransformer):
         for part in node.values:
             if isinstance(part, ast.FormattedValue) and part.conversion < 0 and part.format_spec is None:
                 value = part.value.value if isinstance(part.value, ast.Constant) else None
-                part = ast.Constant(str(value)) if isinstance(value, (str, int)) else part  # noqa: PLW2901
+                if isinstance(value, (str, int)) and not is_blank(value):
+                    part = ast.Constant(str(value))  # noqa: PLW2901
             parts.append(part)
         node.values = parts
         return node
@@ -343,6 +347,8 @@ def _attribute(owner: Any, name: str) -> Any:
         if all(value == values[0] for value in values):
             return values[0]
     elif is_dataclass(owner) and name != OPEN and hasattr(owner, name) and not callable(getattr(owner, name)):
+        if name not in {each.name for each in fields(owner)}:
+            use_all(owner)  # a property
         return getattr(owner, name)
     raise _Unknown
 

@@ -60,6 +60,7 @@ class TrialRunner:
         config = SweepConfig(
             name=name,
             workers=workers,
+            one_machine=address is None,
             concurrent=concurrent,
             retry_policy=self.machines.retry_policy,
             checkpoint_policy=self.machines.checkpoint_policy,

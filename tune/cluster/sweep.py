@@ -60,6 +60,9 @@ class SweepConfig:
     """The sweep's name: the same name continues it."""
     workers: Workers = field(default_factory=Workers)
     """Processes of one trial."""
+    one_machine: bool = False
+    """Whether trials run on the machine that has their CPUs: a worker that is alone there, without a GPU, is then the
+    trial's own process, which spares the start of another one at every stage."""
     concurrent: int = 1
     """Trials at a time."""
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
@@ -118,8 +121,10 @@ def run_sweep(
         recorder = ResultRecorder(config, workload, storage, [source, *watchers])
         ray_directory = storage.ray(config.name)
 
+        one_cpu = config.workers.num_workers == 1 and not config.workers.gpus
+        alone = workload.starts_processes or (one_cpu and config.one_machine)
         places = {"CPU": 0.0, TRIAL_SLOT: 1.0}
-        if workload.starts_processes:
+        if alone:
             places |= {name: number * config.workers.num_workers for name, number in config.workers.resources.items()}
 
         def trainable(trial_config: dict[str, TrialSpec]) -> None:
@@ -127,11 +132,10 @@ def run_sweep(
             tune.report({"trial": spec.trial.trial})  # Ray Tune prints a line for a trial that never reports
             directory = ray_directory / "train" / spec.trial.trial
             on_group = on_workers(workload, config.workers, directory, config.retry_policy)
-            here = in_this_process(workload, tune.report)
-            one_cpu = config.workers.num_workers == 1 and not config.workers.gpus
+            here = in_this_process(workload, tune.report, config.retry_policy)
 
             def execute(request: StageRequest) -> None:
-                is_here = workload.starts_processes or (one_cpu and not request.distributed)
+                is_here = alone or (one_cpu and not request.distributed)
                 (here if is_here else on_group)(request)
 
             run_trial(workload, spec, execute)

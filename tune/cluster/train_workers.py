@@ -304,16 +304,31 @@ def _attempt(
     return failure
 
 
-def in_this_process(workload: Workload, report: Callable[[dict[str, str | float]], None]) -> StageExecutor:
-    """Returns an executor without a worker group, whose start would cost 12 to 20 s.
+def in_this_process(
+    workload: Workload, report: Callable[[dict[str, str | float]], None], retry_policy: RetryPolicy
+) -> StageExecutor:
+    """Returns an executor without a worker group, whose start would cost seconds.
 
     When this process's node is being taken away the stage saves and Preempted passes on to Ray Tune, which starts the
     trial again elsewhere.
     """
+    attempts = RetryState(1, [1], retry_policy)
 
     def run(request: StageRequest) -> None:
-        with preemption_check(request.spec) as preemption:
-            reporting = reporter(workload, request.spec.trial, report)
-            workload.run_stage(request, RankContext(ProcessGroup(), reporting, preemption))
+        attempts.begin()
+        while True:
+            if request.distributed:
+                for name, at in workload.progress(request).pending.items():
+                    record_world(request.spec.directory, name, 1, at)
+            try:
+                with preemption_check(request.spec) as preemption:
+                    reporting = reporter(workload, request.spec.trial, report)
+                    workload.run_stage(request, RankContext(ProcessGroup(), reporting, preemption))
+                return
+            except Exception as error:
+                if isinstance(error, Preempted) or is_final(error):
+                    raise
+                if not attempts.failed(explain(error).kind, workload.progress(request).furthest, 1):
+                    raise
 
     return run

@@ -43,7 +43,7 @@ class EvaluateRequest(StageRequest):
     """Rungs of the ladder, measured one after the other."""
 
     stage: str = EVALUATE
-    distributed: bool = False  # the start of a worker group costs 12 to 20 s
+    distributed: bool = False  # the start of a worker group costs seconds
     rungs: tuple[str, ...]
     first_chunks: int | None = None
     """How many chunks of the stream are scored; None: all."""
