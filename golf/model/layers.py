@@ -258,7 +258,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.attention_scale = nn.Parameter(torch.ones(config.model_dim))
         self.mlp_scale = nn.Parameter(torch.ones(config.model_dim))
-        mix = torch.stack([torch.ones(config.model_dim), torch.zeros(config.model_dim)])
+        mix = torch.zeros(2, config.model_dim)
+        mix[0].fill_(1.0)
         self.residual_mix = nn.Parameter(mix)
 
     def forward(

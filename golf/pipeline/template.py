@@ -12,25 +12,12 @@ from typing import Any
 from golf.config.config import RunConfig
 
 _BLANK = re.compile(r"\bNUMBER_(\d+)_")
-_DECIDING = (
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "bool",
-    "str",
-    "format",
-    "hash",
-    "index",
-    "int",
-    "float",
-    "round",
-    "abs",
+_DECIDING = tuple(
+    (
+        "eq ne lt le gt ge bool str format hash index int float round abs neg add radd sub rsub mul rmul truediv "
+        "rtruediv floordiv rfloordiv mod rmod pow rpow divmod rdivmod trunc ceil floor"
+    ).split()
 )
-_DECIDING += ("neg", "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "rfloordiv", "mod")
-_DECIDING += ("rmod", "pow", "rpow", "divmod", "rdivmod", "trunc", "ceil", "floor")
 """Operations by which a program can come to depend on a number."""
 
 
@@ -125,6 +112,6 @@ class Template:
 
 def _serves(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, _Number):
-        kind = type(ours).__mro__[2]
-        return type(theirs) is kind and (not ours.used or kind.__eq__(ours, theirs) is True)
+        kind: Any = type(ours).__mro__[2]
+        return type(theirs) is kind and (not ours.used or kind(ours) == theirs)
     return type(ours) is type(theirs) and ours == theirs

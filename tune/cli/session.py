@@ -73,7 +73,8 @@ class Session:
             importing = pool.submit(imported, "tune.cli.trial_runner:TrialRunner")
             try:
                 with imported("tune.cluster.remote_job:explained")(address) if address else contextlib.nullcontext():
-                    imported("tune.cluster.ray_cluster:start_ray")(address, MAX_SLOTS)
+                    groups = not self.machines.planned_workers().is_one_cpu
+                    imported("tune.cluster.ray_cluster:start_ray")(address, MAX_SLOTS, worker_groups=groups)
                 runner: TrialRunner = importing.result()(self.places, self.machines, self.preset, self._mirror)
             except BaseException:
                 imported("tune.cluster.ray_cluster:stop_ray")()

@@ -3,10 +3,12 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from golf.cli.start import imported
+from tune.cli.background import BackgroundWatcher
 from tune.cli.console import open_console, say
-from tune.cli.mirror import Mirror
 from tune.cli.options import Machines, Places
 from tune.cli.progress import SweepProgress
 from tune.cli.runs import MAX_SLOTS, Runs
@@ -16,10 +18,11 @@ from tune.cluster.ray_cluster import has_gpus, stop_ray, trials_at_once
 from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
 from tune.records.entries import TrialEntry
 from tune.records.provenance import environment
-from tune.tracking.system_metrics import wants_system_metrics
-from tune.tracking.tracker import SweepTracker, Tracker, send
-from tune.tracking.wandb_watcher import WandbWatcher
-from tune.workloads.base import CacheConfig
+from tune.workloads.base import CacheConfig, Workload
+
+if TYPE_CHECKING:
+    from tune.cli.mirror import Mirror
+    from tune.tracking.tracker import Tracker
 
 _SENDING_SECONDS = 30.0
 """That MLflow gets at the end to take what waits."""
@@ -28,7 +31,7 @@ _SENDING_SECONDS = 30.0
 class TrialRunner:
     """Ray and MLflow from the first trials of a session on; both are ended by `close`."""
 
-    def __init__(self, places: Places, machines: Machines, preset: str, mirror: Mirror | None) -> None:
+    def __init__(self, places: Places, machines: Machines, preset: str, mirror: "Mirror | None") -> None:
         """Args: as of `Session`; mirror: is told of every trial's end. Ray must be up."""
         self.places, self.machines, self.preset, self.mirror = places, machines, preset, mirror
         self.storage = places.storage
@@ -37,6 +40,7 @@ class TrialRunner:
         self.interrupted = False
         """Whether Ctrl-C ended the runs."""
         self._tracker: Tracker | None = None
+        """Shows trials in MLflow; None before the first one has begun."""
 
     def close(self) -> None:
         """Sends to MLflow what waits, and ends Ray or disconnects."""
@@ -72,18 +76,12 @@ class TrialRunner:
         limit_watch = LimitWatch(runs.limits, self.storage.used(name), gpus, workload.objective, known)
         progress = SweepProgress(search.num_trials, concurrent, known, workload.describe_progress)
         title = f"{runs.what} {name}: {search.num_trials} trials, {concurrent} at a time{runs.headline}"
-        tracked = SweepTracker(
-            tracker=self._tracker_of(name),
-            sweep=name,
-            preset=self.preset,
-            workload=workload.name,
-            is_study="study" in config.tags,
-            objective=workload.objective,
-            tags=environment(),
-        )
+        tracked = BackgroundWatcher(lambda: self._tracked(name, workload, config.tags))
         console = open_console(progress, title, self.storage.root)
         project = self.places.wandb
-        wandb = None if project is None else WandbWatcher(project, name, self.storage.root)
+        wandb = None
+        if project is not None:
+            wandb = imported("tune.tracking.wandb_watcher:WandbWatcher")(project, name, self.storage.root)
         try:
             watchers: list[Watcher] = [console, tracked]
             watchers += [self.mirror] if self.mirror else []
@@ -97,18 +95,31 @@ class TrialRunner:
             self.interrupted = self.interrupted or limit_watch.interrupted
             limit_watch.write()
             console.close()
+            tracked.close(_SENDING_SECONDS)
             if wandb is not None:
                 wandb.close(_SENDING_SECONDS)
                 print(wandb.problem or f"also in Weights & Biases, project {project}, group {name}")
 
-    def _tracker_of(self, name: str) -> Tracker:
+    def _tracked(self, name: str, workload: Workload, tags: Mapping[str, str]) -> Watcher:
         """Returns what shows trials in MLflow; at first, what is in the ledger already is sent."""
         if self._tracker is None:
-            send(name, self.places.tracking_uri, self.preset, self.storage)
+            uri = self.places.tracking_uri
+            imported("tune.tracking.tracker:send")(name, uri, self.preset, self.storage)
+            wanted = imported("tune.tracking.system_metrics:wants_system_metrics")(self.workers.gpus > 0)
             # With a cluster, trials may not be on this machine.
-            measures = self.machines.address is None and wants_system_metrics(self.workers.gpus > 0)
-            self._tracker = Tracker(self.places.tracking_uri, self.preset, self.storage, system_metrics=measures)
-        return self._tracker
+            measures = wanted and self.machines.address is None
+            tracker = imported("tune.tracking.tracker:Tracker")
+            self._tracker = tracker(uri, self.preset, self.storage, system_metrics=measures)
+        watcher: Watcher = imported("tune.tracking.tracker:SweepTracker")(
+            tracker=self._tracker,
+            sweep=name,
+            preset=self.preset,
+            workload=workload.name,
+            is_study="study" in tags,
+            objective=workload.objective,
+            tags=environment(),
+        )
+        return watcher
 
 
 @contextlib.contextmanager

@@ -33,11 +33,11 @@ _kept: list[ReapedDirectory] = []
 """Folders of Rays that were started here."""
 
 
-def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None) -> None:
+def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None, worker_groups: bool = True) -> None:
     """Connects to the cluster at `address`, or starts Ray on this machine, without its noise.
 
     Args: trial_slots: trials at a time that a Ray started here allows at most; num_cpus: CPUs it hands out, all by
-        default.
+        default; worker_groups: whether trials may have any: a Ray started here has its dashboard then.
     Raises: ConnectionError when there is no cluster at `address`; ValueError where the environment switches tokens
         off, and where this process is connected already.
     """
@@ -55,8 +55,9 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
     _kept.append(ReapedDirectory("golf-ray-"))
     with _on_loopback(), without_thread_numbers(), _kept[-1].used():
         # "local", for else Ray joins whatever cluster was started last on this machine.
-        # The dashboard serves the State API, without which stopped trials never give their workers back.
-        local = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+        # The dashboard serves the State API, without which stopped trials never give their workers back. It takes ten
+        # processes and 2 s to start.
+        local = {"address": "local", "include_dashboard": worker_groups, "dashboard_host": "127.0.0.1"}
         local |= {"_temp_dir": str(_kept[-1].path)}
         ray.init(num_cpus=num_cpus, resources={TRIAL_SLOT: trial_slots}, **local, **quiet)
 

@@ -121,7 +121,7 @@ def run_sweep(
         recorder = ResultRecorder(config, workload, storage, [source, *watchers])
         ray_directory = storage.ray(config.name)
 
-        one_cpu = config.workers.num_workers == 1 and not config.workers.gpus
+        one_cpu = config.workers.is_one_cpu
         alone = workload.starts_processes or (one_cpu and config.one_machine)
         places = {"CPU": 0.0, TRIAL_SLOT: 1.0}
         if alone:

@@ -33,6 +33,11 @@ class Workers:
     """GPUs of each."""
 
     @property
+    def is_one_cpu(self) -> bool:
+        """Whether this is one process without a GPU."""
+        return self.num_workers == 1 and not self.gpus
+
+    @property
     def resources(self) -> dict[str, float]:
         """Resources of one process, as Ray names them."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})

@@ -1,5 +1,6 @@
 """The stages of a GEPA trial that a process group computes: what is asked for, one rank's work, how far it is."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,8 +84,10 @@ def check(run: StageContext, code_bytes: int) -> None:
     path = directory.file(CHECK_FILE)
     identity = rung_identity(config, dataset, rungs_of(config)[-1])
     if group.first and not (path.exists() and read_json(path)["identity"] == identity):
+        began = time.perf_counter()
         result = cheap_check(config, dataset, directory, ProcessGroup(device=group.device), code_bytes)
-        write_json(path, {"identity": identity, "result": check_to_plain(result)})
+        seconds = time.perf_counter() - began
+        write_json(path, {"identity": identity, "result": check_to_plain(result), "seconds": seconds})
     group.wait()
 
 
