@@ -12,11 +12,10 @@ from typing import Any
 from golf.config.config import RunConfig
 
 _BLANK = re.compile(r"\bNUMBER_(\d+)_")
-_DECIDING = tuple(
-    (
-        "eq ne lt le gt ge bool str format hash index int float round abs neg add radd sub rsub mul rmul truediv "
-        "rtruediv floordiv rfloordiv mod rmod pow rpow divmod rdivmod trunc ceil floor"
-    ).split()
+_DECIDING = (
+    *("eq", "ne", "lt", "le", "gt", "ge", "bool", "str", "format", "hash", "index", "int"),
+    *("float", "round", "abs", "neg", "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv"),
+    *("floordiv", "rfloordiv", "mod", "rmod", "pow", "rpow", "divmod", "rdivmod", "trunc", "ceil", "floor"),
 )
 """Operations by which a program can come to depend on a number."""
 
