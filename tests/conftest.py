@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import ray
 import torch
+from ray._private.authentication_test_utils import reset_auth_token_state
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -119,6 +120,7 @@ def cluster() -> Iterator[str]:
     """
     with pytest.MonkeyPatch.context() as token:
         token.setenv("RAY_AUTH_TOKEN", SECRETS["RAY_AUTH_TOKEN"])
+        reset_auth_token_state()  # another test may have made this process read a token
         with pytest.MonkeyPatch.context() as patch:
             for name, secret in SECRETS.items():
                 patch.setenv(name, secret)
