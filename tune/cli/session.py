@@ -69,12 +69,13 @@ class Session:
     def _start(self) -> "TrialRunner":
         """Starts Ray or connects to it; what else the trials need is imported meanwhile."""
         address = self.machines.address
+        groups = not self.machines.planned_workers().is_one_cpu
+        start = imported("tune.cluster.ray_cluster:start_ray")  # before the other thread: Ray cannot be imported by two
         with ThreadPoolExecutor(1) as pool:
             importing = pool.submit(imported, "tune.cli.trial_runner:TrialRunner")
             try:
                 with imported("tune.cluster.remote_job:explained")(address) if address else contextlib.nullcontext():
-                    groups = not self.machines.planned_workers().is_one_cpu
-                    imported("tune.cluster.ray_cluster:start_ray")(address, MAX_SLOTS, worker_groups=groups)
+                    start(address, MAX_SLOTS, worker_groups=groups)
                 runner: TrialRunner = importing.result()(self.places, self.machines, self.preset, self._mirror)
             except BaseException:
                 imported("tune.cluster.ray_cluster:stop_ray")()
