@@ -58,6 +58,7 @@ def test_a_shared_text_is_the_configurations_own(monkeypatch: pytest.MonkeyPatch
     assert len(bundles._templates[COUNTED]) == 1
 
 
+@pytest.mark.long
 def test_a_number_that_decides_gets_a_text_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches the program of another shape, and a number that is written as a blank."""
     monkeypatch.setattr(bundles, "_templates", {})
