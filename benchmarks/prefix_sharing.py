@@ -4,7 +4,8 @@ The grid is 3 warmdown starts x 2 step counts x 3 splits x 4 TTT settings, 72 tr
 steps, two trials at a time on CPUs, one thread each, Ray started once for all. "Alone" is a random sample of whole
 trials as plain Ray Tune trials, unless --alone 72. It is scaled by the work: by what all 72 trials would cost alone
 over what the sampled ones would, both as the shared sweep recorded them. Every sampled trial and the winner are
-compared with their shared twins bit for bit. Screening runs the grid again in a store of its own, in a random order.
+compared with their shared twins bit for bit. Screening runs the grid again in a store of its own, in the
+order that the search gives it: what it expects to be best goes first.
 Last, the driver's own cost when everything is stored. Prints tables and, at the end, one JSON object.
 """
 
@@ -106,7 +107,7 @@ def sweep(name: str, base: RunConfig, data: Path, root: Path, **options: Any) ->
     search = Search(config, workload.trial)
     cache = CacheConfig(store=str(storage.store))
     started = time.perf_counter()
-    run_sweep(SweepConfig(name=name, concurrent=NUM_CPUS, cache=cache), workload, search, storage, [])
+    run_sweep(SweepConfig(name=name, one_machine=True, concurrent=NUM_CPUS, cache=cache), workload, search, storage, [])
     seconds = time.perf_counter() - started
     entries = Ledger(storage.ledger).latest(name)
     for entry in entries:
@@ -183,9 +184,7 @@ def study(seed: int, parsed: argparse.Namespace, data: Path, root: Path) -> dict
     alone |= run_alone([trial for trial in trials if trial.trial == winner.trial], workload, root / "winner")[0]
     same = all(timeless(outcome) == timeless(shared[trial]) for trial, outcome in alone.items())
     say(f"seed {seed}: shared with screening")
-    screened, screened_wall = sweep(
-        "screened", base, data, root / "screened", strategy="random", seed=seed, screening=SCREENING
-    )
+    screened, screened_wall = sweep("screened", base, data, root / "screened", screening=SCREENING)
     measured = [outcome for trial, outcome in alone.items() if trial in {one.trial for one in sample}]
     naive = seconds_of(measured) * scale
     best = best_of(screened)
@@ -297,7 +296,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root, data = Path(folder), Path(folder) / CORPUS_NAME
         prepare_text(documents()[::2], data, CORPUS_NAME, log=lambda line: None)
-        start_ray(None, NUM_CPUS, NUM_CPUS)
+        start_ray(None, NUM_CPUS, NUM_CPUS, worker_groups=False)
         try:
             studies = [study(seed, parsed, data, root / str(seed)) for seed in parsed.seeds]
             say("the driver alone")
