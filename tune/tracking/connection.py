@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tune.records.ledger import locked
 from tune.records.redaction import redact
-from tune.tracking.addresses import database_path
+from tune.tracking.addresses import database_path, sqlite_uri
 
 MLFLOW_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 """Errors that a call of MLflow may raise; those of `requests` are OSErrors."""
@@ -74,7 +74,18 @@ def connect(uri: str) -> Any:
     """Returns an MLflow client; makes the tables of a new database. Raises: one of `MLFLOW_ERRORS`."""
     _prepare()
     with exclusive_access(uri):
+        database = database_path(uri)
+        if database is not None and str(database) != ":memory:" and not database.exists():
+            _create(database)
         return MlflowClient(tracking_uri=uri)
+
+
+def _create(database: Path) -> None:
+    """Makes the tables of a new database under another name: one with half of them could never be completed."""
+    new = database.with_name(f"{database.name}.new")
+    new.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=sqlite_uri(new.absolute()))
+    new.rename(database)
 
 
 @contextlib.contextmanager
