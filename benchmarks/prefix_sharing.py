@@ -298,7 +298,10 @@ def main(arguments: list[str]) -> int:
         prepare_text(documents()[::2], data, CORPUS_NAME, log=lambda line: None)
         start_ray(None, NUM_CPUS, NUM_CPUS, worker_groups=False)
         try:
-            studies = [study(seed, parsed, data, root / str(seed)) for seed in parsed.seeds]
+            studies = []
+            for seed in parsed.seeds:
+                studies.append(study(seed, parsed, data, root / str(seed)))
+                say(f"seed {seed}: {json.dumps(studies[-1])}")
             say("the driver alone")
             driver = driver_milliseconds(parsed.seeds[0], parsed, data, root / "driver")
         finally:
