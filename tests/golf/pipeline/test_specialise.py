@@ -157,6 +157,7 @@ def test_checks_go_and_control_flow_stays() -> None:
     assert "return h(y)" in text
 
 
+@pytest.mark.long
 def test_a_configuration_pays_for_what_it_uses_alone() -> None:
     """Catches parts that every configuration ships, or one that lacks a part of its own."""
     base, gptq = RunConfig(), RunConfig(quant=QuantConfig(mlp=replace(RunConfig().quant.mlp, method="gptq")))
