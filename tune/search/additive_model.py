@@ -4,37 +4,53 @@ Good enough to begin with the promising trials, against which the others are the
 """
 
 import json
-from collections import defaultdict
-from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from tune.records.entries import TrialEntry
 from tune.search.space import Point
 
 _FINAL = ""
 """The place of the final score beside the names of rungs on whose first chunks trials are screened."""
+_MEAN = ("", "")
+"""The column of the mean, beside those of values."""
+_RIDGE = 1.0
+"""Pulls the part of a value towards 0 as one trial does that is like the mean."""
 
 
-@dataclass
-class _Mean:
-    count: int = 0
-    total: float = 0.0
+class _Fit:
+    """A ridge regression of losses on values, one column each: values that come together are told apart."""
 
-    def add(self, value: float) -> None:
-        self.count, self.total = self.count + 1, self.total + value
+    def __init__(self) -> None:
+        self._columns = {_MEAN: 0}
+        self._gram, self._moment = np.zeros((1, 1)), np.zeros(1)
+        self._parts: np.ndarray | None = None
 
-    @property
-    def value(self) -> float:
-        return self.total / self.count
+    def learn(self, keys: list[tuple[str, str]], loss: float) -> None:
+        columns = [self._columns.setdefault(key, len(self._columns)) for key in (_MEAN, *keys)]
+        added = len(self._columns) - len(self._moment)
+        self._gram, self._moment = np.pad(self._gram, (0, added)), np.pad(self._moment, (0, added))
+        self._gram[np.ix_(columns, columns)] += 1.0
+        self._moment[columns] += loss
+        self._parts = None
+
+    def part(self, key: tuple[str, str]) -> float:
+        """Returns what a value adds; 0 for one that no trial had."""
+        if self._parts is None:
+            ridge = np.full(len(self._moment), _RIDGE)
+            ridge[0] = 1e-9
+            self._parts = np.linalg.solve(self._gram + np.diag(ridge), self._moment)
+        column = self._columns.get(key)
+        return 0.0 if column is None else float(self._parts[column])
 
 
 class AdditiveModel:
     """Expected losses of points, from the scores and partial scores of finished trials."""
 
     def __init__(self) -> None:
-        self._all: dict[str, _Mean] = defaultdict(_Mean)
-        self._of_value: dict[tuple[str, str], dict[str, _Mean]] = defaultdict(lambda: defaultdict(_Mean))
-        self._effects: dict[tuple[str, str], float] = {}
+        self._fits: dict[str, _Fit] = {}
+        """By the place of the scores."""
 
     def learn(self, entry: TrialEntry) -> None:
         """Takes in the scores of a finished trial: those of its first chunks, which all trials have, else the final."""
@@ -42,24 +58,11 @@ class AdditiveModel:
         if not losses and entry.done and entry.loss is not None:
             losses[_FINAL] = entry.loss
         for place, loss in losses.items():
-            self._all[place].add(loss)
-            for key in _keys(entry.parameters):
-                self._of_value[key][place].add(loss)
-        self._effects.clear()
+            self._fits.setdefault(place, _Fit()).learn(_keys(entry.parameters), loss)
 
     def expected(self, point: Point) -> float:
         """Returns how much higher than that of all trials a point's loss is expected to be, lower when negative."""
-        return sum(map(self._effect, _keys(point)))
-
-    def _effect(self, key: tuple[str, str]) -> float:
-        """Returns what one value adds; pulled towards 0 where few trials had it."""
-        if key not in self._effects:
-            seen = self._of_value.get(key, {})
-            parts = [
-                (mean.value - self._all[place].value) * mean.count / (mean.count + 1) for place, mean in seen.items()
-            ]
-            self._effects[key] = sum(parts)
-        return self._effects[key]
+        return sum(fit.part(key) for key in _keys(point) for fit in self._fits.values())
 
 
 def _keys(point: Point) -> list[tuple[str, str]]:
