@@ -50,6 +50,19 @@ def test_the_order_of_additive_scores(seed: int) -> None:
     assert max(POINTS, key=model.expected)["lr"] == 0.3
 
 
+def test_a_good_value_that_came_with_bad_ones() -> None:
+    """Fault: by the mean of its trials a rate seems bad that only short trainings had, as a screened sweep has it."""
+    model = AdditiveModel()
+    seen = {(90, 0.005): 2.70, (70, 0.005): 2.80, (70, 0.02): 2.78}
+    for (steps, lr), score in seen.items():
+        for split in ("a", "b"):
+            point = {"steps": steps, "lr": lr, "split": split}
+            entry = entry_of(trial_of(point), TrialState.SCREENED)
+            first = ScreeningScore(name="ttt", bpb=score, seconds=1.0, rank="")
+            model.learn(msgspec.structs.replace(entry, screening=(first,), bpb=None))
+    assert model.expected({"steps": 90, "lr": 0.02}) < model.expected({"steps": 90, "lr": 0.005})
+
+
 def test_nothing_is_expected_of_nothing() -> None:
     """Fault: unknown values raise, or are preferred to values that scored well."""
     model = AdditiveModel()
