@@ -148,6 +148,21 @@ def preemption_check(spec: TrialSpec) -> Iterator[PreemptionCheck]:
         ended.set()
 
 
+def _run_stage(
+    workload: Workload, request: StageRequest, group: ProcessGroup, report: Callable[[dict[str, str | float]], None]
+) -> None:
+    """Runs a stage on this rank, which looks for notices of its end beside it."""
+    reporting = reporter(workload, request.spec.trial, report)
+    with preemption_check(request.spec) as preemption:
+        workload.run_stage(request, RankContext(group, reporting, preemption))
+
+
+def _record_worlds(workload: Workload, request: StageRequest, ranks: int) -> None:
+    """Records on how many ranks an attempt goes on with what the stage has not completed."""
+    for name, at in workload.progress(request).pending.items():
+        record_world(request.spec.directory, name, ranks, at)
+
+
 def work(arguments: dict[str, Any]) -> str | None:
     """Runs a stage on a worker of Ray Train. Returns: what a preemption stopped; None for a stage that ended."""
     workload: Workload = arguments["workload"]
@@ -158,9 +173,7 @@ def work(arguments: dict[str, Any]) -> str | None:
     use_threads(workload.world)
     _introduce(directory / _PROCESSES / f"{group.rank}.json")
     try:
-        report = reporter(workload, request.spec.trial, ray.train.report)
-        with preemption_check(request.spec) as preemption:
-            workload.run_stage(request, RankContext(group, report, preemption))
+        _run_stage(workload, request, group, ray.train.report)
     except Preempted as preempted:
         return str(preempted)
     except Exception as error:
@@ -242,8 +255,7 @@ def on_workers(workload: Workload, workers: Workers, directory: Path, retry_poli
         while True:
             available = capacity(workers)
             ranks = attempts.size(available.free, available.whole)
-            for name, at in workload.progress(request).pending.items():
-                record_world(own, name, ranks, at)
+            _record_worlds(workload, request, ranks)
             shutil.rmtree(own / _PROCESSES, ignore_errors=True)
             failure = _attempt(replace(workers, num_workers=ranks), directory, workload, request, retry_policy)
             if failure is None:
@@ -318,15 +330,12 @@ def in_this_process(
         attempts.begin()
         while True:
             if request.distributed:
-                for name, at in workload.progress(request).pending.items():
-                    record_world(request.spec.directory, name, 1, at)
+                _record_worlds(workload, request, 1)
             try:
-                with preemption_check(request.spec) as preemption:
-                    reporting = reporter(workload, request.spec.trial, report)
-                    workload.run_stage(request, RankContext(ProcessGroup(), reporting, preemption))
+                _run_stage(workload, request, ProcessGroup(), report)
                 return
             except Exception as error:
-                if isinstance(error, Preempted) or is_final(error):
+                if isinstance(error, (Preempted, StageFailed)) or is_final(error):
                     raise
                 if not attempts.failed(explain(error).kind, workload.progress(request).furthest, 1):
                     raise

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -20,20 +21,23 @@ from golf.pipeline.bundle import code_bytes
 from golf.runtime.files import write_json
 from golf.runtime.results import RungResult, read_result
 from golf.train.checkpoint_policy import CheckpointPolicy
+from golf.train.loop import Preempted
 from tests.tune.workloads.gepa.helpers import run, spec_of, workload_of
 from tests.tune.workloads.toy import Counting
 from tune.cache.store import Store
 from tune.cluster.finished import finished
 from tune.cluster.limits import Ended, Limits, LimitWatch
 from tune.cluster.ray_cluster import trials_at_once
+from tune.cluster.retry_policy import RetryPolicy
 from tune.cluster.sweep import RaySearcher, ResultRecorder, SweepConfig, TrialSource, only_driver, run_sweep
+from tune.cluster.train_workers import in_this_process
 from tune.cluster.workers import Workers
-from tune.records.entries import TrialEntry
+from tune.records.entries import Failure, FailureKind, TrialEntry
 from tune.records.layout import Storage
 from tune.records.ledger import Ledger
 from tune.search.search import Search, SearchConfig
 from tune.search.space import Space, Trial
-from tune.workloads.base import CacheConfig
+from tune.workloads.base import CacheConfig, StageFailed
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -293,3 +297,30 @@ def test_one_driver_at_a_time(tmp_path: Path) -> None:
         pass
     with only_driver(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "runs"),
+    [
+        (StageFailed(Failure(kind=FailureKind.ERROR, message="the script ended with 1")), 1),
+        (Preempted("stopped"), 1),
+        (ValueError("no such field"), 1),
+        (ConnectionError("a store that does not answer"), 3),
+    ],
+)
+def test_what_is_tried_again_in_a_trials_own_process(cluster: str, tmp_path: Path, error: Exception, runs: int) -> None:
+    """Fault: a script that failed is paid for again, or a fault that passes ends a trial."""
+    seen: list[str] = []
+
+    def run_stage(request: object, context: object) -> None:
+        seen.append("run")
+        raise error
+
+    progress = SimpleNamespace(pending={}, furthest=(0,))
+    workload: Any = SimpleNamespace(run_stage=run_stage, progress=lambda request: progress)
+    spec = SimpleNamespace(directory=tmp_path, trial=None, is_stopped=False)
+    request: Any = SimpleNamespace(spec=spec, distributed=True)
+    execute = in_this_process(workload, lambda point: None, RetryPolicy(max_failures=2))
+    with pytest.raises(type(error)):
+        execute(request)
+    assert len(seen) == runs
