@@ -88,7 +88,7 @@ def bundle(config: RunConfig, modules: tuple[str, ...] = COUNTED, minified: bool
     plain = to_plain(replace(config, seed=RunConfig().seed))
     same, whole = from_plain(RunConfig, plain), "golf.pipeline.standalone" in modules
     main = 'if __name__=="__main__":main(CONFIG)' if whole else ""
-    program = _program(modules, same) if whole and minified else _joined(modules, minified, RunConfig())
+    program = _program(modules, same) if whole and minified else _library(modules, minified)
     return "\n".join([program, f"CONFIG={plain!r}", main]).rstrip() + "\n"
 
 
@@ -120,7 +120,7 @@ def _program(modules: tuple[str, ...], config: RunConfig) -> str:
     found = next((each for each in _templates.setdefault(modules, []) if each.serves(config)), None)
     if found is None:
         own = numbered(config)
-        found = Template(_joined.__wrapped__(modules, True, own), own)
+        found = Template(_joined(modules, True, own), own)
         _templates[modules].append(found)
     return found.filled(config, _written)
 
@@ -137,6 +137,11 @@ def _written(number: int | float) -> str:
 
 
 @cache
+def _library(modules: tuple[str, ...], minified: bool) -> str:
+    """Returns the modules as one, of which nothing depends on a configuration."""
+    return _joined(modules, minified, RunConfig())
+
+
 def _joined(modules: tuple[str, ...], minified: bool, config: RunConfig) -> str:
     """Returns the modules as one; a whole program that is minified has only what `config` uses."""
     if python_minifier is None:

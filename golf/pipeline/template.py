@@ -111,6 +111,6 @@ class Template:
 
 def _serves(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, _Number):
-        kind: Any = type(ours).__mro__[2]
+        kind = int if isinstance(ours, int) else float
         return type(theirs) is kind and (not ours.used or kind(ours) == theirs)
     return type(ours) is type(theirs) and ours == theirs

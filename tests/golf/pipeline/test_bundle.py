@@ -138,11 +138,11 @@ def test_the_same_bytes_in_every_process() -> None:
 def made(monkeypatch: pytest.MonkeyPatch, **sources: str) -> str:
     """The bundle of the given modules' sources."""
     monkeypatch.setattr(bundle_module, "_source", lambda module: sources[module.removeprefix("golf.")])
-    bundle_module._joined.cache_clear()
+    bundle_module._library.cache_clear()
     try:
         return bundle(RunConfig(), tuple(f"golf.{name}" for name in sources))
     finally:
-        bundle_module._joined.cache_clear()
+        bundle_module._library.cache_clear()
 
 
 @pytest.mark.parametrize(
