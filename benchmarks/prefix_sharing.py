@@ -214,10 +214,9 @@ def study(seed: int, parsed: argparse.Namespace, data: Path, root: Path) -> dict
 
 def ttt_chunks(entry: TrialEntry, chunks: int) -> int:
     """Chunks of TTT that a screened sweep's trial ran."""
-    if entry.done:
-        return chunks
-    first = SCREENING.num_chunks(chunks)
-    return first if first is not None and any(score.name == "ttt" for score in entry.screening) else 0
+    counts = SCREENING.chunk_counts(chunks)
+    screened = sum(score.name == "ttt" for score in entry.screening)
+    return chunks if entry.done else (0, *counts)[screened]
 
 
 def place(entries: Sequence[TrialEntry], found: TrialEntry | None) -> int:

@@ -129,7 +129,7 @@ def test_bombs_in_a_trials_folder(ran: Ran, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     directory = ran.spec.directory
     names = [path.relative_to(directory) for path in directory.rglob("*") if path.is_file()]
-    states = [Path(name) for name in ("state.safetensors", "state.pt", "live.pt", "ttt-screen.safetensors")]
+    states = [Path(name) for name in ("state.safetensors", "state.pt", "live.pt", "ttt-2-screen.safetensors")]
     binary = {*states, *(name for name in names if name.suffix != ".json")}
     assert any(name.suffix == ".golf" for name in binary)
     for number, planted in enumerate([*([name] for name in sorted(binary)), names, states]):

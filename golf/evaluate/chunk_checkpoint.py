@@ -5,6 +5,7 @@ two chunks: when it is time, on preemption, and after the first chunks by which 
 the same identity continues from it with the same bits. Only the first rank writes.
 """
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,30 @@ from golf.runtime.tensors import read_stored, write_tensors
 from golf.train.checkpoint_policy import CheckpointTimer
 from golf.train.hooks import Hooks
 from golf.train.loop import Preempted
+
+
+def saved_files(directory: Path, rung: str, first_chunks: int | None = None) -> list[Path]:
+    """Returns the files from which a rung may continue, the furthest first.
+
+    Args:
+        directory: where chunks are saved.
+        rung: one of LADDER.
+        first_chunks: how many of its first chunks are to be scored at most; None: all chunks.
+    """
+    pattern = re.compile(rf"{rung}-(\d+){SCREEN}{TENSORS}")
+    screens = {int(found[1]): file for file in directory.glob(f"{rung}-*") if (found := pattern.fullmatch(file.name))}
+    counts = sorted((count for count in screens if first_chunks is None or count <= first_chunks), reverse=True)
+    begun = [directory / _file_name(rung, None)] if first_chunks is None else []
+    return [file for file in (*begun, *(screens[count] for count in counts)) if file.exists()]
+
+
+def screen_name(rung: str, first_chunks: int) -> str:
+    """Returns the name of the result of a rung's first chunks."""
+    return f"{rung}-{first_chunks}{SCREEN}"
+
+
+def _file_name(rung: str, first_chunks: int | None) -> str:
+    return f"{rung}{BEGUN}{TENSORS}" if first_chunks is None else f"{screen_name(rung, first_chunks)}{TENSORS}"
 
 
 class ChunkCheckpoint:
@@ -50,21 +75,20 @@ class ChunkCheckpoint:
             CheckpointTimer(hooks.checkpoint_policy),
             time.perf_counter(),
         )
-        screen = directory / f"{rung}{SCREEN}{TENSORS}"
-        self.file = directory / f"{rung}{BEGUN}{TENSORS}" if first_chunks is None else screen
+        self.file = directory / _file_name(rung, first_chunks)
         self.chunks: list[ChunkScore] = []
         self.times: list[float] = []
         """Unix seconds at which each chunk was scored."""
         self.tensors: dict[str, Tensor] = {}
         self.spent = self.before = 0.0
         """Seconds of the chunks so far, and those of them that an earlier result reports."""
-        for file in dict.fromkeys((self.file, screen)):
-            if file.exists():
+        for file in saved_files(directory, rung, first_chunks):
+            if not self.chunks:
                 self._continue_from(file)
         group.check_same(len(self.chunks), f"chunks in {self.file}")
 
     def _continue_from(self, file: Path) -> None:
-        """Takes the file's chunks if they are of this rung and more than there are."""
+        """Takes the file's chunks if they are of this rung."""
         tensors, plain = read_stored(file)
         if plain.get("identity") != self.identity:
             return
@@ -74,7 +98,7 @@ class ChunkCheckpoint:
             spent, before = float(plain["seconds"]), float(plain["before"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file} does not hold chunks and seconds ({error!r}); delete it") from error
-        if len(self.chunks) < len(chunks) and (self.first_chunks is None or len(chunks) <= self.first_chunks):
+        if self.first_chunks is None or len(chunks) <= self.first_chunks:
             self.chunks, self.times, self.tensors = chunks, times, tensors
             self.spent, self.before = spent, before
 

@@ -9,14 +9,14 @@ from functools import partial
 from torch import Tensor
 
 from golf.config.config import RunConfig
-from golf.evaluate.chunk_checkpoint import ChunkCheckpoint
+from golf.evaluate.chunk_checkpoint import ChunkCheckpoint, screen_name
 from golf.evaluate.sliding import ChunkScore, Scored, score, validation_stream
 from golf.evaluate.ttt import TTTState, score_with_ttt
 from golf.model.compile import compile_model
 from golf.pipeline.identity import rung_identity
 from golf.pipeline.run_directory import RunDirectory, compute_once, load_model
 from golf.pipeline.stage_context import LOWER_TRAINING, LOWER_TTT, StageContext, explain_divergence
-from golf.runtime.results import BEGUN, LADDER, SCREEN, SLIDING, TENSORS, TTT, RungResult, digest
+from golf.runtime.results import BEGUN, LADDER, SLIDING, TENSORS, TTT, RungResult, digest
 from golf.runtime.tensors import prefixed, unprefixed
 from golf.train.hooks import NO_HOOKS, Event, Hooks
 
@@ -57,7 +57,9 @@ def measure(
         with explain_divergence(rung, LOWER_TTT if rung == TTT else LOWER_TRAINING):
             return stage(run, checkpoint, hooks.event)
 
-    name, key = (rung, identity) if first_chunks is None else (rung + SCREEN, digest(identity, first_chunks))
+    name, key = rung, identity
+    if first_chunks is not None:
+        name, key = screen_name(rung, first_chunks), digest(identity, first_chunks)
     result = compute_once(directory.file(f"{name}.json"), RungResult, key, run.group, compute, first_rank_only=False)
     if first_chunks is None and run.group.first:
         directory.file(rung + BEGUN + TENSORS).unlink(missing_ok=True)

@@ -24,7 +24,7 @@ WEIGHTS = {LIVE: f"live{TENSORS}", AVERAGED: f"average{TENSORS}"}
 BEGUN = "-begun"
 """Suffix to a rung's name for its saved chunks. Without it, those of "live" would overwrite the live weights."""
 SCREEN = "-screen"
-"""Suffix to a rung's name for the result of its first chunks."""
+"""Suffix to a rung's name and a number of chunks for the result of its first chunks."""
 R = TypeVar("R")
 
 

@@ -18,7 +18,7 @@ class StageName:
     kind: str
     """The stage, such as "train" or "pack"."""
     steps: int | None = None
-    """Optimiser steps behind a state that is kept on the way; None for the end of the stage."""
+    """Optimiser steps behind a state that is kept on the way, or chunks where `first_chunks`; None: the whole stage."""
     first_chunks: bool = False
     """Whether only the first chunks of the data were used, to screen trials."""
 

@@ -179,9 +179,9 @@ def add_search(parser: Parser) -> None:
     )
     search.add_argument("--early-stopping", choices=["evaluation", "training"], default="evaluation", help=where)
     search.add_argument("--no-screening", action="store_true", help="evaluate every trial that fits in full")
-    fraction = "share of the stream to screen on (%(default)s)"
+    fraction = "share of the stream to screen on first; then on twice as much, up to half of it (%(default)s)"
     search.add_argument("--screen-fraction", type=real(most=0.5, open_below=True), default=0.1, help=fraction)
-    top = "share of the trials that go on from it (%(default)s)"
+    top = "share of the trials that go on from each (%(default)s)"
     search.add_argument("--top", type=real(most=1.0, open_below=True), default=0.5, help=top)
 
 

@@ -18,7 +18,7 @@ from tune.cache.stage_graph import StageGraph, StageOutput
 from tune.planning.stage_timings import TRAIN, StageTimings
 from tune.records.entries import TrialEntry
 from tune.search.space import Trial
-from tune.workloads.base import ScreeningOdds, Workload
+from tune.workloads.base import ScoredPart, Workload
 
 PREFIX = "prefix"
 """Kind of the states that a training passes, which exist only to be shared."""
@@ -169,7 +169,7 @@ def forecast(
     trials: Sequence[Trial],
     timings: StageTimings,
     is_stored: Callable[[str], bool],
-    odds: Mapping[str, ScreeningOdds] | None = None,
+    odds: Mapping[str, Sequence[ScoredPart]] | None = None,
 ) -> Forecast:
     """Returns the work of `trials`.
 
@@ -234,7 +234,7 @@ def _work(trial: Trial, graph: StageGraph, timings: StageTimings) -> Work:
     return Work(trial.trial, tuple(pieces))
 
 
-def _screened(works: Sequence[Work], odds: Mapping[str, ScreeningOdds]) -> tuple[Work, ...]:
+def _screened(works: Sequence[Work], odds: Mapping[str, Sequence[ScoredPart]]) -> tuple[Work, ...]:
     """Returns the works with the seconds that are expected of their rungs.
 
     Of a result that several trials want, a part is computed when one of them scores it; they are taken as independent.
@@ -244,9 +244,9 @@ def _screened(works: Sequence[Work], odds: Mapping[str, ScreeningOdds]) -> tuple
     def expected(piece: Piece) -> Piece:
         if piece.seconds is None:
             return piece
-        rung = odds[piece.stage]
-        first, rest = (1 - (1 - chance) ** num_wanting[piece.output.key] for chance in (rung.first, rung.rest))
-        return replace(piece, seconds=piece.seconds * (rung.first_share * first + (1 - rung.first_share) * rest))
+        wanting = num_wanting[piece.output.key]
+        share = math.fsum(part.share * (1 - (1 - part.probability) ** wanting) for part in odds[piece.stage])
+        return replace(piece, seconds=piece.seconds * share)
 
     return tuple(
         replace(work, pieces=tuple(expected(p) if p in work.scores else p for p in work.pieces)) for work in works

@@ -118,6 +118,8 @@ class ScreeningScore(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     rank: str
     """Its rank among the trials that were screened before, in words."""
+    fraction: float | None = None
+    """Share of the stream that was scored; None where it was not recorded."""
 
 
 class ArtifactSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,7 +175,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     rungs: tuple[RungScore, ...] = ()
     """The ladder of evaluations from below; the last one is the score that counts."""
     screening: tuple[ScreeningScore, ...] = ()
-    """Scores of first chunks, where trials are screened."""
+    """Scores of first chunks, where trials are screened, in order; of one rung each is of more chunks than before."""
     size: ArtifactSize | None = None
     violations: dict[str, float] = {}
     """Constraints, such as "train_seconds<=600", that it violates -> by what part of the bound."""
@@ -301,6 +303,14 @@ class TrialEntry(Outcome, frozen=True, kw_only=True, tag_field="kind", tag="tria
     def done(self) -> bool:
         """Whether it has a score that counts."""
         return self.score is not None
+
+    @property
+    def first_scores(self) -> dict[str, float]:
+        """Rung -> BPB where it was first screened on it, which compares with the same of every other trial."""
+        scores: dict[str, float] = {}
+        for score in self.screening:
+            scores.setdefault(score.name, score.bpb)
+        return scores
 
     @property
     def cap_bytes(self) -> int | None:

@@ -1,8 +1,9 @@
 """Whether a trial continues after the first chunks of the stream: it is compared with the others on the same chunks.
 
-Successive halving without waiting: a trial is ranked among those that came so far, and early ones continue. Loss at
-equal optimiser steps is never compared: it means nothing across schedules. Source: asynchronous successive halving, Li
-et al. 2020; here the rungs are stages of the evaluation.
+Successive halving without waiting: a trial is ranked among those that came so far, and early ones continue. Those that
+continue are compared again on twice as many chunks, as long as that is at most half of the stream. Loss at equal
+optimiser steps is never compared: it means nothing across schedules. Source: asynchronous successive halving, Li et al.
+2020; here the rungs are stages of the evaluation.
 """
 
 import math
@@ -24,7 +25,7 @@ class SuccessiveHalving:
     """How trials are screened."""
 
     fraction: float = 0.1
-    """Share of the stream's chunks; above 0, at most 0.5."""
+    """Share of the stream's chunks after which trials are first compared; above 0, at most 0.5."""
     top: float = 0.5
     """Share of the trials that continue from each rung; above 0, at most 1."""
 
@@ -34,10 +35,16 @@ class SuccessiveHalving:
         if not 0 < self.top <= 1:
             raise ValueError(f"SuccessiveHalving.top must be above 0 and at most 1, got {self.top}")
 
-    def num_chunks(self, stream_chunks: int) -> int | None:
-        """Returns the number of chunks to screen on of a whole stream's; None where that is more than half of it."""
-        num = max(LEAST_CHUNKS, math.ceil(self.fraction * stream_chunks))
-        return num if num <= stream_chunks / 2 else None
+    def chunk_counts(self, stream_chunks: int) -> tuple[int, ...]:
+        """Returns the numbers of first chunks to screen on of a whole stream's, each twice the one before.
+
+        None is more than half of the stream; where the first would be, there is none.
+        """
+        counts, count = list[int](), max(LEAST_CHUNKS, math.ceil(self.fraction * stream_chunks))
+        while count <= stream_chunks / 2:
+            counts.append(count)
+            count *= 2
+        return tuple(counts)
 
 
 @dataclass(frozen=True)

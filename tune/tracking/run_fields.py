@@ -143,7 +143,7 @@ def describe(entry: TrialEntry) -> str:
     if entry.size is not None:
         result += f"; {describe_size(entry.size.artifact_bytes, entry.size.margin_bytes)}"
     rungs = [f"{rung.name} {rung.bpb:.4f}" for rung in entry.rungs]
-    partial = [f"{score.name} {score.bpb:.4f} ({score.rank})" for score in entry.screening]
+    partial = [f"{score.name}{_first(score.fraction)} {score.bpb:.4f} ({score.rank})" for score in entry.screening]
     varied = [f"{name} = {text_of(value)}" for name, value in entry.parameters.items()]
     lines = [result]
     lines += [f"Ladder in BPB: {', '.join(rungs)}"] if rungs else []
@@ -153,13 +153,18 @@ def describe(entry: TrialEntry) -> str:
     return BREAK.join(lines)
 
 
+def _first(fraction: float | None) -> str:
+    """Returns on how much of the stream a trial was screened, for the text."""
+    return "" if fraction is None else f" {100 * fraction:.0f} %"
+
+
 def metrics_of(entry: TrialEntry) -> dict[str, float]:
     """Returns the final numbers by MLflow's names."""
     values = {name: _field(entry, path) for name, path in METRICS.items()}
     values |= {} if entry.seconds else dict.fromkeys(("seconds/total", "seconds/computed"))
     for rung in entry.rungs:
         values |= {f"{SCORE}/{rung.name}": rung.bpb, f"{NATS}/{rung.name}": rung.nats_per_token}
-    values |= {f"{PARTIAL}{score.name}": score.bpb for score in entry.screening}
+    values |= {f"{PARTIAL}{rung}": bpb for rung, bpb in entry.first_scores.items()}
     values |= {f"seconds/{stage}": seconds for stage, seconds in entry.seconds.items()}
     others = {metric_name(name): value for name, value in entry.metrics.items()}
     values |= {name: value for name, value in others.items() if name not in values}

@@ -123,15 +123,13 @@ class StageWork:
 
 
 @dataclass(frozen=True)
-class ScreeningOdds:
-    """How much of a rung is expected to be scored where trials are screened."""
+class ScoredPart:
+    """A part of a rung, between two points at which trials are screened."""
 
-    first_share: float
-    """Share of the rung that is scored on its first chunks."""
-    first: float
-    """Probability that a trial scores the first chunks."""
-    rest: float
-    """Probability that it scores the rest."""
+    share: float
+    """Of the rung's chunks."""
+    probability: float
+    """That a trial scores it."""
 
 
 class Workload(Protocol):
@@ -185,7 +183,7 @@ class Workload(Protocol):
     def stage_work(self, config: Config, stage: str) -> StageWork:
         """Returns the work of a stage, by its name in `TrialEntry.seconds`, of a configuration."""
 
-    def screening_odds(self, num_trials: int) -> Mapping[str, ScreeningOdds] | None:
+    def screening_odds(self, num_trials: int) -> Mapping[str, Sequence[ScoredPart]] | None:
         """Returns, by rung, how much of it a trial of so many is expected to score; None without screening."""
 
     def run_trial(self, spec: TrialSpec, execute: StageExecutor) -> tuple[Outcome, Series]:

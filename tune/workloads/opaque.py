@@ -18,7 +18,7 @@ from tune.records.entries import Config, Objective, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
 from tune.workloads.base import (
     RankContext,
-    ScreeningOdds,
+    ScoredPart,
     StageExecutor,
     StageProgress,
     StageRequest,
@@ -84,7 +84,7 @@ class OpaqueWorkload(ABC):
         """Returns a run as one unit of work, alike for runs that differ in their seed only."""
         return StageWork((digest(without_seed(config)),), 1, needs_same_data=True)
 
-    def screening_odds(self, num_trials: int) -> Mapping[str, ScreeningOdds] | None:
+    def screening_odds(self, num_trials: int) -> Mapping[str, Sequence[ScoredPart]] | None:
         """Returns None: trials are not screened."""
         return None
 

@@ -124,15 +124,18 @@ def test_preempted_rungs_continue(calm: StageContext, tmp_path: Path, rung: str)
     with pytest.raises(Preempted, match=r"1 chunks of .*screen\.safetensors"):
         measure(run, rung, Hooks(preemption=at_call(1)), first_chunks=3)
     first = measure(run, rung, first_chunks=3)
-    assert run.directory.file(f"{rung}-screen.safetensors").exists()
+    assert run.directory.file(f"{rung}-3-screen.safetensors").exists()
+    second = measure(run, rung, first_chunks=4)
+    assert measure(run, rung, first_chunks=2).chunks == first.chunks[:2], "chunks beyond those that are asked for"
     with pytest.raises(Preempted, match="5 chunks"):
-        measure(run, rung, Hooks(preemption=at_call(2)))
+        measure(run, rung, Hooks(preemption=at_call(1)))
     result, undisturbed = measure(run, rung), measure(calm, rung)
     assert result.chunks == undisturbed.chunks
-    assert first.chunks == undisturbed.chunks[:3]
-    # The screening's seconds count in both, those before the preemption in the rung alone.
+    assert (first.chunks, second.chunks) == (undisturbed.chunks[:3], undisturbed.chunks[:4])
+    # The screenings' seconds count in all that follow, those before the preemption in the rung alone.
     assert first.seconds_before == 0.0
-    assert result.seconds_before == first.seconds < result.seconds
+    assert second.seconds_before == first.seconds < second.seconds
+    assert result.seconds_before == second.seconds < result.seconds
 
 
 def test_a_begun_rung_of_another_kind_is_not_taken(calm: StageContext, tmp_path: Path) -> None:

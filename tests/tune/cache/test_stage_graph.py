@@ -11,7 +11,7 @@ from tune.cache.stage_graph import StageGraph, StageName, StageOutput
     [
         (StageName("train"), "train"),
         (StageName("prefix", 120), "prefix-120"),
-        (StageName("sliding", first_chunks=True), "sliding-screen"),
+        (StageName("sliding", 4, first_chunks=True), "sliding-4-screen"),
     ],
 )
 def test_names_of_outputs(name: StageName, text: str) -> None:

@@ -1,5 +1,6 @@
 """Screening: paired figures against an independent computation, and trials that stop or go on."""
 
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -83,9 +84,11 @@ def test_the_best_always_goes_on(totals: list[int], top: float) -> None:
 
 def test_how_many_chunks() -> None:
     """Fault: a screening on no chunk, or on as much as the whole evaluation."""
-    assert SuccessiveHalving().num_chunks(1893) == 190
-    assert SuccessiveHalving().num_chunks(11) == 2
-    assert SuccessiveHalving().num_chunks(3) is None
+    assert SuccessiveHalving().chunk_counts(1893) == (190, 380, 760)
+    assert SuccessiveHalving(fraction=0.5).chunk_counts(1893) == ()
+    assert SuccessiveHalving(fraction=0.5).chunk_counts(1892) == (946,)
+    assert SuccessiveHalving().chunk_counts(11) == (2, 4)
+    assert SuccessiveHalving().chunk_counts(3) == ()
 
 
 @pytest.mark.long
@@ -123,3 +126,42 @@ def test_a_worse_trial_stops_and_can_go_on_later(tiny: RunConfig, data: Path, tm
     result = read_result(tmp_path / "bad" / "sliding.json", RungResult)
     assert result is not None
     assert result.seconds_before > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("share", [True, False])
+def test_trials_are_compared_again_on_twice_as_many_chunks(
+    tiny: RunConfig, data: Path, tmp_path: Path, share: bool
+) -> None:
+    """Fault: chunks of a later comparison that are scored anew, or counted twice; a trial that is not stopped there."""
+    screened, store = tmp_path / "screened.jsonl", tmp_path / "store" if share else None
+    tiny = override_all(tiny, {"score.chunk_tokens": 32})
+    workload = workload_of(tiny, data, screening=SuccessiveHalving(fraction=0.1), screening_file=screened)
+    counts = [count for rung, count in workload.screens(tiny) if rung == "ttt"]
+    assert [rung for rung, _ in workload.screens(tiny)] == ["sliding", *["ttt"] * len(counts)]
+    assert len(counts) >= 2
+    whole = run(workload, spec_of(trial_of(tiny, "whole"), tmp_path / "whole", store))
+    alone = run(workload_of(tiny, data), spec_of(trial_of(tiny), tmp_path / "alone"))
+    assert whole[0].rungs[-1].bpb == alone[0].rungs[-1].bpb
+    names = [*(f"ttt-{count}-screen" for count in counts), "ttt"]
+    results = [read_result(tmp_path / "whole" / f"{name}.json", RungResult) for name in names]
+    for earlier, later in itertools.pairwise(results):
+        assert earlier is not None
+        assert later is not None
+        assert later.chunks[: len(earlier.chunks)] == earlier.chunks
+        assert later.chunk_times[: len(earlier.chunks)] == earlier.chunk_times
+        assert later.seconds_before == earlier.seconds < later.seconds
+    entries = [entry for entry in Ledger(screened).screening() if entry.rung == "ttt"]
+    assert [len(entry.chunks) for entry in entries] == counts
+    better = tuple((nll - 50 - number, tokens, size) for number, (nll, tokens, size) in enumerate(entries[1].chunks))
+    for rival in "abc":
+        Ledger(screened).append(ScreeningEntry(trial=rival, rung="ttt", chunks=better))
+    late = run(workload, spec_of(trial_of(tiny, "late"), tmp_path / "late", store))[0]
+    assert late.state == TrialState.SCREENED
+    fractions = [score.fraction for score in late.screening if score.name == "ttt"]
+    assert fractions == [count * tiny.score.chunk_tokens / workload.num_targets for count in counts[:2]]
+    percent = f"{100 * counts[1] * tiny.score.chunk_tokens / workload.num_targets:.0f}"
+    assert f"of 5 on the first {percent} % of validation with TTT, " in str(late.reason)
+    full = run(replace(workload, screening=None), spec_of(trial_of(tiny, "late"), tmp_path / "late", store))
+    assert full[0].rungs[-1].bpb == alone[0].rungs[-1].bpb
+    assert (full[1].chunks["ttt"] == alone[1].chunks["ttt"]).all()

@@ -16,7 +16,7 @@ from golf.runtime.files import read_json
 from golf.runtime.results import SLIDING, TTT, RungResult, RunResults, read_result
 from golf.train.train_log import CURVES_FILE
 from tune.cache.cached_runner import StageRunner, UncachedStageRunner
-from tune.cache.stage_graph import FIRST_CHUNKS
+from tune.cache.stage_graph import StageName
 from tune.records.entries import ArtifactSize, Outcome, RungScore, ScreeningScore, Series, TrialState
 from tune.search.successive_halving import ScreeningRank, ordinal, short_id, stopped_text
 from tune.workloads.gepa.stages import CHECK_FILE, PACK, PREFIX, TRAIN, GepaStages
@@ -27,18 +27,22 @@ ARTIFACT = "artifact.golf"
 
 @dataclass(frozen=True)
 class Screened:
-    """On what trials are screened, for the screen."""
+    """How trials are screened, for the screen."""
 
     top: float
     """Share of the trials that continue."""
-    fraction: float
-    """Share of the stream that they are screened on, as whole chunks make it."""
+    chunk: float
+    """Share of the stream that a chunk is."""
 
-    def reason(self, rung: str, rank: ScreeningRank) -> str:
+    def fraction(self, name: StageName) -> float:
+        """Returns the share of the stream that a rung's first chunks are."""
+        return (name.steps or 0) * self.chunk
+
+    def reason(self, name: StageName, rank: ScreeningRank) -> str:
         """Returns why a trial was stopped after the first chunks of a rung."""
         against = short_id(rank.against)
         behind = f"{rank.difference_bpb:.4f} +- {rank.standard_error_bpb:.4f} BPB behind {against}"
-        on = f"on the first {100 * self.fraction:.0f} % of validation{' with TTT' if rung == TTT else ''}"
+        on = f"on the first {100 * self.fraction(name):.0f} % of validation{' with TTT' if name.kind == TTT else ''}"
         where = f"{ordinal(rank.rank)} of {rank.num_trials} {on}, {behind}"
         return stopped_text(where, self.top, "--no-screening")
 
@@ -48,7 +52,7 @@ def outcome_of(
     directory: RunDirectory,
     stages: GepaStages,
     runner: StageRunner,
-    ranks: Mapping[str, ScreeningRank],
+    ranks: Mapping[StageName, ScreeningRank],
     screened: Screened | None = None,
 ) -> tuple[Outcome, Series]:
     """Returns what became of a trial whose stages ended.
@@ -58,14 +62,14 @@ def outcome_of(
         directory: the trial's.
         stages: all that it could compute.
         runner: knows what was computed for it.
-        ranks: rung -> its rank on the first chunks.
+        ranks: first chunks of a rung -> its rank on them.
         screened: how trials are screened; None where they are not.
     """
     train, pack, ladder = results.train, results.pack, results.ladder
     state, reason = _state_of(results, ranks, screened)
-    first_chunks = {rung: read_first_chunks(directory, rung) for rung in ranks}
+    first_chunks = {name: read_first_chunks(directory, name) for name in ranks}
     seconds = {TRAIN: train.seconds, PACK: pack.seconds}
-    seconds |= {rung: first.seconds for rung, first in first_chunks.items()}
+    seconds |= {name.kind: first.seconds for name, first in first_chunks.items()}
     seconds |= {rung.name: rung.seconds for rung in ladder}
     artifact = directory.file(ARTIFACT)
     outcome = Outcome(
@@ -78,8 +82,14 @@ def outcome_of(
             for rung in ladder
         ),
         screening=tuple(
-            ScreeningScore(name=rung, bpb=first.bpb, seconds=first.seconds, rank=str(ranks[rung]))
-            for rung, first in first_chunks.items()
+            ScreeningScore(
+                name=name.kind,
+                bpb=first.bpb,
+                seconds=first.seconds,
+                rank=str(ranks[name]),
+                fraction=screened.fraction(name) if screened else None,
+            )
+            for name, first in first_chunks.items()
         ),
         size=ArtifactSize(model_bytes=pack.model_bytes, code_bytes=pack.code_bytes, cap_bytes=pack.cap_bytes),
         seconds=seconds,
@@ -97,9 +107,9 @@ def outcome_of(
     return outcome, _series_of(results, directory)
 
 
-def read_first_chunks(directory: RunDirectory, rung: str) -> RungResult:
+def read_first_chunks(directory: RunDirectory, name: StageName) -> RungResult:
     """Returns the result of a rung's first chunks. Raises: FileNotFoundError, ValueError."""
-    path = directory.file(f"{rung}{FIRST_CHUNKS}.json")
+    path = directory.file(f"{name}.json")
     result = read_result(path, RungResult)
     if result is None:
         raise FileNotFoundError(f"{path} is missing or is not the result of a rung")
@@ -107,14 +117,14 @@ def read_first_chunks(directory: RunDirectory, rung: str) -> RungResult:
 
 
 def _state_of(
-    results: RunResults, ranks: Mapping[str, ScreeningRank], screened: Screened | None
+    results: RunResults, ranks: Mapping[StageName, ScreeningRank], screened: Screened | None
 ) -> tuple[TrialState, str | None]:
     if not results.pack.fits:
         return TrialState.INFEASIBLE, f"over the cap by {results.pack.over_bytes:,} bytes"
     if not results.ladder:
         assert screened is not None
-        rung, rank = list(ranks.items())[-1]
-        return TrialState.SCREENED, screened.reason(rung, rank)
+        name, rank = list(ranks.items())[-1]
+        return TrialState.SCREENED, screened.reason(name, rank)
     return TrialState.DONE, None
 
 

@@ -18,7 +18,7 @@ from golf.train.hooks import Hooks
 from golf.train.loop import Preempted
 from golf.train.run_log import LOG_FILE, LogFile
 from tune.cache.cached_runner import stage_runner
-from tune.cache.stage_graph import StageOutput
+from tune.cache.stage_graph import StageName, StageOutput
 from tune.records.entries import Outcome, ScreeningEntry, Series
 from tune.records.ledger import Ledger
 from tune.search.successive_halving import ScreeningRank, screening_rank
@@ -41,8 +41,8 @@ class GepaRunner:
         self.directory = RunDirectory(spec.directory)
         self.context = StageContext(config=config, dataset=dataset, directory=self.directory)
         self.stages = settings.stages(spec.trial)
-        self.ranks: dict[str, ScreeningRank] = {}
-        """Rung -> the trial's rank on its first chunks."""
+        self.ranks: dict[StageName, ScreeningRank] = {}
+        """First chunks of a rung -> the trial's rank on them."""
 
     @property
     def code(self) -> bytes:
@@ -73,12 +73,13 @@ class GepaRunner:
         return outcome_of(results, self.directory, self.stages, self.runner, self.ranks, self._screened())
 
     def _screened(self) -> Screened | None:
-        """Returns on what trials are screened; None where they are not."""
+        """Returns how trials are screened; None where they are not."""
         screening, config = self.settings.screening, self.context.config
-        first_chunks = self.settings.first_chunks(config)
-        if screening is None or first_chunks is None:
-            return None
-        return Screened(screening.top, first_chunks * config.score.chunk_tokens / self.settings.num_targets)
+        return (
+            None
+            if screening is None
+            else Screened(screening.top, config.score.chunk_tokens / self.settings.num_targets)
+        )
 
     def _train(self, start: Path | None, keep: Mapping[int, Path]) -> None:
         """Trains to the end. Args: start: state to continue from; keep: steps -> where the state after them is kept."""
@@ -94,32 +95,34 @@ class GepaRunner:
 
     def _is_promoted(self, screen: StageOutput) -> bool:
         """Whether the trial continues after the first chunks of a rung, compared with the sweep's other trials."""
-        self.runner.obtain([screen], self._score_first_chunks)
+        self.runner.obtain([screen], self._evaluate)
         rung, screening = screen.name.kind, self.settings.screening
         assert screening is not None
         assert self.settings.screening_file is not None
         ledger, trial = Ledger(self.settings.screening_file), self.spec.trial.trial
-        chunks = read_first_chunks(self.directory, rung).chunks
-        seen = {entry.trial: entry.chunks for entry in ledger.screening() if entry.rung == rung}
+        chunks = read_first_chunks(self.directory, screen.name).chunks
+        entries = (entry for entry in ledger.screening() if entry.rung == rung and len(entry.chunks) == len(chunks))
+        seen = {entry.trial: entry.chunks for entry in entries}
         if seen.get(trial) != chunks:
             ledger.append(ScreeningEntry(trial=trial, rung=rung, chunks=chunks))
-        rank = self.ranks[rung] = screening_rank(trial, {**seen, trial: chunks}, screening)
+        rank = self.ranks[screen.name] = screening_rank(trial, {**seen, trial: chunks}, screening)
         return rank.promoted
-
-    def _score_first_chunks(self, outputs: Sequence[StageOutput]) -> None:
-        self._evaluate(outputs, self.settings.first_chunks(self.context.config))
 
     def _score(self, outputs: Sequence[StageOutput]) -> None:
         rungs = {output.name.kind for output in outputs}
         if {LIVE, AVERAGED} & rungs:
             self.runner.train(self.stages.training, self._train, with_weights=True)
-        for screen in self.stages.screens:
-            if screen.name.kind in rungs:
-                self.runner.obtain([screen], self._score_first_chunks, with_weights=True)
-        self._evaluate(outputs, None)
+        self._evaluate(outputs)
 
-    def _evaluate(self, outputs: Sequence[StageOutput], first_chunks: int | None) -> None:
-        rungs = tuple(output.name.kind for output in outputs)
+    def _evaluate(self, outputs: Sequence[StageOutput]) -> None:
+        """Scores rungs, or the first chunks of one, each from the chunks that it was screened on before."""
+        for output in outputs:
+            screens = self.stages.screens
+            earlier = screens[: screens.index(output)] if output in screens else screens
+            before = [screen for screen in earlier if screen.name.kind == output.name.kind]
+            if before and not all(self.directory.file(name).exists() for name in before[-1].files):
+                self.runner.obtain(before[-1:], self._evaluate, with_weights=True)
+        rungs, first_chunks = tuple(output.name.kind for output in outputs), outputs[0].name.steps
         code_bytes = len(self.code)
         self.execute(EvaluateRequest(spec=self.spec, rungs=rungs, first_chunks=first_chunks, code_bytes=code_bytes))
 

@@ -10,6 +10,7 @@ import msgspec
 
 from golf.config.config import RunConfig, from_plain
 from golf.data.dataset import Dataset, open_dataset
+from golf.runtime.results import SLIDING, TTT
 from tune.records.entries import Config, WorldShape
 from tune.search.early_stopping import Halving
 from tune.search.space import Trial
@@ -46,18 +47,23 @@ class GepaSettings:
         """Returns the stages of a trial, with their keys."""
         config = config_of(trial)
         branches = self.branches.get(training_key(config), ())
-        return gepa_stages(config, self.data, msgspec.to_builtins(self.world), branches, self.first_chunks(config))
+        return gepa_stages(config, self.data, msgspec.to_builtins(self.world), branches, self.screens(config))
 
     def open(self, trial: Trial) -> tuple[RunConfig, Dataset]:
         """Returns a trial's configuration and data."""
         config = config_of(trial)
         return config, open_dataset(self.data_directory, config.model.vocab_size)
 
-    def first_chunks(self, config: RunConfig) -> int | None:
-        """Returns the number of chunks of the stream that trials are screened on; None without screening."""
+    def screens(self, config: RunConfig) -> list[tuple[str, int]]:
+        """Returns the rungs and how many of their first chunks trials are screened on, in order.
+
+        TTT, which costs most, is screened again and again; the rung before it is once. None without screening.
+        """
         if self.screening is None:
-            return None
-        return self.screening.num_chunks(math.ceil(self.num_targets / config.score.chunk_tokens))
+            return []
+        counts = self.screening.chunk_counts(math.ceil(self.num_targets / config.score.chunk_tokens))
+        rungs = [(SLIDING, counts)] if config.ttt is None else [(SLIDING, counts[:1]), (TTT, counts)]
+        return [(rung, count) for rung, counts in rungs for count in counts]
 
 
 def config_of(trial: Trial) -> RunConfig:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from golf.compliance.points import check_to_plain
 from golf.compliance.run import cheap_check
+from golf.evaluate.chunk_checkpoint import saved_files
 from golf.pipeline.evaluation import measure, rungs_of
 from golf.pipeline.identity import rung_identity
 from golf.pipeline.run_directory import RunDirectory
@@ -14,7 +15,7 @@ from golf.pipeline.stage_context import StageContext
 from golf.pipeline.train_stage import train_stage
 from golf.runtime.files import read_json, write_json
 from golf.runtime.process_group import ProcessGroup
-from golf.runtime.results import BEGUN, STATE, TENSORS
+from golf.runtime.results import STATE
 from golf.runtime.tensors import read_plain
 from golf.train.hooks import Hooks
 from golf.train.run_log import LOG_FILE, LogFile, head_lines, rung_line
@@ -99,16 +100,15 @@ def progress(request: StageRequest) -> StageProgress:
             return StageProgress(1, {})
         return StageProgress(0, {TRAIN: saved_steps(request)})
     assert isinstance(request, EvaluateRequest), request
-    names = [StageName(rung, first_chunks=request.first_chunks is not None) for rung in request.rungs]
+    chunks = request.first_chunks
+    names = [StageName(rung, chunks, first_chunks=chunks is not None) for rung in request.rungs]
     pending = {str(name): saved_chunks(directory, name) for name in names if not (directory / f"{name}.json").exists()}
     return StageProgress(len(names) - len(pending), pending)
 
 
 def saved_chunks(directory: Path, name: StageName) -> int:
     """Returns the number of chunks after which an evaluation continues, from the headers of its saved states."""
-    screen = directory / f"{StageName(name.kind, first_chunks=True)}{TENSORS}"
-    files = [screen] if name.first_chunks else [directory / f"{name}{BEGUN}{TENSORS}", screen]
-    return max((len(read_plain(file)["chunks"]) for file in files if file.exists()), default=0)
+    return max((len(read_plain(file)["chunks"]) for file in saved_files(directory, name.kind, name.steps)), default=0)
 
 
 def saved_steps(request: TrainRequest) -> int:

@@ -17,7 +17,7 @@ from golf.config.identity import Stage, stage_arguments
 from golf.config.schedule import Row, make_plan, rows_digest
 from golf.pipeline.evaluation import rungs_of
 from golf.runtime.files import read_json
-from golf.runtime.results import AVERAGED, LIVE, SLIDING, STATE, TENSORS, TTT, WEIGHTS, digest
+from golf.runtime.results import AVERAGED, LIVE, STATE, TENSORS, TTT, WEIGHTS, digest
 from tune.cache.fingerprint import source_digest, stage_key
 from tune.cache.prefix_tree import Node, Training, branch_steps, build_trees
 from tune.cache.stage_graph import StageGraph, StageName, StageOutput
@@ -33,8 +33,6 @@ STAGE_MODULES: Mapping[str, Sequence[str]] = {
 """Modules whose code a stage's bits depend on, with all that they import."""
 CHECK_FILE = "check.json"
 """The check of a run against the competition's rules, an output of its last rung."""
-SCREENED_RUNGS = (SLIDING, TTT)
-"""Rungs whose first chunks decide whether a trial goes on."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,17 @@ class GepaStages(StageGraph):
     pack: StageOutput
     """The artifact."""
     screens: tuple[StageOutput, ...]
-    """The first chunks of the last rungs, where trials are screened."""
+    """The first chunks of the last rungs, in the order in which trials are screened on them."""
     rungs: tuple[StageOutput, ...]
     """The ladder of scores."""
 
 
 def gepa_stages(
-    config: RunConfig, data: str, world: Mapping[str, Any], branches: Sequence[int], first_chunks: int | None = None
+    config: RunConfig,
+    data: str,
+    world: Mapping[str, Any],
+    branches: Sequence[int],
+    screens: Sequence[tuple[str, int]] = (),
 ) -> GepaStages:
     """Returns the stages of a trial.
 
@@ -60,7 +62,7 @@ def gepa_stages(
         data: the dataset's digest.
         world: what of the machines changes bits, as plain values (`Workers.world`).
         branches: steps, ascending, at which other trials part from this one.
-        first_chunks: chunks at the beginning of the stream to screen trials on; None: no screening.
+        screens: rungs and how many of their first chunks trials are screened on, in order.
     """
     surroundings = {"torch": str(torch.__version__), "data": data, "world": dict(world)}
     training = _training_outputs(config, surroundings, branches)
@@ -68,21 +70,27 @@ def gepa_stages(
     pack_arguments = {**stage_arguments(config, "pack"), "torch": str(torch.__version__)}
     pack_key = stage_key(PACK, pack_arguments, [trained], stage_digest("pack"))
     pack = StageOutput(StageName(PACK), pack_key, ("artifact.golf", "pack.json"), (trained,))
-    rungs, screens = [], []
+    rungs, screened = [], []
     for rung in rungs_of(config):
-        stage: Stage = "ttt" if rung == TTT else "score"
         parent = trained if rung in (LIVE, AVERAGED) else pack_key
-        arguments = {**stage_arguments(config, stage), **surroundings}
-        key = stage_key(rung, arguments, [parent], stage_digest(stage))
+        key = _score_key(StageName(rung), config, surroundings, parent)
         files = (CHECK_FILE, f"{rung}.json") if rung == rungs_of(config)[-1] else (f"{rung}.json",)
         rungs.append(StageOutput(StageName(rung), key, files, (parent,)))
-        if first_chunks is not None and rung in SCREENED_RUNGS:
-            name = StageName(rung, first_chunks=True)
-            arguments |= {"chunks": first_chunks}
-            key = stage_key(str(name), arguments, [parent], stage_digest(stage))
-            screens.append(StageOutput(name, key, (f"{name}{TENSORS}", f"{name}.json"), (parent,)))
-    outputs = (*training, pack, *screens, *rungs)
-    return GepaStages(outputs, tuple(training), pack, tuple(screens), tuple(rungs))
+    for rung, chunks in screens:
+        name = StageName(rung, chunks, first_chunks=True)
+        key = _score_key(name, config, surroundings, pack_key)
+        screened.append(StageOutput(name, key, (f"{name}{TENSORS}", f"{name}.json"), (pack_key,)))
+    outputs = (*training, pack, *screened, *rungs)
+    return GepaStages(outputs, tuple(training), pack, tuple(screened), tuple(rungs))
+
+
+def _score_key(name: StageName, config: RunConfig, surroundings: Mapping[str, Any], parent: str) -> str:
+    """Returns the key of a rung's score, or of that of its first chunks."""
+    stage: Stage = "ttt" if name.kind == TTT else "score"
+    chunks = {"chunks": name.steps} if name.first_chunks else {}
+    return stage_key(
+        str(name), {**stage_arguments(config, stage), **surroundings, **chunks}, [parent], stage_digest(stage)
+    )
 
 
 def _training_outputs(config: RunConfig, surroundings: Mapping[str, Any], branches: Sequence[int]) -> list[StageOutput]:
@@ -130,7 +138,7 @@ def seconds_of(directory: Path, output: StageOutput) -> float:
 
     Args: directory: the trial's.
     """
-    if output.name.steps is not None:
+    if output.name.kind == PREFIX:
         curves = read_json(directory / str(output.name) / "curves.json")
         return float(curves["seconds"][0][2])
     result = read_json(directory / output.files[-1])["result"]

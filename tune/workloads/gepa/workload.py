@@ -7,13 +7,13 @@ from typing import Self
 from golf.config.config import MICRO_BATCHES, RunConfig
 from golf.config.identity import stage_arguments
 from golf.data.dataset import Dataset
-from golf.runtime.results import LADDER, SLIDING, TTT, digest
+from golf.runtime.results import LADDER, TTT, digest
 from tune.records.entries import Config, Outcome, Series, WorldShape
 from tune.search.space import Point, Trial
 from tune.search.successive_halving import promoted_share
 from tune.workloads.base import (
     RankContext,
-    ScreeningOdds,
+    ScoredPart,
     StageExecutor,
     StageProgress,
     StageRequest,
@@ -72,16 +72,21 @@ class GepaWorkload(GepaSettings):
         """Returns the same workload, knowing at which steps these trials' trainings part."""
         return replace(self, branches=branch_points(map(config_of, trials)))
 
-    def screening_odds(self, num_trials: int) -> Mapping[str, ScreeningOdds] | None:
+    def screening_odds(self, num_trials: int) -> Mapping[str, Sequence[ScoredPart]] | None:
         """Returns how much of each rung a trial of so many is expected to score; None without screening."""
-        first_chunks = self.first_chunks(self.base)
-        if self.screening is None or first_chunks is None:
+        screens = self.screens(self.base)
+        if self.screening is None or not screens:
             return None
-        share = first_chunks * self.base.score.chunk_tokens / self.num_targets
-        first = promoted_share(num_trials, self.screening.top)
-        second = first * promoted_share(round(first * num_trials), self.screening.top)
-        begun = {SLIDING: (share, 1.0), TTT: (share, first)}
-        return {rung: ScreeningOdds(*begun.get(rung, (0.0, 0.0)), second) for rung in LADDER}
+        chunk = self.base.score.chunk_tokens / self.num_targets
+        parts: dict[str, list[ScoredPart]] = {rung: [] for rung in LADDER}
+        probability = 1.0
+        for rung, count in screens:
+            scored = sum(part.share for part in parts[rung])
+            parts[rung].append(ScoredPart(count * chunk - scored, probability))
+            probability *= promoted_share(round(probability * num_trials), self.screening.top)
+        for scored_first in parts.values():
+            scored_first.append(ScoredPart(1.0 - sum(part.share for part in scored_first), probability))
+        return parts
 
     def stage_work(self, config: Config, stage: str) -> StageWork:
         """Returns the work of a stage: seconds go with the model, with what is read, and with what is computed."""
