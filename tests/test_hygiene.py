@@ -151,3 +151,19 @@ def test_stopped_and_killed_sweeps_leave_no_process(room: Room, tiny: RunConfig,
     killed.kill()
     assert (stopped.wait(60), killed.wait(60)) == (130, -signal.SIGKILL), room.told("stopped")
     assert room.leftovers() == {}
+
+
+def test_a_start_that_ends_early_leaves_nothing(room: Room, tiny: RunConfig, data: Path) -> None:
+    """Fault: Ray, which is started beside the imports, outlives a command that ends before its first trial."""
+    refused = room.start(tiny, "refused", data, "model.nothing=1")
+    assert refused.wait(120) == 2, room.told("refused")
+    assert "model.nothing" in room.told("refused")
+    for name, seconds, number in (("at-once", 0.0, signal.SIGINT), ("later", 2.0, signal.SIGINT), ("dead", 2.0, 9)):
+        started = room.start(tiny, name, data, "split=int4")
+        wait_for(lambda name=name: "importing" in room.told(name), room, name)  # type: ignore[misc]
+        time.sleep(seconds)
+        started.send_signal(number)
+        assert started.wait(60) == (-9 if number == 9 else 130), room.told(name)
+        assert "Traceback" not in room.told(name)
+    assert room.leftovers() == {}
+    assert not Ledger(room.storage.ledger).trials()

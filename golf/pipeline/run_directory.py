@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from golf.artifact.pack import read_artifact
-from golf.config.config import RunConfig, from_plain, to_plain
+from torch import Tensor
+
+from golf.artifact.pack import LARGEST_ARTIFACT, read_artifact
+from golf.config.config import ModelConfig, RunConfig, from_plain, to_plain
+from golf.data.dataset import hash_file
 from golf.model.compile import activation_dtype
 from golf.model.gepa import GEPA
 from golf.runtime.process_group import ProcessGroup
@@ -35,6 +39,25 @@ class LooseArtifact(RunDirectory):
     def file(self, name: str) -> Path:
         """Returns the artifact's own path; every other file of a run is missing below it."""
         return self.path if name == "artifact.golf" else self.path / name
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact by its bytes, wherever its file is: whoever reads the same one again shares its decoding."""
+
+    sha256: str
+    path: Path = field(compare=False)
+
+    @classmethod
+    def of(cls, path: Path) -> "Artifact":
+        """Returns the artifact in a file; one that is too large to be any is not read."""
+        return cls(hash_file(path) if path.stat().st_size <= LARGEST_ARTIFACT else "", path)
+
+
+@lru_cache(maxsize=1)
+def decoded(artifact: Artifact) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Returns `read_artifact` of its file, the last one without decoding it again; nobody changes the tensors."""
+    return read_artifact(artifact.path)
 
 
 def stored_result(path: Path, kind: type[T], identity: str, group: ProcessGroup) -> T | None:
@@ -85,7 +108,7 @@ def load_model(directory: RunDirectory, rung: str, config: RunConfig, group: Pro
         weights = read_tensors(file)
     else:
         file = directory.file("artifact.golf")
-        shape, weights = read_artifact(file)
+        shape, weights = decoded(Artifact.of(file))
     model = GEPA(shape, activation_dtype(group.device))
     try:
         model.load_state_dict(weights)

@@ -1,11 +1,12 @@
 """The console commands golf-sweep and golf-seeds, which run_sweep.py, run_seeds.py and `python -m tune` are, too."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from golf.cli.start import announce, function_of, parse
+from golf.cli.start import announce, function_of, imported, parse
 from golf.cli.terminal import quiet_when_closed
 from tune.cli.command_file import MakeParser, read_command
 from tune.cli.parsers import TOOLS, seeds_parser, sweep_parser
@@ -51,10 +52,12 @@ def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str]
     trials, which answer it themselves.
     """
     parsed = parse(make_parser(), words)
+    early_ray = None
     try:
         target = parsed.name or parsed.preset or parsed.from_sweep if _runs_trials(parsed) else None
         if target:
             announce(Path(target).stem)
+            early_ray = parsed.early_ray = imported("tune.cli.early_ray:start_early")(parsed)
         return function_of(parsed.command)(parsed) or 0
     except BrokenPipeError:
         raise
@@ -64,6 +67,10 @@ def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str]
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, and the same command continues", file=sys.stderr)
         return 130
+    finally:
+        if early_ray is not None:
+            with contextlib.suppress(KeyboardInterrupt):  # once more: its processes end with this one
+                early_ray.close()
 
 
 def _runs_trials(parsed: argparse.Namespace) -> bool:

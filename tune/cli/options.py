@@ -15,6 +15,7 @@ from golf.data.dataset import Dataset, open_dataset
 from golf.data.text import prepare_corpus
 from golf.train.checkpoint_policy import CheckpointPolicy
 from tune.cache.backend import absolute_address
+from tune.cli.early_ray import EarlyRay
 from tune.cluster.address import check_places, is_remote
 from tune.cluster.limits import Limits
 from tune.cluster.retry_policy import RetryPolicy
@@ -108,6 +109,8 @@ class Machines:
     """Trials at a time; None: as many as fit."""
     checkpoint_policy: CheckpointPolicy
     retry_policy: RetryPolicy
+    early_ray: EarlyRay | None = None
+    """The Ray of this machine, where it was started beside the imports."""
 
     def planned_workers(self, assume_gpus: bool = False) -> Workers:
         """Returns the processes of one trial as far as can be told before Ray is up."""
@@ -150,4 +153,5 @@ def machines_of(parsed: argparse.Namespace) -> Machines:
         concurrent=parsed.concurrent,
         checkpoint_policy=CheckpointPolicy(seconds=parsed.save_seconds, mtbf_hours=parsed.mtbf_hours),
         retry_policy=RetryPolicy(patience_seconds=parsed.patience_seconds, timeout_seconds=parsed.timeout_seconds),
+        early_ray=getattr(parsed, "early_ray", None),
     )

@@ -8,9 +8,6 @@ from tune.records.entries import TrialEntry, WorldShape
 from tune.search.search import Search
 from tune.workloads.base import Workload
 
-MAX_SLOTS = 64
-"""Trials at a time that a Ray started here can be asked for."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:

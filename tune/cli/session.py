@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Self
 from golf.cli.start import imported
 from golf.cli.terminal import python_line
 from tune.cli.options import Machines, Places
-from tune.cli.runs import MAX_SLOTS, Runs
+from tune.cli.runs import Runs
 from tune.cluster.limits import Ended, LimitWatch
+from tune.cluster.workers import MAX_SLOTS
 from tune.records.ledger import warn_of_damage
 
 if TYPE_CHECKING:
@@ -70,12 +71,18 @@ class Session:
         """Starts Ray or connects to it; what else the trials need is imported meanwhile."""
         address = self.machines.address
         groups = not self.machines.planned_workers().is_one_cpu
+        early = self.machines.early_ray
+        if early is not None:
+            early.wait_for_import()
         start = imported("tune.cluster.ray_cluster:start_ray")  # before the other thread: Ray cannot be imported by two
         with ThreadPoolExecutor(1) as pool:
             importing = pool.submit(imported, "tune.cli.trial_runner:TrialRunner")
             try:
                 with imported("tune.cluster.remote_job:explained")(address) if address else contextlib.nullcontext():
-                    start(address, MAX_SLOTS, worker_groups=groups)
+                    if early is not None:
+                        early.take(groups)
+                    else:
+                        start(address, MAX_SLOTS, worker_groups=groups)
                 runner: TrialRunner = importing.result()(self.places, self.machines, self.preset, self._mirror)
             except BaseException:
                 imported("tune.cluster.ray_cluster:stop_ray")()

@@ -11,11 +11,12 @@ from tune.cli.background import BackgroundWatcher
 from tune.cli.console import open_console, say
 from tune.cli.options import Machines, Places
 from tune.cli.progress import SweepProgress
-from tune.cli.runs import MAX_SLOTS, Runs
+from tune.cli.runs import Runs
 from tune.cli.status import StatusFile
 from tune.cluster.limits import Ended, LimitWatch
 from tune.cluster.ray_cluster import has_gpus, stop_ray, trials_at_once
 from tune.cluster.sweep import SweepConfig, Watcher, run_sweep
+from tune.cluster.workers import MAX_SLOTS
 from tune.records.entries import TrialEntry
 from tune.records.provenance import environment
 from tune.workloads.base import CacheConfig, Workload

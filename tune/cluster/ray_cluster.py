@@ -7,6 +7,7 @@ what the cluster still holds is counted here, node by node.
 """
 
 import contextlib
+import importlib
 import logging
 import os
 import re
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-import torch
-from ray._private import ray_constants
+from ray._private import ray_constants, utils
+from ray._private.node import Node
 from ray._private.state import available_resources_per_node, state, total_resources_per_node
 
 from tune.cluster.autoscaler import grown, head_config
@@ -53,7 +54,8 @@ def start_ray(address: str | None, trial_slots: int, num_cpus: int | None = None
         ray.init(address=address, **quiet)
         return
     _kept.append(ReapedDirectory("golf-ray-"))
-    with _on_loopback(), without_thread_numbers(), _kept[-1].used():
+    services = contextlib.nullcontext() if worker_groups else _few_services()
+    with _on_loopback(), without_thread_numbers(), services, _kept[-1].used():
         # "local", for else Ray joins whatever cluster was started last on this machine.
         # The dashboard serves the State API, without which stopped trials never give their workers back. It takes ten
         # processes and 2 s to start.
@@ -115,6 +117,26 @@ def _on_loopback() -> Iterator[None]:
         del os.environ[_CLUSTERS]
         if before is not None:
             os.environ[_CLUSTERS] = before
+
+
+@contextlib.contextmanager
+def _few_services() -> Iterator[None]:
+    """Leaves out services of a Ray that is started inside, each a process that takes a second of processor time.
+
+    They are the autoscaler's monitor, the copying of logs, and the server of usage reports and the dashboard; the
+    dashboard's agent is started as it is where the dashboard is not installed.
+    """
+    services = {name: getattr(Node, name) for name in ("start_monitor", "start_log_monitor", "start_api_server")}
+    dependency_error = utils.get_dashboard_dependency_error
+    for name in services:
+        setattr(Node, name, lambda *_, **__: None)
+    utils.get_dashboard_dependency_error = lambda: ImportError("the dashboard is not wanted")
+    try:
+        yield
+    finally:
+        utils.get_dashboard_dependency_error = dependency_error
+        for name, service in services.items():
+            setattr(Node, name, service)
 
 
 @contextlib.contextmanager
@@ -201,7 +223,8 @@ def accelerators() -> str:
     kind = "accelerator_type:"
     if ray.is_initialized():
         return ", ".join(sorted(name.removeprefix(kind) for name in ray.cluster_resources() if name.startswith(kind)))
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    cuda = importlib.import_module("torch.cuda")  # not beside the imports of a command that needs Ray first
+    return str(cuda.get_device_name()) if cuda.is_available() else ""
 
 
 def leaving(node: str) -> bool:

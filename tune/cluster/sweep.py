@@ -5,9 +5,7 @@ A trial that fails is recorded with its cause and the sweep continues. What was 
 
 import contextlib
 import fcntl
-import importlib
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
+from ray.air._internal import usage
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
@@ -140,7 +140,9 @@ def run_sweep(
 
             run_trial(workload, spec, execute)
 
-        _keep_wandb_out_of_ray()
+        usage.tag_callbacks = _tag_no_callbacks
+        if alone and config.one_machine:
+            _share_idle_workers()
         tune.Tuner(
             tune.with_resources(trainable, places),
             tune_config=tune.TuneConfig(
@@ -163,17 +165,22 @@ def run_sweep(
         return Ended(source.stop, recorder.num_stopped)
 
 
-def _keep_wandb_out_of_ray() -> None:
-    """Makes Ray Tune's integration of Weights & Biases, which it always imports, do without the package.
+def _tag_no_callbacks(callbacks: object) -> bool:
+    """Stands for the count of callbacks in Ray's usage reports, which are off.
 
-    To import it takes a second, and leaves temporary folders where the process is killed.
+    To count them, Ray Tune imports what it has for MLflow, Weights & Biases and Comet: it takes a second, and leaves
+    temporary folders where the process is killed.
     """
-    if "wandb" not in sys.modules:
-        sys.modules["wandb"] = None  # type: ignore[assignment]  # as Python's documentation says for "not there"
-        try:
-            importlib.import_module("ray.air.integrations.wandb")
-        finally:
-            del sys.modules["wandb"]
+    return False
+
+
+def _share_idle_workers() -> None:
+    """Lets trials begin in processes that Ray has started already.
+
+    Ray Tune gives its trials variables for other machines and other libraries; with any, a process is started for them
+    when they begin.
+    """
+    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from tune.records.entries import WorldShape
 
 TRIAL_SLOT = "trial_slot"
 """Resource that the driver of a trial takes."""
+MAX_SLOTS = 64
+"""Trials at a time that a Ray started here can be asked for."""
 KERNEL_SWITCHES = (
     "ATEN_CPU_CAPABILITY",
     "MKL_CBWR",

@@ -1,17 +1,15 @@
 """The outcome of a GEPA trial, from the results of its stages."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from math import log
-from pathlib import Path
 from typing import Any
 
 from golf.artifact.byte_breakdown import group_ledger
 from golf.compliance.points import check_from_plain
-from golf.data.dataset import hash_file
-from golf.pipeline.run_directory import RunDirectory
+from golf.pipeline.run_directory import Artifact, RunDirectory
 from golf.runtime.files import read_json
 from golf.runtime.results import SLIDING, TTT, RungResult, RunResults, read_result
 from golf.train.train_log import CURVES_FILE
@@ -101,7 +99,7 @@ def outcome_of(
         keys=() if isinstance(runner, UncachedStageRunner) else tuple(stages.keys),
         checkpoints=train.checkpoints,
         check=check_from_plain(read_json(directory.file(CHECK_FILE))["result"]) if ladder else None,
-        byte_groups=byte_groups(Artifact(hash_file(artifact), artifact)),
+        byte_groups=byte_groups(Artifact.of(artifact)),
         files={"artifact": str(artifact), "config": str(directory.file(CONFIG))},
     )
     return outcome, _series_of(results, directory)
@@ -161,14 +159,6 @@ def running_bpb(rung: RungResult) -> list[tuple[int, float, float]]:
     sizes = accumulate(chunk[2] for chunk in rung.chunks)
     points = zip(rung.chunk_times, nats, sizes, strict=True)
     return [(n, time, total / log(2) / size) for n, (time, total, size) in enumerate(points) if size]
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """An artifact by its bytes, wherever its file is: trials that share one share its decoding."""
-
-    sha256: str
-    path: Path = field(compare=False)
 
 
 @lru_cache(maxsize=1024)

@@ -10,15 +10,15 @@ import tune.workloads.gepa.outcome
 from golf.artifact.byte_breakdown import group_ledger
 from golf.artifact.pack import pack
 from golf.config.config import RunConfig
-from golf.data.dataset import hash_file
 from golf.model.gepa import build_model
+from golf.pipeline.run_directory import Artifact
 from golf.runtime.results import TTT, RungResult
-from tune.workloads.gepa.outcome import Artifact, byte_groups, running_bpb
+from tune.workloads.gepa.outcome import byte_groups, running_bpb
 
 
 def groups_of(path: Path) -> dict[str, dict[str, float]]:
     """Where a file's bytes go."""
-    return byte_groups(Artifact(hash_file(path), path))
+    return byte_groups(Artifact.of(path))
 
 
 def artifact(config: RunConfig, seed: int, path: Path) -> Path:
