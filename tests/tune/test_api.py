@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import ray
 
 import tune
 from golf.config.config import RunConfig, to_plain
@@ -53,6 +54,7 @@ assert ledger.read_bytes() == lines
         tune.load(tmp_path)
     with pytest.raises(ValueError, match="already connected to a Ray"):
         tune.sweep(tmp_path / "tiny.json", **options | {"name": "other"})
+    assert ray.is_initialized(), "a refused sweep ended a Ray that it had not started"
 
     monkeypatch.chdir(tmp_path)
     mpl.use("agg")

@@ -57,7 +57,7 @@ class EarlyRay:
     def close(self) -> None:
         """Ends it if nobody took it, and its thread."""
         self._has_started.wait()
-        if not self._is_taken:
+        if not self._is_taken and self._error is None:
             imported("tune.cluster.ray_cluster:stop_ray")()
         self._is_over.set()
         self._thread.join()

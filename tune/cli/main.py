@@ -22,7 +22,7 @@ def sweep(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in TOOLS:
         return command(TOOLS[words[0]], words[1:])
-    return _of_preset_or_script(words, sweep_parser, script_sweep_parser)
+    return _of_preset_or_script(words, sweep_parser, script_sweep_parser, is_program=arguments is None)
 
 
 def seeds(arguments: Sequence[str] | None = None) -> int:
@@ -34,19 +34,24 @@ def seeds(arguments: Sequence[str] | None = None) -> int:
     return _of_preset_or_script(words, seeds_parser, script_seeds_parser)
 
 
-def _of_preset_or_script(words: list[str], of_preset: MakeParser, of_script: MakeParser) -> int:
+def _of_preset_or_script(
+    words: list[str], of_preset: MakeParser, of_script: MakeParser, is_program: bool = False
+) -> int:
     """Runs a command about what its words, or the file that they name, say. Returns: its exit status."""
     try:
         line = read_command(words, of_preset, of_script)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return command(of_script if line.is_script else of_preset, line.words)
+    return command(of_script if line.is_script else of_preset, line.words, is_program)
 
 
 @quiet_when_closed
-def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str]) -> int:
+def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str], is_program: bool = False) -> int:
     """Runs one command.
+
+    Args: make_parser: of its command line; words: the command line; is_program: whether it is all that this process
+        does, so that Ray may be started before it is asked for.
 
     Returns: its exit status; 2 after an error of input, which is one line on stderr; 130 after Ctrl-C outside the
     trials, which answer it themselves.
@@ -57,7 +62,8 @@ def command(make_parser: Callable[[], argparse.ArgumentParser], words: list[str]
         target = parsed.name or parsed.preset or parsed.from_sweep if _runs_trials(parsed) else None
         if target:
             announce(Path(target).stem)
-            early_ray = parsed.early_ray = imported("tune.cli.early_ray:start_early")(parsed)
+            if is_program:
+                early_ray = parsed.early_ray = imported("tune.cli.early_ray:start_early")(parsed)
         return function_of(parsed.command)(parsed) or 0
     except BrokenPipeError:
         raise

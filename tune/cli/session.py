@@ -76,16 +76,18 @@ class Session:
             early.wait_for_import()
         start = imported("tune.cluster.ray_cluster:start_ray")  # before the other thread: Ray cannot be imported by two
         with ThreadPoolExecutor(1) as pool:
-            importing = pool.submit(imported, "tune.cli.trial_runner:TrialRunner")
+            importing, is_up = pool.submit(imported, "tune.cli.trial_runner:TrialRunner"), False
             try:
                 with imported("tune.cluster.remote_job:explained")(address) if address else contextlib.nullcontext():
                     if early is not None:
                         early.take(groups)
                     else:
                         start(address, MAX_SLOTS, worker_groups=groups)
+                is_up = True
                 runner: TrialRunner = importing.result()(self.places, self.machines, self.preset, self._mirror)
-            except BaseException:
-                imported("tune.cluster.ray_cluster:stop_ray")()
+            except BaseException as error:
+                if is_up or not isinstance(error, ValueError):  # else it was refused: a Ray that is up is another's
+                    imported("tune.cluster.ray_cluster:stop_ray")()
                 raise
             return runner
 

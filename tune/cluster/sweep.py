@@ -140,10 +140,7 @@ def run_sweep(
 
             run_trial(workload, spec, execute)
 
-        usage.tag_callbacks = _tag_no_callbacks
-        if alone and config.one_machine:
-            _share_idle_workers()
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(trainable, places),
             tune_config=tune.TuneConfig(
                 search_alg=RaySearcher(source, recorder),
@@ -159,28 +156,32 @@ def run_sweep(
                 callbacks=[RayCallback(recorder, source)],
                 failure_config=tune.FailureConfig(max_failures=config.retry_policy.max_failures),
             ),
-        ).fit()
+        )
+        with _lean_tune(alone and config.one_machine):
+            tuner.fit()
         source.close()
         shutil.rmtree(ray_directory, ignore_errors=True)
         return Ended(source.stop, recorder.num_stopped)
 
 
-def _tag_no_callbacks(callbacks: object) -> bool:
-    """Stands for the count of callbacks in Ray's usage reports, which are off.
+@contextlib.contextmanager
+def _lean_tune(own_processes: bool) -> Iterator[None]:
+    """Spares trials of Ray Tune what they would wait for.
 
-    To count them, Ray Tune imports what it has for MLflow, Weights & Biases and Comet: it takes a second, and leaves
-    temporary folders where the process is killed.
+    To count callbacks for usage reports, which are off, it imports what it has for MLflow, Weights & Biases and Comet:
+    that takes a second, and leaves temporary folders where the process is killed. And it gives trials variables for
+    other machines and libraries; with any, a new process is started for them, where Ray has some ready.
+
+    Args: own_processes: whether trials need none of these variables.
     """
-    return False
-
-
-def _share_idle_workers() -> None:
-    """Lets trials begin in processes that Ray has started already.
-
-    Ray Tune gives its trials variables for other machines and other libraries; with any, a process is started for them
-    when they begin.
-    """
-    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    kept = usage.tag_callbacks, class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    usage.tag_callbacks = lambda callbacks: False
+    if own_processes:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        usage.tag_callbacks, class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = kept
 
 
 @contextlib.contextmanager
