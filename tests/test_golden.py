@@ -32,7 +32,7 @@ GOLDEN = ROOT.parent / "shared" / "golden"
 def test_the_tiny_run_trains_to_the_recorded_numbers(tmp_path: Path) -> None:
     """Fault: a change of data order, initial weights, optimiser, schedule, averaging or packing that nobody meant.
 
-    Equal kernels give equal bits, with any number of threads. Other ones (no AVX2; MKL's compatible branch without
+    Equal kernels give equal losses and weights, with any number of threads. Other ones (no AVX2; MKL's compatible branch without
     oneDNN) were seen to move the losses by LOSS_NOISE, since a training amplifies a rounding, the scores by 1e-4 and
     the artifact by 4 bytes; ten times as much is allowed. Another seed moves a loss by 4e-2, four instead of five
     Newton-Schulz steps by 3e-3; smaller faults show where the kernels are those of the recording.
@@ -41,7 +41,8 @@ def test_the_tiny_run_trains_to_the_recorded_numbers(tmp_path: Path) -> None:
     recorded, (results, losses) = read_json(RECORDED / NUMBERS), train_and_score(run)
     scores = {rung.name: rung.bpb for rung in results.ladder}
     if kernels() == recorded["kernels"]:
-        assert (losses, scores) == (recorded["losses"], recorded["bpb"])
+        assert losses == recorded["losses"]
+        assert scores == pytest.approx(recorded["bpb"], abs=1e-6), "kernels of evaluation differ under one name: 5e-8"
         assert tensors_sha256(read_artifact(run.directory.file(ARTIFACT))[1]) == recorded["decoded_sha256"]
     for step, noise in enumerate(LOSS_NOISE):
         assert losses[step] == pytest.approx(recorded["losses"][step], abs=10 * noise), step
