@@ -32,10 +32,10 @@ GOLDEN = ROOT.parent / "shared" / "golden"
 def test_the_tiny_run_trains_to_the_recorded_numbers(tmp_path: Path) -> None:
     """Fault: a change of data order, initial weights, optimiser, schedule, averaging or packing that nobody meant.
 
-    Equal kernels give equal losses and weights, with any number of threads. Other ones (no AVX2; MKL's compatible branch without
-    oneDNN) were seen to move the losses by LOSS_NOISE, since a training amplifies a rounding, the scores by 1e-4 and
-    the artifact by 4 bytes; ten times as much is allowed. Another seed moves a loss by 4e-2, four instead of five
-    Newton-Schulz steps by 3e-3; smaller faults show where the kernels are those of the recording.
+    Equal kernels give equal losses and weights, with any number of threads. Other ones (no AVX2; MKL's compatible
+    branch without oneDNN) were seen to move the losses by LOSS_NOISE, since a training amplifies a rounding, the scores
+    by 1e-4 and the artifact by 4 bytes; ten times as much is allowed. Another seed moves a loss by 4e-2, four instead
+    of five Newton-Schulz steps by 3e-3; smaller faults show where the kernels are those of the recording.
     """
     run = run_in(tmp_path)
     recorded, (results, losses) = read_json(RECORDED / NUMBERS), train_and_score(run)
