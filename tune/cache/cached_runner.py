@@ -198,8 +198,10 @@ class UncachedStageRunner:
 
     def obtain(self, outputs: Sequence[StageOutput], compute: Compute, with_weights: bool = False) -> None:
         """Has the outputs in the trial's directory; `compute` goes on from what is there."""
-        compute(outputs)
-        self.computed |= {str(output.name): self._seconds_of(self.directory, output) for output in outputs}
+        missing = [output for output in outputs if str(output.name) not in self.computed]
+        if missing:
+            compute(missing)
+        self.computed |= {str(output.name): self._seconds_of(self.directory, output) for output in missing}
 
     def train(self, chain: Sequence[StageOutput], train: Train, with_weights: bool = False) -> None:
         """Has the trained weights in the trial's directory; states on the way are not kept."""

@@ -75,11 +75,9 @@ class GepaRunner:
     def _screened(self) -> Screened | None:
         """Returns how trials are screened; None where they are not."""
         screening, config = self.settings.screening, self.context.config
-        return (
-            None
-            if screening is None
-            else Screened(screening.top, config.score.chunk_tokens / self.settings.num_targets)
-        )
+        if screening is None:
+            return None
+        return Screened(screening.top, config.score.chunk_tokens / self.settings.num_targets)
 
     def _train(self, start: Path | None, keep: Mapping[int, Path]) -> None:
         """Trains to the end. Args: start: state to continue from; keep: steps -> where the state after them is kept."""
@@ -120,7 +118,7 @@ class GepaRunner:
             screens = self.stages.screens
             earlier = screens[: screens.index(output)] if output in screens else screens
             before = [screen for screen in earlier if screen.name.kind == output.name.kind]
-            if before and not all(self.directory.file(name).exists() for name in before[-1].files):
+            if before:
                 self.runner.obtain(before[-1:], self._evaluate, with_weights=True)
         rungs, first_chunks = tuple(output.name.kind for output in outputs), outputs[0].name.steps
         code_bytes = len(self.code)
