@@ -93,7 +93,7 @@ class PartialScore:
 
 def _partial_scores(entry: TrialEntry) -> list[PartialScore]:
     """Returns the scores by which the trial was compared with others before it had ended."""
-    scores = dict(entry.first_scores)
+    scores = entry.first_scores
     if not scores and entry.state == TrialState.SCREENED:
         # A script that was stopped early has its curve's last value; the reason says at which step.
         step = re.search(r"at step \d+", entry.reason or "")

@@ -54,7 +54,7 @@ class AdditiveModel:
 
     def learn(self, entry: TrialEntry) -> None:
         """Takes in the scores of a finished trial: those of its first chunks, which all trials have, else the final."""
-        losses = dict(entry.first_scores)
+        losses = entry.first_scores
         if not losses and entry.done and entry.loss is not None:
             losses[_FINAL] = entry.loss
         for place, loss in losses.items():
