@@ -116,13 +116,13 @@ class Probe:
 @contextlib.contextmanager
 def repeatable() -> Iterator[None]:
     """Uses deterministic kernels within the block, wherever there are some."""
-    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("warn")  # `use_deterministic_algorithms` does the same and imports the compiler
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warned)
+        torch.set_deterministic_debug_mode(before)
 
 
 def make_probe(

@@ -100,9 +100,9 @@ def score_windows(
     for batch in make_batches(own_windows, rows):
         length = batch.windows[0].end - batch.windows[0].start
         x_BT, y_BS, counted_BS = cut_windows(stream.tokens, batch, length)
-        # A shape of its own for one pass is not worth compiling.
-        with torch.compiler.set_stance("force_eager" if batch.lone else "default"):
-            nll_BS = token_nll(forward, x_BT.to(group.device), y_BS.to(group.device))
+        # A shape of its own for one pass is not worth compiling; the module that was compiled is `_orig_mod`.
+        model = getattr(forward, "_orig_mod", forward) if batch.lone else forward
+        nll_BS = token_nll(model, x_BT.to(group.device), y_BS.to(group.device))
         total += torch.where(counted_BS.to(group.device), nll_BS, 0.0).sum()
         if sink is not None:
             for window, nll_S in zip(batch.windows, nll_BS, strict=False):

@@ -16,6 +16,7 @@ from golf.model.compile import compile_model
 from golf.pipeline.identity import rung_identity
 from golf.pipeline.run_directory import RunDirectory, compute_once, load_model
 from golf.pipeline.stage_context import LOWER_TRAINING, LOWER_TTT, StageContext, explain_divergence
+from golf.runtime.eager_optimizers import use_eager_optimizers
 from golf.runtime.results import BEGUN, LADDER, SLIDING, TENSORS, TTT, RungResult, digest
 from golf.runtime.tensors import prefixed, unprefixed
 from golf.train.hooks import NO_HOOKS, Event, Hooks
@@ -97,6 +98,7 @@ def score_stage(run: StageContext, checkpoint: ChunkCheckpoint, event: Event) ->
 
 def ttt_stage(run: StageContext, checkpoint: ChunkCheckpoint, event: Event) -> RungResult:
     """Scores the last rung: sliding windows with score-first test-time training; arguments as of `score_stage`."""
+    use_eager_optimizers()
     config, group = run.config, run.group
     if config.ttt is None:
         raise ValueError("RunConfig.ttt is None: this configuration has no test-time training")

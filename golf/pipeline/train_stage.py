@@ -16,6 +16,7 @@ from golf.model.gepa import build_model
 from golf.pipeline.identity import train_identity, training_identity
 from golf.pipeline.run_directory import stored_result
 from golf.pipeline.stage_context import LOWER_TRAINING, StageContext, explain_divergence
+from golf.runtime.eager_optimizers import use_eager_optimizers
 from golf.runtime.files import write_json
 from golf.runtime.process_group import device_name
 from golf.runtime.results import AVERAGED, LIVE, STATE, WEIGHTS, TrainResult, write_result
@@ -63,6 +64,7 @@ class TrainStage:
     """A training in progress: its state, its log, and what is done after each step."""
 
     def __init__(self, run: StageContext, hooks: Hooks, start: Path | None, snapshots: Mapping[int, Path]) -> None:
+        use_eager_optimizers()
         self.run, self.hooks, self.snapshots = run, hooks, snapshots
         config, group, self.steps = run.config, run.group, run.config.schedule.steps
         model = build_model(config.model, config.seed, activation_dtype(group.device))

@@ -106,6 +106,15 @@ def test_stages_one_by_one_are_the_whole_run(setup: Setup, tmp_path: Path) -> No
         assert result(folder / "scored", rung)["chunks"] == result(setup.run, rung)["chunks"], rung
 
 
+def test_a_run_on_a_cpu_imports_no_compiler(setup: Setup, tmp_path: Path) -> None:
+    """Fault: a process that compiles nothing waits for PyTorch's compiler; or the results differ without it."""
+    words = ["run", str(setup.config), "--data", str(setup.data), "--out", str(tmp_path / "run")]
+    source = f"import sys; from golf.cli.main import main; assert main({words}) == 0; "
+    source += "assert not {'torch._dynamo', 'sympy'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, cwd=ROOT)
+    assert result(tmp_path / "run", "ttt")["chunks"] == result(setup.run, "ttt")["chunks"]
+
+
 def test_an_artifact_alone_scores_like_its_run(setup: Setup, tmp_path: Path) -> None:
     """Fault: scoring a lone artifact needs more than the artifact, or takes the preset's model for its shape."""
     lone = shutil.copy(setup.run / "artifact.golf", tmp_path / "other-name.bin")
