@@ -47,13 +47,17 @@ class TreeOrder:
         self._ranks: dict[str, _Rank | None] = {}
         """Trial -> its rank, None while it is held back; of those whose outputs did not change since."""
 
-    def choose(self, trials: Sequence[Trial]) -> Trial | None:
-        """Returns which of these trials starts next; None while every one of them would wait for a running trial."""
+    def choose(self, trials: Sequence[Trial], loss: Callable[[Trial], float] = lambda trial: 0.0) -> Trial | None:
+        """Returns which of these trials starts next; None while every one of them would wait for a running trial.
+
+        Args: trials: to choose from; loss: that is expected of a trial.
+        """
         ranks = self._ranks_of(trials)
         if (None in ranks or self._never_looked) and self._look():
             ranks = self._ranks_of(trials)
         best = max((rank for rank in ranks if rank is not None), default=None)
-        return None if best is None else trials[ranks.index(best)]
+        alike = (trial for trial, rank in zip(trials, ranks, strict=True) if rank == best)
+        return None if best is None else min(alike, key=loss)
 
     def start(self, trial: Trial) -> None:
         """Counts what a trial has to compute as being computed."""

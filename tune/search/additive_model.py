@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tune.records.entries import TrialEntry
-from tune.search.space import Point
+from tune.search.space import Point, Trial
 
 _FINAL = ""
 """The place of the final score beside the names of rungs on whose first chunks trials are screened."""
@@ -46,11 +46,13 @@ class _Fit:
 
 
 class AdditiveModel:
-    """Expected losses of points, from the scores and partial scores of finished trials."""
+    """Expected losses of trials, from the scores and partial scores of finished trials."""
 
     def __init__(self) -> None:
         self._fits: dict[str, _Fit] = {}
         """By the place of the scores."""
+        self._keys: dict[str, list[tuple[str, str]]] = {}
+        """By trial, of those that were asked about."""
 
     def learn(self, entry: TrialEntry) -> None:
         """Takes in the scores of a finished trial: those of its first chunks, which all trials have, else the final."""
@@ -60,9 +62,11 @@ class AdditiveModel:
         for place, loss in losses.items():
             self._fits.setdefault(place, _Fit()).learn(_keys(entry.parameters), loss)
 
-    def expected(self, point: Point) -> float:
-        """Returns how much higher than that of all trials a point's loss is expected to be, lower when negative."""
-        return sum(fit.part(key) for key in _keys(point) for fit in self._fits.values())
+    def expected(self, trial: Trial) -> float:
+        """Returns how much higher than that of all trials a trial's loss is expected to be, lower when negative."""
+        if trial.trial not in self._keys:
+            self._keys[trial.trial] = _keys(trial.parameters)
+        return sum(fit.part(key) for fit in self._fits.values() for key in self._keys[trial.trial])
 
 
 def _keys(point: Point) -> list[tuple[str, str]]:

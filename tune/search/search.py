@@ -70,8 +70,8 @@ class Cost(Protocol):
 class Order(Protocol):
     """Which of several trials starts next."""
 
-    def choose(self, trials: Sequence[Trial]) -> Trial | None:
-        """Returns one of these trials; None while none of them should start."""
+    def choose(self, trials: Sequence[Trial], loss: Callable[[Trial], float] = ...) -> Trial | None:
+        """Returns one of these trials, of those alike to it that of the least `loss`; None while none should start."""
 
     def start(self, trial: Trial) -> None:
         """Counts a trial as running, for it was given out."""
@@ -213,8 +213,7 @@ class Search:
             rest = filter(None, map(self._open, self._order))
             trials = {trial.trial: trial for trial in (*self._first_points, *rest)}
             self._open_trials = dict(itertools.islice(trials.items(), self._limit - len(self.given)))
-        promising = sorted(self._open_trials.values(), key=lambda trial: self._model.expected(trial.parameters))
-        trial = order.choose(self._first_points) or order.choose(promising)
+        trial = order.choose(self._first_points) or order.choose(list(self._open_trials.values()), self._model.expected)
         if trial is not None:
             del self._open_trials[trial.trial]
             self._first_points = [first for first in self._first_points if first.trial != trial.trial]

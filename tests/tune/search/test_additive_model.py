@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -44,10 +45,10 @@ def test_the_order_of_additive_scores(seed: int) -> None:
     source, model = random.Random(seed), AdditiveModel()
     for point in POINTS:
         model.learn(ended(point, screened=source.random() < 0.5 and loss(point) > 1.8))
-    best = min(POINTS, key=model.expected)
+    best = min(POINTS, key=lambda point: model.expected(trial_of(point)))
     assert best["lr"] == 0.2
     assert best == min(POINTS, key=loss)
-    assert max(POINTS, key=model.expected)["lr"] == 0.3
+    assert max(POINTS, key=lambda point: model.expected(trial_of(point)))["lr"] == 0.3
 
 
 def test_a_good_value_that_came_with_bad_ones() -> None:
@@ -60,24 +61,28 @@ def test_a_good_value_that_came_with_bad_ones() -> None:
             entry = entry_of(trial_of(point), TrialState.SCREENED)
             first = ScreeningScore(name="ttt", bpb=score, seconds=1.0, rank="")
             model.learn(msgspec.structs.replace(entry, screening=(first,), bpb=None))
-    assert model.expected({"steps": 90, "lr": 0.02}) < model.expected({"steps": 90, "lr": 0.005})
+    assert model.expected(trial_of({"steps": 90, "lr": 0.02})) < model.expected(trial_of({"steps": 90, "lr": 0.005}))
 
 
 def test_nothing_is_expected_of_nothing() -> None:
     """Fault: unknown values raise, or are preferred to values that scored well."""
     model = AdditiveModel()
-    assert model.expected({"lr": 0.1}) == 0
+    assert model.expected(trial_of({"lr": 0.1})) == 0
     model.learn(ended(POINTS[0], screened=False))
     model.learn(ended({**POINTS[0], "lr": 0.2}, screened=False))
-    assert model.expected({"lr": 0.2}) < model.expected({"lr": 0.9}) < model.expected({"lr": 0.1})
+    assert (
+        model.expected(trial_of({"lr": 0.2}))
+        < model.expected(trial_of({"lr": 0.9}))
+        < model.expected(trial_of({"lr": 0.1}))
+    )
 
 
 class Anything:
-    """An order that takes the first trial."""
+    """An order to which all trials are alike."""
 
-    def choose(self, trials: list[Trial]) -> Trial | None:
-        """The first."""
-        return trials[0] if trials else None
+    def choose(self, trials: list[Trial], loss: Callable[[Trial], float] = lambda trial: 0.0) -> Trial | None:
+        """The one of the least loss."""
+        return min(trials, key=loss, default=None)
 
     def start(self, trial: Trial) -> None:
         """Does nothing."""

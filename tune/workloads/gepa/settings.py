@@ -46,8 +46,8 @@ class GepaSettings:
     def stages(self, trial: Trial) -> GepaStages:
         """Returns the stages of a trial, with their keys."""
         config = config_of(trial)
-        branches = self.branches.get(training_key(config), ())
-        return gepa_stages(config, self.data, msgspec.to_builtins(self.world), branches, self.screens(config))
+        branches = tuple(self.branches.get(training_key(config), ()))
+        return _stages(config, self.data, msgspec.json.encode(self.world), branches, tuple(self.screens(config)))
 
     def open(self, trial: Trial) -> tuple[RunConfig, Dataset]:
         """Returns a trial's configuration and data."""
@@ -79,3 +79,11 @@ def parse_config(config: Config) -> RunConfig:
 @lru_cache(maxsize=4096)
 def _parse(encoded: bytes) -> RunConfig:
     return from_plain(RunConfig, msgspec.json.decode(encoded))
+
+
+@lru_cache(maxsize=4096)
+def _stages(
+    config: RunConfig, data: str, world: bytes, branches: tuple[int, ...], screens: tuple[tuple[str, int], ...]
+) -> GepaStages:
+    """Returns the stages of a trial, which are asked for again and again; `world` is encoded, to be a key."""
+    return gepa_stages(config, data, msgspec.json.decode(world), branches, screens)
