@@ -74,7 +74,11 @@ def encode_line(record: Record, time: str) -> bytes:
     except (TypeError, RecursionError) as error:
         raise ValueError(f"not a record that JSON can hold: {error}") from error
     _check_values(values, "")
-    payload = msgspec.json.encode(_encodable(redact_all(values)))
+    values = redact_all(values)
+    try:
+        payload = msgspec.json.encode(values)
+    except UnicodeEncodeError:
+        payload = msgspec.json.encode(_encodable(values))
     line = with_checksum(payload)
     decode_line(line)
     return line

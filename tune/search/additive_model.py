@@ -4,6 +4,7 @@ Good enough to begin with the promising trials, against which the others are the
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ class _Fit:
     def __init__(self) -> None:
         self._columns = {_MEAN: 0}
         self._gram, self._moment = np.zeros((1, 1)), np.zeros(1)
-        self._parts: np.ndarray | None = None
+        self._parts: dict[tuple[str, str], float] = {}
+        """Value -> what it adds; empty until it is asked for."""
 
     def learn(self, keys: list[tuple[str, str]], loss: float) -> None:
         columns = [self._columns.setdefault(key, len(self._columns)) for key in (_MEAN, *keys)]
@@ -33,16 +35,16 @@ class _Fit:
         self._gram, self._moment = np.pad(self._gram, (0, added)), np.pad(self._moment, (0, added))
         self._gram[np.ix_(columns, columns)] += 1.0
         self._moment[columns] += loss
-        self._parts = None
+        self._parts = {}
 
-    def part(self, key: tuple[str, str]) -> float:
-        """Returns what a value adds; 0 for one that no trial had."""
-        if self._parts is None:
+    def added(self, keys: Iterable[tuple[str, str]]) -> float:
+        """Returns what values add together; one that no trial had adds 0."""
+        if not self._parts:
             ridge = np.full(len(self._moment), _RIDGE)
             ridge[0] = 1e-9
-            self._parts = np.linalg.solve(self._gram + np.diag(ridge), self._moment)
-        column = self._columns.get(key)
-        return 0.0 if column is None else float(self._parts[column])
+            solution = np.linalg.solve(self._gram + np.diag(ridge), self._moment)
+            self._parts = dict(zip(self._columns, solution.tolist(), strict=True))
+        return sum(self._parts.get(key, 0.0) for key in keys)
 
 
 class AdditiveModel:
@@ -66,7 +68,7 @@ class AdditiveModel:
         """Returns how much higher than that of all trials a trial's loss is expected to be, lower when negative."""
         if trial.trial not in self._keys:
             self._keys[trial.trial] = _keys(trial.parameters)
-        return sum(fit.part(key) for fit in self._fits.values() for key in self._keys[trial.trial])
+        return sum(fit.added(self._keys[trial.trial]) for fit in self._fits.values())
 
 
 def _keys(point: Point) -> list[tuple[str, str]]:
