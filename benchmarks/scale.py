@@ -335,7 +335,7 @@ def show_real(root: Path, quick: bool) -> float:
     table("trials on processes", "order", "over the bound", "held by waiting trials", "process, ms a trial", "own, ms")
     runs = [(72, num_nodes, REAL_SECONDS, "tree", Search)]
     if not quick:
-        runs += [(72, num_nodes, REAL_SECONDS, "grid", GridOrder), (288, 2, 0.01, "tree", Search)]
+        runs += [(72, num_nodes, REAL_SECONDS, "grid", GridOrder), (1152, 2, 0.01, "tree", Search)]
     start_ray(None, num_nodes, num_nodes)
     try:
         for num_trials, places, seconds, name, kind in runs:
