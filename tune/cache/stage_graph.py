@@ -7,8 +7,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import cached_property
 
-FIRST_CHUNKS = "-screen"
-"""Ends the name of a stage that was run on the first chunks of its data only."""
+from golf.runtime.results import SCREEN
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class StageName:
 
     def __str__(self) -> str:
         steps = "" if self.steps is None else f"-{self.steps}"
-        return f"{self.kind}{steps}{FIRST_CHUNKS if self.first_chunks else ''}"
+        return f"{self.kind}{steps}{SCREEN if self.first_chunks else ''}"
 
 
 @dataclass(frozen=True)
