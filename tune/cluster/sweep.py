@@ -241,8 +241,14 @@ class TrialSource:
         self.waiting = {trial.trial: trial for trial in search.certain() if trial.trial not in search.given}
         self._graphs: dict[str, StageGraph] = {}
         if config.cache is not None and self.store is not None:
-            look_seconds = config.cache.lease_config.poll_seconds
-            search.order_by(TreeOrder(self._stages, self.store.keys, look_seconds, clock))
+            order = TreeOrder(
+                self._stages,
+                self.store.keys,
+                screened=workload.screening_odds(1) is not None,
+                look_seconds=config.cache.lease_config.poll_seconds,
+                clock=clock,
+            )
+            search.order_by(order)
             if search.learns:  # what trials cost is asked by no other
                 timings = StageTimings(workload, Ledger(storage.ledger).trials())
                 search.price(Costs(self._stages, timings, self._is_stored))

@@ -27,15 +27,18 @@ class TreeOrder:
         self,
         stages: Callable[[Trial], StageGraph],
         stored: Callable[[], Iterable[str]],
+        *,
+        screened: bool = False,
         look_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begins with no running trial.
 
-        Args: stages: the outputs of a trial; stored: the keys of all outputs that are stored; look_seconds: least
-            seconds between two calls of `stored`; clock: seconds that only grow.
+        Args: stages: the outputs of a trial; stored: the keys of all outputs that are stored; screened: whether trials
+            are compared on their first chunks; look_seconds: least seconds between two calls of `stored`; clock:
+            seconds that only grow.
         """
-        self._stages, self._list_stored = stages, stored
+        self._stages, self._list_stored, self._screened = stages, stored, screened
         self._look_seconds, self._clock = look_seconds, clock
         self._next_look, self._never_looked = clock(), True
         self._stored: set[str] = set()
@@ -55,9 +58,13 @@ class TreeOrder:
         ranks = self._ranks_of(trials)
         if (None in ranks or self._never_looked) and self._look():
             ranks = self._ranks_of(trials)
-        best = max((rank for rank in ranks if rank is not None), default=None)
-        alike = (trial for trial, rank in zip(trials, ranks, strict=True) if rank == best)
-        return None if best is None else min(alike, key=loss)
+        ranked = [(trial, rank) for trial, rank in zip(trials, ranks, strict=True) if rank is not None]
+        if not ranked:
+            return None
+        decisive = 2 if self._screened else 3
+        best = max(rank[:decisive] for _, rank in ranked)
+        alike = (pair for pair in ranked if pair[1][:decisive] == best)
+        return min(alike, key=lambda pair: (loss(pair[0]), -pair[1][2]))[0]
 
     def start(self, trial: Trial) -> None:
         """Counts what a trial has to compute as being computed."""

@@ -16,6 +16,8 @@ _FINAL = ""
 """The place of the final score beside the names of rungs on whose first chunks trials are screened."""
 _MEAN = ("", "")
 """The column of the mean, beside those of values."""
+_DECIMALS = 6
+"""Of what a value adds: what is beyond them is rounding, and must not decide."""
 _RIDGE = 1.0
 """Pulls the part of a value towards 0 as one trial does that is like the mean."""
 
@@ -43,7 +45,7 @@ class _Fit:
             ridge = np.full(len(self._moment), _RIDGE)
             ridge[0] = 1e-9
             solution = np.linalg.solve(self._gram + np.diag(ridge), self._moment)
-            self._parts = dict(zip(self._columns, solution.tolist(), strict=True))
+            self._parts = dict(zip(self._columns, solution.round(_DECIMALS).tolist(), strict=True))
         return sum(self._parts.get(key, 0.0) for key in keys)
 
 

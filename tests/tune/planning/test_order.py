@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,14 +35,14 @@ SPACE: Space = {
 class Sweep:
     """The trials of a grid, each of whose outputs is stored when the test says so."""
 
-    def __init__(self, space: Space = SPACE) -> None:
+    def __init__(self, space: Space = SPACE, screened: bool = False) -> None:
         self.search = Search(SearchConfig(spaces=(space,), strategy="grid"), WORKLOAD.trial)
         self.planned = self.search.planned()
         self.workload = WORKLOAD.for_trials(self.planned)
         self.graphs: dict[str, StageGraph] = {}
         self.stored: set[str] = set()
         self.seconds = 0.0
-        self.order = TreeOrder(self.graph, lambda: self.stored, clock=lambda: self.seconds)
+        self.order = TreeOrder(self.graph, lambda: self.stored, screened=screened, clock=lambda: self.seconds)
         self.search.order_by(self.order)
 
     def graph(self, trial: Trial) -> StageGraph:
@@ -55,11 +56,11 @@ class Sweep:
         self.seconds += 10.0
         return self.search.ask()
 
-    def end(self, trial: Trial, works: bool = True) -> None:
+    def end(self, trial: Trial, works: bool = True, bpb: float = 2.0) -> None:
         """Ends a trial, with all its outputs stored or as a failure."""
         keys = tuple(self.graph(trial).keys) if works else ()
         self.stored |= set(keys)
-        self.search.tell(scored(trial, 2.0, keys=keys))
+        self.search.tell(scored(trial, bpb, keys=keys))
 
 
 @settings(max_examples=30)
@@ -123,6 +124,19 @@ def test_leaves_of_a_training_begin_with_another_artifact() -> None:
     third = sweep.ask()
     assert third is not None
     assert third.parameters["split"] == first.parameters["split"], "it has a TTT of its own; shared rungs come in time"
+
+
+@pytest.mark.parametrize(("screened", "third"), [(True, "pure-int6"), (False, "int8")])
+def test_screened_trials_come_by_what_is_expected_of_them(screened: bool, third: str) -> None:
+    """Fault: an unknown artifact before one that scored well, without whose trials few are compared with a good one."""
+    space: Space = {"split": ["pure-int6", "int4", "int8"], "ttt.epochs": [1, 2]}
+    sweep, splits = Sweep(space, screened), list[str]()
+    for _ in range(3):
+        trial = sweep.ask()
+        assert trial is not None
+        splits.append(trial.parameters["split"])
+        sweep.end(trial, bpb=2.0 if splits[-1] == "pure-int6" else 3.0)
+    assert splits == ["pure-int6", "int4", third]
 
 
 def test_what_is_stored_comes_first_and_what_a_failure_left_is_taken_over() -> None:
