@@ -15,6 +15,7 @@ from golf.config.schedule import Row, fit_to_seconds, make_plan
 from golf.data.dataset import Dataset
 from golf.model.compile import activation_dtype
 from golf.model.gepa import build_model
+from golf.runtime.eager_optimizers import use_eager_optimizers
 from golf.runtime.process_group import ProcessGroup
 from golf.train.loop import Step, train
 from golf.train.microbatching import ready_to_train, training_passes
@@ -71,6 +72,7 @@ def measure_steps(config: RunConfig, dataset: Dataset, group: ProcessGroup, num_
     if stream is None:
         raise ValueError(f"{dataset.folder} has no training shards (*_train_*.bin); it can only be scored")
     plan = make_plan(config.schedule)
+    use_eager_optimizers()
     state = TrainState(build_model(config.model, config.seed, activation_dtype(group.device)), config.optimizer, group)
     forward = ready_to_train(state.model, config, group)
     batches, passes = training_passes(config.batch, stream, group)

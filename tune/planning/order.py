@@ -3,21 +3,33 @@
 A trial that needs what a running trial is computing would only wait in its place; it is held back until that is stored.
 Of the others, the one with the most optimiser steps to train comes first: what many trials wait for has to begin early,
 and the longest must not be the last to begin. Then comes the one with the most outputs to compute, so that the first
-trials of a training each pack another artifact. Trials that are alike keep their order.
+trials of a training each pack another artifact, and of these the one of the least expected loss. Where trials are
+screened the expected loss comes before the outputs: what is compared with a good trial stops early. Trials that are
+alike in all that keep their order.
 
 Source of the rule: list scheduling, the longest first; Graham 1969.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from tune.cache.stage_graph import StageGraph
 from tune.search.space import Trial
 
 _LOOK_COST = 10
 """Times the seconds of a look at the store that pass before the next one."""
-_Rank = tuple[bool, int, int]
-"""Whether all that it shares is stored, optimiser steps to train, outputs to compute; the largest comes first."""
+
+
+class _Rank(NamedTuple):
+    """What a trial is chosen by, the largest first."""
+
+    is_stored: bool
+    """Whether all that it shares is stored."""
+    steps: int
+    """Optimiser steps to train."""
+    num_missing: int
+    """Outputs to compute."""
 
 
 class TreeOrder:
@@ -61,10 +73,10 @@ class TreeOrder:
         ranked = [(trial, rank) for trial, rank in zip(trials, ranks, strict=True) if rank is not None]
         if not ranked:
             return None
-        decisive = 2 if self._screened else 3
+        decisive = 2 if self._screened else 3  # fields that come before the expected loss
         best = max(rank[:decisive] for _, rank in ranked)
         alike = (pair for pair in ranked if pair[1][:decisive] == best)
-        return min(alike, key=lambda pair: (loss(pair[0]), -pair[1][2]))[0]
+        return min(alike, key=lambda pair: (loss(pair[0]), -pair[1].num_missing))[0]
 
     def start(self, trial: Trial) -> None:
         """Counts what a trial has to compute as being computed."""
@@ -115,7 +127,7 @@ class TreeOrder:
         trained = [output.steps for output in graph.outputs if output.steps and output.key in self._stored]
         to_train = [output.steps for output in missing if output.steps]
         steps = max(to_train) - max((n for n in trained if n < max(to_train)), default=0) if to_train else 0
-        return bool(graph.outputs) and not missing, steps, len(missing)
+        return _Rank(bool(graph.outputs) and not missing, steps, len(missing))
 
     def _graph(self, trial: Trial) -> StageGraph:
         if trial.trial not in self._graphs:

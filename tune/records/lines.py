@@ -77,7 +77,7 @@ def encode_line(record: Record, time: str) -> bytes:
     values = redact_all(values)
     try:
         payload = msgspec.json.encode(values)
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # so rare that texts are not gone through for it beforehand
         payload = msgspec.json.encode(_encodable(values))
     line = with_checksum(payload)
     decode_line(line)

@@ -55,8 +55,8 @@ class AdditiveModel:
     def __init__(self) -> None:
         self._fits: dict[str, _Fit] = {}
         """By the place of the scores."""
-        self._keys: dict[str, list[tuple[str, str]]] = {}
-        """By trial, of those that were asked about."""
+        self._keys_of: dict[str, list[tuple[str, str]]] = {}
+        """Trial that was asked about -> the keys of its values."""
 
     def learn(self, entry: TrialEntry) -> None:
         """Takes in the scores of a finished trial: those of its first chunks, which all trials have, else the final."""
@@ -68,9 +68,9 @@ class AdditiveModel:
 
     def expected(self, trial: Trial) -> float:
         """Returns how much higher than that of all trials a trial's loss is expected to be, lower when negative."""
-        if trial.trial not in self._keys:
-            self._keys[trial.trial] = _keys(trial.parameters)
-        return sum(fit.added(self._keys[trial.trial]) for fit in self._fits.values())
+        if trial.trial not in self._keys_of:
+            self._keys_of[trial.trial] = _keys(trial.parameters)
+        return sum(fit.added(self._keys_of[trial.trial]) for fit in self._fits.values())
 
 
 def _keys(point: Point) -> list[tuple[str, str]]:
